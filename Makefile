@@ -1,0 +1,76 @@
+# Every target does its own set-up: python3 (>= 3.10) with venv, make, g++ and perl are enough.
+# The logic is in Python (python -m halut | rtl_gen | sim | flow); this file only wires it up.
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+ROOT     := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+PYTHON   ?= python3
+VENV     ?= $(ROOT)/.venv
+EXTRAS   ?= sim,demo,flow,dev
+JOBS     ?= auto
+CONFIG   ?= configs/small.yaml
+PLATFORM ?= generic
+CLOCK_NS ?= 6
+OUT      ?=
+ARGS     ?=
+
+py := $(VENV)/bin/python
+# One stamp per set of extras: it is redone only when pyproject.toml changes.
+comma := ,
+stamp := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+
+$(stamp): $(ROOT)/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "error: python3 must be 3.10 or newer (set PYTHON=...)" >&2; exit 2; }
+	@test -x $(py) || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV) || { \
+	  echo "error: no venv module (Debian/Ubuntu: apt install python3-venv)" >&2; exit 2; }; }
+	@echo "installing halut-stack[$(EXTRAS)]"
+	@$(py) -m pip install --quiet --disable-pip-version-check -e '$(ROOT)[$(EXTRAS)]'
+	@touch $@
+
+.PHONY: help venv demo test test-slow lint doctor rtl synth bench clean distclean
+
+help: ## this list
+	@echo "Targets:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	  awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@echo "Variables (defaults):"
+	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
+	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
+	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  EXTRAS=$(EXTRAS)"
+
+venv: $(stamp) ## make .venv and install everything but torch
+
+demo: $(stamp) ## images -> learn -> Verilog -> simulate -> check; pictures in build/demo
+	@cd $(ROOT) && $(py) -m sim.demo $(if $(OUT),-o $(OUT)) $(ARGS)
+
+test: $(stamp) ## all tests but the slow ones
+	@cd $(ROOT) && $(py) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+
+test-slow: $(stamp) ## the slow tests only
+	@cd $(ROOT) && $(py) -m pytest -n $(JOBS) -m slow $(ARGS)
+
+lint: $(stamp) ## ruff and mypy
+	@cd $(ROOT) && $(py) -m ruff check .&& $(py) -m mypy
+
+doctor: $(stamp) ## tools: version found or missing, how to get them, what works without
+	@cd $(ROOT) && $(py) -m flow doctor
+
+rtl: $(stamp) ## Verilog and manifest of CONFIG (to OUT)
+	@cd $(ROOT) && $(py) -m rtl_gen --config $(CONFIG) $(if $(OUT),-o $(OUT)) $(ARGS)
+
+synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
+	@cd $(ROOT) && $(py) -m flow synth --config $(CONFIG) --platform $(PLATFORM) \
+	  --clock-ns $(CLOCK_NS) $(if $(OUT),-o $(OUT)) $(ARGS)
+
+bench: $(stamp) ## measured accuracy and speed of the software
+	@cd $(ROOT) && $(py) -m halut bench $(ARGS)
+
+clean: ## remove build/
+	rm -rf $(ROOT)/build
+
+distclean: clean ## remove build/ and .venv
+	rm -rf $(VENV)
