@@ -1,0 +1,16 @@
+"""MADDNESS: matrix products by table look-ups, without a multiplication.
+
+A product ``A @ B`` with a matrix B that is known ahead of time becomes: walk a small decision
+tree per codebook to a code, look the code up in one table per output, add. This package learns
+trees and tables from data and models the accelerator that runs them, bit by bit. It needs
+NumPy only; what needs PyTorch lies in `halut.nn`.
+"""
+
+from __future__ import annotations
+
+from halut.errors import CheckFailed, HalutError
+from halut.program import Program
+
+__version__ = "0.1.0"
+
+__all__ = ["CheckFailed", "HalutError", "Program", "__version__"]

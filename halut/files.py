@@ -1,0 +1,85 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from halut.errors import HalutError
+
+__all__ = ["atomic_write"]
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+@contextmanager
+def _full_disk_is_the_users(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise HalutError(f"output must be writable: {error.strerror} ({path})") from None
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path that takes the place of `path` when the block succeeds.
+
+    The temporary file is empty, lies in the same folder and has the suffix of `path`. When the
+    block raises, it is removed and `path` is left as it was. Missing parent folders are made.
+    Something that is neither a file nor a folder (a pipe, ``/dev/null``) is written directly.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write or to replace.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write to.
+
+    Raises
+    ------
+    HalutError
+        When `path` is a folder or its place cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     target = Path(folder) / "a" / "b.txt"
+    ...     with atomic_write(target) as temporary:
+    ...         _ = temporary.write_text("all of it")
+    ...     target.read_text()
+    'all of it'
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise HalutError(f"output must be a file, not a folder ({path})")
+    if target.exists() and not target.is_file():
+        with _full_disk_is_the_users(path):
+            yield target
+        return
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # 0o666 is narrowed by the umask, as for any file that the user creates.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise HalutError(f"output must be writable: {error.strerror} ({path})") from None
+    try:
+        with _full_disk_is_the_users(path):
+            yield temporary
+        try:
+            os.replace(temporary, target)
+        except OSError as error:
+            raise HalutError(f"output must be writable: {error.strerror} ({path})") from None
+    finally:
+        temporary.unlink(missing_ok=True)

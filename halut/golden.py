@@ -1,0 +1,362 @@
+"""The bit-exact model of the accelerator, in integer arithmetic on integer arrays.
+
+What this module computes is what the hardware computes, on every output bit, for every input,
+special values included. The steps are those of MADDNESS (arXiv 2106.10860, Algorithm 1 for the
+walk through a tree, section 4.4 for the sum) as Stella Nera builds them (arXiv 2311.10207,
+section III); other than there, table entries are summed exactly, never averaged.
+
+Half floats are compared as integers: sign and magnitude become one signed key, for which
+-0 = +0, and NaN comes before everything, so that it goes left.
+
+Examples
+--------
+>>> import numpy as np
+>>> rng = np.random.default_rng(1)
+>>> program = random_program(rng, 4, 16, 3, "fp16", 8)
+>>> words = random_words(rng, program, 5)
+>>> words.shape, words.dtype.name
+((5, 4, 4), 'uint16')
+>>> accumulators = matmul(program, words)
+>>> accumulators.shape, accumulators.dtype.name
+((5, 3), 'int32')
+>>> dequantize(program, accumulators).dtype.name
+'float32'
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from halut.errors import HalutError
+from halut.program import Program, input_format_bits
+
+__all__ = [
+    "accumulate",
+    "comparison_keys",
+    "dequantize",
+    "encode",
+    "matmul",
+    "random_program",
+    "random_words",
+]
+
+_FP16_INFINITY = 0x7C00
+_FP16_NAN_KEY = -0x8000
+
+
+def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
+    """Map input words to integers that compare as the words' values do.
+
+    Parameters
+    ----------
+    words : ndarray of any shape
+        uint16 bit patterns for ``"fp16"``; int16 in the format's range for integer formats.
+    input_format : str
+        ``"fp16"``, or ``"int2"`` to ``"int16"``.
+
+    Returns
+    -------
+    int32 ndarray of the shape of `words`, range [-0x8000, 0x7fff]
+        For ``"fp16"``: -0 and +0 are both 0, infinities are -0x7c00 and 0x7c00, every NaN is
+        -0x8000. Integer formats are returned as they are.
+
+    Raises
+    ------
+    HalutError
+        When the words are not of the format.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> halves = np.array([-np.inf, -0.0, 0.0, 6e-8, np.inf, np.nan], dtype=np.float16)
+    >>> comparison_keys(halves.view(np.uint16), "fp16").tolist()
+    [-31744, 0, 0, 1, 31744, -32768]
+    """
+    array = np.asarray(words)
+    bits = input_format_bits(input_format)
+    wanted = np.dtype(np.uint16 if input_format == "fp16" else np.int16)
+    if array.dtype != wanted:
+        raise HalutError(f'words must be {wanted} for input_format "{input_format}", '
+                         f"not {array.dtype}")  # fmt: skip
+    if input_format == "fp16":
+        magnitude = (array & 0x7FFF).astype(np.int32)
+        keys = np.where(array >> 15 != 0, -magnitude, magnitude)
+        keys[magnitude > _FP16_INFINITY] = _FP16_NAN_KEY
+        return keys.astype(np.int32, copy=False)
+    limit = 2 ** (bits - 1)
+    if array.size and (array.min() < -limit or array.max() >= limit):
+        raise HalutError(
+            f"words must be in [{-limit}, {limit - 1}], not {array.min()} to {array.max()}"
+        )
+    return array.astype(np.int32)
+
+
+def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
+    """Walk every row through every codebook's tree.
+
+    Level t compares the row's word t with the threshold of the node that the walk has reached;
+    strictly greater gives bit 1. The root's decision is the most significant bit.
+
+    Parameters
+    ----------
+    program : Program
+    words : ndarray of shape (n_rows, n_codebooks, tree_depth)
+        As `Program.input_words` returns them.
+
+    Returns
+    -------
+    uint8 ndarray of shape (n_rows, n_codebooks), range [0, n_prototypes)
+        Codes.
+    """
+    array = np.asarray(words)
+    wanted = (program.n_codebooks, program.tree_depth)
+    if array.ndim != 3 or array.shape[1:] != wanted:
+        raise HalutError(f"words must have shape (any, {wanted[0]}, {wanted[1]}), "
+                         f"not {array.shape}")  # fmt: skip
+    keys = comparison_keys(array, program.input_format)
+    stored = program.thresholds
+    thresholds = comparison_keys(
+        stored.view(np.uint16) if program.input_format == "fp16" else stored,
+        program.input_format,
+    )  # (C, K-1)
+    codebook = np.arange(program.n_codebooks)
+    partial = np.zeros(array.shape[:2], dtype=np.intp)  # (N, C)
+    for level in range(program.tree_depth):
+        reached = thresholds[codebook, 2**level - 1 + partial]
+        partial = 2 * partial + (keys[:, :, level] > reached)
+    return partial.astype(np.uint8)
+
+
+def accumulate(
+    program: Program, codes: ArrayLike, acc_bits: int | None = None
+) -> NDArray[np.signedinteger[Any]]:
+    """Add up the table entries that the codes select.
+
+    Parameters
+    ----------
+    program : Program
+    codes : integer ndarray of shape (n_rows, n_codebooks), range [0, n_prototypes)
+    acc_bits : int, optional
+        Width of the accumulator, `Program.accumulator_bits` when absent. A wider one changes
+        nothing but the dtype.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs), int32 up to 32 bits, int64 above
+        Accumulators; none can overflow.
+
+    Raises
+    ------
+    HalutError
+        When the codes do not fit the program, or `acc_bits` could overflow.
+    """
+    array = np.asarray(codes)
+    if array.ndim != 2 or array.shape[1] != program.n_codebooks:
+        raise HalutError(f"codes must have shape (any, {program.n_codebooks}), not {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise HalutError(f"codes must be integers, not {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() >= program.n_prototypes):
+        raise HalutError(
+            f"codes must be in [0, {program.n_prototypes}), not {array.min()} to {array.max()}"
+        )
+    needed = program.accumulator_bits
+    width = needed if acc_bits is None else acc_bits
+    if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
+        raise HalutError(f"acc_bits must be an integer, not {width!r}")
+    if not needed <= width <= 64:
+        raise HalutError(f"acc_bits must be in [{needed}, 64], not {width}")
+    dtype = np.int32 if width <= 32 else np.int64
+    table = np.ascontiguousarray(program.lut.transpose(1, 2, 0))  # (C, K, M)
+    sums = np.zeros((array.shape[0], program.n_outputs), dtype=dtype)
+    for codebook in range(program.n_codebooks):
+        sums += table[codebook][array[:, codebook]]
+    return sums
+
+
+def matmul(
+    program: Program, words: ArrayLike, acc_bits: int | None = None
+) -> NDArray[np.signedinteger[Any]]:
+    """Return the accumulators that the hardware returns for input words.
+
+    Parameters
+    ----------
+    program : Program
+    words : ndarray of shape (n_rows, n_codebooks, tree_depth)
+        As `Program.input_words` returns them.
+    acc_bits : int, optional
+        As for `accumulate`.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs), int32 or int64
+        ``accumulate(program, encode(program, words), acc_bits)``.
+    """
+    return accumulate(program, encode(program, words), acc_bits)
+
+
+def dequantize(program: Program, accumulators: ArrayLike) -> NDArray[np.float32]:
+    """Turn accumulators into values of the product.
+
+    Computed in float32, in this order: the accumulator is rounded to float32, multiplied by
+    `Program.lut_scale`, rounded, `Program.lut_offset` is added, rounded; each to nearest even.
+
+    Parameters
+    ----------
+    program : Program
+    accumulators : integer ndarray of shape (n_rows, n_outputs)
+
+    Returns
+    -------
+    float32 ndarray of shape (n_rows, n_outputs)
+    """
+    array = np.asarray(accumulators)
+    if array.ndim != 2 or array.shape[1] != program.n_outputs:
+        raise HalutError(
+            f"accumulators must have shape (any, {program.n_outputs}), not {array.shape}"
+        )
+    if array.dtype.kind not in "iu":
+        raise HalutError(f"accumulators must be integers, not {array.dtype}")
+    return array.astype(np.float32) * program.lut_scale + program.lut_offset
+
+
+def _corner_words(input_format: str) -> NDArray[Any]:
+    """Words at which comparisons go wrong, when they do."""
+    if input_format == "fp16":
+        magnitudes = [0x0000, 0x0001, 0x03FF, 0x0400, 0x3C00, 0x3C01, 0x7BFF, 0x7C00]
+        nans = [0x7C01, 0x7E00, 0x7FFF]
+        positive = np.array(magnitudes + nans, dtype=np.uint16)
+        return np.concatenate([positive, positive | 0x8000])
+    limit = 2 ** (input_format_bits(input_format) - 1)
+    values = {-limit, -limit + 1, -1, 0, 1, limit - 2, limit - 1}
+    return np.array(sorted(values), dtype=np.int16)
+
+
+def _random_words(
+    rng: np.random.Generator, input_format: str, shape: tuple[int, ...]
+) -> NDArray[Any]:
+    if input_format == "fp16":
+        return rng.standard_normal(shape).astype(np.float16).view(np.uint16)
+    limit = 2 ** (input_format_bits(input_format) - 1)
+    return rng.integers(-limit, limit, shape, dtype=np.int16)
+
+
+def random_program(
+    rng: np.random.Generator,
+    n_codebooks: int,
+    n_prototypes: int,
+    n_outputs: int,
+    input_format: str = "fp16",
+    lut_bits: int = 8,
+    n_features: int | None = None,
+    corner: bool = False,
+) -> Program:
+    """Return a program of random content, for benches.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where the randomness comes from.
+    n_codebooks : int
+        C.
+    n_prototypes : int
+        K, a power of two from 2 to 256.
+    n_outputs : int
+        M.
+    input_format : str, default "fp16"
+        ``"fp16"``, or ``"int2"`` to ``"int16"``.
+    lut_bits : int, default 8
+        2 to 16.
+    n_features : int, optional
+        D; one column per codebook and level when absent.
+    corner : bool, default False
+        Special thresholds (zeros of both signs, subnormals, infinities, the format's ends, all
+        of a tree's nodes equal) and extreme tables (the first output's accumulator can only
+        reach its lowest value, the last output's only its highest).
+
+    Returns
+    -------
+    Program
+    """
+    if n_prototypes not in {2**depth for depth in range(1, 9)}:
+        raise HalutError(f"n_prototypes must be a power of two in [2, 256], not {n_prototypes}")
+    for name, value in (("n_codebooks", n_codebooks), ("n_outputs", n_outputs)):
+        if value < 1:
+            raise HalutError(f"{name} must be at least 1, not {value}")
+    tree_depth = int(n_prototypes).bit_length() - 1
+    features = n_codebooks * tree_depth if n_features is None else n_features
+    nodes = (n_codebooks, n_prototypes - 1)
+    low, high = -(2 ** (lut_bits - 1)), 2 ** (lut_bits - 1) - 1
+    shape = (n_outputs, n_codebooks, n_prototypes)
+    if corner:
+        pool = _corner_words(input_format)
+        if input_format == "fp16":
+            pool = pool[(pool & 0x7FFF) <= _FP16_INFINITY]
+        thresholds = rng.choice(pool, nodes)
+        level = rng.choice(pool, (n_codebooks, 1))
+        thresholds = np.where(rng.random((n_codebooks, 1)) < 0.25, level, thresholds)
+        lut = rng.choice(np.array([low, low, -1, 0, 1, high, high]), shape)
+        lut[0] = low
+        lut[-1] = high
+    else:
+        thresholds = _random_words(rng, input_format, nodes)
+        lut = rng.integers(low, high + 1, shape)
+    return Program(
+        n_features=features,
+        input_format=input_format,
+        lut_bits=lut_bits,
+        split_dims=rng.integers(0, features, (n_codebooks, tree_depth)),
+        thresholds=thresholds.view(np.float16) if input_format == "fp16" else thresholds,
+        lut=lut,
+        lut_scale=rng.uniform(0.01, 0.1, n_outputs),
+        lut_offset=rng.uniform(-1, 1, n_outputs),
+        provenance={"source": "halut.golden.random_program"},
+    )
+
+
+def random_words(
+    rng: np.random.Generator, program: Program, n_rows: int, corner: bool = False
+) -> NDArray[Any]:
+    """Return random input words for a program, for benches.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where the randomness comes from.
+    program : Program
+        The program that they are for.
+    n_rows : int
+        N.
+    corner : bool, default False
+        Special values (zeros of both signs, subnormals, infinities, NaN of both signs, the
+        format's ends), thresholds of the program and their direct neighbours.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_codebooks, tree_depth)
+        uint16 for ``"fp16"``, int16 otherwise.
+    """
+    shape = (n_rows, program.n_codebooks, program.tree_depth)
+    words = _random_words(rng, program.input_format, shape)
+    if not corner:
+        return words
+    special = rng.choice(_corner_words(program.input_format), shape)
+    stored = program.thresholds
+    if program.input_format == "fp16":
+        stored = stored.view(np.uint16)
+    # A threshold of the same level, or its neighbour: equality is where strictness shows.
+    nodes = np.empty(shape, dtype=np.intp)
+    for level in range(program.tree_depth):
+        nodes[:, :, level] = rng.integers(2**level - 1, 2 ** (level + 1) - 1, shape[:2])
+    near = stored[np.arange(program.n_codebooks)[:, None], nodes].astype(np.int32)
+    near += rng.integers(-1, 2, shape)
+    if program.input_format == "fp16":
+        near &= 0xFFFF
+    else:
+        limit = 2 ** (program.input_bits - 1)
+        np.clip(near, -limit, limit - 1, out=near)
+    kind = rng.random(shape)
+    words = np.where(kind < 0.4, special, words)
+    return np.where(kind > 0.6, near.astype(words.dtype), words)

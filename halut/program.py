@@ -1,0 +1,445 @@
+"""The program: everything that an accelerator is loaded with for one matrix B.
+
+A `Program` is made by learning, saved as one ``.npz`` file without pickles, and read by the
+golden model, the loader and the testbenches. It holds integers and float16 bit patterns only
+where the hardware does, and float32 scales where software meets it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from halut.errors import HalutError
+from halut.files import atomic_write
+
+__all__ = ["FORMAT_VERSION", "KIND", "Program", "input_format_bits"]
+
+FORMAT_VERSION = 1
+KIND = "halut-program"
+
+_ARRAYS = ("split_dims", "thresholds", "lut", "lut_scale", "lut_offset", "input_scale",
+           "input_offset")  # fmt: skip
+_SCALARS = ("n_features", "input_format", "lut_bits")
+_FILE_FIELDS = ("kind", "format_version", *_SCALARS, *_ARRAYS, "provenance")
+
+
+def input_format_bits(input_format: str) -> int:
+    """Return the width of an input word in bits.
+
+    Parameters
+    ----------
+    input_format : str
+        ``"fp16"``, or ``"int2"`` to ``"int16"``.
+
+    Returns
+    -------
+    int
+        2 to 16.
+
+    Raises
+    ------
+    HalutError
+        For any other format.
+
+    Examples
+    --------
+    >>> input_format_bits("fp16"), input_format_bits("int8")
+    (16, 8)
+    """
+    if input_format == "fp16":
+        return 16
+    if isinstance(input_format, str) and input_format.startswith("int"):
+        digits = input_format[3:]
+        if digits in {str(bits) for bits in range(2, 17)}:
+            return int(digits)
+    raise HalutError(f'input_format must be "fp16" or "int2" to "int16", not {input_format!r}')
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise HalutError(f"{name} must be an integer, not {value!r}")
+    if not low <= value <= high:
+        raise HalutError(f"{name} must be in [{low}, {high}], not {value}")
+    return int(value)
+
+
+def _array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """Copy `value` as a read-only array of `dtype`; `None` in `shape` is any size from 1."""
+    try:
+        given = np.asarray(value)
+    except (TypeError, ValueError):
+        raise HalutError(f"{name} must be an array, not {type(value).__name__}") from None
+    wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+    if given.ndim != len(shape) or any(
+        have < 1 if want is None else have != want
+        for have, want in zip(given.shape, shape, strict=True)
+    ):
+        raise HalutError(f"{name} must have shape {wanted}, not {given.shape}")
+    if given.dtype.kind not in "iuf":
+        raise HalutError(f"{name} must be numeric, not {given.dtype}")
+    target = np.dtype(dtype)
+    with np.errstate(all="ignore"):
+        array = given.astype(target)
+    if target.kind == "i" and not np.array_equal(array, given):
+        raise HalutError(f"{name} must hold integers that fit {target}")
+    if target == np.float16 and not np.array_equal(array, given, equal_nan=True):
+        raise HalutError(f"{name} must hold values that float16 can hold exactly")
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Program:
+    """What an accelerator is loaded with for one matrix B.
+
+    Every array is copied, checked and made read-only. Two programs are equal when all of their
+    contents are, bit by bit.
+
+    Parameters
+    ----------
+    n_features : int
+        D, columns of A.
+    input_format : str
+        ``"fp16"``, or ``"int2"`` to ``"int16"``: the words that the trees compare.
+    lut_bits : int, default 8
+        Width of a table entry, 2 to 16.
+    split_dims : int32 ndarray of shape (n_codebooks, tree_depth), range [0, n_features)
+        The column of A that level t of codebook c's tree looks at.
+    thresholds : ndarray of shape (n_codebooks, n_prototypes - 1)
+        Breadth-first: node ``2**level - 1 + partial_code``. float16 for ``"fp16"`` (infinities
+        allowed, NaN not); int16 in the format's range for integer formats.
+    lut : int8 or int16 ndarray of shape (n_outputs, n_codebooks, n_prototypes)
+        Table entries in the range of signed `lut_bits` bits; int8 up to 8 bits.
+    lut_scale : float32 ndarray of shape (n_outputs,)
+        Greater than 0.
+    lut_offset : float32 ndarray of shape (n_outputs,)
+        The product is about ``accumulator * lut_scale + lut_offset``.
+    input_scale : float32 ndarray of shape (n_codebooks, tree_depth), optional
+        Greater than 0. Integer formats: ``word = clip(rint((x - input_offset) / input_scale))``.
+        Ones when absent, as ``"fp16"`` demands.
+    input_offset : float32 ndarray of shape (n_codebooks, tree_depth), optional
+        Zeros when absent, as ``"fp16"`` demands.
+    provenance : dict of str to str, optional
+        Where the program came from.
+
+    Raises
+    ------
+    HalutError
+        When a field breaks one of these rules.
+
+    Examples
+    --------
+    >>> program = Program(
+    ...     n_features=2,
+    ...     input_format="int8",
+    ...     split_dims=[[1]],
+    ...     thresholds=[[10]],
+    ...     lut=[[[-3, 7]]],
+    ...     lut_scale=[0.5],
+    ...     lut_offset=[1.0],
+    ... )
+    >>> program.n_codebooks, program.n_prototypes, program.n_outputs
+    (1, 2, 1)
+    >>> program.input_words([[0.0, 11.2]]).shape
+    (1, 1, 1)
+    """
+
+    n_features: int
+    input_format: str
+    split_dims: NDArray[Any]
+    thresholds: NDArray[Any]
+    lut: NDArray[Any]
+    lut_scale: NDArray[Any]
+    lut_offset: NDArray[Any]
+    lut_bits: int = 8
+    input_scale: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
+    input_offset: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        put("n_features", _integer("n_features", self.n_features, 1, 2**31 - 1))
+        bits = input_format_bits(self.input_format)
+        put("input_format", str(self.input_format))
+        put("lut_bits", _integer("lut_bits", self.lut_bits, 2, 16))
+        floating = self.input_format == "fp16"
+
+        put("split_dims", _array("split_dims", self.split_dims, np.int32, (None, None)))
+        n_codebooks, tree_depth = self.split_dims.shape
+        if not 1 <= tree_depth <= 8:
+            raise HalutError(f"split_dims must have 1 to 8 levels, not {tree_depth}")
+        if self.split_dims.min() < 0 or self.split_dims.max() >= self.n_features:
+            raise HalutError(
+                f"split_dims must be in [0, {self.n_features}), not "
+                f"{self.split_dims.min()} to {self.split_dims.max()}"
+            )
+
+        n_prototypes = 2**tree_depth
+        put(
+            "thresholds",
+            _array(
+                "thresholds",
+                self.thresholds,
+                np.float16 if floating else np.int16,
+                (n_codebooks, n_prototypes - 1),
+            ),
+        )
+        if floating and np.isnan(self.thresholds).any():
+            raise HalutError("thresholds must not be NaN")
+        if not floating:
+            self._check_range("thresholds", self.thresholds, bits)
+
+        dtype = np.int8 if self.lut_bits <= 8 else np.int16
+        put("lut", _array("lut", self.lut, dtype, (None, n_codebooks, n_prototypes)))
+        self._check_range("lut", self.lut, self.lut_bits)
+
+        outputs = (self.lut.shape[0],)
+        inputs = (n_codebooks, tree_depth)
+        for name, shape, absent in (
+            ("lut_scale", outputs, None),
+            ("lut_offset", outputs, None),
+            ("input_scale", inputs, 1.0),
+            ("input_offset", inputs, 0.0),
+        ):
+            value = getattr(self, name)
+            if value is None and absent is not None:
+                value = np.full(shape, absent)
+            array = _array(name, value, np.float32, shape)
+            if not np.isfinite(array).all():
+                raise HalutError(f"{name} must be finite")
+            if name.endswith("scale") and array.min() <= 0:
+                raise HalutError(f"{name} must be greater than 0, not {array.min()}")
+            if floating and absent is not None and (array != absent).any():
+                raise HalutError(f'{name} must be {absent:g} everywhere for input_format "fp16"')
+            put(name, array)
+
+        if not isinstance(self.provenance, Mapping) or not all(
+            isinstance(key, str) and isinstance(value, str)
+            for key, value in self.provenance.items()
+        ):
+            raise HalutError("provenance must map str to str")
+        put("provenance", dict(self.provenance))
+
+    @staticmethod
+    def _check_range(name: str, array: NDArray[Any], bits: int) -> None:
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        if array.min() < low or array.max() > high:
+            raise HalutError(
+                f"{name} must be in [{low}, {high}], not {array.min()} to {array.max()}"
+            )
+
+    @property
+    def n_codebooks(self) -> int:
+        """C, the number of trees."""
+        return self.split_dims.shape[0]
+
+    @property
+    def tree_depth(self) -> int:
+        """T = log2 K, the levels of a tree, 1 to 8."""
+        return self.split_dims.shape[1]
+
+    @property
+    def n_prototypes(self) -> int:
+        """K, the leaves of a tree, 2 to 256."""
+        return self.thresholds.shape[1] + 1
+
+    @property
+    def n_outputs(self) -> int:
+        """M, columns of B."""
+        return self.lut.shape[0]
+
+    @property
+    def input_bits(self) -> int:
+        """Width of an input word in bits, 2 to 16."""
+        return input_format_bits(self.input_format)
+
+    @property
+    def accumulator_bits(self) -> int:
+        """Width at which no sum of C table entries overflows: lut_bits + ceil(log2 C)."""
+        return self.lut_bits + (self.n_codebooks - 1).bit_length()
+
+    def input_words(self, A: ArrayLike) -> NDArray[Any]:
+        """Gather the split dimensions of rows and turn them into input words.
+
+        ``"fp16"`` rounds to the nearest half (ties to even, overflow to infinity). Integer
+        formats compute ``clip(rint((x - input_offset) / input_scale))`` in float64, ties to
+        even; infinities saturate.
+
+        Parameters
+        ----------
+        A : array-like of shape (n_rows, n_features), any real dtype
+            Rows. NaN is allowed for ``"fp16"`` (and goes left in every tree).
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_codebooks, tree_depth)
+            uint16 bit patterns for ``"fp16"``; int16 in the format's range for integer formats.
+
+        Raises
+        ------
+        HalutError
+            When the shape is wrong, or a value is NaN and the format an integer.
+        """
+        rows = np.asarray(A)
+        if rows.ndim != 2 or rows.shape[1] != self.n_features:
+            raise HalutError(f"A must have shape (any, {self.n_features}), not {rows.shape}")
+        if rows.dtype.kind not in "biuf":
+            raise HalutError(f"A must hold real numbers, not {rows.dtype}")
+        gathered = rows[:, self.split_dims]  # (N, C, T)
+        if self.input_format == "fp16":
+            with np.errstate(over="ignore"):
+                return gathered.astype(np.float16).view(np.uint16)
+        if gathered.dtype.kind == "f" and np.isnan(gathered).any():
+            raise HalutError(f'A must not hold NaN for input_format "{self.input_format}"')
+        limit = 2 ** (self.input_bits - 1)
+        words = gathered.astype(np.float64)
+        words -= self.input_offset
+        words /= self.input_scale
+        np.rint(words, out=words)
+        np.clip(words, -limit, limit - 1, out=words)
+        return words.astype(np.int16)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the program to one ``.npz`` file; the same content gives the same bytes.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write, as it is named (no suffix is added).
+
+        Returns
+        -------
+        pathlib.Path
+            `path`.
+
+        Raises
+        ------
+        HalutError
+            When `path` cannot be written; nothing half-written is left.
+        """
+        content: dict[str, Any] = {
+            "kind": np.array(KIND),
+            "format_version": np.array(FORMAT_VERSION, dtype="<i4"),
+            "n_features": np.array(self.n_features, dtype="<i8"),
+            "input_format": np.array(self.input_format),
+            "lut_bits": np.array(self.lut_bits, dtype="<i4"),
+        }
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            content[name] = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
+        content["provenance"] = np.array(json.dumps(self.provenance, sort_keys=True))
+        # Written here rather than by np.savez so that time stamp, order and compression are ours
+        # and do not change between versions of NumPy.
+        with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, array in content.items():
+                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                member.compress_type = zipfile.ZIP_STORED
+                member.create_system = 3
+                member.external_attr = 0o644 << 16
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+                archive.writestr(member, buffer.getvalue())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Program:
+        """Read a program and check every field of it.
+
+        Parameters
+        ----------
+        path : path-like
+            A file that `save` wrote.
+
+        Returns
+        -------
+        Program
+
+        Raises
+        ------
+        HalutError
+            When the file is missing, damaged, not a program, of another version, or breaks one
+            of the rules of `Program`; the message names the file.
+        """
+        try:
+            with open(path, "rb") as file:
+                if not zipfile.is_zipfile(file):
+                    raise HalutError("file must be a program (.npz), not something else")
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as archive:
+                    content = {name: archive[name] for name in archive.files}
+            return cls(**cls._fields_of(content))
+        except OSError as error:
+            raise HalutError(f"program must be readable: {error.strerror} ({path})") from None
+        except HalutError as error:
+            raise HalutError(f"{error} ({path})") from None
+        except (ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, TypeError,
+                UnicodeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise HalutError(f"program must be undamaged: {reason} ({path})") from None
+
+    @staticmethod
+    def _fields_of(content: dict[str, NDArray[Any]]) -> dict[str, Any]:
+        def scalar(name: str, kinds: str) -> Any:
+            value = content[name]
+            if value.shape != () or value.dtype.kind not in kinds:
+                raise HalutError(f"{name} must be a single value, not {value.dtype}{value.shape}")
+            return value.item()
+
+        if "kind" not in content or scalar("kind", "U") != KIND:
+            raise HalutError(f'kind must be "{KIND}": this is not a program')
+        if "format_version" not in content:
+            raise HalutError("format_version must be present")
+        version = scalar("format_version", "iu")
+        if version != FORMAT_VERSION:
+            raise HalutError(f"format_version must be {FORMAT_VERSION}, not {version}")
+        missing = [name for name in _FILE_FIELDS if name not in content]
+        if missing:
+            raise HalutError(f"fields must be complete, but {', '.join(missing)} is missing")
+        unknown = [name for name in content if name not in _FILE_FIELDS]
+        if unknown:
+            raise HalutError(f"fields must be known, but {', '.join(unknown)} is not")
+        try:
+            provenance = json.loads(scalar("provenance", "U"))
+        except json.JSONDecodeError:
+            raise HalutError("provenance must be JSON") from None
+        return {
+            "n_features": scalar("n_features", "iu"),
+            "input_format": scalar("input_format", "U"),
+            "lut_bits": scalar("lut_bits", "iu"),
+            **{name: content[name] for name in _ARRAYS},
+            "provenance": provenance,
+        }
+
+    def _content(self) -> tuple[Any, ...]:
+        arrays = tuple(getattr(self, name).tobytes() for name in _ARRAYS)
+        scalars = tuple(getattr(self, name) for name in _SCALARS)
+        return (*scalars, self.split_dims.shape, self.lut.shape, *arrays,
+                tuple(sorted(self.provenance.items())))  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Program):
+            return NotImplemented
+        return self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content())
+
+    def __repr__(self) -> str:
+        return (
+            f"Program(n_features={self.n_features}, n_codebooks={self.n_codebooks}, "
+            f"n_prototypes={self.n_prototypes}, n_outputs={self.n_outputs}, "
+            f'input_format="{self.input_format}", lut_bits={self.lut_bits})'
+        )

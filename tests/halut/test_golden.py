@@ -1,0 +1,225 @@
+"""The bit-exact model, against vectors worked out by hand and against plain Python."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from halut import golden
+from halut.errors import HalutError
+from halut.program import Program
+
+DEPTHS = [1, 2, 4, 8]
+
+
+def test_hand_computed_int8():
+    """Two codebooks of four prototypes, on paper.
+
+    Codebook 0: root 10, then 0 (left) or 20 (right); codebook 1: root -1, then -5 or 5.
+    """
+    program = Program(
+        n_features=4,
+        input_format="int8",
+        split_dims=[[0, 1], [2, 3]],
+        thresholds=[[10, 0, 20], [-1, -5, 5]],
+        lut=[[[1, 2, 3, 4], [10, 20, 30, 40]], [[-128, -1, 0, 127], [-128, -2, 1, 127]]],
+        lut_scale=[0.5, 2.0],
+        lut_offset=[0.25, -1.0],
+    )
+    words = np.array(
+        [
+            [[10, 0], [-1, -5]],  # all equal: left, left
+            [[11, 20], [0, 5]],  # right, left
+            [[11, 21], [0, 6]],  # right, right
+            [[10, 1], [-128, 127]],  # left, right
+        ],
+        dtype=np.int16,
+    )
+    codes = golden.encode(program, words)
+    assert codes.dtype == np.uint8
+    assert codes.tolist() == [[0, 0], [2, 2], [3, 3], [1, 1]]
+    sums = golden.matmul(program, words)
+    assert sums.dtype == np.int32
+    assert sums.tolist() == [[11, -256], [33, 1], [44, 254], [22, -3]]
+    product = golden.dequantize(program, sums)
+    assert product.dtype == np.float32
+    assert product.tolist() == [[5.75, -513.0], [16.75, 1.0], [22.25, 507.0], [11.25, -7.0]]
+
+
+def test_hand_computed_fp16():
+    infinity, nan = np.inf, np.nan
+    program = Program(
+        n_features=1,
+        input_format="fp16",
+        split_dims=[[0]] * 5,
+        thresholds=[[0.0], [-0.0], [infinity], [-infinity], [2.0**-24]],
+        lut=np.zeros((1, 5, 2)),
+        lut_scale=[1.0],
+        lut_offset=[0.0],
+    )
+    values = [-infinity, -1.0, -(2.0**-24), -0.0, 0.0, 2.0**-24, 2.0**-23, infinity, nan, -nan]
+    codes = golden.encode(program, program.input_words(np.array(values)[:, None]))
+    assert codes.tolist() == [
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 0],
+        [1, 1, 0, 1, 0],
+        [1, 1, 0, 1, 1],
+        [1, 1, 0, 1, 1],
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0],
+    ]
+
+
+def test_all_half_floats_compare_as_their_values_do():
+    words = np.arange(2**16, dtype=np.uint16)
+    keys = golden.comparison_keys(words, "fp16")
+    assert keys.dtype == np.int32
+    values = words.view(np.float16).astype(np.float64)
+    nan = np.isnan(values)
+    assert (keys[nan] == -(2**15)).all()
+    assert keys[~nan].min() > -(2**15)
+    order = np.argsort(values[~nan], kind="stable")
+    assert np.array_equal(np.diff(values[~nan][order]) > 0, np.diff(keys[~nan][order]) > 0)
+    assert (np.diff(keys[~nan][order]) >= 0).all()
+
+
+def test_integer_keys_are_the_words():
+    words = np.arange(-8, 8, dtype=np.int16)
+    assert np.array_equal(golden.comparison_keys(words, "int4"), words)
+
+
+def reference(program, words):
+    """The same in plain Python floats and integers, one value at a time."""
+    codes = np.zeros(words.shape[:2], dtype=int)
+    sums = np.zeros((len(words), program.n_outputs), dtype=object)
+    values = words.view(np.float16) if program.input_format == "fp16" else words
+    for row, codebook in itertools.product(*map(range, codes.shape)):
+        node = 0
+        for level in range(program.tree_depth):
+            greater = float(values[row, codebook, level]) > float(
+                program.thresholds[codebook, node]
+            )
+            node = 2 * node + (2 if greater else 1)
+        codes[row, codebook] = node - (program.n_prototypes - 1)
+        for output in range(program.n_outputs):
+            sums[row, output] += int(program.lut[output, codebook, codes[row, codebook]])
+    return codes, sums
+
+
+@pytest.mark.parametrize("input_format", ["fp16", "int2", "int8", "int16"])
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("corner", [False, True])
+def test_against_plain_python(input_format, depth, corner):
+    rng = np.random.default_rng([depth, corner, len(input_format)])
+    program = golden.random_program(rng, 3, 2**depth, 2, input_format, corner=corner)
+    words = golden.random_words(rng, program, 60, corner=corner)
+    codes, sums = reference(program, words)
+    assert np.array_equal(golden.encode(program, words), codes)
+    assert np.array_equal(golden.accumulate(program, codes), sums)
+    assert np.array_equal(golden.matmul(program, words), sums)
+
+
+def test_a_changed_table_bit_changes_the_result():
+    rng = np.random.default_rng(3)
+    program = golden.random_program(rng, 4, 16, 2)
+    words = golden.random_words(rng, program, 200)
+    lut = program.lut.copy()
+    code = golden.encode(program, words)[0, 0]
+    lut[1, 0, code] ^= 1
+    changed = Program(**{**vars(program), "lut": lut})
+    differs = golden.matmul(changed, words) != golden.matmul(program, words)
+    assert differs[0].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("lut_bits", [2, 4, 8, 16])
+@pytest.mark.parametrize("codebooks", [1, 5, 16])
+def test_extreme_sums_fit_the_stated_width(lut_bits, codebooks):
+    rng = np.random.default_rng(1)
+    program = golden.random_program(rng, codebooks, 4, 3, "int8", lut_bits, corner=True)
+    sums = golden.matmul(program, golden.random_words(rng, program, 4, corner=True))
+    half = 2 ** (program.accumulator_bits - 1)
+    assert (sums[:, 0] == -codebooks * 2 ** (lut_bits - 1)).all()
+    assert (sums[:, 2] == codebooks * (2 ** (lut_bits - 1) - 1)).all()
+    assert sums.min() >= -half and sums.max() < half
+    assert math.log2(-sums.min()) > program.accumulator_bits - 2  # and one bit less would not do
+
+
+def test_accumulator_width():
+    rng = np.random.default_rng(1)
+    program = golden.random_program(rng, 16, 16, 3)
+    codes = golden.encode(program, golden.random_words(rng, program, 10))
+    derived = golden.accumulate(program, codes)
+    assert np.array_equal(golden.accumulate(program, codes, 12), derived)
+    assert np.array_equal(golden.accumulate(program, codes, 24), derived)
+    wide = golden.accumulate(program, codes, 33)
+    assert wide.dtype == np.int64 and np.array_equal(wide, derived)
+    with pytest.raises(HalutError, match=r"acc_bits must be in \[12, 64\], not 11"):
+        golden.accumulate(program, codes, 11)
+    with pytest.raises(HalutError, match=r"acc_bits must be an integer, not 12\.0"):
+        golden.accumulate(program, codes, 12.0)
+
+
+def test_no_rows():
+    program = golden.random_program(np.random.default_rng(1), 4, 16, 3)
+    words = program.input_words(np.zeros((0, program.n_features)))
+    assert golden.matmul(program, words).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda p: golden.encode(p, np.zeros((2, 4, 3), np.uint16)), r"words must have shape"),
+        (lambda p: golden.encode(p, np.zeros((2, 4, 4), np.int16)), "words must be uint16 for"),
+        (lambda p: golden.encode(p, np.zeros((2, 4, 4))), "words must be uint16 for"),
+        (lambda p: golden.accumulate(p, np.zeros((2, 3), int)), r"codes must have shape \(any, 4"),
+        (lambda p: golden.accumulate(p, np.zeros((2, 4))), "codes must be integers"),
+        (lambda p: golden.accumulate(p, np.full((2, 4), 16)), r"codes must be in \[0, 16\)"),
+        (lambda p: golden.accumulate(p, np.full((2, 4), -1)), r"codes must be in \[0, 16\)"),
+        (lambda p: golden.dequantize(p, np.zeros((2, 4), int)), "accumulators must have shape"),
+        (lambda p: golden.dequantize(p, np.zeros((2, 3))), "accumulators must be integers"),
+    ],
+)
+def test_refused(call, message):
+    program = golden.random_program(np.random.default_rng(1), 4, 16, 3)
+    with pytest.raises(HalutError, match=message):
+        call(program)
+
+
+def test_integer_words_out_of_range_are_refused():
+    program = golden.random_program(np.random.default_rng(1), 1, 2, 1, "int4")
+    with pytest.raises(HalutError, match=r"words must be in \[-8, 7\], not 8 to 8"):
+        golden.encode(program, np.full((1, 1, 1), 8, dtype=np.int16))
+
+
+@pytest.mark.parametrize("bad", [0, 1, 3, 12, 512])
+def test_random_program_refuses(bad):
+    with pytest.raises(HalutError, match=r"n_prototypes must be a power of two in \[2, 256\]"):
+        golden.random_program(np.random.default_rng(1), 1, bad, 1)
+    with pytest.raises(HalutError, match="n_outputs must be at least 1, not 0"):
+        golden.random_program(np.random.default_rng(1), 1, 2, 0)
+
+
+def test_random_is_seeded():
+    def draw(seed):
+        rng = np.random.default_rng(seed)
+        program = golden.random_program(rng, 4, 16, 3, corner=True)
+        return program, golden.random_words(rng, program, 10, corner=True)
+
+    (first, first_words), (again, again_words), (other, _) = draw(1), draw(1), draw(2)
+    assert first == again and np.array_equal(first_words, again_words)
+    assert first != other
+
+
+def test_corner_words_hit_what_they_are_for():
+    rng = np.random.default_rng(1)
+    program = golden.random_program(rng, 4, 16, 3, corner=True)
+    values = golden.random_words(rng, program, 500, corner=True).view(np.float16)
+    assert np.isnan(values).any() and np.isinf(values).any()
+    assert (np.signbit(values) & (values == 0)).any()
+    assert ((values != 0) & (np.abs(values) < 2.0**-14)).any()
+    root = program.thresholds[:, 0]
+    assert (values[:, :, 0] == root).any(axis=0).all()
