@@ -56,8 +56,8 @@ test-slow: $(stamp) ## the slow tests only
 lint: $(stamp) ## ruff and mypy
 	@cd $(ROOT) && $(py) -m ruff check .&& $(py) -m mypy
 
-doctor: $(stamp) ## tools: version found or missing, how to get them, what works without
-	@cd $(ROOT) && $(py) -m flow doctor
+doctor: ## tools: version found or missing, how to get them, what works without
+	@cd $(ROOT) && $$(test -x $(py) && echo $(py) || echo $(PYTHON)) -m flow.doctor
 
 rtl: $(stamp) ## Verilog and manifest of CONFIG (to OUT)
 	@cd $(ROOT) && $(py) -m rtl_gen --config $(CONFIG) $(if $(OUT),-o $(OUT)) $(ARGS)

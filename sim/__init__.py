@@ -3,3 +3,19 @@
 `sim.simulate` runs a matrix on the accelerator; `sim.runner` builds and runs any Verilog with any
 cocotb module; `sim.streams`, `sim.packing` and `sim.scoreboard` are what testbenches are made of.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sim.simulation import SimulationResult, simulate
+
+__all__ = ["SimulationResult", "simulate"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: the runner and the testbenches start without the generator.
+    if name in __all__:
+        import sim.simulation
+
+        return getattr(sim.simulation, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -182,8 +182,6 @@ class StreamMonitor(_Stream):
     ----------
     stall_cycles : int
         Cycles so far in which the device offered an item and `ready` was 0.
-    cycle : int
-        Clock edges seen so far.
     """
 
     def __init__(
@@ -199,8 +197,7 @@ class StreamMonitor(_Stream):
     ) -> None:
         super().__init__(dut, prefix, fields, clock)
         self.receive = receive
-        self.cycle = 0
-        self._valid_first = valid_first
+        self.valid_first = valid_first
         self.wait = wait or never()
         self._pending: Any = None
         self.ready.value = 0
@@ -225,14 +222,13 @@ class StreamMonitor(_Stream):
         edge, valid, bit = self.edge, self.valid, self.bit
         ready = False
         while True:
-            allowed = not next(self.wait) and not self._valid_first
+            allowed = not next(self.wait) and not self.valid_first
             if allowed != ready:
                 ready = allowed
                 self.ready.value = int(ready)
             await edge
-            self.cycle += 1
             if bit(valid):
-                self._valid_first = False
+                self.valid_first = False
                 item = self._item()
                 if self._pending is not None and item != self._pending:
                     raise ProtocolError(

