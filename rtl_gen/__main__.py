@@ -1,0 +1,119 @@
+"""``python -m rtl_gen``: write the Verilog of one accelerator."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from halut.cli import Parser, run
+from halut.errors import HalutError
+
+from .config import ENCODERS, MEMORIES, AcceleratorConfig
+
+# flag, field of AcceleratorConfig, type, help
+FLAGS: tuple[tuple[str, str, type, str], ...] = (
+    ("--num-c", "n_codebooks", int, "codebooks C"),
+    ("--num-k", "n_prototypes", int, "prototypes K per codebook, a power of two"),
+    ("--num-m", "n_outputs", int, "outputs M, one decoder column each"),
+    ("--rows", "rows", int, "rows of A in parallel P"),
+    ("--parallel-codebooks", "parallel_codebooks", int, "codebooks per cycle Q, divides C"),
+    ("--outputs-per-cycle", "outputs_per_cycle", int, "results W per output transfer"),
+    ("--encoder", "encoder", str, f"tree walk: {', '.join(ENCODERS)}"),
+    ("--input", "input_format", str, "values and thresholds: fp16, or int2 to int16"),
+    ("--lut-bits", "lut_bits", int, "width of a LUT entry in bits"),
+    ("--acc-bits", "acc_bits", int, "width of an accumulator in bits"),
+    ("--memory", "memory", str, f"LUT store: {', '.join(MEMORIES)}"),
+    ("--write-word-bits", "write_word_bits", int, "bound on a program word in bits"),
+    ("--adder-levels", "adder_levels_per_stage", int, "adder-tree levels per pipeline stage"),
+    ("--codebook-width", "codebook_width", int, "columns of A per codebook, to count MACs"),
+    ("--name", "name", str, "label of the configuration"),
+)
+_DERIVED = {
+    "acc_bits": "lut bits + ceil(log2 C)",
+    "outputs_per_cycle": "fewest that keep up",
+}
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config`` and one flag per field of the configuration."""
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration; flags override it")
+    defaults = {f.name: f.default for f in dataclasses.fields(AcceleratorConfig)}
+    for flag, field, kind, text in FLAGS:
+        default = _DERIVED.get(field, defaults[field])
+        parser.add_argument(
+            flag,
+            dest=field,
+            type=kind,
+            metavar="N" if kind is int else "X",
+            help=f"{text} (default: {default})",
+        )
+
+
+def config_from_flags(arguments: argparse.Namespace) -> AcceleratorConfig:
+    """The configuration that `add_config_flags`' arguments stand for.
+
+    A value that an overridden field made stale (the derived accumulator width or output width of
+    the file) is derived anew only if the file did not set it.
+    """
+    values: dict[str, Any] = {"version": 1}
+    where = ""
+    if arguments.config is not None:
+        values = AcceleratorConfig.read_yaml(arguments.config)
+        where = f" ({arguments.config})"
+    for _, field, _, _ in FLAGS:
+        value = getattr(arguments, field)
+        if value is not None:
+            values[field] = value
+    try:
+        return AcceleratorConfig.from_dict(values)
+    except HalutError as error:
+        raise HalutError(f"{error}{where}") from None
+
+
+def _summary(config: AcceleratorConfig) -> str:
+    c = config
+    return (
+        f"{c.slug}\n"
+        f"  ports    in {c.rows * c.parallel_codebooks * c.tree_depth * c.input_bits} bits, "
+        f"out {c.output_width} x {c.accumulator_bits} bits, "
+        f"program {c.program_address_bits} + {c.program_data_bits} bits\n"
+        f"  timing   latency {c.latency_cycles} cycles, one group of {c.rows} row(s) every "
+        f"{c.interval_cycles} cycle(s)\n"
+        f"  work     {c.look_ups_per_cycle:g} look-ups per cycle, {c.macs_per_cycle:g} MACs "
+        f"replaced per cycle at codebook width {c.codebook_width}\n"
+        f"  memory   {c.lut_total_bits} LUT bits, {c.threshold_total_bits} threshold bits"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = Parser(
+        prog="python -m rtl_gen",
+        description="Write the Verilog of a MADDNESS accelerator and its manifest.",
+    )
+    add_config_flags(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Verilog file, the manifest goes beside it; - for standard output "
+        "(default: build/<slug>/rtl/halut_matmul.v)",
+    )
+    arguments = parser.parse_args(argv)
+    config = config_from_flags(arguments)
+    from .generate import generate, write
+
+    if arguments.output == "-":
+        sys.stdout.write(generate(config).verilog)
+        return 0
+    path = write(config, arguments.output)
+    print(_summary(config))
+    print(f"wrote {path} and {path.with_suffix('.json')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,140 @@
+"""Control: handshakes, the valid bits of the pipeline, and the codebook group of each stage."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from .cells import equals, one_hot
+from .config import AcceleratorConfig, ceil_log2
+from .unit import Unit
+
+__all__ = ["Control"]
+
+
+class Control(Unit):
+    """Moves transfers through the pipeline and keeps program writes apart from them.
+
+    The whole pipeline stands still while a finished result is not taken (`sums_valid` without
+    `sums_ready`). A program word is taken when the pipeline is empty and no row group has begun;
+    while one is offered no row group begins; in the cycle after a write none begins either, so
+    that a written latch has two cycles to settle.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    i_valid : In(1), i_ready : Out(1)
+        Input stream's handshake.
+    program_valid : In(1), program_ready : Out(1)
+        Program stream's handshake.
+    sums_valid : Out(1), sums_ready : In(1)
+        Handshake of the decoders' finished sums.
+    enable : Out(pipeline_stages)
+        Bit s: the transfer in stage s moves on at the next clock edge.
+    phase : Out(T)
+        Interleaved encoder only: one-hot, turns with every step of the pipeline.
+    group : Out(ArrayLayout(ceil(log2 G), T))
+        G > 1 only: codebook group in stages 0 to T-1.
+    lut_group : Out(G, or ceil(log2 G) for lutram)
+        G > 1 only: codebook group in the look-up stage.
+    first : Out(1)
+        G > 1 only: the transfer in the last stage is its row group's first.
+
+    Timing
+    ------
+    Everything but the valid bits, the input's group counter and the phase is without reset.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        c = config
+        members = {
+            "i_valid": In(1),
+            "i_ready": Out(1),
+            "program_valid": In(1),
+            "program_ready": Out(1),
+            "sums_valid": Out(1),
+            "sums_ready": In(1),
+            "enable": Out(c.pipeline_stages),
+        }
+        if c.encoder == "interleaved":
+            members["phase"] = Out(c.tree_depth)
+        is_binary = c.memory == "lutram"
+        if c.n_groups > 1:
+            group_bits = ceil_log2(c.n_groups)
+            members["group"] = Out(data.ArrayLayout(unsigned(group_bits), c.tree_depth))
+            members["lut_group"] = Out(group_bits if is_binary else c.n_groups)
+            members["first"] = Out(1)
+        super().__init__(
+            members,
+            module_name=f"halut_control_g{c.n_groups}_t{c.tree_depth}_{c.encoder}"
+            f"_s{c.pipeline_stages}" + ("_binary" if is_binary and c.n_groups > 1 else ""),
+            has_reset=True,
+        )
+
+    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+        c = self.config
+        stages = c.pipeline_stages
+        advance = Signal()
+        valid = Signal(stages - 1, name="stage_valid")  # stages 1 and up
+        settling = Signal()
+        at_group_start: Value = Const(1)
+        if c.n_groups > 1:
+            at_group_start = equals(self.group[0], 0)
+
+        taken = self.i_valid & self.i_ready
+        m.d.comb += [
+            advance.eq(~self.sums_valid | self.sums_ready),
+            self.program_ready.eq(at_group_start & ~valid.any()),
+            self.i_ready.eq(advance & ~(at_group_start & (self.program_valid | settling))),
+            self.enable.eq(Cat(taken, valid & advance.replicate(stages - 1))),
+        ]
+        m.d.sync += settling.eq(self.program_valid & self.program_ready)
+        last: Value = Const(1)
+        if c.n_groups > 1:
+            last = self._follow_group(m)
+        with m.If(advance):
+            m.d.sync += [
+                valid.eq(Cat(taken, valid)),
+                self.sums_valid.eq(valid[-1] & last),
+            ]
+        if c.encoder == "interleaved":
+            phase = Signal(c.tree_depth, init=1)
+            m.d.comb += self.phase.eq(phase)
+            with m.If(advance):
+                m.d.sync += phase.eq(Cat(phase[-1], phase[:-1]))
+
+    def _follow_group(self, m: Module) -> Value:
+        """Carry the codebook group along the pipeline; returns `last` in the last stage."""
+        c = self.config
+        group = Signal(ceil_log2(c.n_groups), name="input_group")
+        with m.If(self.enable[0]):
+            m.d.sync += group.eq(Mux(equals(group, c.n_groups - 1), 0, group + 1))
+        # Stages 0 to T feed the threshold memory and, decoded, the look-up stage.
+        groups = [group]
+        for stage in range(c.encoder_cycles - 1):
+            following = Signal(group.shape(), name=f"stage{stage + 1}_group", reset_less=True)
+            with m.If(self.enable[stage]):
+                m.d.sync += following.eq(groups[-1])
+            groups.append(following)
+        for level in range(c.tree_depth):
+            m.d.comb += self.group[level].eq(groups[level])
+        lut_group = Signal(len(self.lut_group), name="look_up_group", reset_less=True)
+        is_binary = c.memory == "lutram"
+        following = groups[-1] if is_binary else one_hot(m, "groups", groups[-1], c.n_groups)
+        with m.If(self.enable[c.encoder_cycles - 1]):
+            m.d.sync += lut_group.eq(following)
+        m.d.comb += self.lut_group.eq(lut_group)
+        first: Value = equals(lut_group, 0) if is_binary else lut_group[0]
+        last: Value = equals(lut_group, c.n_groups - 1) if is_binary else lut_group[-1]
+        for stage in range(c.encoder_cycles, c.pipeline_stages - 1):
+            flags = Signal(2, name=f"stage{stage + 1}_first_last", reset_less=True)
+            with m.If(self.enable[stage]):
+                m.d.sync += flags.eq(Cat(first, last))
+            first, last = flags[0], flags[1]
+        m.d.comb += self.first.eq(first)
+        return last

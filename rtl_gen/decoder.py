@@ -1,0 +1,292 @@
+# amaranth: UnusedElaboratable=no
+"""Decoders: look up, add, accumulate; one column per output, blocks of columns written together.
+
+Entries are stored in offset binary (value + 2**(lut_bits-1)), so that all sums are of unsigned
+numbers and no sign is extended. The offset of all C entries of a product, C * 2**(lut_bits-1),
+is taken off once: as the accumulator's first value, or in the last sum.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from .cells import clock_gate, one_hot, storage_kind
+from .config import AcceleratorConfig, ceil_log2
+from .lut_memory import LutMemory, select_members
+from .unit import Unit
+
+__all__ = ["Decoder", "DecoderBlock"]
+
+
+def _column_select_members(config: AcceleratorConfig) -> dict[str, int]:
+    """Select ports of a whole column: the lanes' `select` side by side, `group` shared."""
+    ports = select_members(
+        n_groups=config.n_groups,
+        n_prototypes=config.n_prototypes,
+        rows=config.rows,
+        memory=config.memory,
+    )
+    return {
+        name: bits * (config.parallel_codebooks if name == "select" else 1)
+        for name, bits in ports.items()
+    }
+
+
+def _name_suffix(config: AcceleratorConfig) -> str:
+    return (
+        f"c{config.n_codebooks}_k{config.n_prototypes}_p{config.rows}"
+        f"_q{config.parallel_codebooks}_lut{config.lut_bits}_acc{config.accumulator_bits}"
+        f"_add{config.adder_levels_per_stage}_{config.memory}"
+    )
+
+
+class Decoder(Unit):
+    """One output column: the LUT of one output, look-ups and accumulators of P rows.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    write_strobe : In(C*K)
+        One line per word, index codebook * K + prototype; see `LutMemory`.
+    write_enable : In(Q), write_index : In(ceil(log2(G*K)))
+        ``memory="lutram"`` only, instead of `write_strobe`.
+    write_data : In(lut_bits)
+        Offset binary.
+    select, group : In
+        See `lut_memory.select_members`; lane q's `select` follows lane q-1's.
+    enable : In(1 + sum_stages)
+        Bit 0: the look-up registers load; bit s: the registers of sum stage s load.
+    first : In(1)
+        G > 1 only, with the last enable: a new sum is begun.
+    sums : Out(ArrayLayout(signed(acc_bits), P))
+
+    Timing
+    ------
+    1 + sum_stages clock edges from stable selects to `sums`; one step per cycle.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        c = config
+        members = {name: In(bits) for name, bits in _column_select_members(c).items()}
+        if c.memory == "lutram":
+            members["write_enable"] = In(c.parallel_codebooks)
+            members["write_index"] = In(ceil_log2(c.n_groups * c.n_prototypes))
+        else:
+            members["write_strobe"] = In(c.n_codebooks * c.n_prototypes)
+        members["write_data"] = In(c.lut_bits)
+        members["enable"] = In(1 + c.sum_stages)
+        if c.n_groups > 1:
+            members["first"] = In(1)
+        members["sums"] = Out(data.ArrayLayout(signed(c.accumulator_bits), c.rows))
+        super().__init__(members, module_name=f"halut_decoder_{_name_suffix(c)}")
+
+    def build(self, m: Module, platform: object) -> None:
+        c = self.config
+        lanes = [self._add_lane(m, platform, q) for q in range(c.parallel_codebooks)]
+        for row in range(c.rows):
+            total = self._sum_row(m, row, [lane.value[row] for lane in lanes])
+            m.d.comb += self.sums[row].eq(total)
+
+    def _add_lane(self, m: Module, platform: object, q: int) -> LutMemory:
+        """The table of lane q: codebooks q, Q + q, 2Q + q, …"""
+        c = self.config
+        lane = LutMemory(
+            n_groups=c.n_groups,
+            n_prototypes=c.n_prototypes,
+            width=c.lut_bits,
+            rows=c.rows,
+            memory=c.memory,
+        )
+        self.add(m, f"lane{q}", lane, platform)
+        width = len(lane.select)
+        m.d.comb += [
+            lane.write_data.eq(self.write_data),
+            lane.select.eq(self.select[q * width : (q + 1) * width]),
+        ]
+        if "group" in lane.select_ports:
+            m.d.comb += lane.group.eq(self.group)
+        if c.memory == "lutram":
+            m.d.comb += [
+                lane.write_enable.eq(self.write_enable[q]),
+                lane.write_index.eq(self.write_index),
+            ]
+        else:
+            k = c.n_prototypes
+            codebooks = range(q, c.n_codebooks, c.parallel_codebooks)
+            strobes = Cat(self.write_strobe[cb * k : (cb + 1) * k] for cb in codebooks)
+            m.d.comb += lane.write_strobe.eq(strobes)
+        return lane
+
+    def _register(self, m: Module, value: Value, *, name: str, enable: Value) -> Signal:
+        register = Signal(len(value), name=name, reset_less=True)
+        with m.If(enable):
+            m.d.sync += register.eq(value)
+        return register
+
+    def _sum_row(self, m: Module, row: int, values: list[Value]) -> Value:
+        """Add pairs, register; add up to 2**levels terms per stage; accumulate in the last."""
+        c = self.config
+        width = c.accumulator_bits
+        offset = Const(-(c.n_codebooks << (c.lut_bits - 1)) % (1 << width), width)
+        terms: list[Value] = [
+            values[i] + values[i + 1] if i + 1 < len(values) else values[i]
+            for i in range(0, len(values), 2)
+        ]
+        for stage in range(1 + c.sum_stages):
+            if stage:
+                size = 2**c.adder_levels_per_stage
+                terms = [_total(terms[i : i + size]) for i in range(0, len(terms), size)]
+            name = f"row{row}_stage{stage}"
+            enable = self.enable[stage]
+            if stage < c.sum_stages:
+                terms = [
+                    self._register(m, term, name=f"{name}_term{i}", enable=enable)
+                    for i, term in enumerate(terms)
+                ]
+                continue
+            accumulator = Signal(width, name=f"row{row}_accumulator", reset_less=True)
+            base = offset if c.n_groups == 1 else Mux(self.first, offset, accumulator)
+            with m.If(enable):
+                m.d.sync += accumulator.eq(terms[0] + base)
+        return accumulator
+
+
+def _total(terms: list[Value]) -> Value:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+class DecoderBlock(Unit):
+    """Decoders that one program word spans, with the write strobes they share.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    write_enable : In(1)
+        A LUT word of this block is written.
+    write_codebook : In(ceil(log2 C)), write_prototype : In(T)
+        Which (`write_codebook` is absent for C = 1).
+    write_data : In(decoders_per_word * lut_bits)
+        Two's complement, the block's first column in the lowest bits; see `ThresholdMemory` for
+        when latches take it.
+    codes : In(ArrayLayout(ArrayLayout(K or T, P), Q))
+        Per lane and row the code, as `Encoder.codes`.
+    group : In(G, or ceil(log2 G) for lutram)
+        G > 1 only: the codebook group, one-hot (binary for lutram).
+    enable, first : In
+        See `Decoder`.
+    sums : Out(ArrayLayout(ArrayLayout(signed(acc_bits), P), decoders_per_word))
+
+    Timing
+    ------
+    As `Decoder`.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        c = config
+        code_bits = c.tree_depth if c.memory == "lutram" else c.n_prototypes
+        members = {
+            "write_enable": In(1),
+            "write_prototype": In(c.tree_depth),
+            "write_data": In(c.decoders_per_word * c.lut_bits),
+            "codes": In(
+                data.ArrayLayout(
+                    data.ArrayLayout(unsigned(code_bits), c.rows), c.parallel_codebooks
+                )
+            ),
+            "enable": In(1 + c.sum_stages),
+            "sums": Out(
+                data.ArrayLayout(
+                    data.ArrayLayout(signed(c.accumulator_bits), c.rows), c.decoders_per_word
+                )
+            ),
+        }
+        if c.n_codebooks > 1:
+            members["write_codebook"] = In(ceil_log2(c.n_codebooks))
+        if c.n_groups > 1:
+            is_binary = c.memory == "lutram"
+            members["group"] = In(ceil_log2(c.n_groups) if is_binary else c.n_groups)
+            members["first"] = In(1)
+        super().__init__(
+            members,
+            module_name=f"halut_decoder_block_u{c.decoders_per_word}_{_name_suffix(c)}",
+        )
+
+    def build(self, m: Module, platform: object) -> None:
+        c = self.config
+        write = self._write_ports(m, platform)
+        select = self._select(m)
+        sign_bit = 1 << (c.lut_bits - 1)
+        for u in range(c.decoders_per_word):
+            decoder = Decoder(c)
+            self.add(m, f"decoder{u}", decoder, platform)
+            entry = self.write_data[u * c.lut_bits : (u + 1) * c.lut_bits]
+            m.d.comb += [
+                *(getattr(decoder, name).eq(value) for name, value in write.items()),
+                *(getattr(decoder, name).eq(value) for name, value in select.items()),
+                decoder.write_data.eq(entry ^ sign_bit),
+                decoder.enable.eq(self.enable),
+                self.sums[u].eq(decoder.sums),
+            ]
+            if c.n_groups > 1:
+                m.d.comb += decoder.first.eq(self.first)
+
+    def _write_ports(self, m: Module, platform: object) -> dict[str, Value]:
+        """The decoders' write ports but for the data: strobes, or enable and index."""
+        c = self.config
+        codebook = self.write_codebook if c.n_codebooks > 1 else Signal(0)
+        codebooks = one_hot(m, "codebooks", codebook, c.n_codebooks, enable=self.write_enable)
+        if c.memory == "lutram":
+            lanes = [
+                Cat(codebooks[cb] for cb in range(q, c.n_codebooks, c.parallel_codebooks)).any()
+                for q in range(c.parallel_codebooks)
+            ]
+            group = Signal(ceil_log2(c.n_groups), name="write_group")
+            for g in range(c.n_groups):
+                first = g * c.parallel_codebooks
+                with m.If(codebooks[first : first + c.parallel_codebooks].any()):
+                    m.d.comb += group.eq(g)
+            return {"write_enable": Cat(lanes), "write_index": Cat(self.write_prototype, group)}
+        prototypes = one_hot(m, "prototypes", self.write_prototype, c.n_prototypes)
+        strobes = Signal(c.n_codebooks * c.n_prototypes, name="write_strobe")
+        for cb in range(c.n_codebooks):
+            for k in range(c.n_prototypes):
+                word = cb * c.n_prototypes + k
+                strobe: Value = codebooks[cb] & prototypes[k]
+                if storage_kind(c.memory, platform) == "latch":
+                    strobe = clock_gate(m, f"gate{word}", clock=self.clk_i, enable=strobe)
+                m.d.comb += strobes[word].eq(strobe)
+        return {"write_strobe": strobes}
+
+    def _select(self, m: Module) -> dict[str, Value]:
+        """The decoders' select ports, made once for the block."""
+        c = self.config
+        ports = _column_select_members(c)
+        lines = []
+        for q in range(c.parallel_codebooks):
+            for row in range(c.rows):
+                code = self.codes[q][row]
+                if c.memory == "lutram":
+                    lines.append(Cat(code, self.group) if c.n_groups > 1 else code)
+                elif c.n_groups > 1 and "group" not in ports:
+                    lines += [code & self.group[g].replicate(len(code)) for g in range(c.n_groups)]
+                else:
+                    lines.append(code)
+        select = Signal(ports["select"], name="select")
+        m.d.comb += select.eq(Cat(lines))
+        result: dict[str, Value] = {"select": select}
+        if "group" in ports:
+            result["group"] = self.group
+        return result

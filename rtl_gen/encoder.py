@@ -1,0 +1,196 @@
+# amaranth: UnusedElaboratable=no
+"""The encoder of one codebook lane: P rows walk the same tree side by side."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from .cells import one_hot, one_hot_select
+from .comparator import Comparator, comparison_key
+from .config import AcceleratorConfig, ceil_log2
+from .threshold_memory import ThresholdMemory
+from .unit import Unit
+
+__all__ = ["Encoder"]
+
+
+class Encoder(Unit):
+    """Tree walks of P rows through one codebook per cycle.
+
+    Interleaved: per row T walkers take turns; each keeps a transfer's T values and walks one
+    level per cycle with one comparator (Stella Nera's unit of four encoders, for T = 4).
+    Pipelined: per row one comparator per level, and values move along.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    words : In(ArrayLayout(ArrayLayout(input_bits, T), P))
+        Per row the values of the codebook's split dimensions, the root's first.
+    enable : In(encoder_cycles)
+        Bit s: the transfer in pipeline stage s moves on at the next clock edge.
+    phase : In(T)
+        Interleaved only: one-hot, the walker that takes the transfer in stage 0.
+    group : In(ArrayLayout(ceil(log2 G), T))
+        G > 1 only: the codebook group in stages 0 to T-1.
+    write_enable, write_group, write_word, write_data : In
+        See `ThresholdMemory`.
+    codes : Out(ArrayLayout(K or T, P))
+        Per row the code: one line per prototype; binary for ``memory="lutram"``.
+
+    Timing
+    ------
+    `encoder_cycles` clock edges from a transfer to its codes; one transfer per cycle.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        c = config
+        self.thresholds = ThresholdMemory(config)
+        self.code_bits = c.tree_depth if c.memory == "lutram" else c.n_prototypes
+        write = {n: m for n, m in self.thresholds.signature.members.items() if n[:5] == "write"}
+        members = {
+            **write,
+            "words": In(
+                data.ArrayLayout(data.ArrayLayout(unsigned(c.input_bits), c.tree_depth), c.rows)
+            ),
+            "enable": In(c.encoder_cycles),
+            "codes": Out(data.ArrayLayout(unsigned(self.code_bits), c.rows)),
+        }
+        if c.encoder == "interleaved":
+            members["phase"] = In(c.tree_depth)
+        if c.n_groups > 1:
+            members["group"] = In(data.ArrayLayout(unsigned(ceil_log2(c.n_groups)), c.tree_depth))
+        super().__init__(
+            members,
+            module_name=f"halut_encoder_{c.encoder}_p{c.rows}_g{c.n_groups}_k{c.n_prototypes}"
+            f"_{c.input_format}_n{c.thresholds_per_word}_{c.memory}",
+        )
+
+    def build(self, m: Module, platform: object) -> None:
+        c = self.config
+        memory = self.thresholds
+        self.add(m, "thresholds", memory, platform)
+        for name in memory.signature.members:
+            if name.startswith("write") or name == "group":
+                m.d.comb += getattr(memory, name).eq(getattr(self, name))
+        if c.n_groups > 1:
+            m.d.comb += memory.enable.eq(self.enable[: c.tree_depth])
+        levels = [
+            [memory.thresholds[2**level - 1 + j] for j in range(2**level)]
+            for level in range(c.tree_depth)
+        ]
+        build_row = self._pipelined_row if c.encoder == "pipelined" else self._interleaved_row
+        for row in range(c.rows):
+            keys = [
+                comparison_key(m, f"row{row}_value{t}", self.words[row][t], c.input_format)
+                for t in range(c.tree_depth)
+            ]
+            code = build_row(m, platform, row, keys, levels)
+            result = Signal(self.code_bits, name=f"row{row}_code", reset_less=True)
+            if c.memory != "lutram":
+                code = one_hot(m, f"row{row}_prototypes", code, c.n_prototypes)
+            with m.If(self.enable[-1]):
+                m.d.sync += result.eq(code)
+            m.d.comb += self.codes[row].eq(result)
+
+    def _register(self, m: Module, value: Value, *, name: str, enable: Value) -> Signal:
+        register = Signal(value.shape(), name=name, reset_less=True)
+        with m.If(enable):
+            m.d.sync += register.eq(value)
+        return register
+
+    def _compare(
+        self, m: Module, platform: object, name: str, value: Value, threshold: Value
+    ) -> Signal:
+        comparator = Comparator(width=self.config.input_bits)
+        self.add(m, name, comparator, platform)
+        m.d.comb += [
+            comparator.value.eq(value),
+            comparator.threshold.eq(threshold),
+        ]
+        return comparator.greater
+
+    def _pipelined_row(
+        self,
+        m: Module,
+        platform: object,
+        row: int,
+        keys: list[Value],
+        levels: list[list[Value]],
+    ) -> Value:
+        """One comparator per level; returns the code, valid in the last stage."""
+        depth = self.config.tree_depth
+        stage = 0
+        if self.config.captures_input:
+            keys = [
+                self._register(m, key, name=f"row{row}_value{t}", enable=self.enable[0])
+                for t, key in enumerate(keys)
+            ]
+            stage = 1
+        code: Value = Signal(0)
+        for level in range(depth):
+            threshold = select_threshold(m, f"row{row}_node{level}", code, levels[level])
+            name = f"row{row}_level{level}"
+            bit = self._compare(m, platform, name, keys[level], threshold)
+            code = Cat(bit, code)
+            if level < depth - 1:
+                enable = self.enable[stage + level]
+                code = self._register(m, code, name=f"{name}_code", enable=enable)
+                keys = [
+                    self._register(m, key, name=f"{name}_value{t}", enable=enable)
+                    if t > level
+                    else key
+                    for t, key in enumerate(keys)
+                ]
+        return code
+
+    def _interleaved_row(
+        self,
+        m: Module,
+        platform: object,
+        row: int,
+        keys: list[Value],
+        levels: list[list[Value]],
+    ) -> Value:
+        """T walkers, one comparator each; returns the code of the one that is finishing."""
+        depth = self.config.tree_depth
+        codes = []
+        for walker in range(depth):
+            name = f"row{row}_walker{walker}"
+            take = self.enable[0] & self.phase[walker]
+            values = [
+                self._register(m, key, name=f"{name}_value{t}", enable=take)
+                for t, key in enumerate(keys)
+            ]
+            # The walker that took a transfer in phase w works on level l in phase w + l + 1.
+            turn = Cat(self.phase[(walker + level + 1) % depth] for level in range(depth))
+            partial = Signal(max(depth - 1, 0), name=f"{name}_code", reset_less=True)
+            threshold = one_hot_select(
+                turn,
+                [
+                    select_threshold(m, f"{name}_node{level}", partial[:level], levels[level])
+                    for level in range(depth)
+                ],
+            )
+            value = one_hot_select(turn, [v.as_unsigned() for v in values])
+            bit = self._compare(m, platform, name, value, threshold)
+            code = Cat(bit, partial)
+            move = Cat(turn[level] & self.enable[level + 1] for level in range(depth - 1))
+            with m.If(move.any()):
+                m.d.sync += partial.eq(code)
+            codes.append(code)
+        return one_hot_select(self.phase, codes)
+
+
+def select_threshold(m: Module, name: str, partial_code: Value, thresholds: list[Value]) -> Value:
+    """The threshold of node `partial_code` of a level with ``len(thresholds)`` nodes."""
+    if len(thresholds) == 1:
+        return thresholds[0]
+    if len(thresholds) == 2:
+        return Mux(partial_code, thresholds[1], thresholds[0])
+    return one_hot_select(one_hot(m, name, partial_code, len(thresholds)), thresholds)

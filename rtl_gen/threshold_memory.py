@@ -1,0 +1,154 @@
+"""The thresholds of one codebook lane, shared by its rows."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, Value, unsigned
+from amaranth.lib import data
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .cells import clock_gate, equals, one_hot, one_hot_select, storage_kind, store_word
+from .config import AcceleratorConfig, ceil_log2
+from .unit import Unit
+
+__all__ = ["ThresholdMemory"]
+
+
+class ThresholdMemory(Unit):
+    """Memory of G codebooks times K-1 thresholds; a codebook's are read side by side.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    write_enable : In(1)
+        A threshold word is written.
+    write_group, write_word : In
+        Which: codebook group, and word within the codebook; the word holds nodes
+        ``write_word * thresholds_per_word`` and up, in breadth-first order. Absent when there is
+        one only.
+    write_data : In(thresholds_per_word * input_bits)
+        Signed comparison keys. Latches take it a cycle later than flip-flops: then it comes from
+        a register that is loaded in the cycle of `write_enable`.
+    enable : In(T), group : In(ArrayLayout(ceil(log2 G), T))
+        G > 1 only: ``enable[l]`` fetches level l's thresholds of codebook group ``group[l]``.
+    thresholds : Out(ArrayLayout(input_bits, K-1))
+        Breadth-first: node ``2**level - 1 + partial code``.
+
+    Timing
+    ------
+    G = 1: thresholds are always there. G > 1: a level's are there from the clock edge that
+    enabled it until the next.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        c = config
+        self.n_nodes = c.n_prototypes - 1
+        self.write_bits = c.thresholds_per_word * c.input_bits
+        members = {
+            "write_enable": In(1),
+            "write_data": In(self.write_bits),
+            "thresholds": Out(data.ArrayLayout(unsigned(c.input_bits), self.n_nodes)),
+        }
+        if c.n_groups > 1:
+            group_bits = ceil_log2(c.n_groups)
+            members["write_group"] = In(group_bits)
+            members["enable"] = In(c.tree_depth)
+            members["group"] = In(data.ArrayLayout(unsigned(group_bits), c.tree_depth))
+        if c.threshold_words > 1:
+            members["write_word"] = In(ceil_log2(c.threshold_words))
+        super().__init__(
+            members,
+            module_name=f"halut_threshold_memory_g{c.n_groups}_k{c.n_prototypes}"
+            f"_b{c.input_bits}_n{c.thresholds_per_word}_{c.memory}",
+        )
+
+    def build(self, m: Module, platform: object) -> None:
+        c = self.config
+        kind = storage_kind(c.memory, platform)
+        group_strobes: list[Value] = [self.write_enable]
+        if c.n_groups > 1:
+            enable = self.write_enable
+            group_strobes = list(one_hot(m, "groups", self.write_group, c.n_groups, enable=enable))
+        word_index = self.write_word if c.threshold_words > 1 else Signal(0)
+
+        if kind == "lutram":
+            levels = self._read_lutram(m, word_index)
+        else:
+            nodes = []
+            for g, group_strobe in enumerate(group_strobes):
+                n_words = c.threshold_words
+                strobes = one_hot(m, f"g{g}_words", word_index, n_words, enable=group_strobe)
+                nodes.append(self._store_codebook(m, kind, f"g{g}", strobes))
+            levels = [self._read_level(m, nodes, level) for level in range(c.tree_depth)]
+
+        for level, words in enumerate(levels):
+            first = 2**level - 1
+            for j, word in enumerate(words):
+                target = self.thresholds[first + j]
+                if c.n_groups == 1:
+                    m.d.comb += target.eq(word)
+                    continue
+                fetched = Signal(c.input_bits, name=f"node{first + j}", reset_less=True)
+                with m.If(self.enable[level]):
+                    m.d.sync += fetched.eq(word)
+                m.d.comb += target.eq(fetched)
+
+    def _store_codebook(self, m: Module, kind: str, name: str, strobes: Value) -> list[Value]:
+        """Storage of one codebook: its K-1 thresholds."""
+        c = self.config
+        nodes: list[Value] = []
+        for w in range(c.threshold_words):
+            count = min(c.thresholds_per_word, self.n_nodes - len(nodes))
+            strobe: Value = strobes[w]
+            if kind == "latch":
+                strobe = clock_gate(m, f"{name}_w{w}_gate", clock=self.clk_i, enable=strobe)
+            word = store_word(
+                m,
+                f"{name}_w{w}",
+                kind,
+                strobe=strobe,
+                data=self.write_data[: count * c.input_bits],
+            )
+            nodes += [word[i * c.input_bits : (i + 1) * c.input_bits] for i in range(count)]
+        return nodes
+
+    def _read_level(self, m: Module, nodes: list[list[Value]], level: int) -> list[Value]:
+        """A level's thresholds in the level's current codebook group."""
+        first, count = 2**level - 1, 2**level
+        if self.config.n_groups == 1:
+            return nodes[0][first : first + count]
+        lines = one_hot(m, f"level{level}_groups", self.group[level], self.config.n_groups)
+        return [
+            one_hot_select(lines, [codebook[first + j] for codebook in nodes]) for j in range(count)
+        ]
+
+    def _read_lutram(self, m: Module, word_index: Value) -> list[list[Value]]:
+        """The same from one small RAM per node, G words deep."""
+        c = self.config
+        levels: list[list[Value]] = []
+        for level in range(c.tree_depth):
+            words: list[Value] = []
+            for node in range(2**level - 1, 2 ** (level + 1) - 1):
+                w, position = divmod(node, c.thresholds_per_word)
+                m.submodules[f"node{node}_ram"] = ram = Memory(
+                    shape=c.input_bits, depth=c.n_groups, init=[]
+                )
+                write, read = ram.write_port(), ram.read_port(domain="comb")
+                low = position * c.input_bits
+                hit = self.write_enable & equals(word_index, w)
+                m.d.comb += [
+                    write.en.eq(hit),
+                    write.data.eq(self.write_data[low : low + c.input_bits]),
+                ]
+                if c.n_groups > 1:
+                    m.d.comb += [
+                        write.addr.eq(self.write_group),
+                        read.addr.eq(self.group[level]),
+                    ]
+                words.append(read.data)
+            levels.append(words)
+        return levels

@@ -1,0 +1,183 @@
+# amaranth: UnusedElaboratable=no
+"""The accelerator: control, one encoder per codebook lane, decoder blocks, output."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out
+
+from .cells import equals, storage_kind
+from .config import AcceleratorConfig, ceil_log2
+from .control import Control
+from .decoder import DecoderBlock
+from .encoder import Encoder
+from .output import OutputSerializer, output_payload
+from .unit import Unit
+
+__all__ = ["HalutMatmul"]
+
+
+class HalutMatmul(Unit):
+    """Matrix product by look-up: values of split dimensions in, sums of LUT entries out.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    i : In(stream.Signature(ArrayLayout(ArrayLayout(ArrayLayout(input_bits, T), Q), P)))
+        Per row and lane a codebook's split-dimension values. A row group is G transfers;
+        transfer g carries codebooks g*Q to g*Q + Q-1.
+    o : Out(stream.Signature(output_payload(config)))
+        Sums, `n_beats` transfers per row group.
+    program : In(stream.Signature(StructLayout(address, data)))
+        Program words, see `AcceleratorConfig.address_fields` and `image.program_image`. Words at
+        addresses that stand for nothing are taken and dropped. Accepted between row groups only:
+        every row group sees one program, the one that was complete when it began.
+
+    Timing
+    ------
+    `latency_cycles` from a row group's last input transfer to its first output transfer, one row
+    group every `interval_cycles` when nothing stalls. Any stream may stall at any cycle.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        c = config
+        words = data.ArrayLayout(unsigned(c.input_bits), c.tree_depth)
+        lanes = data.ArrayLayout(words, c.parallel_codebooks)
+        program = data.StructLayout(
+            {"address": c.program_address_bits, "data": c.program_data_bits}
+        )
+        super().__init__(
+            {
+                "i": In(stream.Signature(data.ArrayLayout(lanes, c.rows))),
+                "o": Out(stream.Signature(output_payload(c))),
+                "program": In(stream.Signature(program)),
+            },
+            module_name="halut_matmul",
+            has_reset=True,
+        )
+
+    def build(self, m: Module, platform: object) -> None:
+        c = self.config
+        control = Control(c)
+        self.add(m, "control", control, platform)
+        m.d.comb += [
+            control.i_valid.eq(self.i.valid),
+            self.i.ready.eq(control.i_ready),
+            control.program_valid.eq(self.program.valid),
+            self.program.ready.eq(control.program_ready),
+        ]
+        write = _ProgramWrite(m, self, platform)
+        encoders = [self._add_encoder(m, platform, q, control, write) for q in self._lanes]
+        blocks = [
+            self._add_block(m, platform, b, control, write, encoders) for b in range(c.n_blocks)
+        ]
+        output = OutputSerializer(c)
+        self.add(m, "output", output, platform)
+        columns = [block.sums[u] for block in blocks for u in range(c.decoders_per_word)]
+        m.d.comb += [
+            output.i.payload.as_value().eq(
+                Cat(column[row] for row in range(c.rows) for column in columns)
+            ),
+            output.i.valid.eq(control.sums_valid),
+            control.sums_ready.eq(output.i.ready),
+            self.o.valid.eq(output.o_valid),
+            output.o_ready.eq(self.o.ready),
+            self.o.payload.data.eq(output.o_data),
+            self.o.payload.last.eq(output.o_last),
+        ]
+        if c.n_beats > 1:
+            m.d.comb += self.o.payload.index.eq(output.o_index)
+
+    @property
+    def _lanes(self) -> range:
+        return range(self.config.parallel_codebooks)
+
+    def _add_encoder(
+        self, m: Module, platform: object, q: int, control: Control, write: _ProgramWrite
+    ) -> Encoder:
+        c = self.config
+        encoder = Encoder(c)
+        self.add(m, f"encoder{q}", encoder, platform)
+        codebook = write.field("thresholds", "codebook")
+        group, hit = _split_codebook(c, codebook, q)
+        m.d.comb += [
+            *(encoder.words[row].eq(self.i.payload[row][q]) for row in range(c.rows)),
+            encoder.enable.eq(control.enable[: c.encoder_cycles]),
+            encoder.write_enable.eq(write.accepted & write.field("thresholds", "region") & hit),
+            encoder.write_data.eq(write.data[: len(encoder.write_data)]),
+        ]
+        if c.encoder == "interleaved":
+            m.d.comb += encoder.phase.eq(control.phase)
+        if c.n_groups > 1:
+            m.d.comb += [encoder.group.eq(control.group), encoder.write_group.eq(group)]
+        if c.threshold_words > 1:
+            m.d.comb += encoder.write_word.eq(write.field("thresholds", "word"))
+        return encoder
+
+    def _add_block(
+        self,
+        m: Module,
+        platform: object,
+        index: int,
+        control: Control,
+        write: _ProgramWrite,
+        encoders: list[Encoder],
+    ) -> DecoderBlock:
+        c = self.config
+        block = DecoderBlock(c)
+        self.add(m, f"block{index}", block, platform)
+        is_lut = ~write.field("lut", "region")
+        hit = equals(write.field("lut", "block"), index)
+        m.d.comb += [
+            block.write_enable.eq(write.accepted & is_lut & hit),
+            block.write_prototype.eq(write.field("lut", "prototype")),
+            block.write_data.eq(write.data[: len(block.write_data)]),
+            *(block.codes[q].eq(encoders[q].codes) for q in self._lanes),
+            block.enable.eq(control.enable[c.encoder_cycles :]),
+        ]
+        if c.n_codebooks > 1:
+            m.d.comb += block.write_codebook.eq(write.field("lut", "codebook"))
+        if c.n_groups > 1:
+            m.d.comb += [block.group.eq(control.lut_group), block.first.eq(control.first)]
+        return block
+
+
+class _ProgramWrite:
+    """An accepted program word: the address at once; for latches, the data from a register."""
+
+    def __init__(self, m: Module, top: HalutMatmul, platform: object) -> None:
+        self._config = top.config
+        program = top.program
+        self._address = program.payload.address
+        self.accepted = Signal(name="program_accepted")
+        m.d.comb += self.accepted.eq(program.valid & program.ready)
+        self.data: Value = program.payload.data
+        if storage_kind(self._config.memory, platform) == "latch":
+            register = Signal(self._config.program_data_bits, name="program_word", reset_less=True)
+            with m.If(self.accepted):
+                m.d.sync += register.eq(self.data)
+            self.data = register
+
+    def field(self, region: str, name: str) -> Value:
+        """A field of the address."""
+        low, width = self._config.address_fields[region][name]
+        return self._address[low : low + width]
+
+
+def _split_codebook(config: AcceleratorConfig, codebook: Value, lane: int) -> tuple[Value, Value]:
+    """(group, whether `codebook` belongs to `lane`) for codebook = group * Q + lane."""
+    q = config.parallel_codebooks
+    if q & (q - 1) == 0:
+        low = ceil_log2(q)
+        return codebook[low:], equals(codebook[:low], lane)
+    hits = [equals(codebook, g * q + lane) for g in range(config.n_groups)]
+    group = Cat(
+        Cat(hits[g] for g in range(config.n_groups) if g >> bit & 1).any()
+        for bit in range(ceil_log2(config.n_groups))
+    )
+    return group, Cat(hits).any()

@@ -1,0 +1,146 @@
+"""Units of hardware: one Verilog module per parameter set, shared by all its instances.
+
+Amaranth writes one module per instance of a component. Here each unit is instead converted alone
+under a name made of its parameters and instantiated by that name, so that a netlist, a simulation
+or a proof can work unit by unit. In Amaranth's own simulator the units are ordinary submodules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, ResetSignal, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import Out
+
+__all__ = ["Port", "Unit", "VerilogTarget"]
+
+
+@dataclass(frozen=True)
+class Port:
+    """One port of a unit's Verilog module.
+
+    Attributes
+    ----------
+    signal : Signal
+        What the module's port is.
+    member : Value
+        The part of the component's interface that it stands for; often `signal` itself.
+    is_output : bool
+    """
+
+    signal: Signal
+    member: Value
+    is_output: bool
+
+
+class VerilogTarget:
+    """The `platform` given to elaboration when Verilog is written.
+
+    Collects every unit that is instantiated, by module name.
+    """
+
+    def __init__(self) -> None:
+        self.units: dict[str, Unit] = {}
+
+    def require(self, unit: Unit) -> None:
+        """Remember `unit` for conversion; its module name stands for all of its parameters."""
+        self.units.setdefault(unit.module_name, unit)
+
+
+class Unit(wiring.Component):
+    """A component with a module name made of its parameters.
+
+    Subclasses implement `build` instead of `elaborate`.
+
+    Parameters
+    ----------
+    members : dict
+        The signature's members.
+    module_name : str
+        Verilog module name; two units of one name must have equal parameters.
+    has_clock, has_reset : bool
+        Whether the module has the ports ``clk_i`` and ``rst_ni`` (active low, synchronous).
+    """
+
+    def __init__(
+        self,
+        members: dict[str, Any],
+        *,
+        module_name: str,
+        has_clock: bool = True,
+        has_reset: bool = False,
+    ) -> None:
+        super().__init__(members)
+        self.module_name = module_name
+        self.has_clock = has_clock
+        self.has_reset = has_reset
+        self.clk_i = Signal(name="clk_i")
+        self.rst_ni = Signal(name="rst_ni")
+        self.ports = self._make_ports()
+
+    def _make_ports(self) -> dict[str, Port]:
+        """Ports by Verilog name: a stream's payload is called data, or split by its fields."""
+        ports = {}
+        for path, member, value in self.signature.flatten(self):
+            is_output = member.flow == Out
+            names = [str(part) for part in path]
+            layout = value.shape() if isinstance(value, data.View) else None
+            if names[-1] == "payload" and isinstance(layout, data.StructLayout):
+                for field, _ in layout:
+                    part = Value.cast(value[field])
+                    name = "_".join([*names[:-1], field])
+                    ports[name] = Port(Signal(len(part), name=name), part, is_output)
+                continue
+            if names[-1] == "payload":
+                names[-1] = "data"
+            signal = value if isinstance(value, Signal) else value.as_value()
+            ports["_".join(names)] = Port(signal, signal, is_output)
+        return ports
+
+    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+        """Add this unit's logic to `m`."""
+        raise TypeError(f"{type(self).__name__} must define build()")
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        if isinstance(platform, VerilogTarget) and self.has_clock:
+            m.domains.sync = ClockDomain(reset_less=not self.has_reset)
+            m.d.comb += ClockSignal().eq(self.clk_i)
+            if self.has_reset:
+                m.d.comb += ResetSignal().eq(~self.rst_ni)
+        if isinstance(platform, VerilogTarget):
+            for port in self.ports.values():
+                if port.signal is not port.member:
+                    source, sink = port.member, port.signal
+                    if not port.is_output:
+                        source, sink = sink, source
+                    m.d.comb += sink.eq(source)
+        self.build(m, platform)
+        return m
+
+    def clock_ports(self) -> dict[str, Signal]:
+        """Clock and reset ports of this unit's module, by name."""
+        ports = {}
+        if self.has_clock:
+            ports["clk_i"] = self.clk_i
+        if self.has_reset:
+            ports["rst_ni"] = self.rst_ni
+        return ports
+
+    def add(self, m: Module, name: str, unit: Unit, platform: object) -> None:
+        """Place `unit` inside this one under the instance name `name`.
+
+        The caller connects the unit's ports by its attributes, whichever way it is placed.
+        """
+        if not isinstance(platform, VerilogTarget):
+            m.submodules[name] = unit
+            return
+        platform.require(unit)
+        connections: dict[str, Any] = {
+            f"i_{clock}": getattr(self, clock) for clock in unit.clock_ports()
+        }
+        for port_name, port in unit.ports.items():
+            connections[f"{'o' if port.is_output else 'i'}_{port_name}"] = port.member
+        m.submodules[name] = Instance(unit.module_name, **connections)

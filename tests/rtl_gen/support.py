@@ -1,0 +1,151 @@
+"""Streams and runs for units in Amaranth's own simulator."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from amaranth.sim import Simulator
+
+from halut import golden
+from halut.program import Program
+from rtl_gen.config import AcceleratorConfig
+from rtl_gen.image import program_image
+from rtl_gen.top import HalutMatmul
+
+STALLS = ("none", "gaps", "backpressure", "both")
+
+
+def simulate(unit, *processes, clocked=True):
+    """Run testbench coroutines on a unit until all of them return."""
+    simulator = Simulator(unit)
+    if clocked:
+        simulator.add_clock(1e-6)
+    for process in processes:
+        simulator.add_testbench(process)
+    simulator.run()
+
+
+def pause(rng: random.Random, stalled: bool) -> Callable[[], bool]:
+    """A generator of idle cycles: never, or in a bit less than half of the cycles."""
+    return lambda: stalled and rng.random() < 0.4
+
+
+def transfers(config: AcceleratorConfig, words: np.ndarray) -> list[int]:
+    """Pack words (N, C, T) to input transfers; N must be a multiple of the rows."""
+    n, c, t = words.shape
+    q, p = config.parallel_codebooks, config.rows
+    mask = (1 << config.input_bits) - 1
+    grouped = words.astype(np.int64).reshape(n // p, p, c // q, q, t).transpose(0, 2, 1, 3, 4)
+    result = []
+    for transfer in grouped.reshape(-1, p * q * t):
+        values = [(int(v) & mask) << (i * config.input_bits) for i, v in enumerate(transfer)]
+        result.append(sum(values))
+    return result
+
+
+class TopBench:
+    """Drives the whole accelerator and keeps what comes out and when."""
+
+    def __init__(self, config: AcceleratorConfig, stall: str = "none", seed: int = 1):
+        self.config = config
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.top = HalutMatmul(config)
+        self.rng = random.Random(seed)
+        self.input_pause = pause(self.rng, stall in ("gaps", "both"))
+        self.output_pause = pause(self.rng, stall in ("backpressure", "both"))
+        self.input_cycles: list[int] = []
+        self.output_cycles: list[int] = []
+        self.results: list[int] = []
+        self.cycle = 0
+
+    async def count(self, ctx):
+        while True:
+            await ctx.tick()
+            self.cycle += 1
+
+    async def send(self, ctx, stream, payloads, cycles=None, idle=lambda: False):
+        """Send payloads; each takes effect at the clock edge at which valid and ready are high."""
+        for payload in payloads:
+            while idle():
+                await ctx.tick()
+            ctx.set(stream.valid, 1)
+            ctx.set(stream.payload, payload)
+            while True:
+                _, _, ready = await ctx.tick().sample(stream.ready)
+                if ready:
+                    break
+            if cycles is not None:
+                cycles.append(self.cycle)
+            ctx.set(stream.valid, 0)
+
+    async def receive(self, ctx, n_transfers):
+        """Take output transfers and check index and last of each."""
+        stream, c = self.top.o, self.config
+        for number in range(n_transfers):
+            while self.output_pause():
+                ctx.set(stream.ready, 0)
+                await ctx.tick()
+            ctx.set(stream.ready, 1)
+            while True:
+                _, _, valid, payload = await ctx.tick().sample(stream.valid, stream.payload)
+                if valid:
+                    break
+            self.output_cycles.append(self.cycle)
+            beat = number % c.n_beats
+            assert payload.last == (beat == c.n_beats - 1)
+            if c.n_beats > 1:
+                assert payload.index == beat
+            self.results += [payload.data[j] for j in range(c.output_width)]
+        ctx.set(stream.ready, 0)
+
+    def payloads(self, words):
+        """Input payloads of words (N, C, T)."""
+        shape = self.top.i.payload.shape()
+        return [shape.from_bits(value) for value in transfers(self.config, words)]
+
+    def image(self, program: Program):
+        """Program payloads."""
+        return [{"address": a, "data": d} for a, d in program_image(self.config, program)]
+
+    def run(self, *processes):
+        simulator = Simulator(self.top)
+        simulator.add_clock(1e-6)
+        simulator.add_process(self.count)
+        for process in processes:
+            simulator.add_testbench(process)
+        simulator.run()
+
+    def matmul(self, program: Program, words: np.ndarray) -> np.ndarray:
+        """Load a program, send words (N, C, T), return sums (N, M)."""
+        n_groups = len(words) // self.config.rows
+
+        async def stimulus(ctx):
+            await self.send(ctx, self.top.program, self.image(program))
+            await self.send(
+                ctx, self.top.i, self.payloads(words), self.input_cycles, self.input_pause
+            )
+
+        async def response(ctx):
+            await self.receive(ctx, n_groups * self.config.n_beats)
+
+        self.run(stimulus, response)
+        return np.array(self.results).reshape(len(words), self.config.n_outputs)
+
+
+def random_case(config: AcceleratorConfig, n_rows: int, seed: int = 1, corner: bool = False):
+    """A random program that fits and random words for it."""
+    rng = np.random.default_rng(seed)
+    program = golden.random_program(
+        rng,
+        config.n_codebooks,
+        config.n_prototypes,
+        config.n_outputs,
+        config.input_format,
+        config.lut_bits,
+        corner=corner,
+    )
+    return program, golden.random_words(rng, program, n_rows, corner=corner)

@@ -1,0 +1,153 @@
+"""The whole accelerator in Amaranth's simulator: sums, latency, rate, program changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from halut import golden
+from rtl_gen.config import AcceleratorConfig
+from tests.rtl_gen.support import STALLS, TopBench, random_case
+
+CONFIGS = {
+    "interleaved": {"n_codebooks": 3, "n_prototypes": 8, "n_outputs": 2},
+    "interleaved-deep": {"n_codebooks": 2, "n_prototypes": 32, "n_outputs": 1},
+    "interleaved-parallel": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                             "parallel_codebooks": 4, "input_format": "int8"},
+    "pipelined": {"n_codebooks": 4, "n_prototypes": 16, "n_outputs": 3, "encoder": "pipelined"},
+    "row-parallel": {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 2, "rows": 4,
+                     "encoder": "pipelined", "input_format": "int6", "lut_bits": 4},
+    "unrolled": {"n_codebooks": 5, "n_prototypes": 4, "n_outputs": 2, "parallel_codebooks": 5,
+                 "encoder": "pipelined", "input_format": "int8"},
+    "dense": {"n_codebooks": 8, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+              "parallel_codebooks": 8, "encoder": "pipelined", "adder_levels_per_stage": 1},
+    "groups-of-three": {"n_codebooks": 9, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                        "parallel_codebooks": 3, "encoder": "pipelined"},
+    "lutram": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+               "parallel_codebooks": 2, "memory": "lutram"},
+    "smallest": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1, "encoder": "pipelined"},
+    "smallest-interleaved": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1},
+    "output-bound": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 6, "outputs_per_cycle": 2,
+                     "write_word_bits": 32},
+    "wide-output": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 2, "rows": 4,
+                    "outputs_per_cycle": 4, "acc_bits": 24},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("stall", STALLS)
+def test_sums_equal_golden(name, stall):
+    config = AcceleratorConfig(**CONFIGS[name])
+    for corner in (False, True):
+        program, words = random_case(config, 6 * config.rows, corner=corner)
+        bench = TopBench(config, stall)
+        np.testing.assert_array_equal(bench.matmul(program, words), golden.matmul(program, words))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_latency_and_rate_are_as_stated(name):
+    config = AcceleratorConfig(**CONFIGS[name])
+    n_groups = 6
+    program, words = random_case(config, n_groups * config.rows)
+    bench = TopBench(config)
+    bench.matmul(program, words)
+    sent = bench.input_cycles[config.n_groups - 1 :: config.n_groups]
+    received = bench.output_cycles[:: config.n_beats]
+    assert len(sent) == len(received) == n_groups
+    assert received[0] - sent[0] == config.latency_cycles
+    assert set(np.diff(received[2:])) == {config.interval_cycles}
+
+
+@pytest.mark.parametrize("name", ["interleaved", "dense", "groups-of-three", "lutram"])
+@pytest.mark.parametrize("stall", ["none", "both"])
+def test_a_row_group_sees_one_program(name, stall):
+    """A second program arrives while the first one's rows are still on their way."""
+    config = AcceleratorConfig(**CONFIGS[name])
+    first, words = random_case(config, 5 * config.rows, seed=2)
+    second, _ = random_case(config, config.rows, seed=3)
+    bench = TopBench(config, stall)
+
+    async def send(ctx):
+        await bench.send(ctx, bench.top.program, bench.image(first))
+        await bench.send(ctx, bench.top.i, bench.payloads(words), idle=bench.input_pause)
+        await bench.send(ctx, bench.top.program, bench.image(second))
+        await bench.send(ctx, bench.top.i, bench.payloads(words), idle=bench.input_pause)
+
+    async def receive(ctx):
+        await bench.receive(ctx, 10 * config.n_beats)
+
+    bench.run(send, receive)
+    sums = np.array(bench.results).reshape(-1, config.n_outputs)
+    np.testing.assert_array_equal(sums[: len(words)], golden.matmul(first, words))
+    np.testing.assert_array_equal(sums[len(words) :], golden.matmul(second, words))
+
+
+@pytest.mark.parametrize("name", ["interleaved", "dense", "lutram"])
+def test_loading_and_computing_overlap(name):
+    """Rows and program words are offered all the time; every row group sees a whole number of
+    words of the second program, in order, and the last ones all of it."""
+    config = AcceleratorConfig(**CONFIGS[name])
+    first, words = random_case(config, 20 * config.rows, seed=4)
+    second, _ = random_case(config, config.rows, seed=5)
+    bench = TopBench(config)
+    image = bench.image(second)
+    written: list[int] = []
+    sent: list[int] = []
+
+    async def load(ctx):
+        await bench.send(ctx, bench.top.program, bench.image(first))
+        for word in image:
+            for _ in range(7):
+                await ctx.tick()
+            await bench.send(ctx, bench.top.program, [word], written)
+
+    async def send(ctx):
+        for _ in range(len(image) + 2):
+            await ctx.tick()
+        await bench.send(ctx, bench.top.i, bench.payloads(words), sent)
+
+    async def receive(ctx):
+        await bench.receive(ctx, 20 * config.n_beats)
+
+    bench.run(load, send, receive)
+    sums = np.array(bench.results).reshape(-1, config.n_outputs)
+    starts = sent[:: config.n_groups]
+    seen = [int(np.searchsorted(written, start)) for start in starts]
+    assert seen[0] < seen[-1]
+    for group, n_words in enumerate(seen):
+        rows = slice(group * config.rows, (group + 1) * config.rows)
+        mixed = _mixed_program(config, first, second, n_words)
+        np.testing.assert_array_equal(sums[rows], golden.matmul(mixed, words[rows]))
+
+
+def _mixed_program(config, first, second, n_words):
+    """The first program with the second one's first `n_words` image words."""
+    from dataclasses import replace
+
+    per_word, per_codebook = config.thresholds_per_word, config.threshold_words
+    thresholds, lut = first.thresholds.copy(), first.lut.copy()
+    n_threshold_words = config.n_codebooks * per_codebook
+    for index in range(min(n_words, n_threshold_words)):
+        codebook, word = divmod(index, per_codebook)
+        nodes = slice(word * per_word, (word + 1) * per_word)
+        thresholds[codebook, nodes] = second.thresholds[codebook, nodes]
+    for index in range(max(n_words - n_threshold_words, 0)):
+        rest, block = divmod(index, config.n_blocks)
+        codebook, prototype = divmod(rest, config.n_prototypes)
+        u = config.decoders_per_word
+        columns = slice(block * u, (block + 1) * u)
+        lut[columns, codebook, prototype] = second.lut[columns, codebook, prototype]
+    return replace(first, thresholds=thresholds, lut=lut)
+
+
+def test_one_flipped_lut_bit_is_seen():
+    """The comparison that the tests above rely on must be able to fail."""
+    config = AcceleratorConfig(**CONFIGS["dense"])
+    program, words = random_case(config, 16 * config.rows)
+    codes = golden.encode(program, words)
+    lut = program.lut.copy()
+    lut[0, 0, codes[0, 0]] ^= 1
+    from dataclasses import replace
+
+    sums = TopBench(config).matmul(replace(program, lut=lut), words)
+    assert (sums != golden.matmul(program, words)).any()
