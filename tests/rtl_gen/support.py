@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
 from halut import golden
@@ -20,7 +21,11 @@ STALLS = ("none", "gaps", "backpressure", "both")
 
 def simulate(unit, *processes, clocked=True):
     """Run testbench coroutines on a unit until all of them return."""
-    simulator = Simulator(unit)
+    m = Module()
+    m.submodules.unit = unit
+    if clocked:
+        m.domains.sync = ClockDomain()
+    simulator = Simulator(m)
     if clocked:
         simulator.add_clock(1e-6)
     for process in processes:

@@ -1,0 +1,102 @@
+"""Rules of the configuration: each is an error with its words, never a changed value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from halut.errors import HalutError
+from rtl_gen.config import AcceleratorConfig
+
+CONFIGS = sorted(Path("configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"n_codebooks": 0}, r"n_codebooks must be an integer in \[1, 1024\], not 0"),
+        ({"n_codebooks": 2.0}, r"n_codebooks must be an integer"),
+        ({"n_codebooks": True}, r"n_codebooks must be an integer"),
+        ({"n_prototypes": 12}, r"n_prototypes must be a power of two in \[2, 256\], not 12"),
+        ({"n_prototypes": 512}, r"n_prototypes must be an integer in \[2, 256\], not 512"),
+        ({"n_outputs": 4096}, r"n_outputs must be an integer in \[1, 1024\], not 4096"),
+        ({"rows": 0}, r"rows must be an integer in \[1, 256\], not 0"),
+        ({"parallel_codebooks": 3}, r"parallel_codebooks must divide n_codebooks = 16, not 3"),
+        ({"parallel_codebooks": 32}, r"parallel_codebooks must be an integer in \[1, 16\]"),
+        ({"outputs_per_cycle": 3}, r"outputs_per_cycle must divide n_outputs = 8"),
+        ({"outputs_per_cycle": 9}, r"outputs_per_cycle must be an integer in \[1, 8\], not 9"),
+        ({"encoder": "pipeline"}, r'not \'pipeline\' \(did you mean "pipelined"\?\)'),
+        ({"memory": "sram"}, r"memory must be one of latch, ff, lutram, not 'sram'"),
+        ({"input_format": "int1"}, r'input_format must be "fp16" or "int2" to "int16"'),
+        ({"input_format": 8}, r"input_format must be"),
+        ({"lut_bits": 17}, r"lut_bits must be an integer in \[2, 16\], not 17"),
+        ({"acc_bits": 11}, r"acc_bits must be an integer in \[12, 32\], not 11"),
+        ({"write_word_bits": 8}, r"write_word_bits must be an integer in \[16, 4096\], not 8"),
+        ({"adder_levels_per_stage": 0}, r"adder_levels_per_stage must be an integer in \[1, 8\]"),
+        ({"codebook_width": 0}, r"codebook_width must be an integer"),
+        ({"name": "a b"}, r"name must be letters, digits, _ and -, not 'a b'"),
+    ],
+)
+def test_rules(values, message):
+    with pytest.raises(HalutError, match=message):
+        AcceleratorConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("version: 1\nrow: 2\n", r'not \'row\' \(did you mean "rows"\?\) \(.*a\.yaml\)'),
+        ("rows: 2\n", r"version must be 1, not None"),
+        ("version: 2\n", r"version must be 1, not 2"),
+        ("- 1\n", r"must be a mapping, not list"),
+        ("a: [\n", r"must be valid YAML \(.*a\.yaml, line"),
+        ("version: 1\nrows: 0\n", r"rows must be .* not 0 \(.*a\.yaml\)"),
+    ],
+)
+def test_yaml_errors_name_the_file(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(HalutError, match=message):
+        AcceleratorConfig.from_yaml(path)
+
+
+def test_missing_file():
+    with pytest.raises(HalutError, match=r"must be a readable file, not nowhere\.yaml"):
+        AcceleratorConfig.from_yaml("nowhere.yaml")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_committed_configurations(path):
+    config = AcceleratorConfig.from_yaml(path)
+    assert config.name == path.stem
+    assert AcceleratorConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+
+
+def test_committed_configurations_are_there():
+    assert {path.stem for path in CONFIGS} >= {
+        "paper", "stella_nera", "small", "row_parallel", "unrolled", "dense"
+    }  # fmt: skip
+
+
+def test_addresses_are_distinct_and_fit():
+    for values in ({}, {"n_codebooks": 5, "n_outputs": 12, "write_word_bits": 32}):
+        config = AcceleratorConfig(**values)
+        addresses = [
+            config.lut_address(c, k, b)
+            for c in range(config.n_codebooks)
+            for k in range(config.n_prototypes)
+            for b in range(config.n_blocks)
+        ]
+        addresses += [
+            config.threshold_address(c, w)
+            for c in range(config.n_codebooks)
+            for w in range(config.threshold_words)
+        ]
+        assert len(set(addresses)) == len(addresses)
+        assert min(addresses) >= 0 and max(addresses) < 1 << config.program_address_bits
+
+
+def test_name_does_not_change_the_hardware():
+    assert AcceleratorConfig(name="a").slug == AcceleratorConfig(name="b").slug
