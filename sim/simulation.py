@@ -17,7 +17,7 @@ import rtl_gen
 from halut import golden
 from halut.errors import CheckFailed, HalutError, closest
 from halut.program import Program
-from rtl_gen.config import AcceleratorConfig, check_program
+from rtl_gen import AcceleratorConfig, check_program
 from sim import runner
 from sim.accelerator import TOP
 

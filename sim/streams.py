@@ -180,6 +180,9 @@ class StreamMonitor(_Stream):
 
     Attributes
     ----------
+    in_reset : bool
+        Set it while the device is held in reset: nothing moves then, and what was offered may
+        disappear.
     stall_cycles : int
         Cycles so far in which the device offered an item and `ready` was 0.
     """
@@ -197,14 +200,11 @@ class StreamMonitor(_Stream):
     ) -> None:
         super().__init__(dut, prefix, fields, clock)
         self.receive = receive
+        self.in_reset = False
         self.valid_first = valid_first
         self.wait = wait or never()
         self._pending: Any = None
         self.ready.value = 0
-
-    def forget(self) -> None:
-        """Allow an offered item to disappear (the device is being reset)."""
-        self._pending = None
 
     def _item(self) -> Any:
         values = []
@@ -227,6 +227,9 @@ class StreamMonitor(_Stream):
                 ready = allowed
                 self.ready.value = int(ready)
             await edge
+            if self.in_reset:
+                self._pending = None
+                continue
             if bit(valid):
                 self.valid_first = False
                 item = self._item()
