@@ -27,7 +27,9 @@ FLAGS: tuple[tuple[str, str, type, str], ...] = (
     ("--acc-bits", "acc_bits", int, "width of an accumulator in bits"),
     ("--memory", "memory", str, f"LUT store: {', '.join(MEMORIES)}"),
     ("--write-word-bits", "write_word_bits", int, "bound on a program word in bits"),
-    ("--adder-levels", "adder_levels_per_stage", int, "adder-tree levels per pipeline stage"),
+    ("--tree-levels", "tree_levels_per_stage", int, "tree levels per stage (pipelined encoder)"),
+    ("--look-up-adder-levels", "look_up_adder_levels", int, "adder-tree levels in the look-up"),
+    ("--adder-levels", "adder_levels_per_stage", int, "adder-tree levels per later stage"),
     ("--codebook-width", "codebook_width", int, "columns of A per codebook, to count MACs"),
     ("--name", "name", str, "label of the configuration"),
 )

@@ -62,7 +62,11 @@ class AcceleratorConfig:
         By default the fewest that keep up with the input.
     encoder : {"interleaved", "pipelined"}
         Interleaved: T tree walkers per row and lane, offset by a cycle, T cycles per code (the
-        paper's unit). Pipelined: one tree level per stage. Both give one code per cycle.
+        paper's unit). Pipelined: `tree_levels_per_stage` levels per stage. Both give one code per
+        cycle.
+    tree_levels_per_stage : int
+        Pipelined encoder: levels compared side by side in a stage, with 2**levels - 1 comparators
+        per row and lane; 1 to T.
     input_format : str
         ``fp16``, or ``int2`` to ``int16`` (signed), of the split-dimension values and thresholds.
     lut_bits : int
@@ -75,8 +79,10 @@ class AcceleratorConfig:
     write_word_bits : int
         Upper bound on the width of a program word. A word spans as many decoders as fit, and they
         share its clock gate.
+    look_up_adder_levels : int
+        Adder-tree levels in the look-up stage, before its register; 0 to 8.
     adder_levels_per_stage : int
-        Adder-tree levels between two pipeline registers behind the look-up stage; 1 to 8.
+        Adder-tree levels in each later stage; 1 to 8.
     codebook_width : int
         Columns of A per codebook, D / C, for counting the multiply-accumulates that a look-up
         replaces; 9 for a 3x3 kernel. Does not change the hardware.
@@ -108,6 +114,8 @@ class AcceleratorConfig:
     acc_bits: int | None = None
     memory: str = "latch"
     write_word_bits: int = 64
+    tree_levels_per_stage: int = 1
+    look_up_adder_levels: int = 1
     adder_levels_per_stage: int = 3
     codebook_width: int = 9
 
@@ -136,6 +144,13 @@ class AcceleratorConfig:
             object.__setattr__(self, "acc_bits", self.minimum_acc_bits)
         self._check_range("acc_bits", self.minimum_acc_bits, MAX_ACC_BITS)
         self._check_range("write_word_bits", max(self.lut_bits, self.input_bits), 4096)
+        self._check_range("tree_levels_per_stage", 1, self.tree_depth)
+        if self.encoder == "interleaved" and self.tree_levels_per_stage != 1:
+            raise HalutError(
+                "tree_levels_per_stage must be 1 for an interleaved encoder, "
+                f"not {self.tree_levels_per_stage}"
+            )
+        self._check_range("look_up_adder_levels", 0, 8)
         self._check_range("adder_levels_per_stage", 1, 8)
         self._check_range("codebook_width", 1, 1 << 20)
         if self.outputs_per_cycle is None:
@@ -220,18 +235,23 @@ class AcceleratorConfig:
         return self.encoder == "interleaved" or self.n_groups > 1
 
     @property
+    def tree_stages(self) -> int:
+        """Pipeline stages that walk the tree: T / tree_levels_per_stage, rounded up."""
+        return -(-self.tree_depth // self.tree_levels_per_stage)
+
+    @property
     def encoder_cycles(self) -> int:
         """Clock edges from an accepted transfer to its registered codes."""
-        return self.tree_depth + int(self.captures_input)
+        return self.tree_stages + int(self.captures_input)
 
     @property
     def sum_stages(self) -> int:
         """Pipeline stages behind the look-up register: adder tree, then accumulator.
 
-        The look-up stage itself adds pairs; the tree's other levels follow, at most
-        `adder_levels_per_stage` per stage. One stage is needed to accumulate if G > 1.
+        The adder tree's levels beyond `look_up_adder_levels`, at most `adder_levels_per_stage`
+        per stage. One stage is needed to accumulate if G > 1.
         """
-        levels = max(ceil_log2(self.parallel_codebooks) - 1, 0)
+        levels = max(ceil_log2(self.parallel_codebooks) - self.look_up_adder_levels, 0)
         return max(-(-levels // self.adder_levels_per_stage), int(self.n_groups > 1))
 
     @property
@@ -243,9 +263,9 @@ class AcceleratorConfig:
     def latency_cycles(self) -> int:
         """Clock cycles from a row group's last input transfer to its first output transfer.
 
-        T (+1 if the input is captured) + 1 look-up + sum stages, + 1 for the output buffer when a
-        row group leaves in several beats. Counted between the two transferring clock edges when
-        nothing stalls.
+        Tree stages (+ 1 if the input is captured) + 1 look-up + sum stages, + 1 for the output
+        buffer when a row group leaves in several beats. Counted between the two transferring
+        clock edges when nothing stalls.
         """
         return self.pipeline_stages + int(self.n_beats > 1)
 
@@ -369,8 +389,13 @@ class AcceleratorConfig:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         if self.write_word_bits != defaults["write_word_bits"]:
             slug += f"_word{self.write_word_bits}"
-        if self.adder_levels_per_stage != defaults["adder_levels_per_stage"]:
-            slug += f"_add{self.adder_levels_per_stage}"
+        for label, field in (
+            ("tree", "tree_levels_per_stage"),
+            ("look", "look_up_adder_levels"),
+            ("add", "adder_levels_per_stage"),
+        ):
+            if getattr(self, field) != defaults[field]:
+                slug += f"_{label}{getattr(self, field)}"
         return slug
 
     def to_dict(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Control(Unit):
     phase : Out(T)
         Interleaved encoder only: one-hot, turns with every step of the pipeline.
     group : Out(ArrayLayout(ceil(log2 G), T))
-        G > 1 only: codebook group in stages 0 to T-1.
+        G > 1 only: codebook group in the stage that fetches a level's thresholds.
     lut_group : Out(G, or ceil(log2 G) for lutram)
         G > 1 only: codebook group in the look-up stage.
     first : Out(1)
@@ -71,7 +71,7 @@ class Control(Unit):
             members["first"] = Out(1)
         super().__init__(
             members,
-            module_name=f"halut_control_g{c.n_groups}_t{c.tree_depth}_{c.encoder}"
+            module_name=f"halut_control_g{c.n_groups}_t{c.tree_depth}_r{c.tree_levels_per_stage}_{c.encoder}"
             f"_s{c.pipeline_stages}" + ("_binary" if is_binary and c.n_groups > 1 else ""),
             has_reset=True,
         )
@@ -114,7 +114,7 @@ class Control(Unit):
         group = Signal(ceil_log2(c.n_groups), name="input_group")
         with m.If(self.enable[0]):
             m.d.sync += group.eq(Mux(equals(group, c.n_groups - 1), 0, group + 1))
-        # Stages 0 to T feed the threshold memory and, decoded, the look-up stage.
+        # They address the threshold memory and, decoded, the look-up stage.
         groups = [group]
         for stage in range(c.encoder_cycles - 1):
             following = Signal(group.shape(), name=f"stage{stage + 1}_group", reset_less=True)
@@ -122,7 +122,7 @@ class Control(Unit):
                 m.d.sync += following.eq(groups[-1])
             groups.append(following)
         for level in range(c.tree_depth):
-            m.d.comb += self.group[level].eq(groups[level])
+            m.d.comb += self.group[level].eq(groups[level // c.tree_levels_per_stage])
         lut_group = Signal(len(self.lut_group), name="look_up_group", reset_less=True)
         is_binary = c.memory == "lutram"
         following = groups[-1] if is_binary else one_hot(m, "groups", groups[-1], c.n_groups)

@@ -38,7 +38,7 @@ def _name_suffix(config: AcceleratorConfig) -> str:
     return (
         f"c{config.n_codebooks}_k{config.n_prototypes}_p{config.rows}"
         f"_q{config.parallel_codebooks}_lut{config.lut_bits}_acc{config.accumulator_bits}"
-        f"_add{config.adder_levels_per_stage}_{config.memory}"
+        f"_add{config.look_up_adder_levels}_{config.adder_levels_per_stage}_{config.memory}"
     )
 
 
@@ -130,18 +130,14 @@ class Decoder(Unit):
         return register
 
     def _sum_row(self, m: Module, row: int, values: list[Value]) -> Value:
-        """Add pairs, register; add up to 2**levels terms per stage; accumulate in the last."""
+        """Add up to 2**levels terms per stage; accumulate in the last."""
         c = self.config
         width = c.accumulator_bits
         offset = Const(-(c.n_codebooks << (c.lut_bits - 1)) % (1 << width), width)
-        terms: list[Value] = [
-            values[i] + values[i + 1] if i + 1 < len(values) else values[i]
-            for i in range(0, len(values), 2)
-        ]
+        terms = values
         for stage in range(1 + c.sum_stages):
-            if stage:
-                size = 2**c.adder_levels_per_stage
-                terms = [_total(terms[i : i + size]) for i in range(0, len(terms), size)]
+            size = 2 ** (c.adder_levels_per_stage if stage else c.look_up_adder_levels)
+            terms = [_total(terms[i : i + size]) for i in range(0, len(terms), size)]
             name = f"row{row}_stage{stage}"
             enable = self.enable[stage]
             if stage < c.sum_stages:
@@ -158,10 +154,11 @@ class Decoder(Unit):
 
 
 def _total(terms: list[Value]) -> Value:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    """The sum of unsigned terms, added pairwise."""
+    while len(terms) > 1:
+        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + (terms[-1:] if len(terms) % 2 else [])
+    return terms[0]
 
 
 class DecoderBlock(Unit):

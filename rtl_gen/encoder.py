@@ -21,7 +21,7 @@ class Encoder(Unit):
 
     Interleaved: per row T walkers take turns; each keeps a transfer's T values and walks one
     level per cycle with one comparator (Stella Nera's unit of four encoders, for T = 4).
-    Pipelined: per row one comparator per level, and values move along.
+    Pipelined: every stage has comparators for its tree levels, and values move along.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Encoder(Unit):
     phase : In(T)
         Interleaved only: one-hot, the walker that takes the transfer in stage 0.
     group : In(ArrayLayout(ceil(log2 G), T))
-        G > 1 only: the codebook group in stages 0 to T-1.
+        G > 1 only: per level, the codebook group whose thresholds are fetched.
     write_enable, write_group, write_word, write_data : In
         See `ThresholdMemory`.
     codes : Out(ArrayLayout(K or T, P))
@@ -68,7 +68,7 @@ class Encoder(Unit):
         super().__init__(
             members,
             module_name=f"halut_encoder_{c.encoder}_p{c.rows}_g{c.n_groups}_k{c.n_prototypes}"
-            f"_{c.input_format}_n{c.thresholds_per_word}_{c.memory}",
+            f"_{c.input_format}_n{c.thresholds_per_word}_r{c.tree_levels_per_stage}_{c.memory}",
         )
 
     def build(self, m: Module, platform: object) -> None:
@@ -79,7 +79,10 @@ class Encoder(Unit):
             if name.startswith("write") or name == "group":
                 m.d.comb += getattr(memory, name).eq(getattr(self, name))
         if c.n_groups > 1:
-            m.d.comb += memory.enable.eq(self.enable[: c.tree_depth])
+            m.d.comb += [
+                memory.enable[level].eq(self.enable[level // c.tree_levels_per_stage])
+                for level in range(c.tree_depth)
+            ]
         levels = [
             [memory.thresholds[2**level - 1 + j] for j in range(2**level)]
             for level in range(c.tree_depth)
@@ -123,31 +126,68 @@ class Encoder(Unit):
         keys: list[Value],
         levels: list[list[Value]],
     ) -> Value:
-        """One comparator per level; returns the code, valid in the last stage."""
-        depth = self.config.tree_depth
-        stage = 0
-        if self.config.captures_input:
+        """Stages of `tree_levels_per_stage` levels; returns the code, valid in the last stage."""
+        c = self.config
+        if c.captures_input:
             keys = [
                 self._register(m, key, name=f"row{row}_value{t}", enable=self.enable[0])
                 for t, key in enumerate(keys)
             ]
-            stage = 1
         code: Value = Signal(0)
-        for level in range(depth):
-            threshold = select_threshold(m, f"row{row}_node{level}", code, levels[level])
-            name = f"row{row}_level{level}"
-            bit = self._compare(m, platform, name, keys[level], threshold)
-            code = Cat(bit, code)
-            if level < depth - 1:
-                enable = self.enable[stage + level]
+        for stage in range(c.tree_stages):
+            first = stage * c.tree_levels_per_stage
+            end = min(first + c.tree_levels_per_stage, c.tree_depth)
+            name = f"row{row}_stage{stage}"
+            code = Cat(self._walk(m, platform, name, code, keys, levels, first, end), code)
+            if end < c.tree_depth:
+                enable = self.enable[stage + int(c.captures_input)]
                 code = self._register(m, code, name=f"{name}_code", enable=enable)
                 keys = [
                     self._register(m, key, name=f"{name}_value{t}", enable=enable)
-                    if t > level
+                    if t >= end
                     else key
                     for t, key in enumerate(keys)
                 ]
         return code
+
+    def _walk(
+        self,
+        m: Module,
+        platform: object,
+        name: str,
+        code: Value,
+        keys: list[Value],
+        levels: list[list[Value]],
+        first: int,
+        end: int,
+    ) -> Value:
+        """Walk levels `first` to `end` - 1 from node `code`; returns the new bits.
+
+        All nodes below `code` are compared at once, then the walk picks its way through the
+        results.
+        """
+        bits = Signal(end - first, name=f"{name}_bits")
+        lines = Signal(0)
+        if first and (end - first > 1 or first > 1):
+            lines = one_hot(m, f"{name}_nodes", code, 2**first)
+        for level in range(first, end):
+            below = 2 ** (level - first)  # nodes of this level below one node of level `first`
+            greater = Signal(below, name=f"{name}_greater{level}")
+            for j in range(below):
+                candidates = levels[level][j::below]
+                if len(candidates) == 1:
+                    threshold = candidates[0]
+                elif len(candidates) == 2:
+                    threshold = Mux(code, candidates[1], candidates[0])
+                else:
+                    threshold = one_hot_select(lines, candidates)
+                bit = self._compare(m, platform, f"{name}_level{level}_{j}", keys[level], threshold)
+                m.d.comb += greater[j].eq(bit)
+            # Earlier decisions are more significant: bit `end - 1 - level` of the new bits.
+            walked = bits[end - level :]
+            chosen = greater.bit_select(walked, 1) if below > 1 else greater
+            m.d.comb += bits[end - 1 - level].eq(chosen)
+        return bits
 
     def _interleaved_row(
         self,

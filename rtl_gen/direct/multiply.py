@@ -1,0 +1,330 @@
+"""Multiplication and carry-save addition: Booth rows, full adders, sums of products.
+
+Radix-4 Booth recoding turns a factor of n bits into ceil(n/2) digits in {-2, -1, 0, 1, 2}; each
+digit makes one row of the other factor's width plus one. Rows of any number of products are
+compressed by full adders, as Dadda did it, to two; one carry-propagate adder follows. So a dot
+product pays for carry propagation once, and a factor that several products share is recoded once.
+
+No sign is extended: a row's sign bit is inverted and the constant that this adds is taken off once
+per sum, see `rows_bias`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from rtl_gen.unit import Unit, VerilogTarget
+
+__all__ = [
+    "DotProduct",
+    "FullAdder",
+    "booth_digits",
+    "booth_rows",
+    "compress",
+    "dadda_heights",
+    "n_digits",
+    "product_sum_bits",
+    "recode",
+    "rows_bias",
+]
+
+_FULL_ADDER = "halut_full_adder"
+_DIGIT_LINES = 3  # negative, one, two
+# Selecting a Booth row takes about as long as this many levels of full adders.
+_ROW_LEVELS = 2
+
+
+def n_digits(bits: int) -> int:
+    """Booth digits of a signed factor of `bits` bits."""
+    return -(-bits // 2)
+
+
+def digit_bits(bits: int) -> int:
+    """Lines that carry the Booth digits of a signed factor of `bits` bits."""
+    return _DIGIT_LINES * n_digits(bits)
+
+
+def booth_digits(value: int, bits: int) -> list[int]:
+    """Booth digits of a signed integer, least significant first.
+
+    Examples
+    --------
+    >>> booth_digits(-128, 8), booth_digits(127, 8), booth_digits(6, 4)
+    ([0, 0, 0, -2], [-1, 0, 0, 2], [-2, 2])
+    """
+    def bit(i: int) -> int:
+        return value >> min(i, bits - 1) & 1 if i >= 0 else 0
+
+    return [
+        bit(2 * j - 1) + bit(2 * j) - 2 * bit(2 * j + 1) for j in range(n_digits(bits))
+    ]
+
+
+def product_sum_bits(first_bits: int, second_bits: int, n_products: int) -> int:
+    """Bits that hold every sum of `n_products` products of two signed factors.
+
+    The largest product is (-2**(a-1)) * (-2**(b-1)) = 2**(a+b-2), so that n of them need
+    a + b + ceil(log2 n) bits.
+    """
+    return first_bits + second_bits + (n_products - 1).bit_length()
+
+
+def rows_bias(multiplicand_bits: int, multiplier_bits: int) -> int:
+    """What the rows of one product add up to beyond the product.
+
+    Every row has its sign bit, of weight -2**(b + 2j), inverted and counted as positive.
+    """
+    return sum(1 << (multiplicand_bits + 2 * j) for j in range(n_digits(multiplier_bits)))
+
+
+def recode(value: Value) -> Value:
+    """Booth digits of a signed value as lines: per digit negative, one (|d| = 1), two (|d| = 2).
+
+    Zero is never negative, so that its row stands still.
+    """
+    bits = [*value, value[-1]]
+    lines: list[Value] = []
+    for j in range(n_digits(len(value))):
+        low = bits[2 * j - 1] if j else Const(0, 1)
+        middle, high = bits[2 * j], bits[2 * j + 1]
+        one = middle ^ low
+        lines += [high & ~(middle & low), one, (high ^ middle) & ~one]
+    return Cat(lines)
+
+
+def booth_rows(m: Module, name: str, multiplicand: Value, digits: Value) -> list[list[Value]]:
+    """Bits of a product by their weight: entry i lists the bits of weight 2**i.
+
+    Their sum is ``multiplicand * digits + rows_bias``.
+
+    Parameters
+    ----------
+    multiplicand : Value
+        Signed, b bits.
+    digits : Value
+        As `recode` returns them.
+    """
+    width = len(multiplicand) + 1
+    single = Cat(multiplicand, multiplicand[-1])
+    double = Cat(Const(0, 1), multiplicand)
+    count = len(digits) // _DIGIT_LINES
+    columns: list[list[Value]] = [[] for _ in range(width + 2 * (count - 1))]
+    for j in range(count):
+        negative, one, two = digits[_DIGIT_LINES * j : _DIGIT_LINES * (j + 1)]
+        row = Signal(width, name=f"{name}_row{j}")
+        magnitude = (single & one.replicate(width)) | (double & two.replicate(width))
+        m.d.comb += row.eq(magnitude ^ negative.replicate(width) ^ (1 << (width - 1)))
+        for i in range(width):
+            columns[2 * j + i].append(row[i])
+        columns[2 * j].append(negative)
+    return columns
+
+
+class FullAdder(Unit):
+    """Full adder of one bit; a synthesis flow may map it to the library's cell.
+
+    Members
+    -------
+    a, b, c : In(1)
+    carry, sum : Out(1)
+        ``a + b + c = 2 * carry + sum``.
+
+    Timing
+    ------
+    Combinational.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"a": In(1), "b": In(1), "c": In(1), "carry": Out(1), "sum": Out(1)},
+            module_name=_FULL_ADDER,
+            has_clock=False,
+        )
+
+    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+        m.d.comb += Cat(self.sum, self.carry).eq(self.a + self.b + self.c)
+
+
+def _full_adder(
+    m: Module, platform: object, name: str, bits: Sequence[Value]
+) -> tuple[Value, Value]:
+    """(sum, carry) of three bits."""
+    total = Signal(name=f"{name}_sum")
+    carry = Signal(name=f"{name}_carry")
+    if isinstance(platform, VerilogTarget):
+        if _FULL_ADDER not in platform.units:
+            platform.require(FullAdder())
+        inputs = {f"i_{port}": bit for port, bit in zip("abc", bits, strict=True)}
+        m.submodules[name] = Instance(_FULL_ADDER, **inputs, o_carry=carry, o_sum=total)
+    else:
+        m.d.comb += Cat(total, carry).eq(bits[0] + bits[1] + bits[2])
+    return total, carry
+
+
+def dadda_heights(height: int) -> list[int]:
+    """Heights that a column of `height` bits goes through on its way to 2, largest first.
+
+    Examples
+    --------
+    >>> dadda_heights(10), dadda_heights(2)
+    ([9, 6, 4, 3, 2], [])
+    """
+    heights = [2]
+    while heights[-1] * 3 // 2 < height:
+        heights.append(heights[-1] * 3 // 2)
+    return heights[::-1] if height > 2 else []
+
+
+def compress(
+    m: Module, platform: object, name: str, columns: Sequence[Sequence[Value]], height: int
+) -> list[list[Value]]:
+    """One level of full (and a few half) adders: no column is higher than `height` afterwards.
+
+    Parameters
+    ----------
+    columns : sequence of sequences of 1-bit values
+        Entry i lists the bits of weight 2**i; not higher than 3/2 * `height`. Carries out of the
+        last column are dropped.
+
+    Returns
+    -------
+    list of list of Value
+        As many columns, of the same sum.
+    """
+    result: list[list[Value]] = []
+    carries: list[Value] = []
+    for weight, column in enumerate(columns):
+        waiting, done, carry_in, carries = list(column), [], carries, []
+        while (excess := len(waiting) + len(done) + len(carry_in) - height) > 0:
+            label = f"{name}_w{weight}_{len(carries)}"
+            if excess == 1:
+                a, b = waiting.pop(0), waiting.pop(0)
+                total, carry = Signal(name=f"{label}_sum"), Signal(name=f"{label}_carry")
+                m.d.comb += [total.eq(a ^ b), carry.eq(a & b)]
+            else:
+                total, carry = _full_adder(m, platform, label, waiting[:3])
+                del waiting[:3]
+            done.append(total)
+            carries.append(carry)
+        # What has waited longest is taken first at the next level.
+        result.append([*waiting, *carry_in, *done])
+    return result
+
+
+def _height(columns: Sequence[Sequence[Value]]) -> int:
+    return max(len(column) for column in columns)
+
+
+class DotProduct(Unit):
+    """Sum of `length` products per step, added to an accumulator.
+
+    Parameters
+    ----------
+    length : int
+        Products per step, at least 1.
+    multiplicand_bits, multiplier_bits : int
+        Widths of the signed factors; the multiplier comes recoded.
+    acc_bits : int
+        Width of the accumulator. It wraps around.
+    stages : int
+        Pipeline stages. The last one adds to the accumulator; with several, the others divide
+        the compression between them evenly.
+
+    Members
+    -------
+    multiplicands : In(ArrayLayout(multiplicand_bits, length))
+        Signed.
+    digits : In(ArrayLayout(3 * ceil(multiplier_bits / 2), length))
+        Multipliers, see `recode`.
+    enable : In(stages)
+        Bit s: the registers of stage s load.
+    first : In(1)
+        With the last enable: a new sum is begun.
+    sum : Out(acc_bits)
+        The accumulator.
+
+    Timing
+    ------
+    `stages` clock edges from factors to the sum that they are part of; one step per cycle.
+    """
+
+    def __init__(
+        self,
+        *,
+        length: int,
+        multiplicand_bits: int,
+        multiplier_bits: int,
+        acc_bits: int,
+        stages: int,
+    ) -> None:
+        self.length = length
+        self.multiplicand_bits = multiplicand_bits
+        self.multiplier_bits = multiplier_bits
+        self.acc_bits = acc_bits
+        self.stages = stages
+        digits = digit_bits(multiplier_bits)
+        super().__init__(
+            {
+                "multiplicands": In(data.ArrayLayout(unsigned(multiplicand_bits), length)),
+                "digits": In(data.ArrayLayout(unsigned(digits), length)),
+                "enable": In(stages),
+                "first": In(1),
+                "sum": Out(acc_bits),
+            },
+            module_name=f"halut_dot_product_n{length}_x{multiplicand_bits}_y{multiplier_bits}"
+            f"_acc{acc_bits}_s{stages}",
+        )
+
+    def build(self, m: Module, platform: object) -> None:
+        accumulator = Signal(self.acc_bits, name="accumulator", reset_less=True)
+        bias = self.length * rows_bias(self.multiplicand_bits, self.multiplier_bits)
+        start = Const(-bias % (1 << self.acc_bits), self.acc_bits)
+        base = Signal(self.acc_bits, name="base")
+        m.d.comb += [base.eq(Mux(self.first, start, accumulator)), self.sum.eq(accumulator)]
+        columns: list[list[Value]] = [[] for _ in range(self.acc_bits)]
+        for k in range(self.length):
+            rows = booth_rows(m, f"product{k}", self.multiplicands[k], self.digits[k])
+            for weight, bits in enumerate(rows[: self.acc_bits]):
+                columns[weight] += bits
+        if self.stages > 1:
+            columns = self._pipeline(m, platform, columns)
+        for weight, bit in enumerate(base):
+            columns[weight].append(bit)
+        for level, height in enumerate(dadda_heights(_height(columns))):
+            columns = compress(m, platform, f"last_level{level}", columns, height)
+        operands = [
+            Cat(column[i] if i < len(column) else Const(0, 1) for column in columns)
+            for i in range(2)
+        ]
+        with m.If(self.enable[-1]):
+            m.d.sync += accumulator.eq(operands[0] + operands[1])
+
+    def _pipeline(
+        self, m: Module, platform: object, columns: list[list[Value]]
+    ) -> list[list[Value]]:
+        """Compress to height 2 in all stages but the last; returns registered bits."""
+        heights = dadda_heights(_height(columns))
+        n_stages = self.stages - 1
+        total = len(heights) + _ROW_LEVELS
+        ends = [total * (s + 1) // n_stages - _ROW_LEVELS for s in range(n_stages)]
+        start = 0
+        for stage, end in enumerate(ends):
+            for level in range(start, max(end, 0)):
+                name = f"stage{stage}_level{level}"
+                columns = compress(m, platform, name, columns, heights[level])
+            start = max(end, 0)
+            columns = self._register(m, stage, columns)
+        return columns
+
+    def _register(self, m: Module, stage: int, columns: list[list[Value]]) -> list[list[Value]]:
+        """Register every bit."""
+        bits = Cat(bit for column in columns for bit in column)
+        register = Signal(len(bits), name=f"stage{stage}_bits", reset_less=True)
+        with m.If(self.enable[stage]):
+            m.d.sync += register.eq(bits)
+        remaining = iter(register)
+        return [[next(remaining) for _ in column] for column in columns]
