@@ -17,7 +17,7 @@ from .config import AcceleratorConfig
 from .top import HalutMatmul
 from .verilog import unit_verilog
 
-__all__ = ["BUILD_DIR", "Generated", "generate", "write"]
+__all__ = ["BUILD_DIR", "Generated", "generate", "write", "write_generated"]
 
 MANIFEST_VERSION = 1
 BUILD_DIR = Path("build")
@@ -195,10 +195,14 @@ def write(config: AcceleratorConfig, path: str | Path | None = None) -> Path:
     HalutError
         When the place cannot be written to, or the name leaves no room for a manifest.
     """
-    path = Path(path) if path else BUILD_DIR / config.slug / "rtl" / "halut_matmul.v"
+    place = Path(path) if path else BUILD_DIR / config.slug / "rtl" / "halut_matmul.v"
+    return write_generated(generate(config), place)
+
+
+def write_generated(generated: Generated, path: Path) -> Path:
+    """Write what was generated: Verilog to `path`, the manifest beside it; returns `path`."""
     if path.suffix == ".json":
         raise HalutError(f"the output must be a Verilog file, not a manifest's name ({path})")
-    generated = generate(config)
     _write_if_changed(path, generated.verilog)
     _write_if_changed(path.with_suffix(".json"), generated.manifest_text)
     return path
