@@ -49,6 +49,9 @@ async def job(dut: Any) -> None:
     start = tb.cycle
     await tb.load(Program.load(folder / "program.npz"))
     load_cycles = tb.cycle - start
+    # A written word settles for a cycle, which is no stall of the rows.
+    await tb.edge
+    await tb.edge
 
     first_transfer: int | None = None
 

@@ -1,0 +1,192 @@
+"""The whole accelerator as Verilog equals the model: benches, `simulate`, the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rtl_gen
+import sim
+from halut import golden
+from halut.errors import CheckFailed, HalutError
+from halut.program import Program
+from rtl_gen import AcceleratorConfig
+from sim import runner
+from sim.__main__ import main
+from sim.accelerator import expected_beats, input_transfers, port_widths, results
+from sim.simulation import build_accelerator
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = CONFIGS / "small.yaml"
+# Builds and runs for minutes: `make test-slow`.
+SLOW = {"paper"}
+ODD = {
+    # No number a power of two, and every derived width different.
+    "odd": {"n_codebooks": 12, "n_prototypes": 8, "n_outputs": 5, "rows": 3,
+            "parallel_codebooks": 3, "input_format": "int11", "lut_bits": 4,
+            "memory": "lutram", "outputs_per_cycle": 5},
+    "least": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1, "input_format": "int2",
+              "lut_bits": 2, "memory": "ff", "encoder": "pipelined"},
+    "slow_output": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 6, "rows": 2,
+                    "parallel_codebooks": 2, "outputs_per_cycle": 1, "acc_bits": 32,
+                    "lut_bits": 16, "write_word_bits": 16},
+    "wide_tree": {"n_codebooks": 3, "n_prototypes": 32, "n_outputs": 2, "memory": "ff",
+                  "encoder": "interleaved"},
+}  # fmt: skip
+
+
+def _config(name: str) -> AcceleratorConfig:
+    if name in ODD:
+        return AcceleratorConfig(name=name, **ODD[name])
+    return AcceleratorConfig.from_yaml(CONFIGS / f"{name}.yaml")
+
+
+def _cases() -> list:
+    names = [*(path.stem for path in sorted(CONFIGS.glob("*.yaml"))), *ODD]
+    cases = [
+        pytest.param(name, "verilator", marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in names
+    ]
+    # Icarus interprets, so it has the small ones.
+    return cases + [pytest.param(name, "icarus") for name in ("small", *ODD)]
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(("name", "simulator"), _cases())
+def test_verilog_equals_model(name: str, simulator: str) -> None:
+    try:
+        runner.pick_simulator(simulator)
+    except HalutError as error:
+        pytest.skip(str(error))
+    config = _config(name)
+    built = build_accelerator(config, simulator=simulator)
+    env = {"HALUT_CONFIG": json.dumps(config.to_dict())}
+    result = runner.run(built, "sim.bench_matmul", env=env)
+    # 4 stall patterns x 2 kinds of data, latency, 2 reloads, reset, corruption
+    assert len(result.tests) == 13
+
+
+@pytest.mark.parametrize("name", ["small", "stella_nera", "dense", *ODD])
+def test_manifest_agrees_with_the_interface(name: str) -> None:
+    config = _config(name)
+    manifest = rtl_gen.generate(config).manifest
+    assert {port["name"]: port["bits"] for port in manifest["ports"]} == port_widths(config)
+
+
+def test_transfers_by_hand() -> None:
+    """Two rows, two lanes, two groups: where every word goes, counted by hand."""
+    config = AcceleratorConfig(
+        n_codebooks=4, n_prototypes=4, n_outputs=1, rows=2, parallel_codebooks=2,
+        input_format="int4", write_word_bits=8,
+    )  # fmt: skip
+    words = np.arange(2 * 4 * 2, dtype=np.int16).reshape(2, 4, 2) % 8
+    # Nibbles from the highest down: row 1 (lane 1: level 1, 0; lane 0), then row 0.
+    assert [f"{word:08x}" for word in input_transfers(config, words)] == ["32103210", "76547654"]
+    # A third row opens a row group that zeros complete.
+    three = np.concatenate([words, words[:1]])
+    assert [f"{word:08x}" for word in input_transfers(config, three)][2:] == [
+        "00003210",
+        "00007654",
+    ]
+
+
+def test_beats_and_results_are_inverse() -> None:
+    config = AcceleratorConfig(n_codebooks=2, n_outputs=6, rows=2, outputs_per_cycle=3)
+    program = golden.random_program(np.random.default_rng(1), 2, 16, 6)
+    words = golden.random_words(np.random.default_rng(2), program, 4)
+    beats = expected_beats(config, program, words)
+    assert [beat[1:] for beat in beats] == [(0, 0), (1, 0), (2, 0), (3, 1)] * 2
+    sums = golden.matmul(program, words)
+    assert np.array_equal(results(config, [beat[0] for beat in beats], 4), sums)
+    assert np.array_equal(results(config, [beat[0] for beat in beats], 3), sums[:3])
+
+
+@pytest.fixture
+def job() -> tuple[AcceleratorConfig, Program, np.ndarray]:
+    config = AcceleratorConfig.from_yaml(SMALL)
+    rng = np.random.default_rng(3)
+    program = golden.random_program(
+        rng, config.n_codebooks, config.n_prototypes, config.n_outputs, config.input_format
+    )
+    return config, program, rng.uniform(-150, 150, (37, program.n_features)).astype(np.float32)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("stall_pattern", ["none", "both"])
+def test_simulate(job: tuple, stall_pattern: str) -> None:
+    config, program, A = job
+    result = sim.simulate(config, program, A, stall_pattern=stall_pattern)
+    expected = golden.matmul(program, program.input_words(A))
+    assert np.array_equal(result.outputs, expected)
+    assert result.outputs.dtype == expected.dtype
+    steady = (len(A) - 1) * config.interval_cycles + config.n_groups + config.latency_cycles
+    steady += config.n_beats - 1
+    if stall_pattern == "none":
+        assert result.cycles == steady
+        assert result.input_stall_cycles == result.output_stall_cycles == 0
+        assert result.load_cycles >= config.n_codebooks * config.n_prototypes
+    else:
+        assert result.cycles > steady
+        assert result.output_stall_cycles > 0
+
+
+@pytest.mark.sim
+def test_simulate_records_waves(job: tuple) -> None:
+    config, program, A = job
+    result = sim.simulate(config, program, A[:3], waves=True)
+    assert result.waves is not None
+    recorded = (result.waves / "dump.vcd").read_text()
+    assert "halut_matmul" in recorded and "i_valid" in recorded
+
+
+@pytest.mark.sim
+def test_edited_verilog_is_caught(job: tuple, tmp_path: Path) -> None:
+    """A bug in the Verilog that a user simulates, seen only where a value meets a threshold."""
+    config, program, A = job
+    text = rtl_gen.generate(config).verilog
+    path = rtl_gen.write(config, tmp_path / "good.v")
+    assert np.array_equal(
+        sim.simulate(config, program, A, verilog=path).outputs,
+        golden.matmul(program, program.input_words(A)),
+    )
+    # The comparison of a tree node, made not strict.
+    wrong, count = re.subn(r"(\$signed\([^)]*\)) > (\$signed)", r"\1 >= \2", text)
+    assert count, "the comparator must be found in the Verilog"
+    bad = tmp_path / "bad.v"
+    bad.write_text(wrong)
+    equal = program.input_words(A)
+    thresholds = program.thresholds.copy()
+    thresholds[:, 0] = equal[0, :, 0]  # the first row meets every root's threshold exactly
+    meets = dataclasses.replace(program, thresholds=thresholds)
+    sim.simulate(config, meets, A, verilog=path)
+    with pytest.raises(CheckFailed, match="outputs must equal the model: row 0, output"):
+        sim.simulate(config, meets, A, verilog=bad)
+
+
+def _arguments(job: tuple, folder: Path) -> list[str]:
+    _, program, A = job
+    program.save(folder / "p.npz")
+    np.save(folder / "a.npy", A)
+    return ["--config", str(SMALL), "--program", str(folder / "p.npz"),
+            "--input", str(folder / "a.npy"), "--output", str(folder / "y.npy")]  # fmt: skip
+
+
+@pytest.mark.sim
+def test_command_line(job: tuple, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, program, A = job
+    arguments = _arguments(job, tmp_path)
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    expected = golden.matmul(program, program.input_words(A))
+    assert np.array_equal(np.load(tmp_path / "y.npy"), expected)
+    assert printed.splitlines()[-1] == f"wrote {tmp_path / 'y.npy'}"
+    assert f"{expected.size}, all equal to the model" in printed
+    verilog = rtl_gen.write(config, tmp_path / "x.v")
+    assert main([*arguments, "--verilog", str(verilog), "--dequantize"]) == 0
+    product = np.load(tmp_path / "y.npy")
+    assert np.array_equal(product, golden.dequantize(program, expected))
