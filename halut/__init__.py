@@ -8,9 +8,10 @@ NumPy only; what needs PyTorch lies in `halut.nn`.
 
 from __future__ import annotations
 
-from halut.errors import CheckFailed, HalutError
-from halut.program import Program
-
 __version__ = "0.1.0"
 
-__all__ = ["CheckFailed", "HalutError", "Program", "__version__"]
+from halut.errors import CheckFailed, HalutError
+from halut.matmul import HalutMatmul
+from halut.program import Program
+
+__all__ = ["CheckFailed", "HalutError", "HalutMatmul", "Program", "__version__"]

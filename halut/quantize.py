@@ -1,0 +1,196 @@
+"""From learned floats to the integers that the hardware holds.
+
+Tables become signed integers with one scale per output column, or one for all (MADDNESS, arXiv
+2106.10860, section 4.3; Stella Nera, arXiv 2311.10207, section III uses INT8). Every codebook
+adds exactly one entry, so each codebook's own offset costs nothing: all offsets, and the mean
+rounding error, are folded into one constant per output.
+
+Thresholds become half floats, or integers in a grid that is shared with the inputs. An input is
+rounded before it is compared, which moves the place where the decision falls to half a step above
+the stored threshold; thresholds are chosen so that this place is nearest to the learned one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halut.errors import HalutError, closest
+
+__all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "half_thresholds", "integer_thresholds",
+           "quantize_lut"]  # fmt: skip
+
+LUT_GRANULARITIES = ("column", "table")
+INPUT_GRANULARITIES = ("dimension", "codebook", "all")
+
+_CLIPPING = tuple(1.0 - 0.05 * step for step in range(14))
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        listed = " or ".join(f'"{choice}"' for choice in choices)
+        raise HalutError(f"{name} must be {listed}, not {value!r}{closest(str(value), choices)}")
+
+
+def quantize_lut(
+    lut: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    counts: NDArray[np.integer[Any]],
+    lut_bits: int = 8,
+    granularity: str = "column",
+) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
+    """Quantise tables.
+
+    Parameters
+    ----------
+    lut : float ndarray of shape (n_outputs, n_codebooks, n_prototypes)
+    offset : float ndarray of shape (n_outputs,)
+        What is added to each sum of table entries.
+    counts : integer ndarray of shape (n_codebooks, n_prototypes)
+        How often each entry is looked up, as far as known. Weighs the rounding errors when a
+        range is clipped, and when their mean is folded into the offset.
+    lut_bits : int, default 8
+        2 to 16. Up to 8 bits, ranges are clipped where that lowers the squared error.
+    granularity : {"column", "table"}, default "column"
+        One scale per output, or one for all.
+
+    Returns
+    -------
+    entries : int8 (up to 8 bits) or int16 ndarray of the shape of `lut`
+    scale : float32 ndarray of shape (n_outputs,)
+        Greater than 0.
+    offset : float32 ndarray of shape (n_outputs,)
+        ``sum of entries * scale + offset`` is about the sum of table entries plus the old offset.
+    """
+    if isinstance(lut_bits, bool) or not isinstance(lut_bits, (int, np.integer)):
+        raise HalutError(f"lut_bits must be an integer, not {lut_bits!r}")
+    if not 2 <= lut_bits <= 16:
+        raise HalutError(f"lut_bits must be in [2, 16], not {lut_bits}")
+    _one_of("lut_granularity", granularity, LUT_GRANULARITIES)
+    exact = np.asarray(lut, dtype=np.float64)
+    low, high = exact.min(axis=2), exact.max(axis=2)
+    middle = (low + high) / 2  # (M, C)
+    shifted = exact - middle[:, :, None]
+    span = (high - low).max(axis=1)  # (M,)
+    if granularity == "table":
+        span[:] = span.max()
+    full = span / (2**lut_bits - 1)
+    # Below this, float32 could not hold the scale; such a column is constant for all purposes.
+    full[full < np.finfo(np.float32).tiny] = 1.0
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (C, K)
+
+    half = 2 ** (lut_bits - 1)
+    factors = _CLIPPING if lut_bits <= 8 else (1.0,)
+    best_error = np.full(len(full), np.inf)
+    best_scale = full.copy()
+    for factor in factors:
+        scale = (full * factor).astype(np.float32).astype(np.float64)
+        entries = _round(shifted, scale, half)
+        error = (entries + 0.5) * scale[:, None, None] - shifted
+        mean = np.einsum("mck,ck->mc", error, share)
+        variance = np.einsum("mck,mck,ck->m", error, error, share) - (mean**2).sum(axis=1)
+        if granularity == "table":
+            variance[:] = variance.sum()
+        better = variance < best_error
+        best_error[better] = variance[better]
+        best_scale[better] = scale[better]
+    entries = _round(shifted, best_scale, half)
+    error = (entries + 0.5) * best_scale[:, None, None] - shifted
+    bias = np.einsum("mck,ck->m", error, share)
+    constant = offset + middle.sum(axis=1) + 0.5 * best_scale * exact.shape[1] - bias
+    return (
+        entries.astype(np.int8 if lut_bits <= 8 else np.int16),
+        best_scale.astype(np.float32),
+        constant.astype(np.float32),
+    )
+
+
+def _round(
+    shifted: NDArray[np.float64], scale: NDArray[np.float64], half: int
+) -> NDArray[np.float64]:
+    """Round tables that lie around zero; -half - 0.5 + 0.5 to half - 1 + 0.5 steps are there."""
+    return np.clip(np.rint(shifted / scale[:, None, None] - 0.5), -half, half - 1)
+
+
+def half_thresholds(thresholds: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Choose half floats that decide on rounded inputs as nearly as `thresholds` do on exact ones.
+
+    Parameters
+    ----------
+    thresholds : float ndarray of any shape, finite
+
+    Returns
+    -------
+    float16 ndarray of the same shape
+        Never NaN. A rounded input is greater than it from halfway to the next half float on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> half_thresholds(np.array([1.0, 2048.9, 1e9], dtype=np.float32)).tolist()
+    [0.99951171875, 2048.0, 65504.0]
+    """
+    exact = np.asarray(thresholds, dtype=np.float64)
+    down, up = np.float16(-np.inf), np.float16(np.inf)
+    nearest = np.clip(exact, -65504, 65504).astype(np.float16)
+    with np.errstate(over="ignore"):
+        below = np.where(nearest.astype(np.float64) > exact, np.nextafter(nearest, down), nearest)
+        choices = np.stack([below, np.nextafter(below, down)])  # (2, ...)
+        above = np.nextafter(choices, up)
+    # Rounding treats infinity as the next power of two.
+    decides = np.clip(choices.astype(np.float64), -65536, 65536)
+    decides = (decides + np.clip(above.astype(np.float64), -65536, 65536)) / 2
+    closer = np.abs(decides[1] - exact) < np.abs(decides[0] - exact)
+    return np.where(closer, choices[1], choices[0]).astype(np.float16)
+
+
+def integer_thresholds(
+    thresholds: NDArray[np.float32], bits: int, granularity: str = "codebook"
+) -> tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32]]:
+    """Choose the grids of integer inputs, and the thresholds in them.
+
+    A grid spans the thresholds, not the data: what lies beyond the outermost threshold may
+    saturate, since all of it takes the same way.
+
+    Parameters
+    ----------
+    thresholds : float ndarray of shape (n_codebooks, n_prototypes - 1), finite
+        Breadth-first.
+    bits : int
+        2 to 16.
+    granularity : {"codebook", "dimension", "all"}, default "codebook"
+        What shares one grid: a codebook, a level of a codebook, or everything.
+
+    Returns
+    -------
+    words : int16 ndarray of the shape of `thresholds`
+        In the range of signed `bits` bits.
+    scale, offset : float32 ndarray of shape (n_codebooks, tree_depth)
+        ``word = clip(rint((x - offset) / scale))``.
+    """
+    _one_of("input_granularity", granularity, INPUT_GRANULARITIES)
+    exact = np.asarray(thresholds, dtype=np.float64)
+    n_nodes = exact.shape[1]
+    tree_depth = (n_nodes + 1).bit_length() - 1
+    level = np.repeat(np.arange(tree_depth), 2 ** np.arange(tree_depth))  # (K-1,)
+    first = 2 ** np.arange(tree_depth) - 1
+    low = np.minimum.reduceat(exact, first, axis=1)  # (C, T)
+    high = np.maximum.reduceat(exact, first, axis=1)
+    if granularity != "dimension":
+        axis = 1 if granularity == "codebook" else None
+        low = np.broadcast_to(low.min(axis=axis, keepdims=True), low.shape)
+        high = np.broadcast_to(high.max(axis=axis, keepdims=True), high.shape)
+    half = 2 ** (bits - 1)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    # Steps must not vanish beside the offset in float32.
+    scale = np.maximum((high - low) / (2**bits - 2), largest * 2.0**-20)
+    # One threshold alone decides at its own place in any grid.
+    alone = high == low
+    scale[alone] = np.where(largest > 0, largest / half, 1.0)[alone]
+    scale = scale.astype(np.float32).astype(np.float64)
+    offset = ((low + high) / 2 + scale / 2).astype(np.float32)
+    words = np.rint((exact - offset[:, level]) / scale[:, level] - 0.5)
+    words = np.clip(words, -half, half - 2).astype(np.int16)
+    return words, scale.astype(np.float32), offset

@@ -1,0 +1,257 @@
+"""Ridge regression on one-hot codes, without ever building the one-hot matrix.
+
+With G (n_rows x C*K) holding a one for each code of a row, MADDNESS (arXiv 2106.10860, section
+4.2, equations 7 and 8) takes as prototypes ``P = (G'G + lambda I)^-1 G'A`` and as tables ``P B``.
+The solution is linear in its targets, so solving for the product ``A B`` itself gives the same
+tables. ``G'G`` only counts how often two codes meet, and a prediction's squared error follows
+from ``G'G`` and ``G'Y`` alone; both are sums over rows, so that training and held-out rows can be
+told apart by subtraction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Fit", "Gram", "best_strength", "solve"]
+
+_CHUNK = 1 << 16
+
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+"""The strengths that are tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gram:
+    """What ridge regression needs to know of a set of rows.
+
+    Parameters
+    ----------
+    meetings : float64 ndarray of shape (C*K, C*K)
+        ``G'G``.
+    sums : float64 ndarray of shape (C*K, n_targets)
+        ``G'Y``.
+    energy : float
+        The sum of squares of Y.
+    """
+
+    meetings: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    energy: float
+
+    @classmethod
+    def of(cls, codes: NDArray[np.uint8], targets: NDArray[Any], n_prototypes: int) -> Gram:
+        """Build it from codes and targets.
+
+        Parameters
+        ----------
+        codes : uint8 ndarray of shape (n_codebooks, n_rows), range [0, n_prototypes)
+        targets : float32 ndarray of shape (n_rows, n_targets)
+            Y, centred.
+        n_prototypes : int
+            K.
+
+        Returns
+        -------
+        Gram
+        """
+        return cls(
+            meetings=_meetings(codes, n_prototypes),
+            sums=_sums(codes, targets, n_prototypes),
+            energy=float(np.einsum("ij,ij->", targets, targets, dtype=np.float64)),
+        )
+
+    def squared_error(self, entries: NDArray[np.float64]) -> float:
+        """Return the squared error of tables on these rows.
+
+        Parameters
+        ----------
+        entries : float64 ndarray of shape (C*K, n_targets)
+
+        Returns
+        -------
+        float
+            ``|Y - G entries|**2``.
+        """
+        fitted = self.meetings @ entries
+        fitted -= 2 * self.sums
+        return self.energy + float(np.einsum("ij,ij->", entries, fitted))
+
+
+def _meetings(codes: NDArray[np.uint8], n_prototypes: int) -> NDArray[np.float64]:
+    n_codebooks, n_rows = codes.shape
+    K = n_prototypes
+    counts = np.zeros((n_codebooks, K, n_codebooks, K))
+    for begin in range(0, n_rows, _CHUNK):
+        wide = codes[:, begin : begin + _CHUNK].astype(np.intp)
+        pair = np.empty(wide.shape[1], dtype=np.intp)
+        for i in range(n_codebooks):
+            counts[i, :, i, :] += np.diag(np.bincount(wide[i], minlength=K))
+            first = wide[i] * K
+            for j in range(i + 1, n_codebooks):
+                np.add(first, wide[j], out=pair)
+                counts[i, :, j, :] += np.bincount(pair, minlength=K * K).reshape(K, K)
+    matrix = counts.reshape(n_codebooks * K, n_codebooks * K)
+    # Only the upper blocks were counted; the diagonal blocks are diagonal.
+    upper = np.triu(matrix, 1)
+    matrix += upper.T
+    return matrix
+
+
+def _sums(
+    codes: NDArray[np.uint8], targets: NDArray[Any], n_prototypes: int
+) -> NDArray[np.float64]:
+    n_codebooks, n_rows = codes.shape
+    K = n_prototypes
+    sums = np.zeros((n_codebooks * K, targets.shape[1]))
+    if K > 32:  # a product with one-hot codes costs K per row, counting costs much the same always
+        columns = np.ascontiguousarray(targets.T, dtype=np.float64)
+        for codebook in range(n_codebooks):
+            wide = codes[codebook].astype(np.intp)
+            for target, column in enumerate(columns):
+                total = np.bincount(wide, column, minlength=K)
+                sums[codebook * K : (codebook + 1) * K, target] = total
+        return sums
+    size = n_codebooks * K
+    chunk = min(n_rows, max(64, (1 << 21) // size))
+    onehot = np.zeros((chunk, size), dtype=np.float32)
+    corner = np.arange(n_codebooks)[:, None] * K + np.arange(chunk) * size
+    for begin in range(0, n_rows, chunk):
+        part = codes[:, begin : begin + chunk]
+        rows = part.shape[1]
+        ones = part + corner[:, :rows]
+        onehot.reshape(-1)[ones] = 1
+        sums += onehot[:rows].T @ targets[begin : begin + chunk]
+        onehot.reshape(-1)[ones] = 0
+    return sums
+
+
+def _solve(matrix: NDArray[Any], sides: NDArray[Any]) -> NDArray[np.float64]:
+    return np.linalg.solve(matrix, sides).astype(np.float64, copy=False)
+
+
+def solve(
+    gram: Gram, strength: float, around: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Solve for tables.
+
+    Parameters
+    ----------
+    gram : Gram
+        Of the rows to learn from.
+    strength : float
+        Lambda, greater than 0.
+    around : float64 ndarray of shape (C*K, n_targets), optional
+        What the tables are shrunk towards; zero when absent.
+
+    Returns
+    -------
+    float64 ndarray of shape (C*K, n_targets)
+    """
+    shrunk = gram.meetings + strength * np.eye(len(gram.meetings))
+    sums = gram.sums if around is None else gram.sums + strength * around
+    return _solve(shrunk, sums)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A choice of ridge regression, and how well it did on held-out rows.
+
+    Parameters
+    ----------
+    strength : float
+        Lambda.
+    around_means : bool
+        Whether tables are shrunk towards the means of each codebook alone, or towards zero.
+    error : float
+        Squared error on held-out rows.
+    """
+
+    strength: float
+    around_means: bool
+    error: float
+
+
+def best_strength(
+    train: Gram,
+    held_out: Gram,
+    means: NDArray[np.float64] | None = None,
+    start: float = 10.0,
+    strengths: tuple[float, ...] = STRENGTHS,
+) -> Fit:
+    """Choose the strength with the smallest squared error on held-out rows.
+
+    The error is taken to have one minimum over the strengths, so that the search can walk
+    downhill from `start` and solve for a few of them only.
+
+    Parameters
+    ----------
+    train, held_out : Gram
+        Of the rows to learn from, and of the rows to judge by.
+    means : float64 ndarray of shape (C*K, n_targets), optional
+        When given, shrinking towards it is tried beside shrinking towards zero.
+    start : float, default 10
+        Where the search begins.
+    strengths : tuple of float
+        Ascending.
+
+    Returns
+    -------
+    Fit
+    """
+    identity = np.eye(len(train.meetings))
+    n_targets = train.sums.shape[1]
+    beyond = None if means is None else train.sums - train.meetings @ means
+    sides = train.sums if beyond is None else np.concatenate([train.sums, beyond], axis=1)
+    seen: dict[int, tuple[float, float]] = {}
+
+    def errors(index: int) -> tuple[float, float]:
+        if index not in seen:
+            both = _solve(train.meetings + strengths[index] * identity, sides)
+            around_zero = held_out.squared_error(both[:, :n_targets])
+            around_means = np.inf
+            if means is not None:
+                around_means = held_out.squared_error(means + both[:, n_targets:])
+            seen[index] = (around_zero, around_means)
+        return seen[index]
+
+    def downhill(index: int, error: Callable[[int], float]) -> int:
+        for step in (-1, 1):
+            moved = False
+            while 0 <= index + step < len(strengths) and error(index + step) < error(index):
+                index += step
+                moved = True
+            if moved:
+                break
+        return index
+
+    begin = int(np.abs(np.log(np.array(strengths) / start)).argmin())
+    zero = downhill(begin, lambda index: errors(index)[0])
+    best = Fit(strength=strengths[zero], around_means=False, error=errors(zero)[0])
+    if means is not None:
+        mean = downhill(zero, lambda index: errors(index)[1])
+        if errors(mean)[1] < best.error:
+            best = Fit(strength=strengths[mean], around_means=True, error=errors(mean)[1])
+    return best
+
+
+def entries_of(fit: Fit, gram: Gram, means: NDArray[Any] | None) -> NDArray[np.float64]:
+    """Solve for tables as a fit says.
+
+    Parameters
+    ----------
+    fit : Fit
+    gram : Gram
+        Of the rows to learn from.
+    means : float64 ndarray of shape (C*K, n_targets) or None
+        Needed when ``fit.around_means``.
+
+    Returns
+    -------
+    float64 ndarray of shape (C*K, n_targets)
+    """
+    return solve(gram, fit.strength, means if fit.around_means else None)
