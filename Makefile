@@ -31,12 +31,12 @@ $(stamp): $(ROOT)/pyproject.toml
 	@$(py) -m pip install --quiet --disable-pip-version-check -e '$(ROOT)[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help venv demo test test-slow lint doctor rtl synth bench clean distclean
+.PHONY: help venv demo test test-slow lint doctor rtl synth bench bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
-	  awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	  awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo "Variables (defaults):"
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
@@ -66,7 +66,10 @@ synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
 	@cd $(ROOT) && $(py) -m flow synth --config $(CONFIG) --platform $(PLATFORM) \
 	  --clock-ns $(CLOCK_NS) $(if $(OUT),-o $(OUT)) $(ARGS)
 
-bench: $(stamp) ## measured accuracy and speed of the software
+bench: $(stamp) ## our engines and the direct ones on PLATFORM at CLOCK_NS
+	@cd $(ROOT) && $(py) -m flow bench --platform $(PLATFORM) --clock-ns $(CLOCK_NS) $(ARGS)
+
+bench-software: $(stamp) ## measured accuracy and speed of the NumPy part
 	@cd $(ROOT) && $(py) -m halut bench $(ARGS)
 
 clean: ## remove build/

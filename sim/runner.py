@@ -293,7 +293,7 @@ def run(
     module : str
         Importable name of the module that holds the cocotb tests.
     testcase : str or sequence of str, optional
-        Names of the tests to run; all by default.
+        Names of the tests to run, each with all of its parameters; all tests by default.
     env : mapping of str to str, optional
         Environment of the testbench, in addition to the present one.
     seed : int, optional
@@ -317,7 +317,7 @@ def run(
         "test_module": module,
         "hdl_toplevel": what.top,
         "hdl_toplevel_lang": "verilog",
-        "testcase": [testcase] if isinstance(testcase, str) else testcase,
+        "test_filter": _filter([testcase] if isinstance(testcase, str) else testcase),
         "seed": seed,
         "build_dir": str(what.directory),
         "test_dir": str(directory),
@@ -349,6 +349,13 @@ def run(
     return RunResult(tests=tuple(passed), log=text, seconds=seconds, directory=None)
 
 
+def _filter(names: Sequence[str] | None) -> str | None:
+    """Return cocotb's filter for whole names: it would take the ending of one."""
+    if names is None:
+        return None
+    return r"\.(" + "|".join(re.escape(name) for name in names) + ")(/.*)?$"
+
+
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -363,8 +370,10 @@ def _build_arguments(simulator: str, strict: bool) -> list[str]:
     # cocotb makes every signal of every module public, which keeps Verilator from optimising;
     # the control file makes the top's public instead.
     # Unknown and unreset values are drawn at random in every run ("unique", `_run_arguments`).
+    # UNOPTFLAT is about speed: one bit of a vector made from another bit of it is "circular".
     return [
         "-Wall",
+        "-Wno-UNOPTFLAT",
         *([] if strict else ["-Wno-fatal"]),
         "--no-public-flat-rw",
         "--x-assign", "unique",
@@ -504,8 +513,8 @@ def _read_results(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
 def _failed(message: str, output: Path, reason: str = "") -> SimulationFailed:
     """Log the end of a tool's output; return the error, in one line."""
     lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if _ERROR.search(line)]
-    errors = errors or [line for line in lines if _WARNING.search(line)]
+    errors = [line for line in lines if _ERROR.search(line) and "Exiting due to" not in line]
+    errors = [line for line in lines if _WARNING.search(line)] + errors
     log.warning("last lines of %s:\n  %s", output, "\n  ".join(lines[-_LOG_LINES:]))
     reason = reason or (errors[0] if errors else lines[-1] if lines else "no output")
     return SimulationFailed(f"{message}: {' '.join(reason.split())} ({output})")

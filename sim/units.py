@@ -1,0 +1,59 @@
+"""The units of an accelerator that have a testbench of their own, and how to build each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from halut.errors import HalutError, closest
+from rtl_gen.comparator import Comparator
+from rtl_gen.config import AcceleratorConfig
+from rtl_gen.control import Control
+from rtl_gen.decoder import Decoder, DecoderBlock
+from rtl_gen.encoder import Encoder
+from rtl_gen.lut_memory import LutMemory
+from rtl_gen.output import OutputSerializer
+from rtl_gen.threshold_memory import ThresholdMemory
+from rtl_gen.unit import Unit
+from rtl_gen.verilog import unit_verilog
+from sim import runner
+
+__all__ = ["UNITS", "build_unit"]
+
+UNITS: dict[str, Callable[[AcceleratorConfig], Unit]] = {
+    "comparator": lambda c: Comparator(width=c.input_bits),
+    "threshold_memory": ThresholdMemory,
+    "encoder": Encoder,
+    "lut_memory": lambda c: LutMemory(
+        n_groups=c.n_groups,
+        n_prototypes=c.n_prototypes,
+        width=c.lut_bits,
+        rows=c.rows,
+        memory=c.memory,
+    ),
+    "decoder": Decoder,
+    "decoder_block": DecoderBlock,
+    "output_serializer": OutputSerializer,
+    "control": Control,
+}
+"""Unit kinds, each with the testbench of that name in `sim.bench_units`."""
+
+
+def build_unit(
+    kind: str, config: AcceleratorConfig, *, simulator: str | None = None
+) -> runner.Build:
+    """Build the simulation of one unit of an accelerator, alone.
+
+    Parameters
+    ----------
+    kind : str
+        One of `UNITS`.
+    config : AcceleratorConfig
+    simulator : str, optional
+        See `sim.runner.pick_simulator`.
+    """
+    if kind not in UNITS:
+        raise HalutError(
+            f"unit must be one of {', '.join(UNITS)}, not {kind!r}{closest(kind, UNITS)}"
+        )
+    unit = UNITS[kind](config)
+    return runner.build(unit_verilog(unit), unit.module_name, simulator=simulator)

@@ -1,0 +1,65 @@
+"""Every unit's Verilog, alone, equals the model; and every unit's bench can fail."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from halut.errors import HalutError
+from rtl_gen.config import AcceleratorConfig
+from sim import runner
+from sim.units import UNITS, build_unit
+
+CONFIGS = {
+    # Walks in turns, one codebook per cycle, latches: the paper's unit, smaller.
+    "interleaved": {"n_codebooks": 4, "n_prototypes": 16, "n_outputs": 4},
+    # One level per stage, several rows, lanes and groups; several words per codebook and block.
+    "pipelined": {"n_codebooks": 6, "n_prototypes": 8, "n_outputs": 6, "rows": 2,
+                  "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
+                  "write_word_bits": 24, "outputs_per_cycle": 3},
+    # All codebooks at once, distributed RAM, an adder tree.
+    "unrolled": {"n_codebooks": 5, "n_prototypes": 4, "n_outputs": 3, "rows": 3,
+                 "parallel_codebooks": 5, "encoder": "pipelined", "input_format": "int5",
+                 "memory": "lutram", "lut_bits": 4, "adder_levels_per_stage": 1},
+    "flip_flops": {"n_codebooks": 3, "n_prototypes": 2, "n_outputs": 2, "rows": 2,
+                   "memory": "ff", "lut_bits": 12},
+}  # fmt: skip
+
+
+def _run(kind: str, name: str, simulator: str, *, spoil: bool) -> runner.RunResult:
+    try:
+        runner.pick_simulator(simulator)
+    except HalutError as error:
+        pytest.skip(str(error))
+    config = AcceleratorConfig(name=name, **CONFIGS[name])
+    built = build_unit(kind, config, simulator=simulator)
+    env = {"HALUT_CONFIG": json.dumps(config.to_dict()), "HALUT_SPOIL": str(int(spoil))}
+    return runner.run(built, "sim.bench_units", testcase=kind, env=env, timeout_s=300)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("kind", UNITS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_unit_equals_model(kind: str, name: str) -> None:
+    result = _run(kind, name, "verilator", spoil=False)
+    assert {test.partition("/")[0] for test in result.tests} == {kind}
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("kind", UNITS)
+def test_unit_equals_model_in_icarus(kind: str) -> None:
+    _run(kind, "pipelined", "icarus", spoil=False)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("kind", UNITS)
+@pytest.mark.parametrize("name", ["interleaved", "unrolled"])
+def test_one_spoiled_bit_is_caught(kind: str, name: str) -> None:
+    with pytest.raises(runner.SimulationFailed, match=r"must be|received"):
+        _run(kind, name, "verilator", spoil=True)
+
+
+def test_unknown_unit() -> None:
+    with pytest.raises(HalutError, match=r'unit must be one of .*, not \'encode\''):
+        build_unit("encode", AcceleratorConfig())
