@@ -29,6 +29,8 @@ _LINT_WAIVERS = """\
 /* verilator lint_off WIDTHEXPAND */
 // Carries out of modular sums, and program bits beyond the narrower of the two word formats.
 /* verilator lint_off UNUSEDSIGNAL */
+// Bits of a vector that are made from other bits of it; there is no loop.
+/* verilator lint_off UNOPTFLAT */
 """
 # Initial values would be lost in an ASIC netlist, so the RTL must not have them either.
 _SCRIPT = """\
