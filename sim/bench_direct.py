@@ -98,7 +98,9 @@ class TB:
             words: list[Any] = [item if len(item) > 1 else item[0] for item in work.program]
             await self.words.send(words, pause)
 
-    async def send(self, work: Job, pause: Iterator[bool] | None = None, on_sent: Any = None) -> None:
+    async def send(
+        self, work: Job, pause: Iterator[bool] | None = None, on_sent: Any = None
+    ) -> None:
         """Send the inputs and announce what must come out."""
         self.board.expect(work.outputs[work.n_filling if self.just_reset else 0 :])
         self.just_reset = False

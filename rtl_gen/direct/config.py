@@ -9,7 +9,9 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,12 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from halut.errors import HalutError, closest
 from rtl_gen.config import AcceleratorConfig
 
-from .multiply import product_sum_bits
+from .multiply import cuts_suffix, product_sum_bits
 
-__all__ = ["DotProductConfig", "EngineConfig", "StoredMatrixConfig", "SystolicConfig"]
+__all__ = ["ENGINES", "DotProductConfig", "EngineConfig", "StoredMatrixConfig", "SystolicConfig"]
 
 MAX_ACC_BITS = 32
-MAX_STAGES = 6
+MAX_CUTS = 5
 
 
 def _wrap(sums: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
@@ -44,8 +46,9 @@ class EngineConfig:
         Widths of the two signed factors; 2 to 16.
     acc_bits : int, optional
         Width of a sum; at least, and by default, what cannot overflow; at most 32.
-    stages : int
-        Pipeline stages of a sum of products; 1 to 6. The last one carries and accumulates.
+    cuts : tuple of int
+        Pipeline registers inside a sum of products, one set per entry: as soon as the carry-save
+        tree is no higher than it. Decreasing, 2 to 1024; at most 5.
     """
 
     engine: ClassVar[str]
@@ -55,14 +58,14 @@ class EngineConfig:
     input_bits: int = 8
     weight_bits: int = 8
     acc_bits: int | None = None
-    stages: int = 3
+    cuts: tuple[int, ...] = (4,)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.name):
             raise HalutError(f"name must be letters, digits, _ and -, not {self.name!r}")
         self._check_range("input_bits", 2, 16)
         self._check_range("weight_bits", 2, 16)
-        self._check_range("stages", 1, MAX_STAGES)
+        self._check_cuts()
         self._check()
         if self.minimum_acc_bits > MAX_ACC_BITS:
             raise HalutError(
@@ -79,6 +82,16 @@ class EngineConfig:
         value = getattr(self, field)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise HalutError(f"{field} must be an integer in [{low}, {high}], not {value!r}")
+
+    def _check_cuts(self) -> None:
+        cuts = self.cuts
+        valid = isinstance(cuts, tuple | list) and len(cuts) <= MAX_CUTS
+        valid = valid and all(isinstance(cut, int) and 2 <= cut <= 1024 for cut in cuts)
+        if not valid or any(a <= b for a, b in pairwise(cuts)):
+            raise HalutError(
+                f"cuts must be at most {MAX_CUTS} decreasing integers in [2, 1024], not {cuts!r}"
+            )
+        object.__setattr__(self, "cuts", tuple(cuts))
 
     def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
         value = getattr(self, field)
@@ -131,6 +144,11 @@ class EngineConfig:
         raise TypeError(f"{type(self).__name__} must define products_per_sum")
 
     @property
+    def stages(self) -> int:
+        """Pipeline stages of a sum of products; the last one carries and accumulates."""
+        return len(self.cuts) + 1
+
+    @property
     def minimum_acc_bits(self) -> int:
         """Bits of a sum that cannot overflow."""
         return product_sum_bits(self.input_bits, self.weight_bits, self.products_per_sum)
@@ -139,6 +157,11 @@ class EngineConfig:
     def macs_per_cycle(self) -> int:
         """Multiply-accumulates per cycle at full rate."""
         raise TypeError(f"{type(self).__name__} must define macs_per_cycle")
+
+    @property
+    def sums_per_transfer(self) -> int:
+        """Sums in one output transfer."""
+        raise TypeError(f"{type(self).__name__} must define sums_per_transfer")
 
     @property
     def latency_cycles(self) -> int:
@@ -152,11 +175,29 @@ class EngineConfig:
 
     @property
     def _suffix(self) -> str:
-        return f"x{self.input_bits}_w{self.weight_bits}_acc{self.accumulator_bits}_s{self.stages}"
+        cuts = cuts_suffix(self.cuts)
+        return f"x{self.input_bits}_w{self.weight_bits}_acc{self.accumulator_bits}{cuts}"
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, with the engine's name, ready for JSON."""
         return {"engine": self.engine, **dataclasses.asdict(self)}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> EngineConfig:
+        """Build from a mapping of field names; ``engine`` says which engine's."""
+        if not isinstance(values, Mapping):
+            raise HalutError(f"a configuration must be a mapping, not {type(values).__name__}")
+        values = dict(values)
+        engine = values.pop("engine", None)
+        if engine not in ENGINES:
+            hint = closest(str(engine), ENGINES)
+            raise HalutError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}{hint}")
+        known = [f.name for f in dataclasses.fields(ENGINES[engine])]
+        for key in values:
+            if key not in known:
+                hint = closest(str(key), known)
+                raise HalutError(f"a field must be one of {', '.join(known)}, not {key!r}{hint}")
+        return ENGINES[engine](**values)
 
     @property
     def hash(self) -> str:
@@ -213,6 +254,10 @@ class DotProductConfig(EngineConfig):
     @property
     def macs_per_cycle(self) -> int:
         return self.length * self.columns
+
+    @property
+    def sums_per_transfer(self) -> int:
+        return self.columns
 
     @property
     def latency_cycles(self) -> int:
@@ -278,7 +323,7 @@ class SystolicConfig(EngineConfig):
 
     rows: int = 16
     columns: int = 16
-    stages: int = 2
+    cuts: tuple[int, ...] = ()
 
     def _check(self) -> None:
         self._check_range("rows", 1, 256)
@@ -293,9 +338,21 @@ class SystolicConfig(EngineConfig):
         return self.rows * self.columns
 
     @property
+    def sums_per_transfer(self) -> int:
+        return self.columns
+
+    @property
     def latency_cycles(self) -> int:
-        """Steps from a row's first input to its first sum, column 0's."""
+        """Transfers from a row's first input to column 0's sum of it."""
         return self.rows + self.stages
+
+    @property
+    def filling_transfers(self) -> int:
+        """Input transfers after a reset that no output transfer follows.
+
+        Sums that began before the first transfer leave until then.
+        """
+        return self.latency_cycles + self.columns - 1
 
     @property
     def slug(self) -> str:
@@ -429,6 +486,10 @@ class StoredMatrixConfig(EngineConfig):
         return self.rows * self.n_features * self.n_outputs // interval
 
     @property
+    def sums_per_transfer(self) -> int:
+        return self.output.output_width
+
+    @property
     def latency_cycles(self) -> int:
         return 1 + self.stages + int(self.output.n_beats > 1)
 
@@ -474,3 +535,8 @@ class StoredMatrixConfig(EngineConfig):
             (address, sum((int(v) & mask) << (u * self.weight_bits) for u, v in enumerate(word)))
             for address, word in enumerate(words)
         ]
+
+
+ENGINES: dict[str, type[EngineConfig]] = {
+    config.engine: config for config in (DotProductConfig, SystolicConfig, StoredMatrixConfig)
+}

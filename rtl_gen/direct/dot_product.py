@@ -98,7 +98,7 @@ class DotProductArray(Unit):
                 multiplicand_bits=c.weight_bits if recode_inputs else c.input_bits,
                 multiplier_bits=c.input_bits if recode_inputs else c.weight_bits,
                 acc_bits=c.accumulator_bits,
-                stages=c.stages,
+                cuts=c.cuts,
             )
             self.add(m, f"column{column}", unit, platform)
             if recode_inputs:

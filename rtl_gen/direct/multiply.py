@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -22,20 +22,23 @@ from rtl_gen.unit import Unit, VerilogTarget
 __all__ = [
     "DotProduct",
     "FullAdder",
+    "add_rows",
     "booth_digits",
     "booth_rows",
     "compress",
+    "compress_to",
+    "cuts_suffix",
     "dadda_heights",
+    "digit_bits",
     "n_digits",
     "product_sum_bits",
     "recode",
+    "register_bits",
     "rows_bias",
 ]
 
 _FULL_ADDER = "halut_full_adder"
 _DIGIT_LINES = 3  # negative, one, two
-# Selecting a Booth row takes about as long as this many levels of full adders.
-_ROW_LEVELS = 2
 
 
 def n_digits(bits: int) -> int:
@@ -149,13 +152,18 @@ class FullAdder(Unit):
         m.d.comb += Cat(self.sum, self.carry).eq(self.a + self.b + self.c)
 
 
-def _full_adder(
+def _add_bits(
     m: Module, platform: object, name: str, bits: Sequence[Value]
 ) -> tuple[Value, Value]:
-    """(sum, carry) of three bits."""
+    """(sum, carry) of two or three bits; the first may be a constant 1."""
     total = Signal(name=f"{name}_sum")
     carry = Signal(name=f"{name}_carry")
-    if isinstance(platform, VerilogTarget):
+    if isinstance(bits[0], Const):
+        a, b = (bits[1], bits[1]) if len(bits) == 2 else bits[1:]
+        m.d.comb += [total.eq(~(a ^ b) if len(bits) == 3 else ~a), carry.eq(a | b)]
+    elif len(bits) == 2:
+        m.d.comb += [total.eq(bits[0] ^ bits[1]), carry.eq(bits[0] & bits[1])]
+    elif isinstance(platform, VerilogTarget):
         if _FULL_ADDER not in platform.units:
             platform.require(FullAdder())
         inputs = {f"i_{port}": bit for port, bit in zip("abc", bits, strict=True)}
@@ -188,7 +196,7 @@ def compress(
     ----------
     columns : sequence of sequences of 1-bit values
         Entry i lists the bits of weight 2**i; not higher than 3/2 * `height`. Carries out of the
-        last column are dropped.
+        last column are dropped. The first bit of a column may be a constant 1.
 
     Returns
     -------
@@ -201,13 +209,9 @@ def compress(
         waiting, done, carry_in, carries = list(column), [], carries, []
         while (excess := len(waiting) + len(done) + len(carry_in) - height) > 0:
             label = f"{name}_w{weight}_{len(carries)}"
-            if excess == 1:
-                a, b = waiting.pop(0), waiting.pop(0)
-                total, carry = Signal(name=f"{label}_sum"), Signal(name=f"{label}_carry")
-                m.d.comb += [total.eq(a ^ b), carry.eq(a & b)]
-            else:
-                total, carry = _full_adder(m, platform, label, waiting[:3])
-                del waiting[:3]
+            n_bits = min(excess + 1, 3)
+            total, carry = _add_bits(m, platform, label, waiting[:n_bits])
+            del waiting[:n_bits]
             done.append(total)
             carries.append(carry)
         # What has waited longest is taken first at the next level.
@@ -215,8 +219,43 @@ def compress(
     return result
 
 
-def _height(columns: Sequence[Sequence[Value]]) -> int:
-    return max(len(column) for column in columns)
+def compress_to(
+    m: Module, platform: object, name: str, columns: Sequence[Sequence[Value]], height: int
+) -> list[list[Value]]:
+    """As many levels of `compress` as it takes until no column is higher than `height`."""
+    result = [list(column) for column in columns]
+    for level, following in enumerate(dadda_heights(max(map(len, columns)))):
+        if max(map(len, result)) <= height:
+            break
+        result = compress(m, platform, f"{name}_level{level}", result, following)
+    return result
+
+
+def register_bits(
+    m: Module, name: str, columns: Sequence[Sequence[Value]], enable: Value
+) -> list[list[Value]]:
+    """Register every bit that is not constant."""
+    bits = Cat(bit for column in columns for bit in column if not isinstance(bit, Const))
+    register = Signal(len(bits), name=name, reset_less=True)
+    with m.If(enable):
+        m.d.sync += register.eq(bits)
+    left = iter(register)
+    return [
+        [bit if isinstance(bit, Const) else next(left) for bit in column] for column in columns
+    ]
+
+
+def add_rows(columns: Sequence[Sequence[Value]]) -> Value:
+    """The sum of columns of at most two bits: one carry-propagate adder."""
+    first, second = (
+        Cat(column[i] if i < len(column) else Const(0, 1) for column in columns) for i in range(2)
+    )
+    return first + second
+
+
+def cuts_suffix(cuts: Sequence[int]) -> str:
+    """Part of a module's name that tells the pipeline cuts."""
+    return "".join(f"_cut{cut}" for cut in cuts)
 
 
 class DotProduct(Unit):
@@ -230,9 +269,9 @@ class DotProduct(Unit):
         Widths of the signed factors; the multiplier comes recoded.
     acc_bits : int
         Width of the accumulator. It wraps around.
-    stages : int
-        Pipeline stages. The last one adds to the accumulator; with several, the others divide
-        the compression between them evenly.
+    cuts : tuple of int
+        Pipeline registers inside the compression, one set per entry: as soon as no column is
+        higher than it. Decreasing, 2 at least.
 
     Members
     -------
@@ -241,7 +280,7 @@ class DotProduct(Unit):
     digits : In(ArrayLayout(3 * ceil(multiplier_bits / 2), length))
         Multipliers, see `recode`.
     enable : In(stages)
-        Bit s: the registers of stage s load.
+        Bit s: the registers of stage s load; stages = len(cuts) + 1, the last is the accumulator.
     first : In(1)
         With the last enable: a new sum is begun.
     sum : Out(acc_bits)
@@ -259,72 +298,46 @@ class DotProduct(Unit):
         multiplicand_bits: int,
         multiplier_bits: int,
         acc_bits: int,
-        stages: int,
+        cuts: tuple[int, ...],
     ) -> None:
         self.length = length
         self.multiplicand_bits = multiplicand_bits
         self.multiplier_bits = multiplier_bits
         self.acc_bits = acc_bits
-        self.stages = stages
+        self.cuts = cuts
+        self.stages = len(cuts) + 1
         digits = digit_bits(multiplier_bits)
         super().__init__(
             {
                 "multiplicands": In(data.ArrayLayout(unsigned(multiplicand_bits), length)),
                 "digits": In(data.ArrayLayout(unsigned(digits), length)),
-                "enable": In(stages),
+                "enable": In(self.stages),
                 "first": In(1),
                 "sum": Out(acc_bits),
             },
             module_name=f"halut_dot_product_n{length}_x{multiplicand_bits}_y{multiplier_bits}"
-            f"_acc{acc_bits}_s{stages}",
+            f"_acc{acc_bits}{cuts_suffix(cuts)}",
         )
 
     def build(self, m: Module, platform: object) -> None:
         accumulator = Signal(self.acc_bits, name="accumulator", reset_less=True)
-        bias = self.length * rows_bias(self.multiplicand_bits, self.multiplier_bits)
-        start = Const(-bias % (1 << self.acc_bits), self.acc_bits)
         base = Signal(self.acc_bits, name="base")
-        m.d.comb += [base.eq(Mux(self.first, start, accumulator)), self.sum.eq(accumulator)]
-        columns: list[list[Value]] = [[] for _ in range(self.acc_bits)]
+        m.d.comb += [
+            base.eq(accumulator & (~self.first).replicate(self.acc_bits)),
+            self.sum.eq(accumulator),
+        ]
+        bias = self.length * rows_bias(self.multiplicand_bits, self.multiplier_bits)
+        columns: list[list[Value]] = [
+            [Const(1, 1)] if -bias >> i & 1 else [] for i in range(self.acc_bits)
+        ]
         for k in range(self.length):
             rows = booth_rows(m, f"product{k}", self.multiplicands[k], self.digits[k])
             for weight, bits in enumerate(rows[: self.acc_bits]):
                 columns[weight] += bits
-        if self.stages > 1:
-            columns = self._pipeline(m, platform, columns)
+        for stage, cut in enumerate(self.cuts):
+            columns = compress_to(m, platform, f"stage{stage}", columns, cut)
+            columns = register_bits(m, f"stage{stage}_bits", columns, self.enable[stage])
         for weight, bit in enumerate(base):
             columns[weight].append(bit)
-        for level, height in enumerate(dadda_heights(_height(columns))):
-            columns = compress(m, platform, f"last_level{level}", columns, height)
-        operands = [
-            Cat(column[i] if i < len(column) else Const(0, 1) for column in columns)
-            for i in range(2)
-        ]
         with m.If(self.enable[-1]):
-            m.d.sync += accumulator.eq(operands[0] + operands[1])
-
-    def _pipeline(
-        self, m: Module, platform: object, columns: list[list[Value]]
-    ) -> list[list[Value]]:
-        """Compress to height 2 in all stages but the last; returns registered bits."""
-        heights = dadda_heights(_height(columns))
-        n_stages = self.stages - 1
-        total = len(heights) + _ROW_LEVELS
-        ends = [total * (s + 1) // n_stages - _ROW_LEVELS for s in range(n_stages)]
-        start = 0
-        for stage, end in enumerate(ends):
-            for level in range(start, max(end, 0)):
-                name = f"stage{stage}_level{level}"
-                columns = compress(m, platform, name, columns, heights[level])
-            start = max(end, 0)
-            columns = self._register(m, stage, columns)
-        return columns
-
-    def _register(self, m: Module, stage: int, columns: list[list[Value]]) -> list[list[Value]]:
-        """Register every bit."""
-        bits = Cat(bit for column in columns for bit in column)
-        register = Signal(len(bits), name=f"stage{stage}_bits", reset_less=True)
-        with m.If(self.enable[stage]):
-            m.d.sync += register.eq(bits)
-        remaining = iter(register)
-        return [[next(remaining) for _ in column] for column in columns]
+            m.d.sync += accumulator.eq(add_rows(compress_to(m, platform, "last", columns, 2)))

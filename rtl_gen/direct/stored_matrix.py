@@ -20,7 +20,7 @@ from rtl_gen.output import OutputSerializer, output_payload
 from rtl_gen.unit import Unit
 
 from .config import StoredMatrixConfig
-from .multiply import DotProduct, digit_bits, recode
+from .multiply import DotProduct, cuts_suffix, digit_bits, recode
 from .pipeline import Pipeline
 
 __all__ = ["StoredColumn", "StoredMatrixEngine"]
@@ -71,7 +71,7 @@ class StoredColumn(Unit):
         super().__init__(
             members,
             module_name=f"halut_stored_column_g{c.n_groups}_f{c.group_features}_p{c.rows}"
-            f"_x{c.input_bits}_w{c.weight_bits}_acc{c.accumulator_bits}_s{c.stages}_{c.memory}",
+            f"_x{c.input_bits}_w{c.weight_bits}_acc{c.accumulator_bits}{cuts_suffix(c.cuts)}_{c.memory}",
         )
 
     def build(self, m: Module, platform: object) -> None:
@@ -96,7 +96,7 @@ class StoredColumn(Unit):
                 multiplicand_bits=c.weight_bits,
                 multiplier_bits=c.input_bits,
                 acc_bits=c.accumulator_bits,
-                stages=c.stages,
+                cuts=c.cuts,
             )
             self.add(m, f"row{row}", unit, platform)
             m.d.comb += [

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
+from amaranth.hdl import Const, Module, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
+from rtl_gen.cells import equals
 from rtl_gen.unit import Unit
 
 from .config import SystolicConfig
 from .multiply import (
+    add_rows,
     booth_rows,
-    compress,
-    dadda_heights,
+    compress_to,
+    cuts_suffix,
     digit_bits,
     recode,
+    register_bits,
     rows_bias,
 )
 
@@ -65,7 +68,7 @@ class ProcessingElement(Unit):
                 "sum_next": Out(c.accumulator_bits),
             },
             module_name=f"halut_processing_element_x{c.input_bits}_w{c.weight_bits}"
-            f"_acc{c.accumulator_bits}_s{c.stages}",
+            f"_acc{c.accumulator_bits}{cuts_suffix(c.cuts)}",
         )
 
     def build(self, m: Module, platform: object) -> None:
@@ -79,38 +82,23 @@ class ProcessingElement(Unit):
         columns: list[list[Value]] = booth_rows(m, "product", x, digits)
         columns = columns[: c.accumulator_bits]
         columns += [[] for _ in range(c.accumulator_bits - len(columns))]
-        if c.stages > 1:
-            columns = self._compress(m, platform, "product", columns)
-            bits = Cat(bit for column in columns for bit in column)
-            register = Signal(len(bits), name="product_register", reset_less=True)
-            with m.If(self.step):
-                m.d.sync += register.eq(bits)
-            remaining = iter(register)
-            columns = [[next(remaining) for _ in column] for column in columns]
+        for stage, cut in enumerate(c.cuts):
+            columns = compress_to(m, platform, f"stage{stage}", columns, cut)
+            columns = register_bits(m, f"stage{stage}_bits", columns, self.step)
         for column, bit in zip(columns, self.sum, strict=True):
             column.append(bit)
-        columns = self._compress(m, platform, "sum", columns)
-        operands = [
-            Cat(column[i] if i < len(column) else Const(0, 1) for column in columns)
-            for i in range(2)
-        ]
         with m.If(self.step):
-            m.d.sync += [x.eq(self.x), total.eq(operands[0] + operands[1])]
-
-    @staticmethod
-    def _compress(
-        m: Module, platform: object, name: str, columns: list[list[Value]]
-    ) -> list[list[Value]]:
-        for level, height in enumerate(dadda_heights(max(map(len, columns)))):
-            columns = compress(m, platform, f"{name}_level{level}", columns, height)
-        return columns
+            m.d.sync += [
+                x.eq(self.x),
+                total.eq(add_rows(compress_to(m, platform, "last", columns, 2))),
+            ]
 
 
 class SystolicArray(Unit):
     """Exact products of input rows with a matrix that stands still.
 
-    The array moves one step per input transfer, so that a transfer in is a transfer out; the last
-    rows are pushed out by further transfers.
+    The array moves one step per input transfer, and once it is full a transfer in is a transfer
+    out; the last rows are pushed out by further transfers.
 
     Parameters
     ----------
@@ -124,12 +112,13 @@ class SystolicArray(Unit):
         One row of the matrix; `rows` of them, the last row first. Always accepted; sums that are
         on their way then are not defined.
     o : Out(stream.Signature(ArrayLayout(signed(acc_bits), columns)))
-        Skewed: element c of transfer t belongs to input row ``t - latency_cycles - c + 1``; what
-        does not belong to a row is not defined.
+        Skewed: what input transfer t pushes out holds in element c the sum of input row
+        ``t - latency_cycles - c + 1``.
 
     Timing
     ------
-    Output transfer t follows input transfer t by one cycle. One transfer per cycle.
+    An output transfer one cycle after every input transfer but the first `filling_transfers`
+    after a reset. One transfer per cycle.
     """
 
     def __init__(self, config: SystolicConfig) -> None:
@@ -157,8 +146,13 @@ class SystolicArray(Unit):
             step.eq(self.i.valid & advance),
             self.program.ready.eq(1),
         ]
+        n_filling = c.filling_transfers
+        filled = Signal(range(n_filling + 1))
+        is_full = equals(filled, n_filling)
+        with m.If(step & ~is_full):
+            m.d.sync += filled.eq(filled + 1)
         with m.If(advance):
-            m.d.sync += self.o.valid.eq(self.i.valid)
+            m.d.sync += self.o.valid.eq(self.i.valid & is_full)
         bias = c.rows * rows_bias(c.input_bits, c.weight_bits)
         xs: list[Value] = [Value.cast(self.i.payload[r]) for r in range(c.rows)]
         for column in range(c.columns):
