@@ -92,9 +92,15 @@ def _summary(config: AcceleratorConfig) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["direct"]:
+        from .direct.cli import main as direct
+
+        return direct(argv[1:])
     parser = Parser(
         prog="python -m rtl_gen",
         description="Write the Verilog of a MADDNESS accelerator and its manifest.",
+        epilog="python -m rtl_gen direct --help: the exact engines that it is compared with.",
     )
     add_config_flags(parser)
     parser.add_argument(

@@ -102,7 +102,7 @@ def _stored_matrix_job(config: StoredMatrixConfig, inputs: NDArray, weights: NDA
     last = [int(k == n_beats - 1) for k in index]
     several = n_beats > 1
     return Job(
-        program=c.image(weights),
+        program=[*c.image(weights)],
         inputs=_tuples(items),
         outputs=_tuples(beats, index, last) if several else _tuples(beats, last),
         output_fields=("data", "index", "last") if several else ("data", "last"),

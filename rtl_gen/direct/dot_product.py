@@ -33,7 +33,7 @@ class DotProductArray(Unit):
     weights : In(ArrayLayout(ArrayLayout(signed(weight_bits), length), columns))
         ``weights="ports"`` only. Used in the cycle after an input is taken; meant to stand still.
     program : In(stream.Signature(StructLayout(address, data)))
-        Otherwise: `data` becomes the weights of column `address` (absent for one column).
+        Otherwise: `data` becomes the weights of column `address`.
         Accepted while nothing is on its way; while a word is offered no input is taken.
     o : Out(stream.Signature(StructLayout(data)))
         ArrayLayout(signed(acc_bits), columns).
@@ -59,11 +59,9 @@ class DotProductArray(Unit):
             column = data.ArrayLayout(signed(c.weight_bits), c.length)
             members["weights"] = In(data.ArrayLayout(column, c.columns))
         else:
-            members["program"] = In(
-                stream.Signature(
-                    data.StructLayout({"address": ceil_log2(c.columns), "data": self.column_bits})
-                )
-            )
+            address_bits = max(1, ceil_log2(c.columns))
+            word = data.StructLayout({"address": address_bits, "data": self.column_bits})
+            members["program"] = In(stream.Signature(word))
         result = data.ArrayLayout(signed(c.accumulator_bits), c.columns)
         members["o"] = Out(stream.Signature(result))
         super().__init__(members, module_name=c.top, has_reset=True)

@@ -206,7 +206,9 @@ def compress(
     result: list[list[Value]] = []
     carries: list[Value] = []
     for weight, column in enumerate(columns):
-        waiting, done, carry_in, carries = list(column), [], carries, []
+        waiting, carry_in = list(column), carries
+        done: list[Value] = []
+        carries = []
         while (excess := len(waiting) + len(done) + len(carry_in) - height) > 0:
             label = f"{name}_w{weight}_{len(carries)}"
             n_bits = min(excess + 1, 3)

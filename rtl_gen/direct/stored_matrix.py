@@ -137,7 +137,7 @@ class StoredMatrixEngine(Unit):
         row = data.ArrayLayout(signed(c.input_bits), c.group_features)
         program = data.StructLayout(
             {
-                "address": ceil_log2(c.n_features * c.n_blocks),
+                "address": max(1, ceil_log2(c.n_features * c.n_blocks)),
                 "data": c.outputs_per_word * c.weight_bits,
             }
         )
