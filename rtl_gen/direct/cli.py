@@ -40,7 +40,8 @@ _FLAGS: tuple[tuple[str, str, Any, tuple[str, ...], str], ...] = (
     ("--columns", "columns", int, (_DOT, _SYSTOLIC), "sums side by side (default: 16)"),
     ("--max-vectors", "max_vectors", int, (_DOT,), "vectors per sum, at most (default: 16)"),
     ("--weights", "weights", str, (_DOT,), "held in: ports, latch, ff (default: ports)"),
-    ("--recode", "recode", str, (_DOT,), "Booth-recoded: inputs, weights (default: inputs)"),
+    ("--recode", "recode", str, (_DOT,), "Booth-recoded: inputs, weights, or "
+     "synthesis to leave it to the tool (default: inputs)"),
     ("--rows", "rows", int, (_SYSTOLIC, _STORED), "inputs side by side: products per sum "
      "(default: 16); rows P of A in parallel (default: 1)"),
     ("--groups", "n_groups", int, (_STORED,), "transfers per row group (default: 16)"),

@@ -220,9 +220,10 @@ class DotProductConfig(EngineConfig):
         Vectors that one sum is accumulated over, at most; sets the accumulator's width.
     weights : {"ports", "latch", "ff"}
         Where weights are held: outside, in latches with a clock gate per column, in flip-flops.
-    recode : {"inputs", "weights"}
+    recode : {"inputs", "weights", "synthesis"}
         The factor that is Booth-recoded. Inputs are recoded once for all columns, weights in
-        every column, where the recoder stands still with them.
+        every column, where the recoder stands still with them. Synthesis: products and sums are
+        written as operators and left to the tool; without cuts only.
 
     Examples
     --------
@@ -245,7 +246,9 @@ class DotProductConfig(EngineConfig):
         self._check_range("columns", 1, 256)
         self._check_range("max_vectors", 1, 1 << 16)
         self._check_choice("weights", ("ports", "latch", "ff"))
-        self._check_choice("recode", ("inputs", "weights"))
+        self._check_choice("recode", ("inputs", "weights", "synthesis"))
+        if self.recode == "synthesis" and self.cuts:
+            raise HalutError(f"cuts must be none when recode is synthesis, not {self.cuts}")
 
     @property
     def products_per_sum(self) -> int:

@@ -12,7 +12,7 @@ from rtl_gen.config import ceil_log2
 from rtl_gen.unit import Unit
 
 from .config import DotProductConfig
-from .multiply import DotProduct, recode
+from .multiply import DotProduct, OperatorDotProduct, recode
 from .pipeline import Pipeline
 
 __all__ = ["DotProductArray"]
@@ -84,38 +84,50 @@ class DotProductArray(Unit):
         )
         m.d.comb += self.i.ready.eq(pipeline.i_ready)
         columns = self._weights(m, platform, pipeline, settling)
-        recode_inputs = c.recode == "inputs"
         values = [Value.cast(self.i.payload.data[k]) for k in range(c.length)]
-        arriving = Cat(recode(value) if recode_inputs else value for value in values)
+        arriving = Cat(recode(value) if c.recode == "inputs" else value for value in values)
         factors = Signal(len(arriving), name="factors", reset_less=True)
         with m.If(pipeline.enable[0]):
             m.d.sync += factors.eq(arriving)
         for column, weights in enumerate(columns):
-            unit = DotProduct(
-                length=c.length,
-                multiplicand_bits=c.weight_bits if recode_inputs else c.input_bits,
-                multiplier_bits=c.input_bits if recode_inputs else c.weight_bits,
-                acc_bits=c.accumulator_bits,
-                cuts=c.cuts,
-            )
-            self.add(m, f"column{column}", unit, platform)
-            if recode_inputs:
-                multiplicands, digits = weights, factors
-            else:
-                multiplicands = factors
-                parts = [
-                    recode(weights[k * c.weight_bits : (k + 1) * c.weight_bits])
-                    for k in range(c.length)
-                ]
-                digits = Signal(len(unit.digits.as_value()), name=f"digits{column}")
-                m.d.comb += digits.eq(Cat(parts))
+            unit = self._add_column(m, platform, column, weights, factors)
             m.d.comb += [
-                unit.multiplicands.eq(multiplicands),
-                unit.digits.eq(digits),
                 unit.enable.eq(pipeline.enable[1:]),
                 unit.first.eq(pipeline.first),
                 self.o.payload[column].eq(unit.sum),
             ]
+
+    def _add_column(
+        self, m: Module, platform: object, column: int, weights: Value, factors: Value
+    ) -> DotProduct | OperatorDotProduct:
+        """A column's dot product, connected to its factors."""
+        c = self.config
+        if c.recode == "synthesis":
+            plain = OperatorDotProduct(
+                length=c.length,
+                multiplicand_bits=c.weight_bits,
+                multiplier_bits=c.input_bits,
+                acc_bits=c.accumulator_bits,
+            )
+            self.add(m, f"column{column}", plain, platform)
+            m.d.comb += [plain.multiplicands.eq(weights), plain.multipliers.eq(factors)]
+            return plain
+        recode_inputs = c.recode == "inputs"
+        unit = DotProduct(
+            length=c.length,
+            multiplicand_bits=c.weight_bits if recode_inputs else c.input_bits,
+            multiplier_bits=c.input_bits if recode_inputs else c.weight_bits,
+            acc_bits=c.accumulator_bits,
+            cuts=c.cuts,
+        )
+        self.add(m, f"column{column}", unit, platform)
+        if recode_inputs:
+            m.d.comb += [unit.multiplicands.eq(weights), unit.digits.eq(factors)]
+            return unit
+        width = c.weight_bits
+        parts = [recode(weights[k * width : (k + 1) * width]) for k in range(c.length)]
+        m.d.comb += [unit.multiplicands.eq(factors), unit.digits.eq(Cat(parts))]
+        return unit
 
     def _weights(
         self, m: Module, platform: object, pipeline: Pipeline, settling: Signal

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -22,6 +22,7 @@ from rtl_gen.unit import Unit, VerilogTarget
 __all__ = [
     "DotProduct",
     "FullAdder",
+    "OperatorDotProduct",
     "add_rows",
     "booth_digits",
     "booth_rows",
@@ -343,3 +344,50 @@ class DotProduct(Unit):
             columns[weight].append(bit)
         with m.If(self.enable[-1]):
             m.d.sync += accumulator.eq(add_rows(compress_to(m, platform, "last", columns, 2)))
+
+
+class OperatorDotProduct(Unit):
+    """As `DotProduct` without cuts, written with ``*`` and ``+``: synthesis chooses how.
+
+    Parameters
+    ----------
+    length, multiplicand_bits, multiplier_bits, acc_bits : int
+        See `DotProduct`.
+
+    Members
+    -------
+    multiplicands, enable, first, sum
+        See `DotProduct`; one stage.
+    multipliers : In(ArrayLayout(multiplier_bits, length))
+        Signed.
+
+    Timing
+    ------
+    One clock edge from factors to the sum that they are part of; one step per cycle.
+    """
+
+    def __init__(
+        self, *, length: int, multiplicand_bits: int, multiplier_bits: int, acc_bits: int
+    ) -> None:
+        self.length = length
+        self.acc_bits = acc_bits
+        super().__init__(
+            {
+                "multiplicands": In(data.ArrayLayout(signed(multiplicand_bits), length)),
+                "multipliers": In(data.ArrayLayout(signed(multiplier_bits), length)),
+                "enable": In(1),
+                "first": In(1),
+                "sum": Out(acc_bits),
+            },
+            module_name=f"halut_operator_dot_product_n{length}_x{multiplicand_bits}"
+            f"_y{multiplier_bits}_acc{acc_bits}",
+        )
+
+    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+        accumulator = Signal(signed(self.acc_bits), name="accumulator", reset_less=True)
+        total: Value = accumulator & (~self.first).replicate(self.acc_bits).as_signed()
+        for k in range(self.length):
+            total = total + self.multiplicands[k] * self.multipliers[k]
+        m.d.comb += self.sum.eq(accumulator)
+        with m.If(self.enable):
+            m.d.sync += accumulator.eq(total)
