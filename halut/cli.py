@@ -25,13 +25,31 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise HalutError(message)
 
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            name = "/".join(action.option_strings) or action.metavar or action.dest
+            raise HalutError(
+                f"{name} must be {', '.join(choices[:-1])}{' or ' if choices[:-1] else ''}"
+                f"{choices[-1]}, not {value!r}{closest(str(value), choices)}"
+            )
+
+    def _flags(self) -> list[str]:
+        """Return all flags, those of sub-commands included."""
+        flags: list[str] = []
+        for action in self._actions:
+            flags += action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for verb in action.choices.values():
+                    flags += verb._flags() if isinstance(verb, Parser) else []
+        return flags
+
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):  # type: ignore[no-untyped-def,override]
         values, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
             raise HalutError(
                 f"an argument must be one that --help lists, not {unknown[0]!r}"
-                f"{closest(unknown[0].split('=')[0], flags)}"
+                f"{closest(unknown[0].split('=')[0], self._flags())}"
             )
         return values
 

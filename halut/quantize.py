@@ -137,13 +137,15 @@ def half_thresholds(thresholds: NDArray[np.float32]) -> NDArray[np.float16]:
     nearest = np.clip(exact, -65504, 65504).astype(np.float16)
     with np.errstate(over="ignore"):
         below = np.where(nearest.astype(np.float64) > exact, np.nextafter(nearest, down), nearest)
-        choices = np.stack([below, np.nextafter(below, down)])  # (2, ...)
+        # Three, because the steps are of two sizes around a power of two.
+        around = [below, np.nextafter(below, down), np.nextafter(below, up)]
+        choices = np.minimum(np.stack(around), np.float16(65504))  # (3, ...)
         above = np.nextafter(choices, up)
     # Rounding treats infinity as the next power of two.
     decides = np.clip(choices.astype(np.float64), -65536, 65536)
     decides = (decides + np.clip(above.astype(np.float64), -65536, 65536)) / 2
-    closer = np.abs(decides[1] - exact) < np.abs(decides[0] - exact)
-    return np.where(closer, choices[1], choices[0]).astype(np.float16)
+    best = np.abs(decides - exact).argmin(axis=0)
+    return np.take_along_axis(choices, best[None], axis=0)[0]
 
 
 def integer_thresholds(
@@ -185,7 +187,7 @@ def integer_thresholds(
     half = 2 ** (bits - 1)
     largest = np.maximum(np.abs(low), np.abs(high))
     # Steps must not vanish beside the offset in float32.
-    scale = np.maximum((high - low) / (2**bits - 2), largest * 2.0**-20)
+    scale = np.maximum((high - low) / (2**bits - 2), largest * 2.0**-23)
     # One threshold alone decides at its own place in any grid.
     alone = high == low
     scale[alone] = np.where(largest > 0, largest / half, 1.0)[alone]

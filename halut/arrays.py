@@ -1,0 +1,165 @@
+"""What users hand in as matrices, checked once and in one place."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from halut.errors import HalutError
+
+__all__ = [
+    "integer_at_least",
+    "load_matrix",
+    "matrix",
+    "power_of_two",
+    "training_matrix",
+    "training_pair",
+]
+
+
+def matrix(name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return `value` as a real matrix with at least one column, as it is.
+
+    Parameters
+    ----------
+    name : str
+        How error messages call it.
+    value : array-like of shape (any, at least 1), any real dtype
+
+    Returns
+    -------
+    ndarray of shape (any, at least 1)
+
+    Raises
+    ------
+    HalutError
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise HalutError(f"{name} must be a matrix, not a ragged sequence") from None
+    if array.dtype.kind not in "biuf":
+        raise HalutError(f"{name} must hold real numbers, not {array.dtype}")
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise HalutError(f"{name} must be a matrix with columns, not of shape {array.shape}")
+    return array
+
+
+def training_matrix(name: str, value: ArrayLike) -> NDArray[np.float32]:
+    """Return `value` as a finite float32 matrix with at least one row.
+
+    Parameters
+    ----------
+    name : str
+        How error messages call it.
+    value : array-like of shape (at least 1, at least 1), any real dtype
+
+    Returns
+    -------
+    float32 ndarray of the shape of `value`
+
+    Raises
+    ------
+    HalutError
+        Also when a value is NaN, infinite, or too large for float32; the message says where.
+    """
+    given = matrix(name, value)
+    if not len(given):
+        raise HalutError(f"{name} must have at least one row, not 0")
+    with np.errstate(over="ignore"):
+        array = given.astype(np.float32, copy=False)
+    for begin in range(0, len(array), 1 << 14):
+        finite = np.isfinite(array[begin : begin + (1 << 14)])
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise HalutError(
+                f"{name} must be finite in float32, not {given[begin + row, column]} "
+                f"(row {begin + row}, column {column})"
+            )
+    return array
+
+
+def training_pair(
+    A: ArrayLike, B: ArrayLike, n_codebooks: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return A and B as `training_matrix` does, when they can be multiplied.
+
+    Parameters
+    ----------
+    A : array-like of shape (n_rows, n_features)
+    B : array-like of shape (n_features, n_outputs)
+    n_codebooks : int
+        C; every codebook needs a column of A.
+
+    Returns
+    -------
+    A, B : float32 ndarray
+
+    Raises
+    ------
+    HalutError
+    """
+    rows, weights = training_matrix("A", A), training_matrix("B", B)
+    n_features = rows.shape[1]
+    if len(weights) != n_features:
+        raise HalutError(
+            f"B must have as many rows as A has columns, {n_features}, not {len(weights)}"
+        )
+    if n_features < n_codebooks:
+        raise HalutError(f"C must be at most the columns of A, {n_features}, not {n_codebooks}")
+    return rows, weights
+
+
+def integer_at_least(name: str, value: Any, low: int) -> int:
+    """Return `value` when it is an integer from `low` on."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise HalutError(f"{name} must be an integer, not {value!r}")
+    if value < low:
+        raise HalutError(f"{name} must be at least {low}, not {value}")
+    return int(value)
+
+
+def power_of_two(name: str, value: Any) -> int:
+    """Return `value` when it is a power of two from 2 to 256."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise HalutError(f"{name} must be an integer, not {value!r}")
+    if value not in {2**depth for depth in range(1, 9)}:
+        raise HalutError(f"{name} must be a power of two in [2, 256], not {value}")
+    return int(value)
+
+
+def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read a matrix from an ``.npy`` file.
+
+    Parameters
+    ----------
+    name : str
+        How error messages call it.
+    path : path-like
+
+    Returns
+    -------
+    ndarray of shape (any, at least 1), real
+
+    Raises
+    ------
+    HalutError
+        When the file cannot be read or holds anything else; the message names it.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        reason = error.strerror or "not a whole file"
+        raise HalutError(f"{name} must be readable: {reason} ({path})") from None
+    except (ValueError, EOFError, MemoryError, SyntaxError, zipfile.BadZipFile):
+        raise HalutError(f"{name} must be an .npy file of numbers ({path})") from None
+    if not isinstance(array, np.ndarray):
+        raise HalutError(f"{name} must be one matrix (.npy), not an archive ({path})")
+    try:
+        return matrix(name, array)
+    except HalutError as error:
+        raise HalutError(f"{error} ({path})") from None

@@ -1,0 +1,257 @@
+"""Measure the software: accuracy, learning, and the online product beside ``A @ B``.
+
+Whatever is compared is measured in the same run. One thread unless asked otherwise: the number of
+BLAS threads is fixed when NumPy is loaded, so each measurement runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import halut
+from halut import golden
+from halut.baseline import ProductQuantization
+from halut.errors import HalutError
+from halut.matmul import HalutMatmul
+from halut.problems import PROBLEMS, PUBLISHED, relative_error
+
+__all__ = ["accuracy", "conditions", "learn", "measured_alone", "online"]
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def conditions() -> dict[str, Any]:
+    """Return what a measurement depends on: machine, versions, threads."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            models = [line.split(":", 1)[1].strip() for line in file if "model name" in line]
+        name = models[0] if models else name
+    except OSError:
+        pass  # not Linux: the processor's name is all there is
+    configuration = np.show_config(mode="dicts")
+    blas = configuration.get("Build Dependencies", {}).get("blas", {}) if configuration else {}
+    return {
+        "machine": name,
+        "cpus": os.cpu_count(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "threads": os.environ.get(_THREAD_VARIABLES[0], "all"),
+        "halut": halut.__version__,
+    }
+
+
+def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
+    """Run one measurement of this module in a process of its own.
+
+    Parameters
+    ----------
+    name : str
+        ``"accuracy"``, ``"learn"`` or ``"online"``.
+    threads : int
+        BLAS threads.
+    arguments : dict
+        Its arguments, in JSON types.
+
+    Returns
+    -------
+    what the measurement returned
+
+    Raises
+    ------
+    HalutError
+        When the process failed; what it said is on stderr.
+    """
+    environment = os.environ | {variable: str(threads) for variable in _THREAD_VARIABLES}
+    done = subprocess.run(
+        [sys.executable, "-m", "halut.bench", name, json.dumps(arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=False,
+        text=True,
+    )
+    if done.returncode:
+        raise HalutError(f"measurement must finish, but {name} ended with {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def accuracy() -> dict[str, Any]:
+    """Measure the errors of all `PROBLEMS` on unseen rows.
+
+    Returns
+    -------
+    dict
+        ``rows``: one dict per problem and number of codebooks, with relative squared errors of
+        float tables, of quantised programs as the accelerator computes them, and of others.
+    """
+    results = []
+    for make, sizes in PROBLEMS:
+        problem = make()
+        exact = problem.test @ problem.B
+        for n_codebooks in sizes:
+            learned = HalutMatmul(C=n_codebooks).learn_offline(problem.train, problem.B)
+            baseline = ProductQuantization(C=n_codebooks).learn_offline(problem.train, problem.B)
+            row: dict[str, Any] = {
+                "problem": problem.name,
+                "n_codebooks": n_codebooks,
+                "float": relative_error(learned.matmul_online(problem.test), exact),
+                "k_means": relative_error(baseline.matmul_online(problem.test), exact),
+            }
+            for input_format, lut_bits in (("fp16", 8), ("int8", 8), ("int8", 4)):
+                program = learned.program(input_format, lut_bits)
+                words = program.input_words(problem.test)
+                product = golden.dequantize(program, golden.matmul(program, words))
+                row[f"{input_format}_lut{lut_bits}"] = relative_error(product, exact)
+            published = PUBLISHED[problem.name, n_codebooks]
+            row |= dict(zip(("stella_nera", "bolt", "k_means_published"), published, strict=True))
+            row["ratio"] = row["float"] / row["stella_nera"]
+            results.append(row)
+    return {"conditions": conditions(), "rows": results}
+
+
+def learn(
+    n_rows: int = 131072,
+    n_features: int = 576,
+    n_outputs: int = 128,
+    n_codebooks: int = 64,
+    n_prototypes: int = 16,
+) -> dict[str, Any]:
+    """Measure learning on float32 mixtures of 64 decaying sources.
+
+    Parameters
+    ----------
+    n_rows, n_features, n_outputs, n_codebooks, n_prototypes : int
+        N, D, M, C, K.
+
+    Returns
+    -------
+    dict
+        Processor and wall-clock seconds, peak memory of the whole process (data included) in
+        GB (10**9 bytes), error on 8192 further rows.
+    """
+    draw = np.random.default_rng(0)
+    sources = min(64, n_features)
+    mixing = draw.standard_normal((sources, n_features), dtype=np.float32) / np.sqrt(sources)
+    mixing *= np.float32(0.95) ** np.arange(sources, dtype=np.float32)[:, None]
+    A = np.empty((n_rows + 8192, n_features), dtype=np.float32)
+    for begin in range(0, len(A), 8192):  # in pieces, so that making data does not set the peak
+        part = A[begin : begin + 8192]
+        np.matmul(
+            draw.standard_normal((len(part), sources), dtype=np.float32),
+            mixing.astype(np.float32),
+            out=part,
+        )
+        part += np.float32(0.1) * draw.standard_normal(part.shape, dtype=np.float32)
+    B = draw.standard_normal((n_features, n_outputs), dtype=np.float32)
+    rows, unseen = A[:n_rows], A[n_rows:]
+    data_gb = _peak_gb()
+    cpu, wall = time.process_time(), time.perf_counter()
+    learned = HalutMatmul(C=n_codebooks, K=n_prototypes).learn_offline(rows, B)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return {
+        "conditions": conditions(),
+        "n_rows": n_rows,
+        "n_features": n_features,
+        "n_outputs": n_outputs,
+        "n_codebooks": n_codebooks,
+        "n_prototypes": n_prototypes,
+        "cpu_s": cpu,
+        "wall_s": wall,
+        "peak_gb": _peak_gb(),
+        "peak_before_gb": data_gb,
+        "error": relative_error(learned.matmul_online(unseen), unseen @ B),
+        "refine_passes": learned.stats_.refine_passes,
+    }
+
+
+def _peak_gb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def online(
+    n_rows: int = 10000,
+    n_features: int = 512,
+    n_outputs: int = 100,
+    n_codebooks: int = 16,
+    n_prototypes: int = 16,
+    repeats: int = 25,
+) -> dict[str, Any]:
+    """Measure ``matmul_online`` beside ``A @ B``, in turns, on float32 rows.
+
+    Parameters
+    ----------
+    n_rows, n_features, n_outputs, n_codebooks, n_prototypes : int
+        N, D, M, C, K.
+    repeats : int
+        Turns; medians are reported.
+
+    Returns
+    -------
+    dict
+        Milliseconds of the very first call, medians of all turns, and their ratio.
+    """
+    draw = np.random.default_rng(0)
+    A = draw.standard_normal((n_rows, n_features), dtype=np.float32)
+    B = draw.standard_normal((n_features, n_outputs), dtype=np.float32)
+    learned = HalutMatmul(C=n_codebooks, K=n_prototypes, refine_passes=0)
+    learned.learn_offline(A[:2000], B)
+    codes = learned.encode(A[:1])  # shapes only; nothing is compiled
+
+    def milliseconds(call: Callable[[], Any]) -> float:
+        begin = time.perf_counter()
+        call()
+        return 1e3 * (time.perf_counter() - begin)
+
+    first = milliseconds(lambda: learned.matmul_online(A))
+    codes = learned.encode(A)
+    calls: dict[str, Callable[[], Any]] = {
+        "exact_ms": lambda: A @ B,
+        "online_ms": lambda: learned.matmul_online(A),
+        "encode_ms": lambda: learned.encode(A),
+        "decode_ms": lambda: learned.decode(codes),
+    }
+    turns: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            turns[name].append(milliseconds(call))
+    medians = {name: float(np.median(times)) for name, times in turns.items()}
+    return {
+        "conditions": conditions(),
+        "n_rows": n_rows,
+        "n_features": n_features,
+        "n_outputs": n_outputs,
+        "n_codebooks": n_codebooks,
+        "n_prototypes": n_prototypes,
+        "repeats": repeats,
+        "first_ms": first,
+        **medians,
+        "ratio": medians["online_ms"] / medians["exact_ms"],
+    }
+
+
+_MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "accuracy": accuracy,
+    "learn": learn,
+    "online": online,
+}
+
+if __name__ == "__main__":
+    print(json.dumps(_MEASUREMENTS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -1,0 +1,206 @@
+"""All trees of a product, learned together.
+
+First every tree is learned for its own part of the product. Then, any number of times, every tree
+is learned again for what the tables of all the others leave over of the product, one after the
+other.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halut.ridge import Gram
+from halut.trees import Bins, fill_empty_leaves, learn_tree
+
+__all__ = ["Forest", "subspaces"]
+
+_TARGETS = 4
+"""Directions of the product that a tree is learned for: the strongest ones."""
+
+_REFINED_TARGETS = 2
+"""Directions of what is left over that a tree is learned again for. Few are better: each tree
+then knows one thing well, and the strongest direction is another one for the next tree."""
+
+_TRACKED = 32
+"""Directions of the product of which refining knows what is left over."""
+
+
+def subspaces(n_features: int, n_codebooks: int) -> list[slice]:
+    """Cut columns into groups of almost equal size, the larger ones first.
+
+    Parameters
+    ----------
+    n_features : int
+        D.
+    n_codebooks : int
+        C, at most D.
+
+    Returns
+    -------
+    list of slice
+
+    Examples
+    --------
+    >>> subspaces(7, 3)
+    [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
+    """
+    width, larger = divmod(n_features, n_codebooks)
+    edges = [c * width + min(c, larger) for c in range(n_codebooks + 1)]
+    return [slice(begin, end) for begin, end in pairwise(edges)]
+
+
+Trees = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]
+"""Split dimensions, thresholds, and the codes of the rows that trees were learned from."""
+
+
+class Forest:
+    """The trees of all codebooks, and the rows that they are learned from.
+
+    Parameters
+    ----------
+    A : float32 ndarray of shape (n_rows, n_features)
+    rows : integer ndarray of shape (n,)
+        The rows of A to learn from, ascending.
+    centre : float32 ndarray of shape (n_features,)
+        The mean of the columns of A.
+    weights : float32 ndarray of shape (n_features, n_targets)
+        B, or a basis of it.
+    n_codebooks, n_prototypes : int
+        C and K.
+    loss : {"product", "features"}
+        What a tree's squared error is of at the start.
+    n_candidates : int
+        Split dimensions that are tried in full at each level.
+
+    Attributes
+    ----------
+    split_dims : int32 ndarray of shape (n_codebooks, tree_depth), range [0, n_features)
+    thresholds : float32 ndarray of shape (n_codebooks, n_prototypes - 1)
+    codes : uint8 ndarray of shape (n_codebooks, n)
+        Leaves of the rows that are learned from.
+    targets : float32 ndarray of shape (n, n_targets)
+        Their centred product.
+    """
+
+    def __init__(
+        self,
+        A: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        centre: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        *,
+        n_codebooks: int,
+        n_prototypes: int,
+        loss: str,
+        n_candidates: int,
+    ) -> None:
+        self.groups = subspaces(A.shape[1], n_codebooks)
+        self.tree_depth = n_prototypes.bit_length() - 1
+        self.n_prototypes = n_prototypes
+        self.loss = loss
+        self.n_candidates = n_candidates
+        self.weights = weights  # (D, R)
+        self.centre = centre
+        self.columns = np.empty((A.shape[1], len(rows)), dtype=np.float32)  # (D, n)
+        self.targets = np.empty((len(rows), weights.shape[1]), dtype=np.float32)  # (n, R)
+        for begin in range(0, len(rows), 256):  # in pieces that stay in the cache
+            some = A[rows[begin : begin + 256]]
+            self.columns[:, begin : begin + 256] = some.T
+            np.matmul(some - centre, weights, out=self.targets[begin : begin + 256])
+        self.bins: list[dict[int, Bins]] = [{} for _ in self.groups]
+        shape = (n_codebooks, self.tree_depth)
+        self.split_dims = np.zeros(shape, dtype=np.int32)
+        self.thresholds = np.zeros((n_codebooks, n_prototypes - 1), dtype=np.float32)
+        self.codes = np.zeros((n_codebooks, len(rows)), dtype=np.uint8)
+
+    def trees(self) -> Trees:
+        """Return a copy of the trees as they are."""
+        return self.split_dims.copy(), self.thresholds.copy(), self.codes.copy()
+
+    def restore(self, trees: Trees) -> None:
+        """Take back what `trees` returned."""
+        self.split_dims, self.thresholds, self.codes = trees
+
+    def gram(self) -> Gram:
+        """Return what ridge regression needs to know of the rows that are learned from."""
+        return Gram.of(self.codes, self.targets, self.n_prototypes)
+
+    def _part(self, codebook: int) -> NDArray[np.float64]:
+        """Return A_c B_c (n_targets, n), turned so that its strongest directions come first."""
+        group = self.groups[codebook]
+        columns = self.columns[group] - self.centre[group, None]
+        left, size, _ = np.linalg.svd(self.weights[group], full_matrices=False)
+        part = (left * size).T @ columns
+        _, directions = np.linalg.eigh(part @ part.T)
+        return (directions[:, ::-1].T @ part).astype(np.float64)
+
+    def _learn(self, codebook: int, targets: NDArray[np.float64], shrinkage: float) -> None:
+        group = self.groups[codebook]
+        split_dims, self.thresholds[codebook], self.codes[codebook] = learn_tree(
+            self.columns[group],
+            targets,
+            self.tree_depth,
+            self.n_candidates,
+            shrinkage,
+            self.bins[codebook],
+        )
+        self.split_dims[codebook] = split_dims + group.start
+
+    def start(self) -> None:
+        """Learn every tree for its own part."""
+        for codebook, group in enumerate(self.groups):
+            if self.loss == "product":
+                targets = self._part(codebook)[:_TARGETS]
+            else:
+                targets = (self.columns[group] - self.centre[group, None]).astype(np.float64)
+            self._learn(codebook, targets, 0.0)
+
+    def refine(self, entries: NDArray[np.float64], strength: float) -> None:
+        """Learn every tree again, for what the tables of the other codebooks leave over."""
+        K = self.n_prototypes
+        _, directions = np.linalg.eigh((self.targets.T @ self.targets).astype(np.float64))
+        directions = directions[:, : -_TRACKED - 1 : -1]  # (R, q)
+        tables = (entries @ directions).reshape(len(self.groups), K, -1).astype(np.float32)
+        rest = self.targets @ directions.astype(np.float32)  # (n, q)
+        for table, codes in zip(tables, self.codes, strict=True):
+            rest -= table.take(codes, axis=0)
+        for codebook, table in enumerate(tables):
+            rest += table.take(self.codes[codebook], axis=0)
+            _, strongest = np.linalg.eigh((rest.T @ rest).astype(np.float64))
+            strongest = strongest[:, : -_REFINED_TARGETS - 1 : -1].astype(np.float32)
+            targets = (rest @ strongest).T.astype(np.float64)
+            self._learn(codebook, targets, strength)
+            sums = Gram.of(self.codes[codebook : codebook + 1], rest, K)
+            table[:] = sums.sums / (sums.meetings.diagonal()[:, None] + strength)
+            rest -= table.take(self.codes[codebook], axis=0)
+
+    def means(self) -> NDArray[np.float64]:
+        """Return each leaf's mean of its codebook's part of the product: (C*K, R)."""
+        K = self.n_prototypes
+        entries = np.zeros((len(self.groups), K, self.weights.shape[1]))
+        for codebook, group in enumerate(self.groups):
+            codes = self.codes[codebook].astype(np.intp)
+            counts = np.bincount(codes, minlength=K)
+            columns = self.columns[group] - self.centre[group, None]
+            sums = np.stack([np.bincount(codes, column, minlength=K) for column in columns], axis=1)
+            means = sums / np.maximum(counts, 1)[:, None]
+            means = fill_empty_leaves(means[None], counts[None])[0]
+            entries[codebook] = means @ self.weights[group]
+        return entries.reshape(len(self.groups) * K, -1)
+
+    def codebook_errors(self) -> NDArray[np.float64]:
+        """Return what leaf means leave of each codebook's part, relative to the part."""
+        errors = np.zeros(len(self.groups))
+        for codebook, codes in enumerate(self.codes):
+            part = self._part(codebook)
+            part -= part.mean(axis=1, keepdims=True)
+            total = float(np.einsum("ij,ij->", part, part))
+            counts = np.maximum(np.bincount(codes, minlength=self.n_prototypes), 1)
+            wide = codes.astype(np.intp)
+            sums = np.stack([np.bincount(wide, row, minlength=self.n_prototypes) for row in part])
+            if total > 0:
+                errors[codebook] = max(0.0, 1 - float((sums**2 / counts).sum()) / total)
+        return errors

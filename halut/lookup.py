@@ -1,0 +1,207 @@
+"""The online path in floats: gather what the trees look at, walk, look up, add.
+
+Rows are taken a few at a time, so that what is gathered of them stays in the cache, and values lie
+level by level, so that every step is one vectorised operation over many rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from halut.arrays import matrix
+from halut.errors import HalutError
+from halut.ridge import Fit, Gram, entries_of
+from halut.trees import fill_empty_leaves, walk
+
+__all__ = ["LookUpProduct", "chunks", "gather", "look_up", "product_basis", "walk_rows"]
+
+_ROWS_AT_ONCE = 1024
+
+
+def chunks(n_rows: int) -> Iterator[slice]:
+    """Cut rows into pieces that stay in the cache."""
+    for begin in range(0, n_rows, _ROWS_AT_ONCE):
+        yield slice(begin, min(begin + _ROWS_AT_ONCE, n_rows))
+
+
+def gather(rows: NDArray[Any], part: slice, split_dims: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Collect the values that trees look at.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features), any real dtype
+    part : slice
+        The n rows that are wanted.
+    split_dims : int32 ndarray of shape (n_codebooks, tree_depth)
+
+    Returns
+    -------
+    float32 ndarray of shape (n_codebooks, tree_depth, n), contiguous
+    """
+    dims = split_dims.ravel()
+    if rows.flags.f_contiguous and not rows.flags.c_contiguous:
+        values = rows.T[dims, part]
+    else:
+        values = np.take(rows[part], dims, axis=1).T
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(values, dtype=np.float32)
+    return values.reshape(*split_dims.shape, -1)
+
+
+def walk_rows(
+    rows: NDArray[Any], split_dims: NDArray[np.int32], thresholds: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Walk rows (n_rows, n_features) through all trees: codes (n_codebooks, n_rows)."""
+    codes = np.empty((len(split_dims), len(rows)), dtype=np.uint8)
+    for part in chunks(len(rows)):
+        walk(gather(rows, part, split_dims), thresholds, codes[:, part])
+    return codes
+
+
+def look_up(tables: NDArray[np.float32], codes: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """Add up table entries.
+
+    Parameters
+    ----------
+    tables : float32 ndarray of shape (n_codebooks, n_prototypes, n_outputs)
+    codes : integer ndarray of shape (n_codebooks, n_rows), range [0, n_prototypes)
+    out : float32 ndarray of shape (n_rows, n_outputs), contiguous
+        Written.
+    """
+    index = codes.astype(np.intp)
+    entries = np.empty_like(out)
+    np.take(tables[0], index[0], axis=0, out=out, mode="clip")
+    for table, places in zip(tables[1:], index[1:], strict=True):
+        np.take(table, places, axis=0, out=entries, mode="clip")
+        out += entries
+
+
+def product_basis(
+    weights: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Return B, or something smaller that spans the same products with the same lengths.
+
+    Parameters
+    ----------
+    weights : float32 ndarray of shape (n_features, n_outputs)
+        B.
+
+    Returns
+    -------
+    basis : float32 ndarray of shape (n_features, min(n_features, n_outputs))
+    back : float32 ndarray of shape (min(n_features, n_outputs), n_outputs), or None
+        ``B = basis @ back``, with orthonormal rows; None when the basis is B itself.
+    """
+    if weights.shape[1] <= weights.shape[0]:
+        return weights, None
+    left, size, back = np.linalg.svd(weights, full_matrices=False)
+    return left * size, back
+
+
+class LookUpProduct(ABC):
+    """What every product by table look-ups shares, however it comes to its codes.
+
+    Attributes
+    ----------
+    lut_ : float32 ndarray of shape (n_outputs, n_codebooks, n_prototypes)
+        Table entries.
+    offset_ : float32 ndarray of shape (n_outputs,)
+        What is added to each sum of entries.
+    n_features_ : int
+        D.
+    """
+
+    C: int
+    K: int
+    lut_: NDArray[np.float32]
+    offset_: NDArray[np.float32]
+    n_features_: int
+
+    def _check_learned(self, method: str) -> None:
+        if not hasattr(self, "lut_"):
+            raise HalutError(f"learn_offline must be called before {method}")
+
+    def _rows(self, A: ArrayLike) -> NDArray[Any]:
+        rows = matrix("A", A)
+        if rows.shape[1] != self.n_features_:
+            raise HalutError(f"A must have shape (any, {self.n_features_}), not {rows.shape}")
+        return rows
+
+    def _tables(self) -> NDArray[np.float32]:
+        """Return tables (C, K, M) with the offset inside the first one."""
+        tables = np.ascontiguousarray(self.lut_.transpose(1, 2, 0))
+        tables[0] += self.offset_
+        return tables
+
+    def _learn_tables(
+        self,
+        rows: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        centre: NDArray[np.float32],
+        codes: NDArray[np.uint8],
+        fit: Fit,
+        means: NDArray[np.float64] | None,
+    ) -> NDArray[np.int64]:
+        """Solve for the tables of all rows' codes (C, n_rows); return how often each is used."""
+        basis, back = product_basis(weights)
+        targets = np.empty((len(rows), basis.shape[1]), dtype=np.float32)
+        for part in chunks(len(rows)):
+            np.matmul(rows[part] - centre, basis, out=targets[part])
+        gram = Gram.of(codes, targets, self.K)
+        entries: NDArray[Any] = entries_of(fit, gram, means).reshape(self.C, self.K, -1)
+        counts = np.stack([np.bincount(row, minlength=self.K) for row in codes])
+        entries = fill_empty_leaves(entries, counts)
+        if back is not None:
+            entries = entries @ back
+        self.lut_ = np.ascontiguousarray(entries.transpose(2, 0, 1), dtype=np.float32)
+        self.offset_ = (centre.astype(np.float64) @ weights).astype(np.float32)
+        self.n_features_ = rows.shape[1]
+        return counts
+
+    @abstractmethod
+    def encode(self, A: ArrayLike) -> NDArray[np.uint8]:
+        """Return the codes (n_rows, n_codebooks) of rows (n_rows, n_features)."""
+
+    def decode(self, codes: ArrayLike) -> NDArray[np.float32]:
+        """Add up the table entries that codes select.
+
+        Parameters
+        ----------
+        codes : integer array-like of shape (n_rows, n_codebooks), range [0, n_prototypes)
+
+        Returns
+        -------
+        float32 ndarray of shape (n_rows, n_outputs)
+            The approximate product.
+        """
+        self._check_learned("decode")
+        array = np.asarray(codes)
+        if array.ndim != 2 or array.shape[1] != self.C:
+            raise HalutError(f"codes must have shape (any, {self.C}), not {array.shape}")
+        if array.dtype.kind not in "iu":
+            raise HalutError(f"codes must be integers, not {array.dtype}")
+        if array.size and (array.min() < 0 or array.max() >= self.K):
+            raise HalutError(f"codes must be in [0, {self.K}), not {array.min()} to {array.max()}")
+        out = np.empty((len(array), len(self.lut_)), dtype=np.float32)
+        tables = self._tables()
+        for part in chunks(len(array)):
+            look_up(tables, array[part].T, out[part])
+        return out
+
+    def matmul_online(self, A: ArrayLike) -> NDArray[np.float32]:
+        """Multiply rows with B, approximately: ``decode(encode(A))``.
+
+        Parameters
+        ----------
+        A : array-like of shape (n_rows, n_features), any real dtype
+
+        Returns
+        -------
+        float32 ndarray of shape (n_rows, n_outputs)
+        """
+        return self.decode(self.encode(A))
