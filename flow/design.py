@@ -1,0 +1,231 @@
+"""What the flow is given: Verilog, and streams to exercise it with.
+
+Any design with valid/ready streams goes the same way. `accelerator` makes one of a
+configuration; the direct engines that it is compared with make theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from halut import golden
+from halut.errors import HalutError
+from halut.program import Program
+from rtl_gen import generate
+from rtl_gen.config import AcceleratorConfig
+from rtl_gen.image import check_program, program_image
+from sim.accelerator import expected_beats, input_transfers, output_fields
+
+__all__ = ["Design", "Stream", "Workload", "accelerator"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A valid/ready stream of the top.
+
+    Attributes
+    ----------
+    valid, ready : str
+        Ports.
+    payload : tuple of str
+        Payload ports, in the order of an item's parts.
+    items : list of tuple of int
+        Transfers to make, or to expect.
+    """
+
+    valid: str
+    ready: str
+    payload: tuple[str, ...]
+    items: list[tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What a design is made to do.
+
+    Attributes
+    ----------
+    setup : list of Stream
+        Input streams that are sent first, one after the other (program, weights).
+    inputs : Stream
+        Sent at every cycle that the design is ready.
+    outputs : Stream
+        Taken at every cycle; `items` is what the exact model says.
+    look_ups, macs : float
+        Done per input transfer.
+    description : str
+        One line for the report.
+    seed : int
+    fixed : mapping of str to int
+        Input ports that stand still at a value.
+    """
+
+    setup: list[Stream]
+    inputs: Stream
+    outputs: Stream
+    look_ups: float
+    macs: float
+    description: str
+    seed: int
+    fixed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """A design to synthesise.
+
+    Attributes
+    ----------
+    name : str
+        For titles.
+    slug : str
+        Folder below ``build/``.
+    verilog : str
+        All modules.
+    top, clock, reset : str
+        Module and ports; `reset` is active low and sampled at the clock edge.
+    look_ups_per_cycle, macs_per_cycle : float
+        What the design does per cycle when nothing stalls.
+    codebook_width : int or None
+        Columns of A per codebook behind `macs_per_cycle`; None for a direct engine.
+    latency_cycles, interval_cycles : int
+        From the first transfer in to the first out; between row groups.
+    config_hash : str
+    workload : callable
+        `workload(seed, n_transfers)` returns a `Workload` of about that many input transfers.
+    labels : mapping of str to str
+        Kind of unit by prefix of the module's name; other modules are their own kind.
+    workload_key : str
+        Changes when the workload does, for the same seed and length.
+    """
+
+    name: str
+    slug: str
+    verilog: str
+    top: str
+    clock: str
+    reset: str
+    look_ups_per_cycle: float
+    macs_per_cycle: float
+    codebook_width: int | None
+    latency_cycles: int
+    interval_cycles: int
+    config_hash: str
+    workload: Callable[[int, int], Workload]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    workload_key: str = ""
+
+    @property
+    def verilog_hash(self) -> str:
+        return hashlib.sha256(self.verilog.encode()).hexdigest()
+
+
+_UNITS = {
+    "halut_lut_memory": "LUT memory and select",
+    "halut_decoder_block": "decoder block",
+    "halut_decoder": "decoder sums",
+    "halut_threshold_memory": "threshold memory",
+    "halut_comparator": "comparators",
+    "halut_encoder": "encoder",
+    "halut_control": "control",
+    "halut_output": "output",
+    "halut_matmul": "top",
+}
+
+
+def accelerator(
+    config: AcceleratorConfig,
+    program: Program | None = None,
+    words: np.ndarray | None = None,
+) -> Design:
+    """The accelerator of a configuration, with a random or a given program and rows.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    program : Program, optional
+        Random by default.
+    words : ndarray of shape (n_rows, n_codebooks, tree_depth), optional
+        Input words (`Program.input_words`), repeated as often as needed. Random by default.
+
+    Returns
+    -------
+    Design
+    """
+    if program is not None:
+        check_program(config, program)
+    if words is not None and (program is None or len(words) == 0):
+        raise HalutError("input rows must come with the program they were made for")
+
+    key = hashlib.sha256()
+    if program is not None:
+        for array in (program.lut, program.thresholds, program.split_dims):
+            key.update(np.ascontiguousarray(array).tobytes())
+    if words is not None:
+        key.update(np.ascontiguousarray(words).tobytes())
+
+    def workload(seed: int, n_transfers: int) -> Workload:
+        rng = np.random.default_rng(seed)
+        used = program or golden.random_program(
+            rng,
+            n_codebooks=config.n_codebooks,
+            n_prototypes=config.n_prototypes,
+            n_outputs=config.n_outputs,
+            input_format=config.input_format,
+            lut_bits=config.lut_bits,
+        )
+        n_rows = -(-n_transfers // config.n_groups) * config.rows
+        if words is None:
+            rows = golden.random_words(rng, used, n_rows)
+        else:
+            rows = words[np.arange(n_rows) % len(words)]
+        look_ups = config.rows * config.parallel_codebooks * config.n_outputs
+        return Workload(
+            setup=[
+                Stream(
+                    valid="program_valid",
+                    ready="program_ready",
+                    payload=("program_address", "program_data"),
+                    items=list(program_image(config, used)),
+                )
+            ],
+            inputs=Stream(
+                valid="i_valid",
+                ready="i_ready",
+                payload=("i_data",),
+                items=[(item,) for item in input_transfers(config, rows)],
+            ),
+            outputs=Stream(
+                valid="o_valid",
+                ready="o_ready",
+                payload=tuple(f"o_{name}" for name in output_fields(config)),
+                items=[tuple(int(part) for part in b) for b in expected_beats(config, used, rows)],
+            ),
+            look_ups=look_ups,
+            macs=look_ups * config.codebook_width,
+            description=("random program, " if program is None else "given program, ")
+            + ("random rows" if words is None else "given rows"),
+            seed=seed,
+        )
+
+    return Design(
+        name=config.name,
+        slug=config.slug,
+        verilog=generate(config).verilog,
+        top="halut_matmul",
+        clock="clk_i",
+        reset="rst_ni",
+        look_ups_per_cycle=config.look_ups_per_cycle,
+        macs_per_cycle=config.macs_per_cycle,
+        codebook_width=config.codebook_width,
+        latency_cycles=config.latency_cycles,
+        interval_cycles=config.interval_cycles,
+        config_hash=config.hash,
+        workload=workload,
+        labels=_UNITS,
+        workload_key=key.hexdigest(),
+    )

@@ -1,0 +1,245 @@
+"""Metrics of one run: names, units, reasons for what is missing, provenance, comparison.
+
+Names follow METRICS 2.1 (``synth__design__instance__area__stdcell``); what that scheme does not
+know is called ``halut__...``. Units are fixed: ns, um2, mW, pJ. A metric that was not measured is
+null, and `reasons` says why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform as machine
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import halut
+from halut.errors import HalutError
+from halut.files import atomic_write
+
+__all__ = ["METRICS", "Metrics", "check_rules", "compare", "read_metrics", "repository_state"]
+
+Number = int | float | None
+
+# Name: unit, direction of better (-1 smaller, +1 larger, 0 neither).
+METRICS: dict[str, tuple[str, int]] = {
+    "synth__design__instance__area__stdcell": ("um2", -1),
+    "synth__design__instance__count__stdcell": ("cells", -1),
+    "synth__design__instance__count__sequential": ("cells", 0),
+    "synth__design__instance__count__latch": ("cells", 0),
+    "synth__design__instance__count__clock_gate": ("cells", 0),
+    "synth__design__instance__count__buffer": ("cells", 0),
+    "synth__design__logic__depth": ("cells", -1),
+    "halut__area__gate_equivalents": ("GE", -1),
+    "halut__area__per_mac_per_cycle": ("um2", -1),
+    "halut__clock_tree__area": ("um2", -1),
+    "halut__clock_tree__count": ("cells", -1),
+    "synth__timing__clock__period": ("ns", 0),
+    "synth__timing__target__period": ("ns", 0),
+    "synth__timing__setup__ws": ("ns", 1),
+    "synth__timing__hold__ws": ("ns", 1),
+    "synth__timing__table_write__ws": ("ns", 1),
+    "halut__timing__shortest_period": ("ns", -1),
+    "synth__timing__fmax": ("MHz", 1),
+    "synth__timing__drv__max_slew": ("pins", -1),
+    "synth__timing__drv__max_cap": ("pins", -1),
+    "synth__timing__drv__max_fanout": ("nets", -1),
+    "sim__transfers__checked": ("transfers", 0),
+    "sim__latency__cycles": ("cycles", -1),
+    "sim__window__cycles": ("cycles", 0),
+    "sim__input_transfers__per_cycle": ("1/cycle", 1),
+    "synth__power__internal__total": ("mW", -1),
+    "synth__power__switching__total": ("mW", -1),
+    "synth__power__leakage__total": ("mW", -1),
+    "synth__power__total": ("mW", -1),
+    "halut__power__clock_tree": ("mW", -1),
+    "halut__power__without_glitches": ("mW", -1),
+    "halut__energy__per_cycle": ("pJ", -1),
+    "halut__energy__per_look_up": ("pJ", -1),
+    "halut__energy__per_mac": ("pJ", -1),
+    "halut__energy__per_mac_without_glitches": ("pJ", -1),
+    "halut__energy__per_mac_without_clock_tree": ("pJ", -1),
+    "halut__design__look_ups_per_cycle": ("1/cycle", 1),
+    "halut__design__macs_per_cycle": ("1/cycle", 1),
+    "halut__design__codebook_width": ("columns", 0),
+    "halut__throughput__gmacs_per_s_per_mm2": ("GMAC/s/mm2", 1),
+    "halut__throughput__gmacs_per_s_per_mm2_at_shortest": ("GMAC/s/mm2", 1),
+}
+UNITS = {name: unit for name, (unit, _) in METRICS.items()}
+
+
+@dataclass
+class Metrics:
+    """What one run measured.
+
+    Attributes
+    ----------
+    values : dict of str to number or None
+        Every name in `METRICS`.
+    reasons : dict of str to str
+        Why a value is None.
+    provenance : dict
+    breakdown : list of dict
+        Per kind of unit: cells, area, power.
+    notes : dict
+        Texts: the critical path, conditions.
+    """
+
+    values: dict[str, Number] = field(default_factory=lambda: dict.fromkeys(METRICS))
+    reasons: dict[str, str] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    breakdown: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def set(self, name: str, value: float | int | None, reason: str = "") -> None:
+        """Set a metric, or say why it has no value."""
+        if name not in METRICS:
+            raise KeyError(name)
+        if value is not None and not math.isfinite(value):
+            value, reason = None, reason or "not a finite number"
+        self.values[name] = value
+        if value is None:
+            self.reasons[name] = reason
+        else:
+            self.reasons.pop(name, None)
+
+    def missing(self, prefix: tuple[str, ...], reason: str) -> None:
+        """Give one reason for every metric with one of these prefixes that has no value."""
+        for name, value in self.values.items():
+            if value is None and name.startswith(prefix):
+                self.reasons.setdefault(name, reason)
+
+    def to_dict(self) -> dict[str, Any]:
+        self.missing(("",), "not asked for")
+        return {
+            "version": 1,
+            "kind": "halut-metrics",
+            "metrics": self.values,
+            "reasons": dict(sorted(self.reasons.items())),
+            "units": UNITS,
+            "breakdown": self.breakdown,
+            "notes": self.notes,
+            "provenance": self.provenance,
+        }
+
+    def write(self, path: Path) -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read a metrics file.
+
+    Raises
+    ------
+    HalutError
+        When it is not one.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except OSError as error:
+        raise HalutError(f"metrics must be readable: {error.strerror} ({path})") from None
+    except ValueError:
+        raise HalutError(f"metrics must be a metrics.json of this flow ({path})") from None
+    if not isinstance(data, dict) or data.get("kind") != "halut-metrics":
+        raise HalutError(f"metrics must be a metrics.json of this flow ({path})")
+    if data.get("version") != 1 or not isinstance(data.get("metrics"), dict):
+        raise HalutError(f"metrics version must be 1, not {data.get('version')} ({path})")
+    metrics = Metrics()
+    metrics.values.update(
+        {
+            name: value
+            for name, value in data["metrics"].items()
+            if value is None or isinstance(value, (int, float))
+        }
+    )
+    metrics.reasons = dict(data.get("reasons", {}))
+    metrics.provenance = dict(data.get("provenance", {}))
+    metrics.breakdown = list(data.get("breakdown", []))
+    metrics.notes = dict(data.get("notes", {}))
+    return metrics
+
+
+def compare(old: Metrics, new: Metrics) -> list[tuple[str, Number, Number, float | None, int]]:
+    """Rows (name, old, new, relative change, verdict) for metrics that changed.
+
+    The verdict is +1 for better, -1 for worse, 0 for neither.
+    """
+    rows = []
+    for name, (_, direction) in METRICS.items():
+        before, after = old.values.get(name), new.values.get(name)
+        if before == after:
+            continue
+        change = None
+        verdict = 0
+        if before is not None and after is not None:
+            change = (after - before) / abs(before) if before else None
+            verdict = (1 if (after - before) * direction > 0 else -1) if direction else 0
+        rows.append((name, before, after, change, verdict))
+    return rows
+
+
+_COMPARE = {
+    "<=": lambda value, limit: value <= limit,
+    ">=": lambda value, limit: value >= limit,
+    "==": lambda value, limit: value == limit,
+}
+
+
+def check_rules(metrics: Metrics, rules: Any, where: Path) -> list[str]:
+    """Failures of a rules file: ``{"name": {"value": 1.0, "compare": "<="}}``.
+
+    Raises
+    ------
+    HalutError
+        When the file is not like that.
+    """
+    if not isinstance(rules, Mapping):
+        raise HalutError(f"rules must be a mapping of metrics to limits ({where})")
+    failures = []
+    for name, rule in rules.items():
+        if name not in METRICS:
+            raise HalutError(f"rules must be about known metrics, not {name} ({where})")
+        sign = rule.get("compare") if isinstance(rule, Mapping) else None
+        if sign not in _COMPARE or not isinstance(rule.get("value"), (int, float)):
+            raise HalutError(
+                f"a rule must have a value and compare one of {', '.join(_COMPARE)}, not {rule!r} "
+                f"({where}, {name})"
+            )
+        value = metrics.values[name]
+        if value is None or not _COMPARE[sign](value, rule["value"]):
+            failures.append(f"{name} must be {sign} {rule['value']:g}, not {value}")
+    return failures
+
+
+def repository_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Commit and whether files differ from it; (None, None) outside a repository."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            result = subprocess.run(
+                ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return result.stdout.strip() if result.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return commit, None if changes is None else bool(changes)
+
+
+def base_provenance() -> dict[str, Any]:
+    """What every run records."""
+    commit, dirty = repository_state(Path(__file__).parent)
+    return {
+        "halut_stack": halut.__version__,
+        "commit": commit,
+        "dirty": dirty,
+        "python": machine.python_version(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,131 @@
+"""Metrics as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flow.metrics import METRICS, Metrics, compare
+
+__all__ = ["comparison", "summary"]
+
+_ROWS = [
+    ("area", "synth__design__instance__area__stdcell"),
+    ("gate equivalents", "halut__area__gate_equivalents"),
+    ("area per MAC/cycle", "halut__area__per_mac_per_cycle"),
+    ("cells", "synth__design__instance__count__stdcell"),
+    ("clock buffers (not in the area)", "halut__clock_tree__area"),
+    ("logic depth", "synth__design__logic__depth"),
+    ("worst setup slack", "synth__timing__setup__ws"),
+    ("worst hold slack", "synth__timing__hold__ws"),
+    ("worst slack of table writes", "synth__timing__table_write__ws"),
+    ("shortest period", "halut__timing__shortest_period"),
+    ("slew violations", "synth__timing__drv__max_slew"),
+    ("load violations", "synth__timing__drv__max_cap"),
+    ("fan-out violations", "synth__timing__drv__max_fanout"),
+    ("input transfers", "sim__input_transfers__per_cycle"),
+    ("power", "synth__power__total"),
+    ("  internal", "synth__power__internal__total"),
+    ("  switching", "synth__power__switching__total"),
+    ("  leakage", "synth__power__leakage__total"),
+    ("  of it clock buffers", "halut__power__clock_tree"),
+    ("  without glitches", "halut__power__without_glitches"),
+    ("energy per look-up", "halut__energy__per_look_up"),
+    ("energy per MAC", "halut__energy__per_mac"),
+    ("  without glitches", "halut__energy__per_mac_without_glitches"),
+    ("  without clock buffers", "halut__energy__per_mac_without_clock_tree"),
+    ("throughput density", "halut__throughput__gmacs_per_s_per_mm2"),
+    ("  at the shortest period", "halut__throughput__gmacs_per_s_per_mm2_at_shortest"),
+]
+
+
+def _number(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def summary(metrics: Metrics) -> str:
+    """The table that a run prints."""
+    source, notes = metrics.provenance, metrics.notes
+    place = source["platform"]
+    if source.get("corner"):
+        place += f" {source['corner']} ({source['voltage']:g} V, {source['temperature']:g} C)"
+    lines = [
+        f"{source['design']} on {place}, clock {source['clock_ns']:g} ns, "
+        f"made for {source['target_ns']:g} ns"
+    ]
+    width = max(len(label) for label, _ in _ROWS)
+    given: set[str] = set()
+    for label, name in _ROWS:
+        value = metrics.values[name]
+        if value is None:
+            given.add(metrics.reasons.get(name, ""))
+            continue
+        unit = METRICS[name][0]
+        lines.append(f"  {label:<{width}}  {_number(value):>12} {unit}")
+    width_of_code = metrics.values["halut__design__codebook_width"]
+    if width_of_code and metrics.values["halut__energy__per_mac"] is not None:
+        lines.append(f"  (one look-up counted as {width_of_code} MACs)")
+    path = notes.get("critical_path")
+    if path:
+        lines.append(f"critical path, from {path['from']} to {path['to']}:")
+        for part in path["stretches"]:
+            lines.append(
+                f"  {part['delay_ns']:.3f} ns in {part['unit']} ({part['kind']}, "
+                f"{len(part['cells'])} cells)"
+            )
+    if metrics.breakdown:
+        lines += ["by kind of unit:", *_breakdown(metrics.breakdown)]
+    for reason in sorted(given - {""}):
+        lines.append(f"not measured: {reason}")
+    for key in ("workload", "timing_by", "power_by"):
+        if key in notes:
+            lines.append(f"{key.replace('_by', '')}: {notes[key]}")
+    lines.append("conditions: " + "; ".join(notes.get("conditions", [])))
+    return "\n".join(lines)
+
+
+def _breakdown(rows: list[dict[str, Any]]) -> list[str]:
+    total = sum(row["area"] for row in rows) or 1.0
+    with_power = any("internal_mw" in row for row in rows)
+    name = max(len(row["unit"]) for row in rows)
+    head = f"  {'':<{name}} {'units':>6} {'cells':>8} {'area':>10} {'share':>6}"
+    if with_power:
+        head += f" {'internal':>9} {'switching':>9} {'leakage':>9} {'mW':>8} {'share':>6}"
+    lines = [head]
+    power = sum(
+        row.get("internal_mw", 0) + row.get("switching_mw", 0) + row.get("leakage_mw", 0)
+        for row in rows
+    )
+    for row in rows:
+        line = (
+            f"  {row['unit']:<{name}} {row['instances']:>6} {row['cells']:>8,} "
+            f"{row['area']:>10,.0f} {row['area'] / total:>6.1%}"
+        )
+        if with_power:
+            parts = [row.get(f"{part}_mw", 0.0) for part in ("internal", "switching", "leakage")]
+            line += "".join(f" {part:>9.4f}" for part in parts)
+            line += f" {sum(parts):>8.4f} {sum(parts) / (power or 1.0):>6.1%}"
+        lines.append(line)
+    return lines
+
+
+def comparison(old: Metrics, new: Metrics, name: str) -> str:
+    """What changed against an earlier run; "" when nothing did."""
+    rows = compare(old, new)
+    if not rows:
+        return f"same numbers as {name}"
+    lines = [f"against {name}:"]
+    width = max(len(row[0]) for row in rows)
+    for metric, before, after, change, verdict in rows:
+        share = f"{change:+.2%}" if change is not None else ""
+        word = {1: "better", -1: "worse", 0: ""}[verdict]
+        lines.append(
+            f"  {metric:<{width}}  {_number(before):>12} -> {_number(after):>12} "
+            f"{METRICS[metric][0]:<10} {share:>9} {word}".rstrip()
+        )
+    return "\n".join(lines)

