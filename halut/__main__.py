@@ -73,6 +73,8 @@ def _add_learn(verbs: Any) -> None:
         help="passes over all trees at most (default: %(default)s)")  # fmt: skip
     add("--ridge", type=_strength, default="auto", metavar="X",
         help="strength of the ridge regression (default: auto, by held-out rows)")  # fmt: skip
+    add("--calibrate", action="store_true",
+        help="round LUT entries jointly, by how A uses them; pays from 4 bits down")  # fmt: skip
     add("--seed", type=int, default=0, metavar="N",
         help="seed of the choice of rows (default: %(default)s)")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say what is being done")
@@ -100,6 +102,7 @@ def _learn(options: argparse.Namespace) -> int:
             options.lut_bits,
             options.lut_granularity,
             options.input_granularity,
+            A if options.calibrate else None,
         )
         program.save(temporary)
     stats = learner.stats_

@@ -1,6 +1,6 @@
 """Product quantisation: the same tables, but codes from the nearest of k-means' centroids.
 
-What MADDNESS' trees replace (MADDNESS, arXiv 2106.10860, section 2; product quantisation is due to
+What MADDNESS' trees replace (MADDNESS, arXiv 2106.10860, section 3; product quantisation is due to
 Jegou, Douze and Schmid, 2011). Encoding costs K distances in every subspace and therefore
 multiplications; with the same ridge regression behind it, it shows what the trees cost.
 """

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.ridge import Gram
+from halut.ridge import Gram, table_sums
 from halut.trees import Bins, fill_empty_leaves, learn_tree
 
 __all__ = ["Forest", "subspaces"]
@@ -173,9 +173,10 @@ class Forest:
             strongest = strongest[:, : -_REFINED_TARGETS - 1 : -1].astype(np.float32)
             targets = (rest @ strongest).T.astype(np.float64)
             self._learn(codebook, targets, strength)
-            sums = Gram.of(self.codes[codebook : codebook + 1], rest, K)
-            table[:] = sums.sums / (sums.meetings.diagonal()[:, None] + strength)
-            rest -= table.take(self.codes[codebook], axis=0)
+            codes = self.codes[codebook]
+            counts = np.bincount(codes, minlength=K)
+            table[:] = table_sums(codes[None], rest, K) / (counts[:, None] + strength)
+            rest -= table.take(codes, axis=0)
 
     def means(self) -> NDArray[np.float64]:
         """Return each leaf's mean of its codebook's part of the product: (C*K, R)."""
@@ -191,16 +192,20 @@ class Forest:
             entries[codebook] = means @ self.weights[group]
         return entries.reshape(len(self.groups) * K, -1)
 
-    def codebook_errors(self) -> NDArray[np.float64]:
-        """Return what leaf means leave of each codebook's part, relative to the part."""
+    def codebook_errors(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what leaf means (as `means` gives them) leave of each codebook's part."""
         errors = np.zeros(len(self.groups))
-        for codebook, codes in enumerate(self.codes):
-            part = self._part(codebook)
-            part -= part.mean(axis=1, keepdims=True)
-            total = float(np.einsum("ij,ij->", part, part))
-            counts = np.maximum(np.bincount(codes, minlength=self.n_prototypes), 1)
-            wide = codes.astype(np.intp)
-            sums = np.stack([np.bincount(wide, row, minlength=self.n_prototypes) for row in part])
+        per_leaf = means.reshape(len(self.groups), self.n_prototypes, -1)
+        n_rows = self.codes.shape[1]
+        for codebook, group in enumerate(self.groups):
+            counts = np.bincount(self.codes[codebook], minlength=self.n_prototypes)
+            columns = self.columns[group].astype(np.float64)
+            columns -= columns.mean(axis=1, keepdims=True)
+            weights = self.weights[group].astype(np.float64)
+            total = float(np.einsum("ij,im,jm->", columns @ columns.T, weights, weights))
+            entries = per_leaf[codebook]
+            explained = float(counts @ np.square(entries).sum(axis=1))
+            explained -= float(np.square(counts @ entries).sum()) / n_rows
             if total > 0:
-                errors[codebook] = max(0.0, 1 - float((sums**2 / counts).sum()) / total)
+                errors[codebook] = min(max(0.0, 1 - explained / total), 1.0)
         return errors

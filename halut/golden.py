@@ -1,9 +1,10 @@
 """The bit-exact model of the accelerator, in integer arithmetic on integer arrays.
 
 What this module computes is what the hardware computes, on every output bit, for every input,
-special values included. The steps are those of MADDNESS (arXiv 2106.10860, Algorithm 1 for the
-walk through a tree, section 4.4 for the sum) as Stella Nera builds them (arXiv 2311.10207,
-section III); other than there, table entries are summed exactly, never averaged.
+special values included. The walk through a tree is Algorithm 1 of MADDNESS (arXiv 2106.10860)
+with a strict comparison: a value goes right when it is greater than the threshold, not when it
+equals it. As in Stella Nera (arXiv 2311.10207), and unlike section 4.4 of MADDNESS, table entries
+are summed exactly, never averaged.
 
 Half floats are compared as integers: sign and magnitude become one signed key, for which
 -0 = +0, and NaN comes before everything, so that it goes left.

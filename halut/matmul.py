@@ -1,8 +1,8 @@
 """`HalutMatmul`: learn MADDNESS for ``A @ B``, then multiply by looking up.
 
-The steps are those of MADDNESS (arXiv 2106.10860): cut A into column groups (section 4.1), learn
-one tree per group (Algorithms 2 and 3, here `halut.trees`), optimise all prototypes together by
-ridge regression (section 4.2, here `halut.ridge`), tabulate their products with B (section 4.3).
+The steps are those of MADDNESS (arXiv 2106.10860): cut A into column groups, learn one tree per
+group (section 4.2, Algorithms 2 and 3; here `halut.trees`), optimise all prototypes together by
+ridge regression (section 4.3; here `halut.ridge`), tabulate their products with B.
 Beyond the paper, and each can be switched off:
 
 - A tree minimises the error of its part of ``A @ B``, not of its columns of A
@@ -32,7 +32,7 @@ from halut.forest import Forest
 from halut.lookup import LookUpProduct, chunks, gather, look_up, product_basis, walk_rows
 from halut.program import Program, input_format_bits
 from halut.quantize import half_thresholds, integer_thresholds, quantize_lut
-from halut.ridge import Fit, Gram, best_strength, entries_of
+from halut.ridge import Fit, Gram, best_strength, count_meetings, entries_of
 from halut.trees import walk
 
 __all__ = ["HalutMatmul", "Statistics"]
@@ -233,7 +233,8 @@ class HalutMatmul(LookUpProduct):
             fits = [Fit(strength=strength, around_means=False, error=np.nan)]
 
         codes = walk_rows(rows, forest.split_dims, forest.thresholds)
-        counts = self._learn_tables(rows, weights, centre, codes, fits[-1], forest.means())
+        means = forest.means()
+        counts = self._learn_tables(rows, weights, centre, codes, fits[-1], means)
         self.split_dims_ = forest.split_dims
         self.thresholds_ = forest.thresholds
         share = counts / n_rows
@@ -244,7 +245,7 @@ class HalutMatmul(LookUpProduct):
             ridge_around_means=fits[-1].around_means,
             refine_passes=len(fits) - 1,
             held_out_error=float(error),
-            codebook_error=forest.codebook_errors(),
+            codebook_error=forest.codebook_errors(means),
             code_counts=counts,
             code_entropy=0.0 - np.sum(share * np.log2(np.where(share > 0, share, 1)), axis=1),
             lut_range=np.stack([self.lut_.min(axis=(1, 2)), self.lut_.max(axis=(1, 2))], axis=1),
@@ -381,7 +382,9 @@ class HalutMatmul(LookUpProduct):
             Integer formats: what shares one input scale and offset, a codebook, a level of a
             codebook, or everything.
         calibration : array-like of shape (n_rows, n_features), optional
-            Rows on which the mean error of each output is measured and taken off its offset.
+            Rows whose codes show which entries meet: entries are then rounded jointly, each
+            making up for the rounding of others, and the mean error of each output is taken off
+            its offset. Pays from 4 bits down.
 
         Returns
         -------
@@ -431,7 +434,18 @@ class HalutMatmul(LookUpProduct):
         if calibration is None:
             return program
         rows = training_matrix("calibration", calibration)
-        product = golden.dequantize(program, golden.matmul(program, program.input_words(rows)))
+        codes = golden.encode(program, program.input_words(rows))
+        content["lut"], content["lut_scale"], lut_offset = quantize_lut(
+            self.lut_,
+            self.offset_,
+            np.stack([np.bincount(column, minlength=self.K) for column in codes.T]),
+            lut_bits,
+            lut_granularity,
+            count_meetings(np.ascontiguousarray(codes.T), self.K),
+        )
+        content["lut_offset"] = lut_offset
+        program = Program(**content)
+        product = golden.dequantize(program, golden.accumulate(program, codes))
         error = (product - self.matmul_online(rows)).mean(axis=0, dtype=np.float64)
         content["lut_offset"] = (lut_offset - error).astype(np.float32)
         content["provenance"]["calibration_rows"] = str(len(rows))

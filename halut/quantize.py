@@ -1,7 +1,7 @@
 """From learned floats to the integers that the hardware holds.
 
 Tables become signed integers with one scale per output column, or one for all (MADDNESS, arXiv
-2106.10860, section 4.3; Stella Nera, arXiv 2311.10207, section III uses INT8). Every codebook
+2106.10860, section 4.4; Stella Nera, arXiv 2311.10207, uses INT8). Every codebook
 adds exactly one entry, so each codebook's own offset costs nothing: all offsets, and the mean
 rounding error, are folded into one constant per output.
 
@@ -40,6 +40,7 @@ def quantize_lut(
     counts: NDArray[np.integer[Any]],
     lut_bits: int = 8,
     granularity: str = "column",
+    meetings: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
     """Quantise tables.
 
@@ -55,6 +56,9 @@ def quantize_lut(
         2 to 16. Up to 8 bits, ranges are clipped where that lowers the squared error.
     granularity : {"column", "table"}, default "column"
         One scale per output, or one for all.
+    meetings : float64 ndarray of shape (C*K, C*K), optional
+        How often each pair of entries is looked up together. With it, entries are rounded one
+        after the other, and those that follow make up for the errors so far.
 
     Returns
     -------
@@ -96,7 +100,10 @@ def quantize_lut(
         better = variance < best_error
         best_error[better] = variance[better]
         best_scale[better] = scale[better]
-    entries = _round(shifted, best_scale, half)
+    if meetings is None:
+        entries = _round(shifted, best_scale, half)
+    else:
+        entries = _round_jointly(shifted, best_scale, half, meetings)
     error = (entries + 0.5) * best_scale[:, None, None] - shifted
     bias = np.einsum("mck,ck->m", error, share)
     constant = offset + middle.sum(axis=1) + 0.5 * best_scale * exact.shape[1] - bias
@@ -112,6 +119,33 @@ def _round(
 ) -> NDArray[np.float64]:
     """Round tables that lie around zero; -half - 0.5 + 0.5 to half - 1 + 0.5 steps are there."""
     return np.clip(np.rint(shifted / scale[:, None, None] - 0.5), -half, half - 1)
+
+
+def _round_jointly(
+    shifted: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    half: int,
+    meetings: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Round entry by entry; the best answer of the others to each error is a triangular solve.
+
+    With H the meetings, the squared error of table errors e is e'He. Once some entries are
+    rounded, the others minimise it at values that follow from the Cholesky factor of H's inverse
+    (the optimal brain surgeon, as GPTQ, arXiv 2210.17323, applies it to quantisation).
+    """
+    steps = (shifted / scale[:, None, None] - 0.5).reshape(len(shifted), -1).T  # (C*K, M)
+    often = np.argsort(-meetings.diagonal(), kind="stable")  # the rare ones make up for the others
+    damped = meetings[np.ix_(often, often)] + 10.0 * np.eye(len(meetings))
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    steps = steps[often]
+    rounded = np.empty_like(steps)
+    for index in range(len(steps)):
+        rounded[index] = np.clip(np.rint(steps[index]), -half, half - 1)
+        error = (steps[index] - rounded[index]) / factor[index, index]
+        steps[index + 1 :] -= factor[index, index + 1 :, None] * error
+    entries = np.empty_like(rounded)
+    entries[often] = rounded
+    return entries.T.reshape(shifted.shape)
 
 
 def half_thresholds(thresholds: NDArray[np.float32]) -> NDArray[np.float16]:

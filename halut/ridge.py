@@ -1,7 +1,7 @@
 """Ridge regression on one-hot codes, without ever building the one-hot matrix.
 
 With G (n_rows x C*K) holding a one for each code of a row, MADDNESS (arXiv 2106.10860, section
-4.2, equations 7 and 8) takes as prototypes ``P = (G'G + lambda I)^-1 G'A`` and as tables ``P B``.
+4.3) takes as prototypes ``P = (G'G + lambda I)^-1 G'A``, with lambda 1, and as tables ``P B``.
 The solution is linear in its targets, so solving for the product ``A B`` itself gives the same
 tables. ``G'G`` only counts how often two codes meet, and a prediction's squared error follows
 from ``G'G`` and ``G'Y`` alone; both are sums over rows, so that training and held-out rows can be
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Fit", "Gram", "best_strength", "solve"]
+__all__ = ["Fit", "Gram", "best_strength", "count_meetings", "entries_of", "solve", "table_sums"]
 
 _CHUNK = 1 << 16
 
@@ -60,8 +60,8 @@ class Gram:
         Gram
         """
         return cls(
-            meetings=_meetings(codes, n_prototypes),
-            sums=_sums(codes, targets, n_prototypes),
+            meetings=count_meetings(codes, n_prototypes),
+            sums=table_sums(codes, targets, n_prototypes),
             energy=float(np.einsum("ij,ij->", targets, targets, dtype=np.float64)),
         )
 
@@ -82,7 +82,18 @@ class Gram:
         return self.energy + float(np.einsum("ij,ij->", entries, fitted))
 
 
-def _meetings(codes: NDArray[np.uint8], n_prototypes: int) -> NDArray[np.float64]:
+def count_meetings(codes: NDArray[np.uint8], n_prototypes: int) -> NDArray[np.float64]:
+    """Count how often each pair of codes meets in a row: ``G'G``.
+
+    Parameters
+    ----------
+    codes : uint8 ndarray of shape (n_codebooks, n_rows), range [0, n_prototypes)
+    n_prototypes : int
+
+    Returns
+    -------
+    float64 ndarray of shape (n_codebooks * n_prototypes, n_codebooks * n_prototypes)
+    """
     n_codebooks, n_rows = codes.shape
     K = n_prototypes
     counts = np.zeros((n_codebooks, K, n_codebooks, K))
@@ -102,9 +113,21 @@ def _meetings(codes: NDArray[np.uint8], n_prototypes: int) -> NDArray[np.float64
     return matrix
 
 
-def _sums(
+def table_sums(
     codes: NDArray[np.uint8], targets: NDArray[Any], n_prototypes: int
 ) -> NDArray[np.float64]:
+    """Add up the targets of the rows that share a code: ``G'Y``.
+
+    Parameters
+    ----------
+    codes : uint8 ndarray of shape (n_codebooks, n_rows), range [0, n_prototypes)
+    targets : floating ndarray of shape (n_rows, n_targets)
+    n_prototypes : int
+
+    Returns
+    -------
+    float64 ndarray of shape (n_codebooks * n_prototypes, n_targets)
+    """
     n_codebooks, n_rows = codes.shape
     K = n_prototypes
     sums = np.zeros((n_codebooks * K, targets.shape[1]))

@@ -72,6 +72,7 @@ def test_every_flag_is_used(files):
         ["--input-granularity", "dimension"],
         ["--loss", "features", "--refine-passes", "0"],
         ["--ridge", "50"],
+        ["--calibrate"],
         ["--seed", "3"],
     ):
         assert learn(files, *flags) == 0
