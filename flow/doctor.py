@@ -6,6 +6,7 @@ set-up does not.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -13,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,7 +153,7 @@ _ROWS: tuple[_Row, ...] = (
     ("libraries", "osu018", lambda: _folder("/usr/share/qflow/tech/osu018", "Debian package"),
      "cells for PLATFORM=osu018", _APT.format("qflow-tech-osu018"),
      "PLATFORM=generic and what HALUT_PDK_DIR has", False),
-    ("libraries", "nangate45, asap7, sky130hd", _pdk_folder, "cells for these platforms",
+    ("libraries", "nangate45, asap7, sky130hd", _pdk_folder, "cells for PLATFORM=nangate45, …",
      "set HALUT_PDK_DIR, or FLOW_HOME of OpenROAD-flow-scripts",
      "PLATFORM=generic, PLATFORM=osu018", False),
 )  # fmt: skip
@@ -167,8 +168,14 @@ def survey() -> list[Finding]:
     ]  # fmt: skip
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; return 0 when `make demo` and `make test` can run, else 1."""
+    argparse.ArgumentParser(
+        prog="python -m flow.doctor",
+        description="List every tool: its version or that it is missing, how to get it, and what "
+        "works without it.",
+        epilog="Exit status: 0 when `make demo` and `make test` have all they need, else 1.",
+    ).parse_args(argv)
     findings = survey()
     width = max(len(finding.name) for finding in findings)
     group = ""

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from halut.cli import Parser, run
-from halut.errors import HalutError
 from halut.files import atomic_write
 
 _DESCRIPTION = """\
@@ -41,23 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, metavar="N",
         help="seed of the pauses (default: %(default)s)")  # fmt: skip
     add("--timeout", type=float, default=600.0, metavar="SECONDS",
-        help="limit for the build and for the run, each (default: %(default)g s)")  # fmt: skip
+        help="limit for the build and the run, each, in s (default: %(default)g)")  # fmt: skip
     add("--waves", action="store_true", help="record all signals (default: WAVES is 1)")
     add("-v", "--verbose", action="store_true", help="say what is being done")
     return parser
-
-
-def _load_matrix(path: str) -> np.ndarray:
-    try:
-        matrix = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise HalutError(f"input must be readable: {error.strerror} ({path})") from None
-    except (ValueError, EOFError):
-        raise HalutError(f"input must be an .npy file of numbers ({path})") from None
-    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
-        what = f"shape {matrix.shape}" if isinstance(matrix, np.ndarray) else "an archive"
-        raise HalutError(f"input must be one matrix, n_rows x n_features, not {what} ({path})")
-    return matrix
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,13 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.INFO if options.verbose else logging.ERROR, format="%(message)s"
     )
     from halut import golden
+    from halut.arrays import load_matrix
     from halut.program import Program
     from rtl_gen.config import AcceleratorConfig
     from sim.simulation import simulate
 
     config = AcceleratorConfig.from_yaml(options.config)
     program = Program.load(options.program)
-    matrix = _load_matrix(options.input)
+    matrix = load_matrix("input", options.input)
     # The target is opened first: nobody waits for a simulation that cannot be saved.
     with atomic_write(options.output) as temporary:
         result = simulate(

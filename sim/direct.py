@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtl_gen.direct import DotProductConfig, EngineConfig, StoredMatrixConfig, SystolicConfig
+from rtl_gen.direct.multiply import digit_lines
 from sim.packing import pack, unpack
 
 __all__ = ["Job", "describe", "job", "make_job"]
@@ -56,11 +57,13 @@ def _dot_product_job(
     ends[np.cumsum(lengths) - 1] = 1
     first = np.r_[1, ends[:-1]]
     sums = c.reference(inputs, weights, first)[ends.astype(bool)]
-    rows = pack(weights, c.weight_bits)
-    held = c.weights == "ports"
+    held = weights
+    if c.recode == "weights":
+        held = np.vectorize(lambda weight: digit_lines(int(weight), c.weight_bits))(weights)
+    at_ports = c.weights == "ports"
     return Job(
-        program=[] if held else list(enumerate(rows)),
-        fixed={"weights": pack(weights.reshape(1, -1), c.weight_bits)[0]} if held else {},
+        program=[] if at_ports else [*enumerate(pack(weights, c.weight_bits))],
+        fixed={"weights": pack(held.reshape(1, -1), c.held_bits)[0]} if at_ports else {},
         inputs=_tuples(pack(inputs, c.input_bits), first.tolist(), ends.tolist()),
         input_fields=("data", "first", "last"),
         outputs=_tuples(pack(sums, c.accumulator_bits)),

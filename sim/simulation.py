@@ -156,6 +156,10 @@ def simulate(
             f"stall_pattern must be one of {', '.join(_PATTERNS)}, "
             f"not {stall_pattern!r}{closest(str(stall_pattern), _PATTERNS)}"
         )
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise HalutError(f"seed must be an integer in [0, 2**31), not {seed!r}")
+    if not 0 < timeout_s < float("inf"):
+        raise HalutError(f"timeout must be greater than 0 s and finite, not {timeout_s!r}")
     check_program(config, program)
     words = program.input_words(A)
     if len(words) == 0:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 
 import pytest
+
+# Test processes (pytest-xdist) times threads of NumPy's BLAS are far more than there are cores.
+# Set before anything imports NumPy; simulators inherit it.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
 
 
 def _missing_for_sim() -> str | None:

@@ -1,0 +1,73 @@
+"""What README and docs say is so."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rtl_gen.__main__ import FLAGS
+from rtl_gen.config import AcceleratorConfig
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.sim
+def test_readme_example() -> None:
+    """The ten lines run and print what stands below them."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"```python\n(.*?)```\s*```text\n(.*?)```", text, re.S)
+    assert found
+    code, expected = found.groups()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), {})
+    assert printed.getvalue() == expected
+
+
+def test_configuration_table() -> None:
+    """The table in docs/interfaces.md lists every field with its flag and default."""
+    text = (ROOT / "docs" / "interfaces.md").read_text()
+    table = re.search(r"\| field \| letter \|.*?\n\n", text, re.S)
+    assert table
+    rows = {}
+    for line in table[0].strip().splitlines()[2:]:
+        name, _, flag, default, rule = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[name.strip("`")] = (flag.strip("`"), default)
+        assert rule
+    flags = {field: flag for flag, field, *_ in FLAGS}
+    for field in dataclasses.fields(AcceleratorConfig):
+        default = "derived" if field.default is None else str(field.default)
+        assert rows.pop(field.name) == (flags[field.name], default)
+    assert not rows
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links(document: Path) -> None:
+    """Relative links lead to files of the project."""
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_configurations_are_valid(path: Path) -> None:
+    values = yaml.safe_load(path.read_text())
+    if "n_codebooks" not in values:
+        pytest.skip("not an accelerator's configuration")
+    config = AcceleratorConfig.from_yaml(path)
+    assert config.name == path.stem
+    assert AcceleratorConfig.from_dict(config.to_dict()) == config
+
+
+def test_every_make_target_is_described() -> None:
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.search(r"\.PHONY: (.*)", text)[1].split())  # type: ignore[index]
+    described = set(re.findall(r"^([a-z-]+):.*## \S", text, re.M))
+    assert phony == described
