@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from halut.errors import HalutError, closest
 from rtl_gen.config import AcceleratorConfig
 
-from .multiply import cuts_suffix, product_sum_bits
+from .multiply import cuts_suffix, digit_bits, product_sum_bits
 
 __all__ = ["ENGINES", "DotProductConfig", "EngineConfig", "StoredMatrixConfig", "SystolicConfig"]
 
@@ -221,9 +221,10 @@ class DotProductConfig(EngineConfig):
     weights : {"ports", "latch", "ff"}
         Where weights are held: outside, in latches with a clock gate per column, in flip-flops.
     recode : {"inputs", "weights", "synthesis"}
-        The factor that is Booth-recoded. Inputs are recoded once for all columns, weights in
-        every column, where the recoder stands still with them. Synthesis: products and sums are
-        written as operators and left to the tool; without cuts only.
+        The factor that is Booth-recoded, before it meets the other: inputs once for all columns;
+        weights once when they are stored, and those at ports come recoded. Rows of zero weight
+        digits stand still, which saves energy. Synthesis: products and sums are written as
+        operators and left to the tool; without cuts only.
 
     Examples
     --------
@@ -249,6 +250,11 @@ class DotProductConfig(EngineConfig):
         self._check_choice("recode", ("inputs", "weights", "synthesis"))
         if self.recode == "synthesis" and self.cuts:
             raise HalutError(f"cuts must be none when recode is synthesis, not {self.cuts}")
+
+    @property
+    def held_bits(self) -> int:
+        """Bits that hold one weight, recoded or not."""
+        return digit_bits(self.weight_bits) if self.recode == "weights" else self.weight_bits
 
     @property
     def products_per_sum(self) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -30,8 +30,9 @@ class DotProductArray(Unit):
     i : In(stream.Signature(StructLayout(data, first, last)))
         `data`: ArrayLayout(signed(input_bits), length); `first`: begins a sum; `last`: ends it,
         and the sums leave.
-    weights : In(ArrayLayout(ArrayLayout(signed(weight_bits), length), columns))
-        ``weights="ports"`` only. Used in the cycle after an input is taken; meant to stand still.
+    weights : In(ArrayLayout(ArrayLayout(held_bits, length), columns))
+        ``weights="ports"`` only: signed weights, or with ``recode="weights"`` their digits, see
+        `multiply.recode`. Used in the cycle after an input is taken; meant to stand still.
     program : In(stream.Signature(StructLayout(address, data)))
         Otherwise: `data` becomes the weights of column `address`.
         Accepted while nothing is on its way; while a word is offered no input is taken.
@@ -46,7 +47,6 @@ class DotProductArray(Unit):
     def __init__(self, config: DotProductConfig) -> None:
         self.config = config
         c = config
-        self.column_bits = c.length * c.weight_bits
         item = data.StructLayout(
             {
                 "data": data.ArrayLayout(signed(c.input_bits), c.length),
@@ -56,11 +56,11 @@ class DotProductArray(Unit):
         )
         members = {"i": In(stream.Signature(item))}
         if c.weights == "ports":
-            column = data.ArrayLayout(signed(c.weight_bits), c.length)
+            column = data.ArrayLayout(unsigned(c.held_bits), c.length)
             members["weights"] = In(data.ArrayLayout(column, c.columns))
         else:
             address_bits = max(1, ceil_log2(c.columns))
-            word = data.StructLayout({"address": address_bits, "data": self.column_bits})
+            word = data.StructLayout({"address": address_bits, "data": c.length * c.weight_bits})
             members["program"] = In(stream.Signature(word))
         result = data.ArrayLayout(signed(c.accumulator_bits), c.columns)
         members["o"] = Out(stream.Signature(result))
@@ -124,15 +124,13 @@ class DotProductArray(Unit):
         if recode_inputs:
             m.d.comb += [unit.multiplicands.eq(weights), unit.digits.eq(factors)]
             return unit
-        width = c.weight_bits
-        parts = [recode(weights[k * width : (k + 1) * width]) for k in range(c.length)]
-        m.d.comb += [unit.multiplicands.eq(factors), unit.digits.eq(Cat(parts))]
+        m.d.comb += [unit.multiplicands.eq(factors), unit.digits.eq(weights)]
         return unit
 
     def _weights(
         self, m: Module, platform: object, pipeline: Pipeline, settling: Signal
     ) -> list[Value]:
-        """The weights of every column."""
+        """The weights of every column, recoded if they are to be."""
         c = self.config
         if c.weights == "ports":
             return [Value.cast(self.weights[column]) for column in range(c.columns)]
@@ -143,11 +141,15 @@ class DotProductArray(Unit):
         ]
         m.d.sync += settling.eq(accepted)
         kind = storage_kind(c.weights, platform)
-        word: Value = self.program.payload.data
+        word = self.program.payload.data
+        if c.recode == "weights":
+            width = c.weight_bits
+            word = Cat(recode(word[k * width : (k + 1) * width]) for k in range(c.length))
         if kind == "latch":
-            word = Signal(self.column_bits, name="program_word", reset_less=True)
+            register = Signal(len(word), name="program_word", reset_less=True)
             with m.If(accepted):
-                m.d.sync += word.eq(self.program.payload.data)
+                m.d.sync += register.eq(word)
+            word = register
         address = self.program.payload.address if c.columns > 1 else Signal(0)
         strobes = one_hot(m, "columns", address, c.columns, enable=accepted)
         stored: list[Value] = []

@@ -31,6 +31,7 @@ __all__ = [
     "cuts_suffix",
     "dadda_heights",
     "digit_bits",
+    "digit_lines",
     "n_digits",
     "product_sum_bits",
     "recode",
@@ -66,6 +67,21 @@ def booth_digits(value: int, bits: int) -> list[int]:
     return [
         bit(2 * j - 1) + bit(2 * j) - 2 * bit(2 * j + 1) for j in range(n_digits(bits))
     ]
+
+
+def digit_lines(value: int, bits: int) -> int:
+    """Booth digits of a signed integer as `recode` codes them in hardware.
+
+    Examples
+    --------
+    >>> f"{digit_lines(6, 4):06b}"
+    '100101'
+    """
+    lines = 0
+    for j, digit in enumerate(booth_digits(value, bits)):
+        code = int(digit < 0) | int(abs(digit) == 1) << 1 | int(abs(digit) == 2) << 2
+        lines |= code << (_DIGIT_LINES * j)
+    return lines
 
 
 def product_sum_bits(first_bits: int, second_bits: int, n_products: int) -> int:

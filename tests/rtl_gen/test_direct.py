@@ -19,6 +19,7 @@ from rtl_gen.direct.multiply import (
     DotProduct,
     booth_digits,
     dadda_heights,
+    digit_lines,
     product_sum_bits,
     rows_bias,
 )
@@ -32,6 +33,7 @@ ENGINES = {
     "dot-product-latch": DotProductConfig(length=5, columns=3, cuts=(6, 2), weights="latch"),
     "dot-product-weights": DotProductConfig(length=2, columns=1, cuts=(3,), weights="ff",
                                             recode="weights", input_bits=5, weight_bits=7),
+    "dot-product-digits": DotProductConfig(length=2, columns=3, recode="weights"),
     "dot-product-operators": DotProductConfig(length=3, columns=2, cuts=(), recode="synthesis"),
     "systolic": SystolicConfig(rows=3, columns=2),
     "systolic-cut": SystolicConfig(rows=2, columns=4, cuts=(3, 2), weight_bits=4, acc_bits=24),
@@ -50,6 +52,8 @@ def test_booth_digits_by_hand():
     assert booth_digits(127, 8) == [-1, 0, 0, 2]
     assert booth_digits(0b0110_1011 - 256 * 0, 8) == [-1, -1, -1, 2]
     assert booth_digits(-3, 3) == [1, -1]
+    # Per digit negative, one, two, from the lowest bit: 127 = 2 * 64 - 1.
+    assert digit_lines(127, 8) == 0b100_000_000_011
 
 
 @pytest.mark.parametrize("bits", [2, 3, 7, 8])
@@ -68,15 +72,6 @@ def test_heights_and_widths_by_hand():
     assert product_sum_bits(8, 8, 1) == 16
     assert product_sum_bits(8, 8, 256) == 24
     assert rows_bias(8, 8) == 256 + 1024 + 4096 + 16384
-
-
-def _lines(value, bits):
-    """Booth digits as lines: negative, one, two."""
-    lines = 0
-    for j, digit in enumerate(booth_digits(value, bits)):
-        code = (digit < 0) | (abs(digit) == 1) << 1 | (abs(digit) == 2) << 2
-        lines |= int(code) << (3 * j)
-    return lines
 
 
 @pytest.mark.parametrize(
@@ -98,7 +93,7 @@ def test_dot_product_of_booth_rows(length, cuts):
         for step in range(40 + unit.stages - 1):
             k = min(step, 39)
             ctx.set(unit.multiplicands, [int(v) & 255 for v in x[k]])
-            ctx.set(unit.digits, [_lines(int(v), 8) for v in y[k]])
+            ctx.set(unit.digits, [digit_lines(int(v), 8) for v in y[k]])
             ctx.set(unit.first, int(step == unit.stages - 1))
             await ctx.tick()
             got.append(ctx.get(unit.sum))
