@@ -34,8 +34,8 @@ def _synth_parser(commands: argparse._SubParsersAction) -> None:
         help="clock period in ns that the netlist is made for (default: --clock-ns)")  # fmt: skip
     add("--effort", default="area", metavar="NAME",
         help="what mapping optimises: area or speed (default: %(default)s)")  # fmt: skip
-    add("--adder", default="ripple", metavar="NAME",
-        help="two-operand sums: ripple, brent-kung, "
+    add("--adder", default="auto", metavar="NAME",
+        help="two-operand sums: auto (the smallest that meets the target), ripple, brent-kung, "
         "sklansky, kogge-stone or han-carlson (default: %(default)s)")  # fmt: skip
     add("--booth", action="store_true", help="Booth-encode multipliers")
     add("--flatten", default="", metavar="NAMES",
@@ -76,6 +76,7 @@ def _synth(arguments: argparse.Namespace) -> int:
     from flow.report import comparison, summary
     from flow.run import RunOptions, measure
     from flow.synth import SynthOptions
+    from halut.arrays import load_matrix
     from halut.program import Program
     from rtl_gen.config import AcceleratorConfig
 
@@ -89,11 +90,9 @@ def _synth(arguments: argparse.Namespace) -> int:
     if arguments.program:
         program = Program.load(arguments.program)
     if arguments.input:
-        from sim.__main__ import _load_matrix
-
         if program is None:
             raise HalutError("--input must come with --program")
-        words = program.input_words(_load_matrix(arguments.input))
+        words = program.input_words(load_matrix("--input", arguments.input))
     rules = None
     if arguments.rules:
         try:

@@ -93,7 +93,9 @@ class Design:
     codebook_width : int or None
         Columns of A per codebook behind `macs_per_cycle`; None for a direct engine.
     latency_cycles, interval_cycles : int
-        From the first transfer in to the first out; between row groups.
+        From the last transfer in of a row group to its first out; between row groups.
+    group_transfers : int
+        Input transfers of a row group.
     config_hash : str
     workload : callable
         `workload(seed, n_transfers)` returns a `Workload` of about that many input transfers.
@@ -118,6 +120,7 @@ class Design:
     workload: Callable[[int, int], Workload]
     labels: Mapping[str, str] = field(default_factory=dict)
     workload_key: str = ""
+    group_transfers: int = 1
 
     @property
     def verilog_hash(self) -> str:
@@ -228,4 +231,5 @@ def accelerator(
         workload=workload,
         labels=_UNITS,
         workload_key=key.hexdigest(),
+        group_transfers=config.n_groups,
     )

@@ -72,7 +72,7 @@ def summary(metrics: Metrics) -> str:
         lines.append(f"  (one look-up counted as {width_of_code} MACs)")
     path = notes.get("critical_path")
     if path:
-        lines.append(f"critical path, from {path['from']} to {path['to']}:")
+        lines.append(f"what limits the period, from {path['from']} to {path['to']}:")
         for part in path["stretches"]:
             lines.append(
                 f"  {part['delay_ns']:.3f} ns in {part['unit']} ({part['kind']}, "

@@ -12,6 +12,7 @@ initial value gives wrong answers.
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -198,11 +199,10 @@ def simulation_netlist(
                 )
             expression = parse(function)
             if timed and cell.kind == "gate" and expression.inputs:
-                gates.setdefault(f"{instance.cell}_{pin}", expression)
+                primitive = f"halut_{re.sub(r'[^A-Za-z0-9_]', '_', instance.cell)}_{pin}"
+                gates.setdefault(primitive, expression)
                 inputs = ", ".join(pins[name] for name in expression.inputs)
-                body.append(
-                    f"  {instance.cell}_{pin}{after(pin)} g{index}{pin} (n{target}, {inputs});"
-                )
+                body.append(f"  {primitive}{after(pin)} g{index}{pin} (n{target}, {inputs});")
                 continue
             # A constant never changes, and a delayed one would never arrive.
             delay = after(pin) if expression.inputs else ""

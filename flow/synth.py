@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flow.liberty import Library, write_liberty
@@ -25,7 +25,7 @@ from halut.files import atomic_write
 
 __all__ = ["SynthOptions", "cell_map", "synthesise", "usable_cells"]
 
-ADDERS = ("ripple", "brent-kung", "kogge-stone", "han-carlson", "sklansky")
+ADDERS = ("auto", "ripple", "brent-kung", "kogge-stone", "han-carlson", "sklansky")
 EFFORTS = ("area", "speed")
 
 
@@ -38,7 +38,8 @@ class SynthOptions:
     effort : {"area", "speed"}
         What ABC optimises for before sizing.
     adder : str
-        Carry chain of two-operand sums: ``ripple`` (full-adder cells), or a parallel prefix.
+        Carry chain of two-operand sums: ``ripple`` (full-adder cells), or a parallel prefix;
+        ``auto`` takes the first of `candidates` that meets the target.
     flatten : tuple of str
         Patterns of modules that are dissolved into the one above before mapping.
     gate_min : int
@@ -48,10 +49,16 @@ class SynthOptions:
     """
 
     effort: str = "area"
-    adder: str = "brent-kung"
+    adder: str = "auto"
     flatten: tuple[str, ...] = ()
     gate_min: int = 4
     booth: bool = False
+
+    @property
+    def candidates(self) -> list[SynthOptions]:
+        """Options without choice, smallest result first."""
+        adders = ("ripple", "brent-kung", "sklansky") if self.adder == "auto" else (self.adder,)
+        return [replace(self, adder=adder) for adder in adders]
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -329,6 +336,7 @@ def synthesise(
     library : Library or None
         None for a platform without a library.
     options : SynthOptions
+        An ``auto`` choice is its first candidate here.
     target_ns : float
         Clock period that ABC aims at.
 
@@ -337,6 +345,7 @@ def synthesise(
     Path
         The mapped, still hierarchical netlist in Yosys' JSON.
     """
+    options = options.candidates[0]
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         "adders.v": _ADDERS,

@@ -1,0 +1,233 @@
+"""The whole flow on small designs, with real tools."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.__main__ import main
+from flow.design import accelerator
+from flow.metrics import METRICS
+from flow.platform import read_platform
+from flow.run import RunOptions, measure
+from flow.tools import find_sta
+from halut.cli import run
+from halut.errors import CheckFailed, HalutError
+from rtl_gen.config import AcceleratorConfig
+from tests.flow.support import adder
+
+pytestmark = pytest.mark.flow
+SMALL = Path(__file__).parents[2] / "configs" / "small.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _tools():
+    pytest.importorskip("pyosys", reason="pyosys is not installed (pip install -e .[flow])")
+
+
+def _platform(name):
+    platform = read_platform(name)
+    if platform.has_library:
+        try:
+            platform.liberty_files()
+        except HalutError as error:
+            pytest.skip(f"{name}: {str(error).split(', not found')[0]} (set HALUT_PDK_DIR)")
+    return platform
+
+
+def _needs_icarus():
+    if shutil.which("iverilog") is None:
+        pytest.skip("Icarus is not installed (apt install iverilog)")
+
+
+@pytest.mark.parametrize("name", ["generic", "osu018", "nangate45"])
+def test_a_small_accelerator(name, tmp_path):
+    platform = _platform(name)
+    _needs_icarus()
+    design = accelerator(AcceleratorConfig.from_yaml(SMALL))
+    metrics, folder = measure(design, platform, RunOptions(clock_ns=6.0), tmp_path)
+    values = metrics.values
+    assert folder == tmp_path.resolve() / design.slug / name
+    data = json.loads((folder / "metrics.json").read_text())
+    assert data["metrics"] == values
+    for metric in METRICS:
+        assert (values[metric] is None) == (metric in data["reasons"]), metric
+    # Every LUT and threshold bit is a latch; nothing may be lost.
+    config = AcceleratorConfig.from_yaml(SMALL)
+    bits = config.lut_total_bits + config.threshold_total_bits
+    if name != "osu018":  # Its clock gates hold a latch each.
+        assert values["synth__design__instance__count__latch"] == bits
+    assert values["sim__transfers__checked"] > 10
+    assert values["sim__input_transfers__per_cycle"] == 1.0
+    assert values["sim__latency__cycles"] == config.latency_cycles
+    assert values["halut__area__gate_equivalents"] > bits * 2
+    if not platform.has_library:
+        assert values["synth__power__total"] is None
+        assert values["synth__design__logic__depth"] > 3
+        return
+    total = sum(row["area"] for row in metrics.breakdown)
+    parts = values["synth__design__instance__area__stdcell"] + values["halut__clock_tree__area"]
+    assert total == pytest.approx(parts)
+    power = sum(
+        row["internal_mw"] + row["switching_mw"] + row["leakage_mw"] for row in metrics.breakdown
+    )
+    assert power == pytest.approx(values["synth__power__total"])
+    assert values["halut__power__without_glitches"] < values["synth__power__total"]
+    assert 0 < values["halut__energy__per_mac_without_glitches"] < values["halut__energy__per_mac"]
+    assert values["halut__energy__per_look_up"] == pytest.approx(
+        9 * values["halut__energy__per_mac"]
+    )
+    if name == "osu018":
+        return
+    for metric in ("max_slew", "max_cap", "max_fanout"):
+        assert values[f"synth__timing__drv__{metric}"] == 0
+    if find_sta() is not None:
+        # Our own timing, which sizing works with, against OpenSTA's.
+        from flow.run import _Run
+
+        ours = _Run(design, platform, RunOptions(), tmp_path).timing.shortest_period()
+        assert ours == pytest.approx(values["halut__timing__shortest_period"], rel=0.02)
+        assert metrics.notes["critical_path"]["stretches"]
+
+
+def test_a_second_run_does_nothing_again_and_a_changed_one_only_what_it_must(tmp_path, caplog):
+    platform = _platform("generic")
+    _needs_icarus()
+    caplog.set_level("INFO")
+    first, folder = measure(adder(), platform, RunOptions(), tmp_path)
+    caplog.clear()
+    second, _ = measure(adder(), platform, RunOptions(), tmp_path)
+    assert sum("unchanged" in line for line in caplog.messages) == 4
+    assert second.values == first.values
+    caplog.clear()
+    measure(adder(), platform, RunOptions(seed=2), tmp_path)
+    assert sum("unchanged" in line for line in caplog.messages) == 3
+    assert (folder / "metrics.previous.json").is_file()
+
+
+def test_a_netlist_that_disagrees_with_the_model_has_no_metrics(tmp_path):
+    platform = _platform("generic")
+    _needs_icarus()
+    with pytest.raises(CheckFailed, match="must compute what the model says"):
+        measure(adder(spoil=True), platform, RunOptions(), tmp_path)
+    assert not (tmp_path / "adder" / "generic" / "metrics.json").exists()
+
+
+def test_speed_costs_area_and_is_reached(tmp_path):
+    platform = _platform("nangate45")
+    fast, _ = measure(adder(), platform, RunOptions(target_ns=0.3, power=False), tmp_path)
+    slow, _ = measure(adder(), platform, RunOptions(target_ns=6.0, power=False), tmp_path)
+    period, area = "halut__timing__shortest_period", "synth__design__instance__area__stdcell"
+    assert fast.values[period] < slow.values[period]
+    assert fast.values[area] >= slow.values[area]
+    assert fast.reasons["synth__power__total"] == "--no-power"
+
+
+def test_without_opensta_setup_is_still_told(tmp_path, monkeypatch):
+    platform = _platform("nangate45")
+    monkeypatch.setattr("flow.run.find_sta", lambda _: None)
+    metrics, _ = measure(adder(), platform, RunOptions(power=False), tmp_path)
+    assert metrics.values["halut__timing__shortest_period"] > 0
+    assert metrics.values["synth__timing__hold__ws"] is None
+    assert "apt install opensta" in metrics.reasons["synth__timing__hold__ws"]
+
+
+def test_power_agrees_with_a_current_opensta(tmp_path):
+    platform = _platform("nangate45")
+    _needs_icarus()
+    from flow.sta import reads_activity
+
+    sta = find_sta(os.environ.get("HALUT_STA"))
+    if sta is None or not reads_activity(sta):
+        pytest.skip("no OpenSTA 3 (HALUT_STA=path of sta): the 2019 one cannot sum power")
+    ours, _ = measure(adder(), platform, RunOptions(sta="/bin/false"), tmp_path)
+    theirs, _ = measure(adder(), platform, RunOptions(sta=sta.command[0]), tmp_path)
+    assert "read_saif" in theirs.notes["power_by"]
+    for part in ("internal", "switching", "leakage"):
+        name = f"synth__power__{part}__total"
+        assert ours.values[name] == pytest.approx(theirs.values[name], rel=0.01)
+
+
+def test_the_command_line(tmp_path, capsys):
+    _needs_icarus()
+    arguments = ["synth", "--config", str(SMALL), "-o", str(tmp_path), "-q"]
+    assert run(main, arguments) == 0
+    out = capsys.readouterr().out
+    assert "small on generic" in out and out.splitlines()[-1].startswith("wrote ")
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"halut__area__gate_equivalents": {"value": 1, "compare": "<="}}')
+    assert run(main, [*arguments, "--rules", str(rules)]) == 1
+    captured = capsys.readouterr()
+    assert "same numbers as the run before" in captured.out
+    assert captured.err.startswith("error: halut__area__gate_equivalents must be <= 1, not")
+
+
+def test_a_given_program_and_input(tmp_path, capsys):
+    _needs_icarus()
+    from halut.golden import random_program
+
+    config = AcceleratorConfig.from_yaml(SMALL)
+    rng = np.random.default_rng(5)
+    program = random_program(
+        rng,
+        n_codebooks=config.n_codebooks,
+        n_prototypes=config.n_prototypes,
+        n_outputs=config.n_outputs,
+        input_format=config.input_format,
+        lut_bits=config.lut_bits,
+    )
+    program.save(tmp_path / "p.npz")
+    np.save(tmp_path / "a.npy", rng.integers(-128, 128, (7, program.n_features)).astype(float))
+    arguments = ["synth", "--config", str(SMALL), "-o", str(tmp_path), "-q"]
+    given = ["--program", str(tmp_path / "p.npz"), "--input", str(tmp_path / "a.npy")]
+    assert run(main, [*arguments, *given]) == 0
+    assert "given program, given rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["synth"], "required: --config"),
+        (["synt"], 'did you mean "synth"'),
+        (["synth", "--config", "none.yaml"], "none.yaml"),
+        (["synth", "--config", str(SMALL), "--platfrom", "x"], 'did you mean "--platform"'),
+        (["synth", "--config", str(SMALL), "--platform", "nangat45"], 'mean "nangate45"'),
+        (["synth", "--config", str(SMALL), "--clock-ns", "-1"], "--clock-ns must be a positive"),
+        (["synth", "--config", str(SMALL), "--clock-ns", "x"], "invalid float value"),
+        (["synth", "--config", str(SMALL), "--adder", "riple"], 'did you mean "ripple"'),
+        (["synth", "--config", str(SMALL), "--effort", "max"], "effort must be one of"),
+        (["synth", "--config", str(SMALL), "--flatten", "a;b"], "patterns of module names"),
+        (["synth", "--config", str(SMALL), "--gate-min", "-2"], "gate_min must be at least 0"),
+        (["synth", "--config", str(SMALL), "--yosys", "nosuch"], "not nosuch"),
+        (["synth", "--config", str(SMALL), "--input", "a.npy"], "--input must come with"),
+        (["synth", "--config", str(SMALL), "--rules", "none.json"], "rules must be readable"),
+        (["synth", "--config", str(SMALL), "--baseline", "none.json"], "metrics must be readable"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(tmp_path, capsys, arguments, message):
+    if arguments[0] == "synth":
+        arguments = [*arguments, "-o", str(tmp_path / "out")]
+    assert run(main, arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["synth", "--help"], ["platforms", "--help"]])
+def test_help_works(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 0
+    assert "usage: python -m flow" in capsys.readouterr().out
+
+
+def test_platforms_are_listed(capsys):
+    assert main(["platforms"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "asap7", "generic", "nangate45", "osu018", "sky130hd",
+    ]  # fmt: skip
