@@ -378,8 +378,8 @@ class _Sizer:
         launch = timing.launch_instance[lpick]
         table = timing.arc_delay[timing.first_arc[timing.kind[launch]] + timing.launch_local[lpick]]
         none = np.zeros(len(lpick))
-        outs = timing.launch_out[lpick]
-        launch_delay = timing.tables(table, none, timing.load.reshape(-1)[outs])
+        launch_out = timing.launch_out[lpick]
+        launch_delay = timing.tables(table, none, timing.load.reshape(-1)[launch_out])
         launch_start = timing.launch_low[lpick] * (timing.constraints.period_ns / 2)
         ins = timing.arc_in[pick]
         for outs, instances, locals_, start, slew_in, delay, has_input in (
@@ -392,7 +392,15 @@ class _Sizer:
                 timing.delay[pick],
                 True,
             ),
-            (outs, launch, timing.launch_local[lpick], launch_start, none, launch_delay, False),
+            (
+                launch_out,
+                launch,
+                timing.launch_local[lpick],
+                launch_start,
+                none,
+                launch_delay,
+                False,
+            ),
         ):
             if not len(outs):
                 continue
