@@ -10,6 +10,7 @@ ROOT     := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 PYTHON   ?= python3
 VENV     ?= $(ROOT)/.venv
 EXTRAS   ?= sim,demo,flow,dev
+CONSTRAINTS ?=
 JOBS     ?= auto
 CONFIG   ?= configs/small.yaml
 PLATFORM ?= generic
@@ -25,10 +26,12 @@ stamp := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 $(stamp): $(ROOT)/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "error: python3 must be 3.10 or newer (set PYTHON=...)" >&2; exit 2; }
-	@test -x $(py) || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV) || { \
+	@$(py) -m pip --version >/dev/null 2>&1 || { \
+	  echo "creating $(VENV)"; $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "error: no venv module (Debian/Ubuntu: apt install python3-venv)" >&2; exit 2; }; }
 	@echo "installing halut-stack[$(EXTRAS)]"
-	@$(py) -m pip install --quiet --disable-pip-version-check -e '$(ROOT)[$(EXTRAS)]'
+	@$(py) -m pip install --quiet --disable-pip-version-check \
+	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(EXTRAS)]'
 	@touch $@
 
 .PHONY: help venv demo test test-slow lint doctor rtl synth bench bench-software clean distclean
@@ -41,6 +44,7 @@ help: ## this list
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
 	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  EXTRAS=$(EXTRAS)"
+	@echo "  CONSTRAINTS=  (constraints.txt: the very versions of the last green tests)"
 
 venv: $(stamp) ## make .venv and install everything but torch
 

@@ -31,6 +31,29 @@ def test_readme_example() -> None:
     assert printed.getvalue() == expected
 
 
+def test_readme_result() -> None:
+    """The accuracies in README are those of the model that the demo's Verilog equals."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (pip install -e .[demo])")
+    from halut import HalutMatmul, golden
+    from sim.demo.problems import digits
+
+    problem = digits()
+    config = AcceleratorConfig.from_yaml(ROOT / "configs" / "digits.yaml")
+    multiplier = HalutMatmul(C=config.n_codebooks, K=config.n_prototypes)
+    multiplier.learn_offline(problem.train, problem.weights)
+    program = multiplier.program(
+        input_format=config.input_format, lut_bits=config.lut_bits, calibration=problem.train
+    )
+    words = program.input_words(problem.test)
+    product = golden.dequantize(program, golden.matmul(program, words))
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"is right on {100 * problem.quality(problem.test @ problem.weights):.1f} % of" in text
+    assert f"is right on {100 * problem.quality(product):.1f} %, in" in text
+    assert f"in {config.interval_cycles} cycles per image" in text
+    assert f"8-bit tables ({config.lut_total_bits // 8} bytes)" in text
+    assert f"on all {product.size} outputs" in text
+
+
 def test_configuration_table() -> None:
     """The table in docs/interfaces.md lists every field with its flag and default."""
     text = (ROOT / "docs" / "interfaces.md").read_text()
