@@ -213,7 +213,6 @@ def online(
     B = draw.standard_normal((n_features, n_outputs), dtype=np.float32)
     learned = HalutMatmul(C=n_codebooks, K=n_prototypes, refine_passes=0)
     learned.learn_offline(A[:2000], B)
-    codes = learned.encode(A[:1])  # shapes only; nothing is compiled
 
     def milliseconds(call: Callable[[], Any]) -> float:
         begin = time.perf_counter()

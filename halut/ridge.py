@@ -140,16 +140,14 @@ def table_sums(
                 sums[codebook * K : (codebook + 1) * K, target] = total
         return sums
     size = n_codebooks * K
-    chunk = min(n_rows, max(64, (1 << 21) // size))
-    onehot = np.zeros((chunk, size), dtype=np.float32)
-    corner = np.arange(n_codebooks)[:, None] * K + np.arange(chunk) * size
+    chunk = min(n_rows, max(64, (1 << 20) // size))
+    leaf = np.eye(K, dtype=np.float32)
+    onehot = np.empty((chunk, n_codebooks, K), dtype=np.float32)
     for begin in range(0, n_rows, chunk):
-        part = codes[:, begin : begin + chunk]
-        rows = part.shape[1]
-        ones = part + corner[:, :rows]
-        onehot.reshape(-1)[ones] = 1
-        sums += onehot[:rows].T @ targets[begin : begin + chunk]
-        onehot.reshape(-1)[ones] = 0
+        part = codes[:, begin : begin + chunk].T
+        some = onehot[: len(part)]
+        np.take(leaf, part, axis=0, out=some, mode="clip")
+        sums += some.reshape(-1, size).T @ targets[begin : begin + chunk]
     return sums
 
 

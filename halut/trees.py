@@ -2,10 +2,10 @@
 
 A tree of depth T looks at one value of a row per level and ends in one of ``2**T`` leaves. The
 thresholds of a level differ between its nodes, the split dimension does not (MADDNESS, arXiv
-2106.10860, section 4.1 and Algorithm 1). Learning follows Algorithms 2 and 3 there: level by level, for
-each candidate dimension, every node takes the threshold that leaves the smallest summed squared
-error in its two halves, found over cumulative sums of its sorted rows; the dimension with the
-smallest sum over all nodes is kept.
+2106.10860, section 4.1 and Algorithm 1). Learning follows Algorithms 2 and 3 there: level by
+level, for each candidate dimension, every node takes the threshold that leaves the smallest summed
+squared error in its two halves, found over cumulative sums of its sorted rows; the dimension with
+the smallest sum over all nodes is kept.
 
 Four things are done differently:
 
