@@ -27,7 +27,8 @@ $(stamp): $(ROOT)/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "error: python3 must be 3.10 or newer (set PYTHON=...)" >&2; exit 2; }
 	@$(py) -m pip --version >/dev/null 2>&1 || { \
-	  echo "creating $(VENV)"; $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "creating $(VENV)"; \
+	  $(PYTHON) -m venv $$(test -f $(VENV)/pyvenv.cfg && echo --clear) $(VENV) || { \
 	  echo "error: no venv module (Debian/Ubuntu: apt install python3-venv)" >&2; exit 2; }; }
 	@echo "installing halut-stack[$(EXTRAS)]"
 	@$(py) -m pip install --quiet --disable-pip-version-check \
@@ -80,4 +81,4 @@ clean: ## remove build/
 	rm -rf $(ROOT)/build
 
 distclean: clean ## remove build/ and .venv
-	rm -rf $(VENV)
+	@test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
