@@ -60,19 +60,20 @@ def _job(config: EngineConfig, seed: int, n_transfers: int) -> Job:
     raise TypeError(f"config must be a direct engine's, not {type(config).__name__}")
 
 
-def _schedule(config: EngineConfig) -> tuple[int, int]:
-    """Cycles from the first input transfer to the first output; between the sums of rows."""
+def _schedule(config: EngineConfig) -> tuple[int, int, int]:
+    """`latency_cycles`, `interval_cycles` and `group_transfers` of a `Design`."""
     if isinstance(config, DotProductConfig):
-        return config.max_vectors - 1 + config.latency_cycles, config.max_vectors
+        return config.latency_cycles, config.max_vectors, config.max_vectors
     if isinstance(config, SystolicConfig):
-        return config.filling_transfers + 1, 1
+        # The first sums come when the array is full.
+        return config.filling_transfers + 1, 1, 1
     if isinstance(config, StoredMatrixConfig):
         if config.output.n_beats > config.n_groups:
             raise HalutError(
                 "outputs_per_cycle must keep up with the input for a measurement, "
                 f"not {config.outputs_per_cycle}"
             )
-        return config.n_groups - 1 + config.latency_cycles, config.n_groups
+        return config.latency_cycles, config.n_groups, config.n_groups
     raise TypeError(f"config must be a direct engine's, not {type(config).__name__}")
 
 
@@ -89,7 +90,7 @@ def engine(config: EngineConfig) -> Design:
     -------
     Design
     """
-    latency, interval = _schedule(config)
+    latency, interval, group = _schedule(config)
 
     def workload(seed: int, n_transfers: int) -> Workload:
         work = _job(config, seed, n_transfers)
@@ -126,6 +127,7 @@ def engine(config: EngineConfig) -> Design:
         codebook_width=None,
         latency_cycles=latency,
         interval_cycles=interval,
+        group_transfers=group,
         config_hash=config.hash,
         workload=workload,
         labels=_UNITS,
