@@ -385,7 +385,7 @@ class Program:
             raise HalutError(f"program must be readable: {error.strerror} ({path})") from None
         except HalutError as error:
             raise HalutError(f"{error} ({path})") from None
-        except (ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, TypeError,
+        except (ValueError, KeyError, EOFError, RuntimeError, TypeError,
                 UnicodeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
             reason = " ".join(str(error).split()) or type(error).__name__
             raise HalutError(f"program must be undamaged: {reason} ({path})") from None
