@@ -14,7 +14,7 @@ select line with a thousand readers would look fast. Here the whole design is on
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,14 +88,13 @@ def add_tie_cells(netlist: Netlist, platform: Platform) -> int:
 _Sink = tuple[Instance, str]
 
 
-def _sinks(netlist: Netlist, library: Library) -> dict[int, list[_Sink]]:
-    found: dict[int, list[_Sink]] = {}
-    for instance in netlist.instances:
-        pins = library.cells[instance.cell].pins
-        for pin, net in instance.pins.items():
-            if net >= 0 and pins[pin].direction == "input":
-                found.setdefault(net, []).append((instance, pin))
-    return found
+def _sinks(timing: Timing, nets: Iterable[int]) -> dict[int, list[_Sink]]:
+    """What reads each of some nets, as the netlist has it."""
+    instances = timing.netlist.instances
+    return {
+        net: [(instances[index], pin) for index, pin in readers]
+        for net, readers in timing.readers(nets).items()
+    }
 
 
 def _tree(
@@ -152,7 +151,7 @@ def add_clock_tree(
     buffer = platform.cells.get("clock_buffer", platform.cells["buffer"])
     timing = Timing(netlist, library, platform, constraints)
     timing.loads()
-    sinks = _sinks(netlist, library)
+    sinks = _sinks(timing, timing.clock_nets)
     driver = {
         int(net): (int(instance), int(pin))
         for net, instance, pin in zip(
@@ -175,7 +174,7 @@ def add_clock_tree(
     return [instance.name for instance in added]
 
 
-def add_fanout_trees(netlist: Netlist, library: Library, platform: Platform, timing: Timing) -> int:
+def add_fanout_trees(netlist: Netlist, platform: Platform, timing: Timing) -> int:
     """Buffer data nets with more sinks than `max_fanout`.
 
     The most critical sinks stay in front of the buffers when they are clearly more urgent.
@@ -189,9 +188,10 @@ def add_fanout_trees(netlist: Netlist, library: Library, platform: Platform, tim
         value = float(slack[net])
         urgency[int(instance)] = min(urgency.get(int(instance), np.inf), value)
     index = {id(instance): number for number, instance in enumerate(netlist.instances)}
-    for net, readers in _sinks(netlist, library).items():
-        if net in timing.clock_nets or len(readers) <= platform.max_fanout:
-            continue
+    counts = np.bincount(timing.sink_net, minlength=len(timing.port_load))
+    counts[list(timing.clock_nets)] = 0
+    busy = np.flatnonzero(counts > platform.max_fanout).tolist()
+    for net, readers in _sinks(timing, busy).items():
         scored = sorted(readers, key=lambda sink: urgency.get(index[id(sink[0])], np.inf))
         direct: list[_Sink] = []
         room = platform.max_fanout // 4
@@ -465,7 +465,7 @@ class _Sizer:
 def _drive_with(netlist: Netlist, timing: Timing, wanted: Sequence[tuple[int, int]]) -> None:
     """Put one buffer between each net's driver and all its readers."""
     role = timing.platform.cells["buffer"]
-    readers = _sinks(netlist, timing.library)
+    readers = _sinks(timing, [net for net, _ in wanted])
     driver = {
         int(net): int(instance)
         for net, instance in zip(timing.out_net, timing.out_instance, strict=True)
@@ -707,7 +707,7 @@ def repair(
     report.clock_buffers = add_clock_tree(netlist, library, platform, constraints)
     timing = Timing(netlist, library, platform, constraints)
     timing.update()
-    report.buffers = add_fanout_trees(netlist, library, platform, timing)
+    report.buffers = add_fanout_trees(netlist, platform, timing)
     for turn in range(6):
         timing = Timing(netlist, library, platform, constraints)
         sizer = _Sizer(timing)

@@ -17,6 +17,7 @@ Conventions, also written into OpenSTA's constraints by `flow.sta`:
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -239,6 +240,10 @@ def families(library: Library, usable: set[str]) -> dict[str, list[str]]:
     return {name: groups.get(signature, []) for name, signature in signatures.items()}
 
 
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts).astype(int) if parts else np.zeros(0, int)
+
+
 class Timing:
     """Arrivals, slews, loads and slacks of a netlist.
 
@@ -336,17 +341,29 @@ class Timing:
             ]
         )
 
+    def readers(self, nets: Iterable[int]) -> dict[int, list[tuple[int, str]]]:
+        """(instance number, input pin) of everything that reads each of some nets."""
+        found = {}
+        for net in nets:
+            rows = self._by_net[self._net_start[net] : self._net_start[net + 1]]
+            found[net] = [
+                (
+                    int(self.sink_instance[row]),
+                    self.pin_order[self.names[self.kind[self.sink_instance[row]]]][
+                        self.sink_pin[row]
+                    ],
+                )
+                for row in rows
+            ]
+        return found
+
     def _find_clocks(self) -> None:
         netlist = self.netlist
-        sinks: dict[int, list[tuple[int, str]]] = {}
         wanted = {port.name: port for port in netlist.ports}
         if self.constraints.clock not in wanted:
             raise HalutError(
                 f"the clock must be a port of {netlist.top}, not {self.constraints.clock}"
             )
-        for index, instance in enumerate(netlist.instances):
-            for pin, net in instance.pins.items():
-                sinks.setdefault(net, []).append((index, pin))
         root = wanted[self.constraints.clock].nets[0]
         self.clock_nets: dict[int, bool] = {root: False}
         self.clock_cells: set[int] = set()
@@ -354,11 +371,9 @@ class Timing:
         todo = [root]
         while todo:
             net = todo.pop()
-            for index, pin in sinks.get(net, []):
+            for index, pin in self.readers([net])[net]:
                 instance = netlist.instances[index]
                 cell = self.library.cells[instance.cell]
-                if cell.pins[pin].direction != "input":
-                    continue
                 if cell.kind in ("ff", "latch"):
                     self.clock_sinks.append((index, pin))
                     continue
@@ -379,42 +394,56 @@ class Timing:
                     self.clock_nets[after] = self.clock_nets[net] ^ inverts
                     todo.append(after)
 
+    def _pins(self) -> dict[str, dict[str, np.ndarray]]:
+        """Input and output pins as arrays; returns each cell's nets by pin, -1 where none."""
+        netlist = self.netlist
+        count = len(netlist.net_names)
+        self.kind = np.array([self.number[i.cell] for i in netlist.instances], int)
+        self._members: dict[str, list[int]] = {}
+        for index, instance in enumerate(netlist.instances):
+            self._members.setdefault(instance.cell, []).append(index)
+        parts: dict[str, list[list[np.ndarray]]] = {"input": [[], [], []], "output": [[], [], []]}
+        nets: dict[str, dict[str, np.ndarray]] = {}
+        for name, members in self._members.items():
+            cell = self.library.cells[name]
+            here = np.array(members)
+            nets[name] = {}
+            for position, pin in enumerate(self.pin_order[name]):
+                direction = cell.pins[pin].direction
+                if direction not in parts:
+                    continue
+                at = np.array([netlist.instances[i].pins.get(pin, -1) for i in members])
+                nets[name][pin] = at
+                live = at >= 0
+                for part, values in zip(
+                    parts[direction],
+                    (at[live], here[live], np.full(live.sum(), position)),
+                    strict=True,
+                ):
+                    part.append(values)
+        self.sink_net, self.sink_instance, self.sink_pin = map(_joined, parts["input"])
+        self.out_net, self.out_instance, self.out_pin = map(_joined, parts["output"])
+        self._by_net = np.argsort(self.sink_net, kind="stable")
+        self._net_start = np.searchsorted(self.sink_net[self._by_net], np.arange(count + 1))
+        return nets
+
     def _connect(self) -> None:
         """Arrays of pins, arcs and endpoints from the netlist."""
         netlist, constraints = self.netlist, self.constraints
         count = len(netlist.net_names)
+        all_nets = self._pins()
         self._find_clocks()
-        self.kind = np.array([self.number[i.cell] for i in netlist.instances], int)
-        by_cell: dict[str, list[int]] = {}
-        for index, instance in enumerate(netlist.instances):
-            by_cell.setdefault(instance.cell, []).append(index)
-        sink_net, sink_instance, sink_pin = [], [], []
-        out_net, out_instance, out_pin = [], [], []
         arc_in, arc_out, arc_instance, arc_local = [], [], [], []
         launch_out, launch_instance, launch_local, launch_low = [], [], [], []
         ends: list[tuple[int, int, int, int, float]] = []
         clock_cells = np.zeros(len(netlist.instances), bool)
         clock_cells[list(self.clock_cells)] = True
         inverted = self.clock_nets
-        for name, members in by_cell.items():
+        for name, members in self._members.items():
             cell = self.library.cells[name]
             tables = self.cell_tables[self.number[name]]
-            order = self.pin_order[name]
             here = np.array(members)
-            nets = {
-                pin: np.array([netlist.instances[i].pins.get(pin, -1) for i in members])
-                for pin in order
-            }
-            for position, pin in enumerate(order):
-                live = nets[pin] >= 0
-                if cell.pins[pin].direction == "input":
-                    sink_net.append(nets[pin][live])
-                    sink_instance.append(here[live])
-                    sink_pin.append(np.full(live.sum(), position))
-                elif cell.pins[pin].direction == "output":
-                    out_net.append(nets[pin][live])
-                    out_instance.append(here[live])
-                    out_pin.append(np.full(live.sum(), position))
+            nets = all_nets[name]
             for local, (output, edge_out, source, edge_in, launches) in enumerate(tables.keys):
                 if cell.kind == "latch" and not launches:
                     continue
@@ -458,17 +487,10 @@ class Timing:
                 if net >= 0 and net not in self.clock_nets:
                     ends += [(net, edge, -1, index, 1.0) for edge in (RISE, FALL)]
 
-        def joined(parts: list) -> np.ndarray:
-            return np.concatenate(parts).astype(int) if parts else np.zeros(0, int)
-
-        self.sink_net, self.sink_instance = joined(sink_net), joined(sink_instance)
-        self.sink_pin = joined(sink_pin)
-        self.out_net, self.out_instance = joined(out_net), joined(out_instance)
-        self.out_pin = joined(out_pin)
-        self.arc_in, self.arc_out = joined(arc_in), joined(arc_out)
-        self.arc_instance, self.arc_local = joined(arc_instance), joined(arc_local)
-        self.launch_out, self.launch_instance = joined(launch_out), joined(launch_instance)
-        self.launch_local, self.launch_low = joined(launch_local), joined(launch_low)
+        self.arc_in, self.arc_out = _joined(arc_in), _joined(arc_out)
+        self.arc_instance, self.arc_local = _joined(arc_instance), _joined(arc_local)
+        self.launch_out, self.launch_instance = _joined(launch_out), _joined(launch_instance)
+        self.launch_local, self.launch_low = _joined(launch_local), _joined(launch_low)
         self.port_load = np.zeros(count)
         self.load = np.zeros((count, 2))
         self.inputs = np.zeros(0, int)
