@@ -172,7 +172,9 @@ def compare(old: Metrics, new: Metrics) -> list[tuple[str, Number, Number, float
     rows = []
     for name, (_, direction) in METRICS.items():
         before, after = old.values.get(name), new.values.get(name)
-        if before == after:
+        if before == after or (
+            before is not None and after is not None and math.isclose(before, after, rel_tol=1e-6)
+        ):
             continue
         change = None
         verdict = 0
