@@ -24,7 +24,7 @@ from sim.simulation import build_accelerator
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = CONFIGS / "small.yaml"
 # Builds and runs for minutes: `make test-slow`.
-SLOW = {"paper"}
+SLOW = {"paper", "dense_lut4"}
 ODD = {
     # No number a power of two, and every derived width different.
     "odd": {"n_codebooks": 12, "n_prototypes": 8, "n_outputs": 5, "rows": 3,
