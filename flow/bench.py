@@ -80,6 +80,7 @@ _LOOK_UP_ROWS = (
     _ours("row_parallel", "16 rows share every table"),
     _ours("unrolled", "all 16 codebooks in one cycle"),
     _ours("dense", "all codebooks in one cycle, 8 rows, M=16"),
+    _ours("dense_lut4", "the same with tables of 4 bits"),
 )
 _DIRECT_ROWS = (
     Row(
