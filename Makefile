@@ -71,8 +71,10 @@ synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
 	@cd $(ROOT) && $(py) -m flow synth --config $(CONFIG) --platform $(PLATFORM) \
 	  --clock-ns $(CLOCK_NS) $(if $(OUT),-o $(OUT)) $(ARGS)
 
-bench: $(stamp) ## our engines and the direct ones on PLATFORM at CLOCK_NS
-	@cd $(ROOT) && $(py) -m flow bench --platform $(PLATFORM) --clock-ns $(CLOCK_NS) $(ARGS)
+# It needs a library, so its default platform is not that of synth.
+bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nangate45)
+	@cd $(ROOT) && $(py) -m flow bench $(if $(filter file,$(origin PLATFORM)),,--platform \
+	  $(PLATFORM)) --clock-ns $(CLOCK_NS) $(ARGS)
 
 bench-software: $(stamp) ## measured accuracy and speed of the NumPy part
 	@cd $(ROOT) && $(py) -m halut bench $(ARGS)

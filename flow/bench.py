@@ -65,9 +65,7 @@ class Row:
 
 def _ours(name: str, what: str) -> Row:
     path = _CONFIGS / f"{name}.yaml"
-    return Row(
-        name=name, what=what, design=lambda: accelerator(AcceleratorConfig.from_yaml(path))
-    )
+    return Row(name=name, what=what, design=lambda: accelerator(AcceleratorConfig.from_yaml(path)))
 
 
 def _stored() -> Design:
@@ -256,9 +254,7 @@ def _conditions(
         commit += ", with changes that were not committed"
     corner = "no library"
     if source.get("corner"):
-        corner = (
-            f"corner {source['corner']}, {source['voltage']:g} V, {source['temperature']:g} °C"
-        )
+        corner = f"corner {source['corner']}, {source['voltage']:g} V, {source['temperature']:g} °C"
     tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
     target = options.target_ns or options.clock_ns
     return [

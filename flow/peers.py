@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow.design import Design, Stream, Workload
 from halut.errors import HalutError
@@ -16,7 +15,7 @@ from rtl_gen.direct import (
     SystolicConfig,
     generate,
 )
-from sim.direct import Job, make_job
+from sim.direct import Job, make_job, random_factors
 
 __all__ = ["engine"]
 
@@ -37,26 +36,25 @@ _DESCRIPTIONS = {
 }
 
 
-def _factors(rng: np.random.Generator, bits: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    return rng.integers(low, high, size=shape, endpoint=True)
-
-
 def _job(config: EngineConfig, seed: int, n_transfers: int) -> Job:
     """At least `n_transfers` input transfers with random factors, and what they give."""
     rng = np.random.default_rng(seed)
     x, w = config.input_bits, config.weight_bits
     if isinstance(config, DotProductConfig):
         lengths = np.full(-(-n_transfers // config.max_vectors), config.max_vectors)
-        inputs = _factors(rng, x, (int(lengths.sum()), config.length))
-        return make_job(config, inputs, _factors(rng, w, (config.columns, config.length)), lengths)
+        inputs = random_factors(rng, x, (int(lengths.sum()), config.length))
+        return make_job(
+            config, inputs, random_factors(rng, w, (config.columns, config.length)), lengths
+        )
     if isinstance(config, SystolicConfig):
-        inputs = _factors(rng, x, (n_transfers, config.rows))
-        return make_job(config, inputs, _factors(rng, w, (config.rows, config.columns)))
+        inputs = random_factors(rng, x, (n_transfers, config.rows))
+        return make_job(config, inputs, random_factors(rng, w, (config.rows, config.columns)))
     if isinstance(config, StoredMatrixConfig):
         n_rows = -(-n_transfers // config.n_groups) * config.rows
-        inputs = _factors(rng, x, (n_rows, config.n_features))
-        return make_job(config, inputs, _factors(rng, w, (config.n_features, config.n_outputs)))
+        inputs = random_factors(rng, x, (n_rows, config.n_features))
+        return make_job(
+            config, inputs, random_factors(rng, w, (config.n_features, config.n_outputs))
+        )
     raise TypeError(f"config must be a direct engine's, not {type(config).__name__}")
 
 

@@ -11,7 +11,7 @@ from rtl_gen.direct import DotProductConfig, EngineConfig, StoredMatrixConfig, S
 from rtl_gen.direct.multiply import digit_lines
 from sim.packing import pack, unpack
 
-__all__ = ["Job", "describe", "job", "make_job"]
+__all__ = ["Job", "describe", "job", "make_job", "random_factors"]
 
 Item = tuple[int, ...]
 
@@ -139,9 +139,10 @@ def make_job(
     raise TypeError(f"config must be a direct engine's, not {type(config).__name__}")
 
 
-def _factors(
-    rng: np.random.Generator, bits: int, shape: tuple[int, ...], corner: bool
+def random_factors(
+    rng: np.random.Generator, bits: int, shape: tuple[int, ...], corner: bool = False
 ) -> NDArray[np.int64]:
+    """Signed factors of `bits` bits, evenly distributed, or mostly extreme ones."""
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     values = rng.integers(low, high, size=shape, endpoint=True)
     if corner:
@@ -169,16 +170,18 @@ def job(
     x, w = config.input_bits, config.weight_bits
     if isinstance(config, DotProductConfig):
         lengths = rng.integers(1, config.max_vectors, size=n_sums, endpoint=True)
-        inputs = _factors(rng, x, (int(lengths.sum()), config.length), corner)
-        weights = _factors(rng, w, (config.columns, config.length), corner)
+        inputs = random_factors(rng, x, (int(lengths.sum()), config.length), corner)
+        weights = random_factors(rng, w, (config.columns, config.length), corner)
         return make_job(config, inputs, weights, lengths)
     if isinstance(config, SystolicConfig):
-        inputs = _factors(rng, x, (n_sums, config.rows), corner)
-        return make_job(config, inputs, _factors(rng, w, (config.rows, config.columns), corner))
+        inputs = random_factors(rng, x, (n_sums, config.rows), corner)
+        return make_job(
+            config, inputs, random_factors(rng, w, (config.rows, config.columns), corner)
+        )
     if isinstance(config, StoredMatrixConfig):
         n_rows = -(-n_sums // config.rows) * config.rows
-        inputs = _factors(rng, x, (n_rows, config.n_features), corner)
-        weights = _factors(rng, w, (config.n_features, config.n_outputs), corner)
+        inputs = random_factors(rng, x, (n_rows, config.n_features), corner)
+        weights = random_factors(rng, w, (config.n_features, config.n_outputs), corner)
         return make_job(config, inputs, weights)
     raise TypeError(f"config must be a direct engine's, not {type(config).__name__}")
 

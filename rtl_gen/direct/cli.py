@@ -85,9 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Write the Verilog of an exact matrix engine, with multipliers, and its "
         "manifest.",
     )
-    parser.add_argument(
-        "--engine", required=True, metavar="X", help=f"which: {', '.join(ENGINES)}"
-    )
+    parser.add_argument("--engine", required=True, metavar="X", help=f"which: {', '.join(ENGINES)}")
     parser.add_argument(
         "--like",
         metavar="FILE",

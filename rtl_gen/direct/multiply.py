@@ -61,12 +61,11 @@ def booth_digits(value: int, bits: int) -> list[int]:
     >>> booth_digits(-128, 8), booth_digits(127, 8), booth_digits(6, 4)
     ([0, 0, 0, -2], [-1, 0, 0, 2], [-2, 2])
     """
+
     def bit(i: int) -> int:
         return value >> min(i, bits - 1) & 1 if i >= 0 else 0
 
-    return [
-        bit(2 * j - 1) + bit(2 * j) - 2 * bit(2 * j + 1) for j in range(n_digits(bits))
-    ]
+    return [bit(2 * j - 1) + bit(2 * j) - 2 * bit(2 * j + 1) for j in range(n_digits(bits))]
 
 
 def digit_lines(value: int, bits: int) -> int:
@@ -169,9 +168,7 @@ class FullAdder(Unit):
         m.d.comb += Cat(self.sum, self.carry).eq(self.a + self.b + self.c)
 
 
-def _add_bits(
-    m: Module, platform: object, name: str, bits: Sequence[Value]
-) -> tuple[Value, Value]:
+def _add_bits(m: Module, platform: object, name: str, bits: Sequence[Value]) -> tuple[Value, Value]:
     """(sum, carry) of two or three bits; the first may be a constant 1."""
     total = Signal(name=f"{name}_sum")
     carry = Signal(name=f"{name}_carry")
@@ -259,9 +256,7 @@ def register_bits(
     with m.If(enable):
         m.d.sync += register.eq(bits)
     left = iter(register)
-    return [
-        [bit if isinstance(bit, Const) else next(left) for bit in column] for column in columns
-    ]
+    return [[bit if isinstance(bit, Const) else next(left) for bit in column] for column in columns]
 
 
 def add_rows(columns: Sequence[Sequence[Value]]) -> Value:

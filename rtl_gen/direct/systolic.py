@@ -127,9 +127,7 @@ class SystolicArray(Unit):
         super().__init__(
             {
                 "i": In(stream.Signature(data.ArrayLayout(signed(c.input_bits), c.rows))),
-                "program": In(
-                    stream.Signature(data.ArrayLayout(signed(c.weight_bits), c.columns))
-                ),
+                "program": In(stream.Signature(data.ArrayLayout(signed(c.weight_bits), c.columns))),
                 "o": Out(stream.Signature(data.ArrayLayout(signed(c.accumulator_bits), c.columns))),
             },
             module_name=c.top,

@@ -78,9 +78,7 @@ def test_heights_and_widths_by_hand():
     ("length", "cuts"), [(1, ()), (1, (2,)), (3, (4,)), (4, (6, 2)), (16, (9, 4))]
 )
 def test_dot_product_of_booth_rows(length, cuts):
-    unit = DotProduct(
-        length=length, multiplicand_bits=8, multiplier_bits=8, acc_bits=24, cuts=cuts
-    )
+    unit = DotProduct(length=length, multiplicand_bits=8, multiplier_bits=8, acc_bits=24, cuts=cuts)
     rng = np.random.default_rng(length)
     x = rng.integers(-128, 128, size=(40, length))
     y = rng.integers(-128, 128, size=(40, length))
@@ -136,9 +134,7 @@ class Bench:
             if work.program:
                 program = self.unit.program
                 await self.send(ctx, program, work.program_fields, work.program)
-            await self.send(
-                ctx, self.unit.i, work.input_fields, work.inputs, self.input_pause
-            )
+            await self.send(ctx, self.unit.i, work.input_fields, work.inputs, self.input_pause)
 
         async def response(ctx):
             stream = self.unit.o
@@ -318,11 +314,15 @@ def test_a_wrong_adder_is_caught():
     start = verilog.index("module halut_full_adder")
     right, adder = verilog[:start], verilog[start:]
     end = adder.index("endmodule")
-    broken = right + (
-        "module halut_full_adder(a, b, c, carry, sum);\n"
-        "  input a, b, c;\n  output carry, sum;\n"
-        "  assign sum = a ^ b ^ c;\n  assign carry = (a & b) | (a & c);\n"
-    ) + adder[end:]
+    broken = (
+        right
+        + (
+            "module halut_full_adder(a, b, c, carry, sum);\n"
+            "  input a, b, c;\n  output carry, sum;\n"
+            "  assign sum = a ^ b ^ c;\n  assign carry = (a & b) | (a & c);\n"
+        )
+        + adder[end:]
+    )
     built = runner.build(broken, config.top)
     with pytest.raises(runner.SimulationFailed, match=r"sum \d+ of item"):
         runner.run(built, "sim.bench_direct", env=_environment(config))
