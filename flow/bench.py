@@ -408,12 +408,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     platform.liberty_files(arguments.corner)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    build = Path(arguments.build).resolve()
     items = []
     for number, row in enumerate(rows, 1):
         log.info("row %d/%d: %s", number, len(rows), row.name)
         try:
             options = _options(arguments, row)
-            metrics, _ = measure(row.design(), platform, options, Path(arguments.build))
+            metrics, _ = measure(row.design(), platform, options, build)
             items.append(Measured(row=row, metrics=metrics))
         except HalutError as error:
             log.error("error: %s: %s", row.name, error)
