@@ -123,7 +123,8 @@ class _Run:
         self.design = design
         self.platform = platform
         self.options = options
-        self.cache = build / "cache"
+        # The tools run in folders of their own.
+        self.cache = (build / "cache").resolve()
         self.corner = ""
         self.liberty: list[Path] = []
         if platform.has_library:
