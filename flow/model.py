@@ -169,13 +169,13 @@ class Point:
     config : AcceleratorConfig
     measured : dict of str to float or None
         Per target of the model; None where it was not measured.
-    source : str
-        Where the numbers are from.
+    provenance : dict
+        Of the measurement: platform, corner, clock, tools.
     """
 
     config: AcceleratorConfig
     measured: Mapping[str, float | None]
-    source: str
+    provenance: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,15 +281,16 @@ def _solve(features: NDArray[np.float64], measured: NDArray[np.float64]) -> NDAr
     return solution / scale
 
 
-def fit(points: Sequence[Point], conditions: Mapping[str, Any]) -> Model:
+_CONDITIONS = ("platform", "corner", "voltage", "temperature", "clock_ns", "target_ns", "tools")
+
+
+def fit(points: Sequence[Point]) -> Model:
     """Fit a model and find its error by leaving each configuration out in turn.
 
     Parameters
     ----------
     points : sequence of Point
         At least two more than a target has features.
-    conditions : mapping
-        What all points have in common.
 
     Raises
     ------
@@ -326,9 +327,10 @@ def fit(points: Sequence[Point], conditions: Mapping[str, Any]) -> Model:
             "largest": float(np.max(relative)),
             "points": len(used),
         }
-    return Model(
-        coefficients=coefficients, errors=errors, conditions=dict(conditions), points=table
-    )
+    shared = points[0].provenance
+    conditions = {name: shared[name] for name in _CONDITIONS if name in shared}
+    conditions["stage"] = "after synthesis, buffering and sizing; no wires"
+    return Model(coefficients=coefficients, errors=errors, conditions=conditions, points=table)
 
 
 def _training_configs() -> list[AcceleratorConfig]:
@@ -364,9 +366,9 @@ def measure_point(config: AcceleratorConfig, platform: Any, options: Any, build:
     from flow.design import accelerator
     from flow.run import measure
 
-    metrics, folder = measure(accelerator(config), platform, options, build)
+    metrics, _ = measure(accelerator(config), platform, options, build)
     measured = {target: metrics.values.get(name) for target, name in TARGETS.items()}
-    return Point(config=config, measured=measured, source=str(folder))
+    return Point(config=config, measured=measured, provenance=metrics.provenance)
 
 
 def _fit(arguments: argparse.Namespace) -> int:
@@ -383,13 +385,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         measure_point(config, platform, options, Path(arguments.build))
         for config in tqdm(configs, unit="configuration", disable=not sys.stderr.isatty())
     ]
-    conditions = {
-        "platform": platform.name,
-        "clock_ns": arguments.clock_ns,
-        "target_ns": arguments.target_ns,
-        "stage": "synthesis, buffered and sized; no wires",
-    }
-    model = fit(points, conditions)
+    model = fit(points)
     path = Path(arguments.output or _model_path(platform.name))
     model.save(path)
     for target, error in model.errors.items():

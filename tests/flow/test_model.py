@@ -44,15 +44,16 @@ def _synthetic_points():
             )
             for target in TARGETS
         }
-        points.append(Point(config=config, measured=measured, source="made up for this test"))
+        points.append(Point(config=config, measured=measured, provenance={"platform": "none"}))
     return points
 
 
 def test_fit_finds_known_coefficients(tmp_path):
     points = _synthetic_points()
-    model = fit(points, {"platform": "none"})
+    model = fit(points)
     for target in TARGETS:
         assert model.errors[target]["largest"] < 1e-6
+    assert model.conditions["platform"] == "none"
     path = tmp_path / "model.json"
     model.save(path)
     loaded = Model.load(path)
@@ -63,13 +64,13 @@ def test_fit_finds_known_coefficients(tmp_path):
 def test_the_stated_error_sees_a_wrong_point():
     points = _synthetic_points()
     wrong = {**points[3].measured, "area_um2": 3 * points[3].measured["area_um2"]}
-    points[3] = Point(config=points[3].config, measured=wrong, source="made up for this test")
-    assert fit(points, {}).errors["area_um2"]["largest"] > 0.3
+    points[3] = Point(config=points[3].config, measured=wrong, provenance={"platform": "none"})
+    assert fit(points).errors["area_um2"]["largest"] > 0.3
 
 
 def test_too_few_points():
     with pytest.raises(HalutError, match="measured configurations must be at least 9"):
-        fit(_synthetic_points()[:4], {})
+        fit(_synthetic_points()[:4])
 
 
 @pytest.mark.parametrize("text", ["", "[]", json.dumps({"kind": "other"})])
