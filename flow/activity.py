@@ -83,7 +83,7 @@ def read_vcd(
     CheckFailed
         When the dump is cut off or a counted net is never known.
     """
-    net_of: dict[int, int] = {}
+    nets_of: dict[int, list[int]] = {}
     header = 0
     scale = 0
     with path.open("rb") as stream:
@@ -102,21 +102,18 @@ def read_vcd(
                     number = 0
                     for character in parts[3].encode():
                         number = number * 128 + character
-                    net_of[number] = int(match[1])
+                    nets_of.setdefault(number, []).append(int(match[1]))
             elif re.search(r"\b(\d+)\s*(ps|ns|fs)\b", text):
                 found = re.search(r"\b(\d+)\s*(ps|ns|fs)\b", text)
                 if found and not scale:
                     scale = int(found[1]) * {"fs": 0, "ps": 1, "ns": 1000}[found[2]]
             elif text.startswith("$enddefinitions"):
                 break
-    if not net_of:
+    if not nets_of:
         raise CheckFailed(f"an activity dump must hold the netlist's nets ({path})")
-    codes = np.array(sorted(net_of))
-    nets = np.array([net_of[code] for code in codes])
-    # Several codes can be one net (aliases): the first one counts.
-    _, first = np.unique(nets, return_index=True)
-    counted = np.zeros(len(codes), bool)
-    counted[first] = True
+    codes = np.array(sorted(nets_of))
+    # Nets that are wired together share a code: the first one is counted for all of them.
+    nets = np.array([nets_of[code][0] for code in codes])
     scale = scale or 1
 
     value = np.full(n_nets, -1, np.int8)
@@ -171,7 +168,7 @@ def read_vcd(
             if len(rows):
                 code = _codes(data, starts[rows] + 1, ends[rows])
                 place = np.minimum(np.searchsorted(codes, code), len(codes) - 1)
-                good = (codes[place] == code) & counted[place]
+                good = codes[place] == code
                 rows, place = rows[good], place[good]
                 _count(
                     nets[place],
@@ -197,6 +194,9 @@ def read_vcd(
         raise CheckFailed(
             f"every net must be 0 or 1 in the activity window, unlike n{unknown[0]} ({path})"
         )
+    for first, *others in nets_of.values():
+        for counts in (toggles, settled, high):
+            counts[others] = counts[first]
     settled[clock_nets] = toggles[clock_nets]
     span = cycles * period_ps
     return Activity(cycles, toggles / cycles, settled / cycles, np.clip(high / span, 0, 1))

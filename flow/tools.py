@@ -105,6 +105,7 @@ def run_tool(
     return log.read_text(errors="replace")
 
 
+_YOSYS_MIN = (0, 46)
 _PYOSYS = (
     "import sys; import pyosys.libyosys as ys; ys.run_pass('script ' + sys.argv[1], ys.Design())"
 )
@@ -133,7 +134,14 @@ def find_yosys(wanted: str = "pyosys") -> Tool:
             f"--yosys must be pyosys or a program on PATH, not {wanted}: pip install pyosys, or "
             f"apt install yosys"
         )
-    return Tool("yosys", (path, "-q", "-s"), _first_line([path, "-V"]))
+    version = _first_line([path, "-V"])
+    match = re.search(r"(\d+)\.(\d+)", version)
+    if match and (int(match[1]), int(match[2])) < _YOSYS_MIN:
+        raise HalutError(
+            f"yosys must be 0.46 or newer (it has no clockgate before), not {match[0]} ({path}); "
+            "pip install pyosys and leave --yosys out"
+        )
+    return Tool("yosys", (path, "-q", "-s"), version)
 
 
 def find_sta(wanted: str | None = None) -> Tool | None:

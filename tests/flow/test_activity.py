@@ -11,6 +11,7 @@ $var wire 1 ! n0 $end
 $var wire 1 " n1 $end
 $var wire 1 # n2 $end
 $var wire 1 % n3 $end
+$var wire 1 " n4 $end
 $var wire 8 $ bus [7:0] $end
 $var wire 1 & other $end
 $upscope $end
@@ -53,17 +54,18 @@ b11 $
 def _read(tmp_path, text, **changes):
     path = tmp_path / "a.vcd"
     path.write_text(text)
-    arguments = {"n_nets": 5, "period_ps": 100, "cycles": 2, "clock_nets": np.array([0])}
+    arguments = {"n_nets": 6, "period_ps": 100, "cycles": 2, "clock_nets": np.array([0])}
     return read_vcd(path, **(arguments | changes))
 
 
 def test_counts_of_a_dump_computed_by_hand(tmp_path):
     activity = _read(tmp_path, DUMP)
     # n0: the clock. n1: rises, glitches low, falls and rises again: 5 changes, 1 that stays.
-    # n2: falls; its rise at 299 is after the window. n3, n4 (not in the dump): still.
-    assert activity.toggles.tolist() == [2.0, 2.5, 0.5, 0.0, 0.0]
-    assert activity.settled.tolist() == [2.0, 0.5, 0.5, 0.0, 0.0]
-    high = [100, 10 + 80 + 84, 31, 200, 0]
+    # n2: falls; its rise at 299 is after the window. n3 stands still. n4 is wired to n1.
+    # n5 is not in the dump.
+    assert activity.toggles.tolist() == [2.0, 2.5, 0.5, 0.0, 2.5, 0.0]
+    assert activity.settled.tolist() == [2.0, 0.5, 0.5, 0.0, 0.5, 0.0]
+    high = [100, 10 + 80 + 84, 31, 200, 10 + 80 + 84, 0]
     assert activity.duty.tolist() == pytest.approx([h / 200 for h in high])
 
 

@@ -50,6 +50,15 @@ def test_missing_tools_say_how_to_get_them(tmp_path, monkeypatch):
         find_simulator("vcs")
 
 
+def test_an_old_yosys_is_refused_and_a_new_one_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    _stub(tmp_path, "yosys", "echo 'Yosys 0.23 (git sha1 7ce5011c24b)'")
+    with pytest.raises(HalutError, match=r"yosys must be 0\.46 or newer .*, not 0\.23"):
+        find_yosys("yosys")
+    _stub(tmp_path, "yosys", "echo 'Yosys 0.46+11 (git sha1 0123)'")
+    assert find_yosys("yosys").command == (str(tmp_path / "yosys"), "-q", "-s")
+
+
 def test_sta_inside_openroad_is_found(tmp_path, monkeypatch):
     _stub(tmp_path, "openroad", "echo 26Q1-123-gabc")
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin" if not find_sta() else str(tmp_path))
