@@ -34,7 +34,7 @@ def _synth_parser(commands: argparse._SubParsersAction) -> None:
         help="clock period in ns that the netlist is made for (default: --clock-ns)")  # fmt: skip
     add("--effort", default="area", metavar="NAME",
         help="what mapping optimises: area or speed (default: %(default)s)")  # fmt: skip
-    add("--adder", default="auto", metavar="NAME",
+    add("--adder", default="brent-kung", metavar="NAME",
         help="two-operand sums: auto (the smallest that meets the target), ripple, brent-kung, "
         "sklansky, kogge-stone or han-carlson (default: %(default)s)")  # fmt: skip
     add("--booth", action="store_true", help="Booth-encode multipliers")

@@ -96,6 +96,8 @@ class Design:
         From the last transfer in of a row group to its first out; between row groups.
     group_transfers : int
         Input transfers of a row group.
+    static : tuple of str
+        Input ports that stand still while results are computed; their paths are not timed.
     config_hash : str
     workload : callable
         `workload(seed, n_transfers)` returns a `Workload` of about that many input transfers.
@@ -121,6 +123,7 @@ class Design:
     labels: Mapping[str, str] = field(default_factory=dict)
     workload_key: str = ""
     group_transfers: int = 1
+    static: tuple[str, ...] = ()
 
     @property
     def verilog_hash(self) -> str:

@@ -138,7 +138,7 @@ class _Run:
             name += f"_{self.corner}"
         self.folder = (build / design.slug / name).resolve()
         self.outputs = {cell: self.library.cells[cell].outputs for cell in self.library.cells}
-        self.quiet = (design.reset,)
+        self.quiet = (design.reset, *design.static)
         self.target = options.target_ns or options.clock_ns
         self._netlist: Netlist | None = None
         self._timing: Timing | None = None
@@ -443,7 +443,7 @@ def measure(
     )
     finished = stages.run(
         "finish",
-        [options.io_share, run.target],
+        [options.io_share, run.target, design.static],
         [run.folder / "netlist.json", run.folder / "netlist.v"],
         run.finish,
     )

@@ -49,7 +49,7 @@ class SynthOptions:
     """
 
     effort: str = "area"
-    adder: str = "auto"
+    adder: str = "brent-kung"
     flatten: tuple[str, ...] = ()
     gate_min: int = 4
     booth: bool = False
