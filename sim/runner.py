@@ -399,7 +399,7 @@ def _build_arguments(simulator: str, strict: bool) -> list[str]:
         # Clocks and latches do not need per-statement timescales, and the top gets one here.
         return ["-Wall", "-Wno-timescale"]
     # cocotb makes every signal of every module public, which keeps Verilator from optimising;
-    # the control file makes the top's public instead.
+    # the control file makes the top's public instead (lint then takes them for used).
     # Unknown and unreset values are drawn at random in every run ("unique", `_run_arguments`).
     # UNOPTFLAT is about speed: one bit of a vector made from another bit of it is "circular".
     return [

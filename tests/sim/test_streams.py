@@ -84,8 +84,8 @@ def test_failures_say_what_and_where(tmp_path: Path) -> None:
     with pytest.raises(runner.SimulationFailed, match=r"build of register_slice .*syntax error"):
         runner.build(VERILOG.replace("endmodule", ""), "register_slice", root=tmp_path)
     # Warnings count, unless they are waived.
-    unused = VERILOG.replace("reg waited;", "reg waited; wire spare = waited;")
-    with pytest.raises(runner.SimulationFailed, match=r"failed: %Warning-UNUSEDSIGNAL"):
+    unused = VERILOG.replace("reg waited;", "reg waited; wire [7:0] spare = waited;")
+    with pytest.raises(runner.SimulationFailed, match=r"failed: %Warning-WIDTH"):
         runner.build(unused, "register_slice", root=tmp_path, simulator="verilator")
     built = runner.build(VERILOG, "register_slice", strict=False, root=tmp_path)
     with pytest.raises(runner.SimulationFailed, match="no test ran"):
