@@ -89,6 +89,7 @@ def engine(config: EngineConfig) -> Design:
     Design
     """
     latency, interval, group = _schedule(config)
+    has_weight_ports = isinstance(config, DotProductConfig) and config.weights == "ports"
 
     def workload(seed: int, n_transfers: int) -> Workload:
         work = _job(config, seed, n_transfers)
@@ -126,6 +127,7 @@ def engine(config: EngineConfig) -> Design:
         latency_cycles=latency,
         interval_cycles=interval,
         group_transfers=group,
+        static=("weights",) if has_weight_ports else (),
         config_hash=config.hash,
         workload=workload,
         labels=_UNITS,
