@@ -15,6 +15,8 @@ JOBS     ?= auto
 CONFIG   ?= configs/small.yaml
 PLATFORM ?= generic
 CLOCK_NS ?= 6
+TARGET_NS ?=
+BASELINE ?=
 OUT      ?=
 ARGS     ?=
 
@@ -43,6 +45,7 @@ help: ## this list
 	  awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo "Variables (defaults):"
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
+	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth: metrics.json to compare)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
 	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  EXTRAS=$(EXTRAS)"
 	@echo "  CONSTRAINTS=  (constraints.txt: the very versions of the last green tests)"
@@ -69,7 +72,8 @@ rtl: $(stamp) ## Verilog and manifest of CONFIG (to OUT)
 
 synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
 	@cd $(ROOT) && $(py) -m flow synth --config $(CONFIG) --platform $(PLATFORM) \
-	  --clock-ns $(CLOCK_NS) $(if $(OUT),-o $(OUT)) $(ARGS)
+	  --clock-ns $(CLOCK_NS) $(if $(TARGET_NS),--target-ns $(TARGET_NS)) \
+	  $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
 
 # It needs a library, so its default platform is not that of synth.
 bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nangate45)
