@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # Part of the cache's key: raise it when what is extracted changes.
-_FORMAT = 3
+_FORMAT = 4
 
 _SKIP = re.compile(r"(?:\s+|/\*.*?\*/|//[^\n]*|\\\r?\n|;)+", re.S)
 _STATEMENT = re.compile(
@@ -301,6 +301,12 @@ def _merged(arcs: list[Arc]) -> list[Arc]:
     return list(merged.values())
 
 
+def _is_ground(group: _Group) -> bool:
+    """Whether a power group is about a ground or well pin: the supply's already says it all."""
+    pin = group.values.get("related_pg_pin", "").upper()
+    return pin.startswith(("VSS", "VGND", "GND", "VPB", "VNB"))
+
+
 class _Reader:
     """Turns the groups of one library into cells."""
 
@@ -395,8 +401,7 @@ class _Reader:
             rise = rise or fall
             if rise is None or fall is None:
                 continue
-            ground = group.values.get("related_pg_pin", "").upper()
-            if ground.startswith(("VSS", "VGND", "GND", "VPB", "VNB")):
+            if _is_ground(group):
                 continue
             when = group.values.get("when", "")
             for related in group.values.get("related_pin", "").split() or [""]:
@@ -453,6 +458,7 @@ class _Reader:
         leakages = [
             (leak.values.get("when", ""), leak.number("value") * self.leak)
             for leak in group.all("leakage_power")
+            if not _is_ground(leak)
         ]
         plain = [value for when, value in leakages if not when]
         leakage = group.number(

@@ -5,7 +5,10 @@ every pin (weighted over the inputs that may have caused it), half C V^2 per tra
 net, and leakage by the share of time in each state. It is made here because the versions differ:
 the 2019 one that Debian ships adds the energy of the rising and of the falling edge for each
 transition, counts gated clocks as running, and overwrites annotated activity while propagating it.
-With a newer one, `flow.sta` can have OpenSTA do the sum; `tests/flow` compares the two.
+With a newer one, `flow.sta` has OpenSTA do the sum; `tests/flow` compares the two. They agree to
+four digits on NanGate45, SKY130HD and OSU018. On ASAP7 OpenSTA 3.1 finds twice the internal power,
+because it also adds the tables that the library relates to the ground pin, and a tenth less
+leakage, because it lets states whose condition names an output not add up to 1.
 """
 
 from __future__ import annotations
