@@ -39,7 +39,7 @@ def _synth_parser(commands: argparse._SubParsersAction) -> None:
         "sklansky, kogge-stone or han-carlson (default: %(default)s)")  # fmt: skip
     add("--booth", action="store_true", help="Booth-encode multipliers")
     add("--flatten", default="", metavar="NAMES",
-        help="modules to dissolve before mapping, comma-separated patterns, or all")  # fmt: skip
+        help="modules to dissolve before mapping, comma-separated patterns (default: none)")  # fmt: skip
     add("--gate-min", type=int, default=4, metavar="BITS",
         help="registers with a common enable that get a clock gate, in bits; 0 for none "
         "(default: %(default)s)")  # fmt: skip
@@ -56,7 +56,7 @@ def _synth_parser(commands: argparse._SubParsersAction) -> None:
         help="cycles that activity is counted in (default: by the size of the design)")  # fmt: skip
     add("--no-power", action="store_true", help="stop after timing")
     add("--baseline", metavar="FILE", help="metrics.json to compare with (default: the last run)")
-    add("--rules", metavar="FILE", help="limits that metrics must keep (.json)")
+    add("--rules", metavar="FILE", help="limits that metrics must keep (.json; default: none)")
     add("--force", action="store_true", help="do unchanged steps again")
     add("-o", "--output", default="build", metavar="DIR",
         help="folder for all products (default: %(default)s)")  # fmt: skip
