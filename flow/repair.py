@@ -216,16 +216,22 @@ class _Sizer:
         for name, others in timing.alternatives.items():
             for column, other in enumerate(others):
                 self.options[timing.number[name], column] = timing.number[other]
-        fixed = np.zeros(len(timing.kind), bool)
-        fixed[list(timing.clock_cells)] = True
-        self.fixed = fixed
-        self._neighbours()
-
-    def _neighbours(self) -> None:
-        timing = self.timing
-        n_nets = len(timing.port_load)
-        self.driver = np.full(n_nets, -1)
+        # Cells of the clock network are sized by load alone.
+        self.fixed = np.zeros(len(timing.kind), bool)
+        self.fixed[list(timing.clock_cells)] = True
+        # Who drives and who reads each net, and which nets each cell reads and drives.
+        cells, nets = np.arange(len(timing.kind) + 1), np.arange(len(timing.port_load) + 1)
+        self.driver = np.full(len(timing.port_load), -1)
         self.driver[timing.out_net] = timing.out_instance
+        order = np.argsort(timing.sink_net, kind="stable")
+        self._readers = timing.sink_instance[order]
+        self._reader_start = np.searchsorted(timing.sink_net[order], nets)
+        order = np.argsort(timing.sink_instance, kind="stable")
+        self._in_nets = timing.sink_net[order]
+        self._in_start = np.searchsorted(timing.sink_instance[order], cells)
+        order = np.argsort(timing.out_instance, kind="stable")
+        self._out_nets = timing.out_net[order]
+        self._out_start = np.searchsorted(timing.out_instance[order], cells)
 
     def electrical(self) -> tuple[int, list[tuple[int, int]]]:
         """Mend cells that drive more load, or make slower edges, than the library allows.
@@ -423,30 +429,9 @@ class _Sizer:
         future[kinds < 0] = -np.inf
         return present, future, kinds
 
-    def _readers(self) -> None:
-        timing = self.timing
-        order = np.argsort(timing.sink_net, kind="stable")
-        self._reader_list = timing.sink_instance[order]
-        self._reader_start = np.searchsorted(
-            timing.sink_net[order], np.arange(len(timing.port_load) + 1)
-        )
-
     def apart(self, chosen: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """`rows` of `chosen`, best first, without cells that drive or read a better one."""
-        timing = self.timing
-        if not hasattr(self, "_reader_list"):
-            self._readers()
-            order = np.argsort(timing.sink_instance, kind="stable")
-            self._in_nets = timing.sink_net[order]
-            self._in_start = np.searchsorted(
-                timing.sink_instance[order], np.arange(len(timing.kind) + 1)
-            )
-            order = np.argsort(timing.out_instance, kind="stable")
-            self._out_nets = timing.out_net[order]
-            self._out_start = np.searchsorted(
-                timing.out_instance[order], np.arange(len(timing.kind) + 1)
-            )
-        blocked = np.zeros(len(timing.kind), bool)
+        blocked = np.zeros(len(self.timing.kind), bool)
         kept = []
         for row in rows:
             instance = chosen[row]
@@ -458,7 +443,7 @@ class _Sizer:
                     blocked[self.driver[net]] = True
             for net in self._out_nets[self._out_start[instance] : self._out_start[instance + 1]]:
                 first, last = self._reader_start[net : net + 2]
-                blocked[self._reader_list[first:last]] = True
+                blocked[self._readers[first:last]] = True
         return np.array(kept, int)
 
 
@@ -633,6 +618,7 @@ def _slim_down(timing: Timing, sizer: _Sizer, rounds: int) -> int:
     """Make cells smaller where the slack allows it; returns how many were changed."""
     timing.update()
     floor, _ = _objective(timing)
+    broken = len(sizer.violations())
     changed = 0
     share = 0.5
     for _ in range(rounds):
@@ -667,7 +653,7 @@ def _slim_down(timing: Timing, sizer: _Sizer, rounds: int) -> int:
         timing.kind[chosen[rows]] = kinds[rows, best[rows]]
         timing.update()
         now, _ = _objective(timing)
-        if now >= floor - 1e-4:
+        if now >= floor - 1e-4 and len(sizer.violations()) <= broken:
             changed += len(rows)
             share = min(1.0, share * 1.5)
         else:
