@@ -39,7 +39,7 @@ def _synth_parser(commands: argparse._SubParsersAction) -> None:
         "sklansky, kogge-stone or han-carlson (default: %(default)s)")  # fmt: skip
     add("--booth", action="store_true", help="Booth-encode multipliers")
     add("--flatten", default="", metavar="NAMES",
-        help="modules to dissolve before mapping, patterns with commas (default: none)")  # fmt: skip
+        help="modules to dissolve before mapping, comma-separated (default: none)")  # fmt: skip
     add("--gate-min", type=int, default=4, metavar="BITS",
         help="registers with a common enable that get a clock gate, in bits; 0 for none "
         "(default: %(default)s)")  # fmt: skip
