@@ -489,7 +489,9 @@ def _launch(
                  "MFLAGS", "MAKELEVEL"):  # fmt: skip
         env.pop(name, None)
     place = simulator_path(simulator)
-    env["PATH"] = os.pathsep.join([str(place), env.get("PATH", os.defpath)])
+    # Verilator's makefile runs `python3`, which must be this Python: cocotb hands on its PYTHONPATH.
+    python = str(Path(sys.executable).parent)
+    env["PATH"] = os.pathsep.join([str(place), python, env.get("PATH", os.defpath)])
     if simulator == "verilator":
         env["MAKEFLAGS"] = _make_flags(place)
     env["PYTHONPATH"] = os.pathsep.join(

@@ -47,8 +47,10 @@ def test_readme_result() -> None:
     words = program.input_words(problem.test)
     product = golden.dequantize(program, golden.matmul(program, words))
     text = " ".join((ROOT / "README.md").read_text().split())
-    assert f"is right on {100 * problem.quality(problem.test @ problem.weights):.1f} % of" in text
-    assert f"is right on {100 * problem.quality(product):.1f} %, in" in text
+    exact, approximate = (float(share) for share in re.findall(r"is right on (\d+) %", text))
+    # Learning may round otherwise with another BLAS: two of the 500 images either way.
+    assert abs(exact - 100 * problem.quality(problem.test @ problem.weights)) < 0.9
+    assert abs(approximate - 100 * problem.quality(product)) < 0.9
     assert f"in {config.interval_cycles} cycles per image" in text
     assert f"8-bit tables ({config.lut_total_bits // 8} bytes)" in text
     assert f"on all {product.size} outputs" in text
