@@ -181,9 +181,11 @@ class Platform:
                 files.append(Path(matches[0]))
             else:
                 return files
-        looked = ", ".join(str(place) for place in places) or "nowhere: HALUT_PDK_DIR is not set"
+        looked = "none in " + ", ".join(str(place) for place in places)
+        if not places:
+            looked = "nothing (HALUT_PDK_DIR is not set)"
         raise HalutError(
-            f"platform {self.name} corner {name} must have its liberty files, not found in "
+            f"platform {self.name} corner {name} must have its liberty files, not "
             f"{looked}; set HALUT_PDK_DIR to the folder above {self.folder or 'the PDK'}, or "
             f"FLOW_HOME to an OpenROAD-flow-scripts checkout"
             f"{'; ' + self.get.strip() if self.get else ''}. Without it --platform generic still "
