@@ -489,7 +489,7 @@ def _launch(
                  "MFLAGS", "MAKELEVEL"):  # fmt: skip
         env.pop(name, None)
     place = simulator_path(simulator)
-    # Verilator's makefile runs `python3`, which must be this Python: cocotb hands on its PYTHONPATH.
+    # Verilator's makefile runs `python3`, which must be this one: cocotb hands on its PYTHONPATH.
     python = str(Path(sys.executable).parent)
     env["PATH"] = os.pathsep.join([str(place), python, env.get("PATH", os.defpath)])
     if simulator == "verilator":
