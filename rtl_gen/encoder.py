@@ -174,19 +174,21 @@ class Encoder(Unit):
             below = 2 ** (level - first)  # nodes of this level below one node of level `first`
             greater = Signal(below, name=f"{name}_greater{level}")
             for j in range(below):
-                candidates = levels[level][j::below]
-                if len(candidates) == 1:
-                    threshold = candidates[0]
-                elif len(candidates) == 2:
-                    threshold = Mux(code, candidates[1], candidates[0])
+                nodes = levels[level][j::below]
+                if len(nodes) == 1:
+                    threshold = nodes[0]
+                elif len(nodes) == 2:
+                    threshold = Mux(code, nodes[1], nodes[0])
                 else:
-                    threshold = one_hot_select(lines, candidates)
+                    threshold = one_hot_select(lines, nodes)
                 bit = self._compare(m, platform, f"{name}_level{level}_{j}", keys[level], threshold)
                 m.d.comb += greater[j].eq(bit)
             # Earlier decisions are more significant: bit `end - 1 - level` of the new bits.
-            walked = bits[end - level :]
-            chosen = greater.bit_select(walked, 1) if below > 1 else greater
-            m.d.comb += bits[end - 1 - level].eq(chosen)
+            candidates = list(greater)
+            for decision in bits[end - level :]:
+                pairs = zip(candidates[::2], candidates[1::2], strict=True)
+                candidates = [Mux(decision, right, left) for left, right in pairs]
+            m.d.comb += bits[end - 1 - level].eq(candidates[0])
         return bits
 
     def _interleaved_row(

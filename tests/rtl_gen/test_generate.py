@@ -25,6 +25,10 @@ SMALL = {
                "memory": "ff", "input_format": "int5"},
     "lutram": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "parallel_codebooks": 2,
                "memory": "lutram"},
+    "two-levels": {"n_codebooks": 4, "n_prototypes": 32, "n_outputs": 2, "rows": 2,
+                   "encoder": "pipelined", "tree_levels_per_stage": 2},
+    "flash": {"n_codebooks": 2, "n_prototypes": 16, "n_outputs": 2, "parallel_codebooks": 2,
+              "encoder": "pipelined", "tree_levels_per_stage": 4, "look_up_adder_levels": 0},
     "smallest": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1, "encoder": "pipelined"},
 }  # fmt: skip
 
