@@ -1,0 +1,126 @@
+"""Tiles of a program: the sums of their accumulators are the whole's, bit by bit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from halut import golden
+from halut.errors import HalutError
+from halut.program import Program
+from halut.tiles import tile
+
+
+def _parts(tiling, words_of):
+    return [golden.matmul(part, words_of(part)) for part in tiling.tiles]
+
+
+@pytest.mark.parametrize(
+    ("codebooks", "outputs", "size"),
+    [
+        (8, 6, (4, 3)),  # divides
+        (7, 5, (4, 3)),  # neither divides
+        (9, 2, (4, 8)),  # fewer outputs than one tile
+        (3, 9, (16, 4)),  # fewer codebooks than one tile
+        (4, 3, (4, 3)),  # exactly one tile
+        (5, 4, (1, 1)),
+    ],
+)
+@pytest.mark.parametrize("input_format", ["fp16", "int8", "int5"])
+def test_join_equals_the_whole(codebooks, outputs, size, input_format):
+    rng = np.random.default_rng([codebooks, outputs])
+    whole = golden.random_program(
+        rng, codebooks, 8, outputs, input_format, 6, n_features=11, corner=True
+    )
+    if input_format != "fp16":
+        scale = rng.uniform(0.1, 2, (codebooks, 3))
+        whole = dataclasses.replace(whole, input_scale=scale, input_offset=scale - 1)
+    A = rng.uniform(-20, 20, (33, 11))
+    tiling = tile(whole, *size)
+    assert len(tiling.tiles) == tiling.grid[0] * tiling.grid[1]
+    for part in tiling.tiles:
+        assert (part.n_codebooks, part.n_outputs) == size
+        assert (part.n_prototypes, part.n_features) == (8, 11)
+        assert (part.input_format, part.lut_bits) == (input_format, 6)
+    expected = golden.matmul(whole, whole.input_words(A))
+    joined = tiling.join(_parts(tiling, lambda part: part.input_words(A)))
+    assert joined.dtype == expected.dtype
+    assert np.array_equal(joined, expected)
+    # An entry of the last codebook and output matters: the tiles hold all of the program.
+    lut = whole.lut.copy()
+    lut[-1, -1] = np.where(lut[-1, -1] > 0, lut[-1, -1] - 1, lut[-1, -1] + 1)
+    other = tile(dataclasses.replace(whole, lut=lut), *size)
+    changed = other.join(_parts(other, lambda part: part.input_words(A)))
+    assert (changed[:, -1] != expected[:, -1]).all()
+    assert np.array_equal(changed[:, :-1], expected[:, :-1])
+
+
+def test_by_hand():
+    """Three codebooks of two leaves, two outputs, in tiles of two by one."""
+    whole = Program(
+        n_features=3, input_format="int8", split_dims=[[0], [1], [2]],
+        thresholds=[[0], [0], [0]],
+        lut=[[[1, 2], [10, 20], [100, 127]], [[-1, -2], [-10, -20], [-100, -128]]],
+        lut_scale=[1, 2], lut_offset=[3, 4],
+    )  # fmt: skip
+    tiling = tile(whole, 2, 1)
+    assert tiling.grid == (2, 2)
+    assert [part.lut.tolist() for part in tiling.tiles] == [
+        [[[1, 2], [10, 20]]],
+        [[[-1, -2], [-10, -20]]],
+        [[[100, 127], [0, 0]]],
+        [[[-100, -128], [0, 0]]],
+    ]
+    A = [[-1, 1, 1], [1, -1, -1]]
+    parts = _parts(tiling, lambda part: part.input_words(A))
+    assert [part.ravel().tolist() for part in parts] == [
+        [21, 12], [-21, -12], [127, 100], [-128, -100],
+    ]  # fmt: skip
+    assert tiling.join(parts).tolist() == [[148, -149], [112, -112]]
+    products = [golden.dequantize(t, p) for t, p in zip(tiling.tiles, parts, strict=True)]
+    assert (products[0] + products[2]).ravel().tolist() == [151, 115]
+
+
+def test_the_whole_may_need_wider_accumulators_than_a_tile():
+    """Every sum at its extreme: beyond 16 bits for the whole, within them for each tile."""
+    lut = np.full((2, 512, 2), -128)
+    lut[1] = 127
+    whole = Program(
+        n_features=1, input_format="int8", split_dims=np.zeros((512, 1)),
+        thresholds=np.zeros((512, 1)), lut=lut, lut_scale=[1, 1], lut_offset=[0, 0],
+    )  # fmt: skip
+    tiling = tile(whole, 100, 2)
+    assert whole.accumulator_bits == 17 and tiling.tiles[0].accumulator_bits == 15
+    parts = _parts(tiling, lambda part: part.input_words([[0]]))
+    narrow = [part.astype(np.int16) for part in parts]
+    assert tiling.join(narrow).tolist() == [[-128 * 512, 127 * 512]]
+
+
+def test_nan_counts_only_where_a_tree_looks():
+    """A NaN in a column without a tree is no error for the whole, so it is none for a tile."""
+    whole = golden.random_program(np.random.default_rng(1), 3, 4, 2, "int8", n_features=8)
+    free = next(k for k in range(8) if k not in whole.split_dims)
+    A = np.ones((4, 8))
+    A[:, free] = np.nan
+    expected = golden.matmul(whole, whole.input_words(A))
+    tiling = tile(whole, 2, 2)
+    assert np.array_equal(tiling.join(_parts(tiling, lambda t: t.input_words(A))), expected)
+
+
+def test_errors():
+    whole = golden.random_program(np.random.default_rng(1), 3, 4, 2)
+    for size in (0, -1, 2.0, True, "4"):
+        with pytest.raises(HalutError, match="n_codebooks of a tile must be an integer of at"):
+            tile(whole, size, 2)
+        with pytest.raises(HalutError, match="n_outputs of a tile must be"):
+            tile(whole, 2, size)
+    tiling = tile(whole, 2, 2)
+    good = np.zeros((5, 2), dtype=np.int32)
+    assert tiling.join([good, good]).shape == (5, 2)
+    with pytest.raises(HalutError, match="must be those of 2 tiles, not 1"):
+        tiling.join([good])
+    for wrong in (good[:4], good[:, :1], good.astype(np.float32), np.int32(1)):
+        with pytest.raises(HalutError, match="accumulators of a tile must be integers of shape"):
+            tiling.join([good, wrong])
