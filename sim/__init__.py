@@ -1,15 +1,16 @@
 """Simulation of generated Verilog against the bit-exact model (cocotb on Verilator or Icarus).
 
-`sim.simulate` runs a matrix on the accelerator; `sim.runner` builds and runs any Verilog with any
-cocotb module; `sim.streams`, `sim.packing` and `sim.scoreboard` are what testbenches are made of.
+`sim.simulate` runs a matrix on the accelerator, `sim.simulate_all` several; `sim.runner` builds
+and runs any Verilog with any cocotb module; `sim.streams`, `sim.packing` and `sim.scoreboard` are
+what testbenches are made of.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sim.simulation import SimulationResult, simulate
+    from sim.simulation import SimulationResult, simulate, simulate_all
 
-__all__ = ["SimulationResult", "simulate"]
+__all__ = ["SimulationResult", "simulate", "simulate_all"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,15 @@
-"""Runs one matrix through the top module: the inside of `sim.simulate`.
+"""Runs matrices through the top module: the inside of `sim.simulate`.
 
-The environment's ``HALUT_JOB`` is a folder with ``job.json`` (configuration, stall pattern, seed),
-``program.npz`` and ``words.npy``; ``beats.npz`` and ``counts.json`` are written there.
+The environment's ``HALUT_JOB`` is a folder with ``job.json`` (configuration, stall pattern, seed,
+number of jobs) and, for each job k, ``program-k.npz`` and ``words-k.npy``; ``outputs-k.npy`` and
+``counts.json`` are written there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,25 @@ _STUCK_CYCLES = 20_000
 
 
 @cocotb.test()
-async def job(dut: Any) -> None:
-    """Load the program, send every row, collect every result."""
+async def jobs(dut: Any) -> None:
+    """For each job: load its program, send every row, collect every result."""
     folder = Path(os.environ["HALUT_JOB"])
     settings = json.loads((folder / "job.json").read_text())
     config = AcceleratorConfig.from_dict(settings["config"])
-    words = np.load(folder / "words.npy")
     pattern, seed = settings["stall_pattern"], settings["seed"]
+    tb = TB(dut, config)
+    await tb.start(stalls(pattern, "sink", seed))
+    pause = stalls(pattern, "source", seed)
+    counts = [await _job(tb, folder, k, pause) for k in range(settings["n_jobs"])]
+    (folder / "counts.json").write_text(json.dumps(counts))
+
+
+async def _job(tb: TB, folder: Path, k: int, pause: Iterator[bool]) -> dict[str, int]:
+    config = tb.config
+    words = np.load(folder / f"words-{k}.npy")
     transfers = input_transfers(config, words)
     n_beats = len(transfers) // config.n_groups * config.n_beats
-
-    tb = TB(dut, config)
+    stalled = (tb.rows.stall_cycles, tb.results.stall_cycles)
     beats: list[tuple[int, ...]] = []
     last_beat = 0
 
@@ -45,9 +55,8 @@ async def job(dut: Any) -> None:
             last_beat = tb.cycle
 
     tb.results.receive = receive
-    await tb.start(stalls(pattern, "sink", seed))
     start = tb.cycle
-    await tb.load(Program.load(folder / "program.npz"))
+    await tb.load(Program.load(folder / f"program-{k}.npz"))
     load_cycles = tb.cycle - start
     # A written word settles for a cycle, which is no stall of the rows.
     await tb.edge
@@ -60,9 +69,7 @@ async def job(dut: Any) -> None:
         if first_transfer is None:
             first_transfer = tb.cycle
 
-    sending = cocotb.start_soon(
-        tb.rows.send(transfers, stalls(pattern, "source", seed), on_sent=on_sent)
-    )
+    sending = cocotb.start_soon(tb.rows.send(transfers, pause, on_sent=on_sent))
     # The edges are watched in strides; the streams' own tasks see every one of them.
     seen, idle = -1, 0
     while len(beats) < n_beats or not sending.done():
@@ -78,19 +85,18 @@ async def job(dut: Any) -> None:
     for _ in range(config.latency_cycles + 8):
         await tb.edge
     assert len(beats) == n_beats, f"{n_beats} output transfers must come, not {len(beats)}"
-    for k, item in enumerate(beats):
-        beat = k % config.n_beats
+    for j, item in enumerate(beats):
+        beat = j % config.n_beats
         rest = (beat,) if config.n_beats > 1 else ()
         assert item[1:] == (*rest, int(beat == config.n_beats - 1)), (
-            f"output transfer {k} must be beat {beat} of its row group, not {item[1:]}"
+            f"output transfer {j} must be beat {beat} of its row group, not {item[1:]}"
         )
     assert first_transfer is not None
     outputs = results(config, [item[0] for item in beats], len(words))
-    np.save(folder / "outputs.npy", outputs)
-    counts = {
+    np.save(folder / f"outputs-{k}.npy", outputs)
+    return {
         "cycles": last_beat - first_transfer + 1,
         "load_cycles": load_cycles,
-        "input_stall_cycles": tb.rows.stall_cycles,
-        "output_stall_cycles": tb.results.stall_cycles,
+        "input_stall_cycles": tb.rows.stall_cycles - stalled[0],
+        "output_stall_cycles": tb.results.stall_cycles - stalled[1],
     }
-    (folder / "counts.json").write_text(json.dumps(counts))

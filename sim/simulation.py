@@ -6,6 +6,7 @@ import functools
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from rtl_gen import AcceleratorConfig, check_program
 from sim import runner
 from sim.accelerator import TOP
 
-__all__ = ["SimulationResult", "build_accelerator", "simulate"]
+__all__ = ["SimulationResult", "build_accelerator", "simulate", "simulate_all"]
 
 _PATTERNS = ("none", "gaps", "backpressure", "both")
 
@@ -45,7 +46,7 @@ class SimulationResult:
     simulator : str
         Which simulator ran it.
     seconds : float
-        Wall-clock time of the run, without the build.
+        Wall-clock time of the run, without the build; of all jobs together in `simulate_all`.
     waves : pathlib.Path or None
         Folder with the recorded signals, when they were asked for.
     """
@@ -151,6 +152,55 @@ def simulate(
         When the program does not fit the configuration, `A` does not fit the program, or no
         simulator can be run.
     """
+    return simulate_all(
+        config,
+        [(program, A)],
+        verilog=verilog,
+        simulator=simulator,
+        waves=waves,
+        stall_pattern=stall_pattern,
+        seed=seed,
+        check=check,
+        timeout_s=timeout_s,
+    )[0]
+
+
+def simulate_all(
+    config: AcceleratorConfig,
+    jobs: Sequence[tuple[Program, ArrayLike]],
+    *,
+    verilog: Path | str | None = None,
+    simulator: str | None = None,
+    waves: bool | None = None,
+    stall_pattern: str = "none",
+    seed: int = 1,
+    check: bool = True,
+    timeout_s: float = runner.DEFAULT_TIMEOUT_S,
+) -> list[SimulationResult]:
+    """Run several matrices one after the other in one simulation, each with its own program.
+
+    The accelerator is reset once; each program is loaded over the one before. Starting a simulator
+    takes longer than most matrices.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        The accelerator.
+    jobs : sequence of (Program, array-like of shape (n_rows, n_features))
+        At least one.
+    verilog, simulator, waves, stall_pattern, seed, check, timeout_s
+        As for `simulate`.
+
+    Returns
+    -------
+    list of SimulationResult
+        One for each job.
+
+    Raises
+    ------
+    CheckFailed, HalutError
+        As for `simulate`.
+    """
     if stall_pattern not in _PATTERNS:
         raise HalutError(
             f"stall_pattern must be one of {', '.join(_PATTERNS)}, "
@@ -160,39 +210,56 @@ def simulate(
         raise HalutError(f"seed must be an integer in [0, 2**31), not {seed!r}")
     if not 0 < timeout_s < float("inf"):
         raise HalutError(f"timeout must be greater than 0 s and finite, not {timeout_s!r}")
-    check_program(config, program)
-    words = program.input_words(A)
-    if len(words) == 0:
-        raise HalutError("A must have at least one row, not 0")
-    expected = golden.matmul(program, words, config.accumulator_bits)
+    if not jobs:
+        raise HalutError("jobs must be at least one, not 0")
+    words = []
+    for program, A in jobs:
+        check_program(config, program)
+        words.append(program.input_words(A))
+        if len(words[-1]) == 0:
+            raise HalutError("A must have at least one row, not 0")
     built = build_accelerator(
         config, verilog=verilog, simulator=simulator, waves=waves, timeout_s=timeout_s
     )
     folder = Path(tempfile.mkdtemp(prefix="job-", dir=built.directory))
     try:
-        settings = {"config": config.to_dict(), "stall_pattern": stall_pattern, "seed": seed}
+        settings = {"config": config.to_dict(), "stall_pattern": stall_pattern, "seed": seed,
+                    "n_jobs": len(jobs)}  # fmt: skip
         (folder / "job.json").write_text(json.dumps(settings))
-        np.save(folder / "words.npy", words)
-        program.save(folder / "program.npz")
+        for k, (program, _) in enumerate(jobs):
+            np.save(folder / f"words-{k}.npy", words[k])
+            program.save(folder / f"program-{k}.npz")
         run = runner.run(
             built, "sim.bench_job", env={"HALUT_JOB": str(folder)}, seed=seed, timeout_s=timeout_s
         )
-        outputs = np.load(folder / "outputs.npy").astype(expected.dtype)
         counts = json.loads((folder / "counts.json").read_text())
+        outputs = [np.load(folder / f"outputs-{k}.npy") for k in range(len(jobs))]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if check and not np.array_equal(outputs, expected):
+    dtype = np.int32 if config.accumulator_bits <= 32 else np.int64
+    outputs = [array.astype(dtype) for array in outputs]
+    if check:
+        for k, (program, _) in enumerate(jobs):
+            expected = golden.matmul(program, words[k], config.accumulator_bits)
+            _check_equal(outputs[k], expected, f"job {k}, " if len(jobs) > 1 else "")
+    return [
+        SimulationResult(
+            outputs=outputs[k],
+            simulator=built.simulator,
+            seconds=run.seconds,
+            waves=run.directory,
+            **counts[k],
+        )
+        for k in range(len(jobs))
+    ]
+
+
+def _check_equal(outputs: NDArray[Any], expected: NDArray[Any], where: str) -> None:
+    if not np.array_equal(outputs, expected):
         row, column = np.argwhere(outputs != expected)[0]
         n_wrong = int((outputs != expected).sum())
         raise CheckFailed(
-            f"outputs must equal the model: row {row}, output {column} must be "
+            f"outputs must equal the model: {where}row {row}, output {column} must be "
             f"{expected[row, column]}, not {outputs[row, column]} "
             f"({n_wrong} of {outputs.size} differ)"
         )
-    return SimulationResult(
-        outputs=outputs,
-        simulator=built.simulator,
-        seconds=run.seconds,
-        waves=run.directory,
-        **counts,
-    )

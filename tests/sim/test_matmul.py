@@ -136,6 +136,31 @@ def test_simulate(job: tuple, stall_pattern: str) -> None:
 
 
 @pytest.mark.sim
+def test_simulate_all(job: tuple) -> None:
+    """Programs loaded over one another, matrices of different lengths, in one simulation."""
+    config, program, A = job
+    other = golden.random_program(
+        np.random.default_rng(4), config.n_codebooks, config.n_prototypes, config.n_outputs,
+        config.input_format, n_features=5,
+    )  # fmt: skip
+    B = np.random.default_rng(5).uniform(-150, 150, (9, 5))
+    jobs = [(program, A), (other, B), (program, A[:3])]
+    for stall_pattern in ("none", "both"):
+        done = sim.simulate_all(config, jobs, stall_pattern=stall_pattern)
+        assert len(done) == 3
+        for (loaded, matrix), result in zip(jobs, done, strict=True):
+            assert np.array_equal(
+                result.outputs, golden.matmul(loaded, loaded.input_words(matrix))
+            )
+        for count in ("input_stall_cycles", "output_stall_cycles"):
+            stalled = [getattr(result, count) for result in done]
+            assert (sum(stalled) > 0) == (stall_pattern == "both")
+        assert done[0].cycles > done[1].cycles > done[2].cycles
+    with pytest.raises(HalutError, match="jobs must be at least one, not 0"):
+        sim.simulate_all(config, [])
+
+
+@pytest.mark.sim
 def test_simulate_records_waves(job: tuple) -> None:
     config, program, A = job
     result = sim.simulate(config, program, A[:3], waves=True)
