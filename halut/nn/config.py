@@ -1,0 +1,148 @@
+"""What a layer is replaced with: codebooks, encoder and formats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from halut.arrays import integer_at_least, power_of_two
+from halut.errors import HalutError, closest
+from halut.program import input_format_bits
+from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
+
+__all__ = ["ENCODERS", "LAYOUTS", "LayerConfig"]
+
+LAYOUTS = ("im2col", "kn2col")
+ENCODERS = ("tree", "centroid")
+
+_NARROW = 8
+"""Features per codebook where a kernel does not suggest a number."""
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise `HalutError` unless `value` is one of `choices`."""
+    if value not in choices:
+        listed = " or ".join(f'"{choice}"' for choice in choices)
+        raise HalutError(f"{name} must be {listed}, not {value!r}{closest(str(value), choices)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """What a layer is replaced with.
+
+    Parameters
+    ----------
+    n_prototypes : int, default 16
+        K, a power of two from 2 to 256.
+    codebook_width : int, optional
+        Features per codebook. When absent: the area of the kernel, which is one codebook per
+        input channel; 8 for linear layers and 1 x 1 kernels.
+    layout : {"im2col", "kn2col"}, default "im2col"
+        Convolutions: whether a codebook's features are the kernel positions of one channel after
+        the other, or the channels of one kernel position after the other.
+    encoder : {"tree", "centroid"}, default "tree"
+        A tree, or the nearest of K centroids (LUT-NN's softmax of negative distances). There is
+        no hardware for centroids.
+    lut_bits : int or None, default 8
+        Width of a table entry, 2 to 16; None for float tables.
+    lut_granularity : {"column", "table"}, default "column"
+        One table scale per output, or one for all.
+    input_format : str or None, default None
+        What trees compare: ``"fp16"``, ``"int2"`` to ``"int16"``, or None for floats.
+    input_granularity : {"codebook", "dimension", "all"}, default "codebook"
+        Integer formats: what shares one input scale.
+    temperature : float, default 1.0
+        Of the surrogate gradient, greater than 0.
+    max_rows : int, default 16384
+        Calibration rows, drawn at random, that trees and tables are learned from.
+    refine_passes : int, default 1
+        Passes over all trees, see `halut.HalutMatmul`.
+    ridge : "auto" or float, default "auto"
+        Strength of the ridge regression, see `halut.HalutMatmul`.
+    seed : int, default 0
+        Of the choice of rows.
+
+    Raises
+    ------
+    HalutError
+        When a field breaks one of these rules.
+
+    Examples
+    --------
+    >>> LayerConfig(lut_bits=4).lut_bits
+    4
+    >>> LayerConfig().codebooks(n_features=576, kernel_area=9)
+    64
+    """
+
+    n_prototypes: int = 16
+    codebook_width: int | None = None
+    layout: str = "im2col"
+    encoder: str = "tree"
+    lut_bits: int | None = 8
+    lut_granularity: str = "column"
+    input_format: str | None = None
+    input_granularity: str = "codebook"
+    temperature: float = 1.0
+    max_rows: int = 16384
+    refine_passes: int = 1
+    ridge: str | float = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        power_of_two("n_prototypes", self.n_prototypes)
+        if self.codebook_width is not None:
+            integer_at_least("codebook_width", self.codebook_width, 1)
+        one_of("layout", self.layout, LAYOUTS)
+        one_of("encoder", self.encoder, ENCODERS)
+        if self.lut_bits is not None and integer_at_least("lut_bits", self.lut_bits, 2) > 16:
+            raise HalutError(f"lut_bits must be at most 16, not {self.lut_bits}")
+        one_of("lut_granularity", self.lut_granularity, LUT_GRANULARITIES)
+        if self.input_format is not None:
+            input_format_bits(self.input_format)
+            if self.encoder == "centroid":
+                raise HalutError(
+                    f'input_format must be None for encoder "centroid", not {self.input_format!r}'
+                )
+        one_of("input_granularity", self.input_granularity, INPUT_GRANULARITIES)
+        if isinstance(self.temperature, bool) or not isinstance(self.temperature, (int, float)):
+            raise HalutError(f"temperature must be a number, not {self.temperature!r}")
+        if not 0 < self.temperature < math.inf:
+            raise HalutError(f"temperature must be greater than 0, not {self.temperature}")
+        integer_at_least("max_rows", self.max_rows, 1)
+        integer_at_least("refine_passes", self.refine_passes, 0)
+        if self.ridge != "auto" and (
+            isinstance(self.ridge, (bool, str)) or not 0 < self.ridge < math.inf
+        ):
+            raise HalutError(f'ridge must be "auto" or greater than 0, not {self.ridge!r}')
+        integer_at_least("seed", self.seed, 0)
+
+    @property
+    def tree_depth(self) -> int:
+        """T = log2 K."""
+        return self.n_prototypes.bit_length() - 1
+
+    def codebooks(self, n_features: int, kernel_area: int = 1) -> int:
+        """Return C for a product of `n_features` columns: D / codebook_width, rounded."""
+        width = self.codebook_width or (kernel_area if kernel_area > 1 else _NARROW)
+        return min(n_features, max(1, round(n_features / width)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as JSON has them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LayerConfig:
+        """Make a configuration of a mapping; unknown keys are errors."""
+        if not isinstance(values, Mapping):
+            raise HalutError(f"layer configuration must be a mapping, not {values!r}")
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise HalutError(
+                    f"layer configuration must have known keys, not {key!r}"
+                    f"{closest(str(key), known)}"
+                )
+        return cls(**values)

@@ -1,0 +1,372 @@
+"""`convert_`: replace the layers of any torch model, in place, with looked-up ones."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from halut.errors import HalutError, closest
+from halut.nn.attention import HalutMultiheadAttention, unsupported
+from halut.nn.config import LayerConfig
+from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+
+__all__ = ["ConversionReport", "ConversionRow", "convert_", "replace_module", "run_batch"]
+
+_log = logging.getLogger(__name__)
+
+_CONVERTIBLE = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+_ERROR_ITEMS = 64
+"""Calibration items that a layer's error is measured on."""
+
+FilterFn = Callable[[str, nn.Module], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionRow:
+    """What became of one layer.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the model.
+    kind : str
+        Its class before.
+    converted : bool
+    reason : str
+        Why not; empty for converted layers.
+    error : float or None
+        ``|exact - looked up|**2 / |exact - mean|**2`` of its output on calibration inputs.
+    table_bytes : int
+    seconds : float
+        Wall-clock time of learning.
+    """
+
+    name: str
+    kind: str
+    converted: bool
+    reason: str = ""
+    error: float | None = None
+    table_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionReport:
+    """What became of every layer that could have been converted, in forward order."""
+
+    rows: tuple[ConversionRow, ...] = field(default=())
+
+    @property
+    def converted(self) -> list[str]:
+        """Names of the converted layers."""
+        return [row.name for row in self.rows if row.converted]
+
+    def __str__(self) -> str:
+        width = max([len(row.name) for row in self.rows] + [5])
+        lines = [f"{'layer':{width}}  {'kind':20} {'error':>8} {'table bytes':>12} {'s':>6}"]
+        for row in self.rows:
+            if row.converted:
+                error = "" if row.error is None else f"{row.error:.4f}"
+                what = f"{error:>8} {row.table_bytes:12d} {row.seconds:6.1f}"
+            else:
+                what = f"  stays: {row.reason}"
+            lines.append(f"{row.name:{width}}  {row.kind:20} {what}")
+        return "\n".join(lines)
+
+
+def convert_(
+    model: nn.Module,
+    config: LayerConfig | Mapping[str, LayerConfig] | None,
+    calibration: Tensor | Iterable[Any],
+    filter_fn: FilterFn | None = None,
+    *,
+    sequential: bool = True,
+    progress: bool = False,
+) -> ConversionReport:
+    """Replace layers of a model with looked-up ones, in place.
+
+    `nn.Linear`, `nn.Conv2d` and `nn.MultiheadAttention` are converted, wherever they are in the
+    model; everything else stays. Layers are learned in the order in which the model calls them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Run in evaluation mode while it is converted; its mode is restored.
+    config : LayerConfig or mapping of str to LayerConfig, optional
+        For all layers, or for the layers it names (the others stay).
+    calibration : Tensor, or iterable of batches
+        Inputs that look like those at run time. A batch is what the model is called with: a
+        tensor, a mapping (keyword arguments), or a tuple or list whose first item is one of these
+        (as data loaders give with labels).
+    filter_fn : callable, optional
+        Takes a name and a module; layers for which it returns False stay.
+    sequential : bool, default True
+        Whether each layer is learned from what the layers before it, already replaced, give it;
+        otherwise all are learned from the activations of the exact model.
+    progress : bool, default False
+        Show a progress bar, on a terminal only.
+
+    Returns
+    -------
+    ConversionReport
+
+    Raises
+    ------
+    HalutError
+        When nothing is converted, a name is unknown, or calibration inputs cannot be used; the
+        message names the layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+    >>> report = convert_(model, LayerConfig(n_prototypes=4), torch.randn(200, 16))
+    >>> report.converted
+    ['0', '2']
+    """
+    if isinstance(model, _CONVERTIBLE):
+        raise HalutError("model must contain the layers to convert, not be one (from_module)")
+    batches = _batches(calibration)
+    modules = dict(model.named_modules())
+    if isinstance(config, Mapping):
+        for name in config:
+            if name not in modules:
+                raise HalutError(
+                    f"config must name modules of the model, not {name!r}{closest(name, modules)}"
+                )
+    training = {name: module.training for name, module in modules.items()}
+    model.eval()
+    try:
+        rows = _convert(model, config, batches, filter_fn, sequential, progress)
+    finally:
+        for name, module in model.named_modules():
+            module.training = training.get(name, module.training)
+    report = ConversionReport(rows=tuple(rows))
+    if not report.converted:
+        reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows[:3])
+        raise HalutError(
+            "model must have at least one layer that is converted, not none "
+            f"({reasons or 'it has no nn.Linear, nn.Conv2d or nn.MultiheadAttention'})"
+        )
+    return report
+
+
+def _convert(
+    model: nn.Module,
+    config: LayerConfig | Mapping[str, LayerConfig] | None,
+    batches: list[Any],
+    filter_fn: FilterFn | None,
+    sequential: bool,
+    progress: bool,
+) -> list[ConversionRow]:
+    order = _calls(model, batches[0])
+    position = {name: index for index, name in enumerate(order)}
+    chosen: list[tuple[str, nn.Module, LayerConfig]] = []
+    rows: dict[str, ConversionRow] = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, _CONVERTIBLE) or _inside_attention(model, name):
+            continue
+        reason = _why_not(name, module, config, filter_fn, order)
+        if reason:
+            kind = type(module).__name__
+            rows[name] = ConversionRow(name=name, kind=kind, converted=False, reason=reason)
+        else:
+            wanted = config[name] if isinstance(config, Mapping) else config or LayerConfig()
+            chosen.append((name, module, wanted))
+    chosen.sort(key=lambda item: position[item[0]])
+
+    inputs = {} if sequential else _captured(model, [name for name, _, _ in chosen], batches)
+    for name, module, wanted in _shown(chosen, progress):
+        begin = time.perf_counter()
+        # Nothing that follows the only call of a layer is needed to learn it.
+        last = name if order[name] == 1 else None
+        calls = inputs[name] if inputs else _captured(model, [name], batches, last)[name]
+        try:
+            layer = _learned(module, calls, wanted)
+        except HalutError as error:
+            raise HalutError(f"{error} (layer {name})") from None
+        error = _error(module, layer, calls)
+        replace_module(model, name, layer)
+        rows[name] = ConversionRow(
+            name=name,
+            kind=type(module).__name__,
+            converted=True,
+            error=error,
+            table_bytes=sum(
+                part.table_bytes for part in layer.modules() if isinstance(part, HalutLayer)
+            ),
+            seconds=time.perf_counter() - begin,
+        )
+        _log.info("converted %s: error %.4g, %.1f s", name, error, rows[name].seconds)
+    return sorted(rows.values(), key=lambda row: position.get(row.name, len(order)))
+
+
+def _shown(items: list[Any], progress: bool) -> Iterable[Any]:
+    if not progress or not sys.stderr.isatty():
+        return items
+    from tqdm import tqdm
+
+    return tqdm(items, desc="converting", unit="layer", leave=False)
+
+
+def _why_not(
+    name: str,
+    module: nn.Module,
+    config: LayerConfig | Mapping[str, LayerConfig] | None,
+    filter_fn: FilterFn | None,
+    order: Mapping[str, int],
+) -> str | None:
+    if isinstance(config, Mapping) and name not in config:
+        return "config does not name it"
+    if filter_fn is not None and not filter_fn(name, module):
+        return "filter_fn left it out"
+    if name not in order:
+        return "the model did not call it with the calibration inputs"
+    if isinstance(module, nn.MultiheadAttention):
+        return unsupported(module)
+    return None
+
+
+def _inside_attention(model: nn.Module, name: str) -> bool:
+    """Tell whether a module belongs to an attention, which is converted as a whole."""
+    parent = name.rpartition(".")[0]
+    return bool(parent) and isinstance(model.get_submodule(parent), nn.MultiheadAttention)
+
+
+def _batches(calibration: Tensor | Iterable[Any]) -> list[Any]:
+    batches = [calibration] if isinstance(calibration, (Tensor, Mapping)) else list(calibration)
+    if not batches:
+        raise HalutError("calibration must have at least one batch, not 0")
+    return batches
+
+
+def run_batch(model: nn.Module, batch: Any) -> Any:
+    """Call a model with a batch as `convert_` understands it."""
+    if isinstance(batch, (tuple, list)):
+        batch = batch[0]
+    device = next((parameter.device for parameter in model.parameters()), None)
+    if isinstance(batch, Mapping):
+        return model(**{
+            key: value.to(device) if isinstance(value, Tensor) else value
+            for key, value in batch.items()
+        })
+    if not isinstance(batch, Tensor):
+        raise HalutError(
+            f"calibration batches must be tensors or mappings, not {type(batch).__name__}"
+        )
+    return model(batch.to(device))
+
+
+class _Enough(Exception):
+    """Ends a forward pass whose rest is not needed."""
+
+
+def _calls(model: nn.Module, batch: Any) -> dict[str, int]:
+    """Return how often convertible modules are called, by name, in the order of first calls."""
+    calls: dict[str, int] = {}
+
+    def count(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+
+        return hook
+
+    hooks = [
+        module.register_forward_pre_hook(count(name))
+        for name, module in model.named_modules()
+        if isinstance(module, _CONVERTIBLE)
+    ]
+    try:
+        with torch.no_grad():
+            run_batch(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _captured(
+    model: nn.Module, names: list[str], batches: list[Any], stop_after: str | None = None
+) -> dict[str, list[tuple[Tensor, ...]]]:
+    """Return the tensor arguments of every call of the named modules.
+
+    A forward pass ends with the first call of `stop_after`.
+    """
+    calls: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in names}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if isinstance(module, nn.MultiheadAttention):
+                wanted = ("query", "key", "value")
+                given = [*args[:3], *(kwargs[key] for key in wanted[len(args) :])]
+            else:
+                given = [args[0] if args else next(iter(kwargs.values()))]
+            calls[name].append(tuple(item.detach() for item in given))
+
+        return hook
+
+    def stop(*_: Any) -> None:
+        raise _Enough
+
+    hooks = []
+    for name in names:
+        module = model.get_submodule(name)
+        hooks.append(module.register_forward_pre_hook(keep(name), with_kwargs=True))
+        if name == stop_after:
+            hooks.append(module.register_forward_hook(stop))
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                with contextlib.suppress(_Enough):
+                    run_batch(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _learned(
+    module: nn.Module, calls: list[tuple[Tensor, ...]], config: LayerConfig
+) -> HalutLinear | HalutConv2d | HalutMultiheadAttention:
+    if isinstance(module, nn.MultiheadAttention):
+        return HalutMultiheadAttention.from_module(module, calls, config)  # type: ignore[arg-type]
+    inputs = [call[0] for call in calls]
+    if isinstance(module, nn.Conv2d):
+        return HalutConv2d.from_module(module, inputs, config)
+    assert isinstance(module, nn.Linear)
+    return HalutLinear.from_module(module, inputs, config)
+
+
+@torch.no_grad()
+def _error(module: nn.Module, layer: nn.Module, calls: list[tuple[Tensor, ...]]) -> float:
+    attends = isinstance(module, nn.MultiheadAttention)
+    arguments = calls[0] if attends else (calls[0][0][:_ERROR_ITEMS],)
+    exact, looked_up = (
+        (part(*arguments)[0] if attends else part(*arguments)).double() for part in (module, layer)
+    )
+    axis = 1 if isinstance(module, nn.Conv2d) and exact.ndim == 4 else -1
+    others = [dim for dim in range(exact.ndim) if dim != axis % exact.ndim]
+    spread = (exact - exact.mean(dim=others, keepdim=True)).square().sum()
+    return float((exact - looked_up).square().sum() / spread.clamp_min(1e-30))
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of the one with that name.
+
+    `nn.TransformerEncoderLayer` reads the weights of its parts when it takes its fused path in
+    evaluation mode; a converted one no longer takes it.
+    """
+    parent_name, _, child = name.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    setattr(parent, child, module)
+    if isinstance(parent, nn.TransformerEncoderLayer):
+        parent.activation_relu_or_gelu = 0

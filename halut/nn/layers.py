@@ -1,0 +1,746 @@
+"""`HalutLinear` and `HalutConv2d`: layers whose product is looked up.
+
+A layer holds, for each of its G groups (1, or the groups of a convolution), what a `Program` holds
+of one matrix: split dimensions, thresholds and tables. It trains with the surrogate gradient of
+`halut.nn.functional`. With `lut_bits` and `input_format` set, its forward pass, in training and in
+evaluation, is the hardware's: integers are summed, and ``float32(accumulator) * scale + offset`` is
+all that follows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import halut
+from halut.baseline import ProductQuantization
+from halut.errors import HalutError
+from halut.forest import subspaces
+from halut.matmul import HalutMatmul
+from halut.nn.config import LayerConfig
+from halut.nn.functional import look_up, nearest, nearest_sums, walk
+from halut.nn.quantize import (
+    half_thresholds,
+    input_words,
+    integer_thresholds,
+    quantize_tables,
+)
+from halut.program import Program, input_format_bits
+
+__all__ = ["Executor", "HalutConv2d", "HalutLayer", "HalutLinear"]
+
+Executor = Callable[["HalutLayer", Tensor], Tensor]
+"""Takes a layer and its input, returns accumulators (G, N, M), integers."""
+
+_Layer = TypeVar("_Layer", bound="HalutLayer")
+
+_EXACT_FLOAT32 = 24
+"""Bits of a sum of integers up to which float32 is exact."""
+
+_UNCHANGED: Any = object()
+
+
+class HalutLayer(nn.Module):
+    """What `HalutLinear` and `HalutConv2d` share.
+
+    Parameters
+    ----------
+    n_features : int
+        D, per group.
+    n_outputs : int
+        M, per group.
+    groups : int
+        G.
+    n_codebooks : int
+        C, per group.
+    bias : bool
+        Whether the module that it replaces has a bias.
+    config : LayerConfig
+
+    Attributes
+    ----------
+    thresholds : float32 Parameter of shape (G, C, K - 1)
+        Breadth-first, as in `Program`. For centroids absent.
+    lut : float32 Parameter of shape (G, M, C, K)
+    bias : float32 Parameter of shape (G * M,)
+        What is added to each sum of entries: the product of the mean row, and the module's bias.
+    temperature : float32 Parameter of shape ()
+        Of the surrogate gradient; trained only when its ``requires_grad`` is set.
+    split_dims : int64 buffer of shape (G, C, T), range [0, D)
+        What the trees look at. For centroids (G, C, D / C): all features of each codebook.
+    centroids : float32 Parameter of shape (G, C, K, D / C)
+        Instead of thresholds, for ``encoder="centroid"``.
+    executor : callable or None
+        When set, it computes the accumulators (see `Executor`) in place of this layer.
+    raw_output : bool
+        When set, the layer returns its accumulators, as float32: integers between layers.
+    input_bits : int
+        Not 0: inputs are integers of so many bits, compared with the buffer `threshold_words`
+        of shape (G, C, K - 1), int32.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        groups: int,
+        n_codebooks: int,
+        config: LayerConfig,
+        device: Any = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.n_features, self.n_outputs, self.groups = n_features, n_outputs, groups
+        self.n_codebooks, self.n_prototypes = n_codebooks, config.n_prototypes
+        self.executor: Executor | None = None
+        self.raw_output = False
+        self.input_bits = 0
+        n_prototypes = config.n_prototypes
+        columns = subspaces(n_features, n_codebooks)
+        if config.encoder == "centroid":
+            if n_features % n_codebooks:
+                raise HalutError(
+                    f'codebook_width must divide the {n_features} features for encoder "centroid", '
+                    f"not cut them into {n_codebooks} codebooks"
+                )
+            width = n_features // n_codebooks
+            dims = torch.arange(n_features).view(1, n_codebooks, width).repeat(groups, 1, 1)
+            shape = (groups, n_codebooks, n_prototypes, width)
+            self.centroids = nn.Parameter(torch.randn(shape, device=device))
+        else:
+            depth = config.tree_depth
+            dims = torch.stack(
+                [part.start + torch.randperm(part.stop - part.start).repeat(depth)[:depth]
+                 for _ in range(groups) for part in columns]
+            ).view(groups, n_codebooks, depth)  # fmt: skip
+            nodes = (groups, n_codebooks, n_prototypes - 1)
+            self.thresholds = nn.Parameter(0.5 * torch.randn(nodes, device=device))
+        self.register_buffer("split_dims", self._in_layout(dims).to(device))
+        # As large as the entries of the default initialisation of nn.Linear's product.
+        spread = 1 / math.sqrt(3 * n_codebooks)
+        shape = (groups, n_outputs, n_codebooks, n_prototypes)
+        self.lut = nn.Parameter(spread * torch.randn(shape, device=device))
+        self.bias = nn.Parameter(torch.zeros(groups * n_outputs, device=device))
+        self.temperature = nn.Parameter(
+            torch.tensor(float(config.temperature), device=device), requires_grad=False
+        )
+        self.register_buffer("threshold_words", None)
+
+    # What a subclass says.
+
+    def geometry(self) -> dict[str, Any]:
+        """Return the constructor's arguments but `config`, as JSON has them, and the kind."""
+        raise NotImplementedError
+
+    def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
+        """Gather features (G, C, S) of all positions as (B, G, C, S, L)."""
+        raise NotImplementedError
+
+    def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Turn outputs (B, G, M, L) for an input into the module's output."""
+        raise NotImplementedError
+
+    def _in_layout(self, dims: Tensor) -> Tensor:
+        """Turn indices into the features as the layout orders them into indices of features."""
+        return dims
+
+    # Formats.
+
+    @property
+    def tree_depth(self) -> int:
+        """T = log2 K."""
+        return self.config.tree_depth
+
+    @property
+    def exact(self) -> bool:
+        """Whether the forward pass is the hardware's, bit for bit."""
+        return self.config.lut_bits is not None and self.input_format is not None
+
+    @property
+    def input_format(self) -> str | None:
+        """What trees compare, None for floats."""
+        return f"int{self.input_bits}" if self.input_bits else self.config.input_format
+
+    def set_formats(
+        self,
+        *,
+        lut_bits: int | None = _UNCHANGED,
+        lut_granularity: str = _UNCHANGED,
+        input_format: str | None = _UNCHANGED,
+        input_granularity: str = _UNCHANGED,
+    ) -> None:
+        """Change what is quantised, and how; see `LayerConfig`. Parameters stay as they are."""
+        given = {
+            "lut_bits": lut_bits,
+            "lut_granularity": lut_granularity,
+            "input_format": input_format,
+            "input_granularity": input_granularity,
+        }
+        changes = {name: value for name, value in given.items() if value is not _UNCHANGED}
+        self.config = dataclasses.replace(self.config, **changes)
+
+    def use_integer_inputs(self, threshold_words: Tensor, bits: int) -> None:
+        """Compare inputs that are integers with integer thresholds from now on.
+
+        Parameters
+        ----------
+        threshold_words : int32 Tensor of shape (G, C, K - 1), range of signed `bits` bits
+        bits : int
+            2 to 16.
+        """
+        if threshold_words.shape != self.thresholds.shape:
+            raise HalutError(
+                f"threshold_words must have shape {tuple(self.thresholds.shape)}, "
+                f"not {tuple(threshold_words.shape)}"
+            )
+        self.input_bits = input_format_bits(f"int{bits}") and bits
+        self.threshold_words = threshold_words.to(self.thresholds.device, torch.int32)
+
+    # Forward.
+
+    def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return tables (G, M, C, K), and the scale (G, M) and offset (G, M) of their sums."""
+        lut = self.lut if self.lut.dtype == torch.float64 else self.lut.float()
+        bias = self.bias.to(lut.dtype).view(self.groups, self.n_outputs)
+        if self.config.lut_bits is None:
+            return lut, torch.ones_like(bias), bias
+        entries, scale, offset = quantize_tables(
+            lut, self.config.lut_bits, self.config.lut_granularity
+        )
+        if self.config.lut_bits + math.ceil(math.log2(self.n_codebooks)) > _EXACT_FLOAT32:
+            entries = entries.double()
+        return entries, scale, offset + bias
+
+    def _compared(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return what the trees compare, for gathered inputs (B, G, C, T, L).
+
+        Returns
+        -------
+        values (B, G, C, T, L), nodes (G, C, K - 1), slope (G, C, T)
+            For `look_up`.
+        scale, offset : (G, C, T)
+            Of the words, one and zero when they are values.
+        """
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        x = x.to(dtype)
+        thresholds = self.thresholds.to(dtype)
+        scale = torch.ones_like(self.split_dims, dtype=dtype)
+        offset = torch.zeros_like(scale)
+        if self.input_bits:
+            values = input_words(x, scale, offset, self.input_bits)
+            nodes = self.threshold_words.to(dtype) + 0.5
+        elif self.config.input_format is None:
+            values, nodes = x, thresholds
+        elif self.config.input_format == "fp16":
+            values, nodes = _to_half(x), half_thresholds(thresholds)
+        else:
+            bits = input_format_bits(self.config.input_format)
+            words, scale, offset = integer_thresholds(
+                thresholds, bits, self.config.input_granularity
+            )
+            # Between a threshold and the next word: the same decisions, and never on the edge.
+            values, nodes = input_words(x, scale, offset, bits), words + 0.5
+        slope = scale / self.temperature.to(dtype)
+        return values, nodes, slope, scale, offset
+
+    def _sums(self, x: Tensor, tables: Tensor) -> Tensor:
+        """Return sums of table entries (B, G, M, L) for an input."""
+        gathered = self._inputs(x, self.split_dims)
+        by_leaf = tables.permute(0, 2, 3, 1)  # (G, C, K, M)
+        if self.config.encoder == "centroid":
+            dtype = self.centroids.dtype if x.dtype == torch.float64 else torch.float32
+            return nearest_sums(
+                gathered.to(dtype), self.centroids.to(dtype), by_leaf, self.temperature.to(dtype)
+            )
+        values, nodes, slope, _, _ = self._compared(gathered)
+        kind = torch.promote_types(values.dtype, by_leaf.dtype)
+        return look_up(values.to(kind), nodes.to(kind), by_leaf.to(kind), slope.to(kind))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the approximate output of the layer that this one replaces.
+
+        Parameters
+        ----------
+        x : Tensor
+            As for `nn.Linear` or `nn.Conv2d`.
+
+        Returns
+        -------
+        Tensor
+            Of the dtype of `x`, or of autocast.
+        """
+        if self.executor is not None:
+            return self.finish(self.executor(self, x), x)
+        dtype = _output_dtype(x)
+        with torch.autocast(x.device.type, enabled=False):
+            tables, scale, offset = self._tables()
+            sums = self._sums(x, tables).to(scale.dtype)
+            return self._arrange(self._scaled(sums, scale, offset), x).to(dtype)
+
+    def _scaled(self, sums: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """Turn sums of table entries (B, G, M, L) into values of the product."""
+        if self.raw_output:
+            return sums
+        if self.config.lut_bits is not None:
+            sums = sums * scale[..., None]
+        return sums + offset[..., None]
+
+    # Exactly what the hardware computes.
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return the matrix whose product this layer stands for.
+
+        Parameters
+        ----------
+        x : Tensor
+            An input.
+
+        Returns
+        -------
+        Tensor of shape (G, N, D)
+            One row per position, items one after the other; feature ``c * kh * kw + ky * kw + kx``.
+        """
+        dims = torch.arange(self.n_features, device=x.device).expand(self.groups, 1, -1)
+        gathered = self._inputs(x, dims)  # (B, G, 1, D, L)
+        return gathered[:, :, 0].permute(1, 0, 3, 2).flatten(1, 2)
+
+    @torch.no_grad()
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the codes of an input, uint8 of shape (G, N, C), range [0, K)."""
+        gathered = self._inputs(x, self.split_dims)
+        if self.config.encoder == "centroid":
+            codes = nearest(gathered.to(self.centroids.dtype), self.centroids)
+        else:
+            values, nodes, _, _, _ = self._compared(gathered)
+            codes = walk(values, nodes)
+        return codes.permute(1, 0, 3, 2).flatten(1, 2)
+
+    @torch.no_grad()
+    def accumulators(self, x: Tensor) -> Tensor:
+        """Return the integers that the hardware returns for an input, int32 of shape (G, N, M)."""
+        self._check_exact()
+        sums = self._sums(x, self._tables()[0])
+        return sums.permute(1, 0, 3, 2).flatten(1, 2).to(torch.int32)
+
+    def finish(self, accumulators: Tensor, x: Tensor) -> Tensor:
+        """Turn accumulators (G, N, M) for an input into the layer's output."""
+        _, scale, offset = self._tables()
+        n_items = self._n_items(x)
+        sums = accumulators.unflatten(1, (n_items, -1)).permute(1, 0, 3, 2)  # (B, G, M, L)
+        return self._arrange(self._scaled(sums.to(scale.dtype), scale, offset), x).to(
+            _output_dtype(x)
+        )
+
+    def _n_items(self, _x: Tensor) -> int:
+        return 1
+
+    def _check_exact(self) -> None:
+        if self.config.encoder == "centroid":
+            raise HalutError('encoder must be "tree": there is no hardware for centroids')
+        for name, value in (
+            ("lut_bits", self.config.lut_bits),
+            ("input_format", self.input_format),
+        ):
+            if value is None:
+                raise HalutError(f"{name} must be set for hardware, not None (set_formats)")
+
+    @torch.no_grad()
+    def programs(self) -> list[Program]:
+        """Return what an accelerator is loaded with, one program per group.
+
+        Raises
+        ------
+        HalutError
+            When the layer is not `exact`.
+        """
+        self._check_exact()
+        entries, lut_scale, lut_offset = self._tables()
+        nothing = self.thresholds.new_zeros((1, *self.split_dims.shape, 1), dtype=torch.float32)
+        _, nodes, _, scale, offset = self._compared(nothing)
+        fp16 = self.input_format == "fp16"
+        words = nodes if fp16 else nodes - 0.5
+        return [
+            Program(
+                n_features=self.n_features,
+                input_format=str(self.input_format),
+                lut_bits=int(self.config.lut_bits or 0),
+                split_dims=_numpy(self.split_dims[group]),
+                thresholds=_numpy(words[group]),
+                lut=_numpy(entries[group]),
+                lut_scale=_numpy(lut_scale[group]),
+                lut_offset=_numpy(lut_offset[group]),
+                input_scale=None if fp16 else _numpy(scale[group]),
+                input_offset=None if fp16 else _numpy(offset[group]),
+                provenance={
+                    "source": f"halut.nn.{type(self).__name__}",
+                    "halut_version": halut.__version__,
+                    "group": f"{group} of {self.groups}",
+                },
+            )
+            for group in range(self.groups)
+        ]
+
+    @property
+    def table_bytes(self) -> int:
+        """Size of all tables in bytes; 32-bit entries when they are floats."""
+        return math.ceil(self.lut.numel() * (self.config.lut_bits or 32) / 8)
+
+    # Learning.
+
+    @torch.no_grad()
+    def learn(self, x: Tensor | Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> None:
+        """Learn encoders and tables from inputs.
+
+        Parameters
+        ----------
+        x : Tensor or sequence of Tensor
+            Calibration inputs, at least 4 K positions; finite.
+        weight : Tensor of shape (G * M, ...)
+            Of the module that is replaced; D values per output.
+        bias : Tensor of shape (G * M,) or None
+
+        Raises
+        ------
+        HalutError
+            When there are too few rows, or one is not finite.
+        """
+        rows = self._calibration_rows(x)  # (G, N, D)
+        config = self.config
+        order = self._in_layout(torch.arange(self.n_features)).numpy()
+        flat = weight.detach().double().cpu().reshape(self.groups, self.n_outputs, self.n_features)
+        for group in range(self.groups):
+            A = np.ascontiguousarray(rows[group].float().cpu().numpy()[:, order])
+            B = np.ascontiguousarray(flat[group].numpy().T[order].astype(np.float32))
+            common = {"C": self.n_codebooks, "K": config.n_prototypes, "random_state": config.seed}
+            learner: HalutMatmul | ProductQuantization
+            if config.encoder == "centroid":
+                learner = ProductQuantization(**common).learn_offline(A, B)
+                centroids = np.stack(learner.centroids_)  # (C, K, D / C), of centred columns
+                centroids += learner.centre_.reshape(self.n_codebooks, 1, -1)
+                self.centroids[group].copy_(torch.from_numpy(centroids))
+            else:
+                learner = HalutMatmul(
+                    **common, refine_passes=config.refine_passes, ridge=config.ridge
+                ).learn_offline(A, B)
+                self.split_dims[group].copy_(torch.from_numpy(order[learner.split_dims_]))
+                self.thresholds[group].copy_(torch.from_numpy(learner.thresholds_))
+            self.lut[group].copy_(torch.from_numpy(learner.lut_))
+            outputs = slice(group * self.n_outputs, (group + 1) * self.n_outputs)
+            self.bias[outputs].copy_(torch.from_numpy(learner.offset_))
+        if bias is not None:
+            self.bias += bias.detach().to(self.bias)
+
+    def _calibration_rows(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        batches = [x] if isinstance(x, Tensor) else list(x)
+        generator = torch.Generator().manual_seed(self.config.seed)
+        parts = []
+        for batch in batches:
+            rows = self.rows(batch.detach())
+            share = -(-self.config.max_rows // len(batches))
+            if rows.shape[1] > share:
+                chosen = torch.randperm(rows.shape[1], generator=generator)[:share]
+                rows = rows[:, chosen.to(rows.device)]
+            parts.append(rows)
+        rows = torch.cat(parts, dim=1) if parts else self.lut.new_zeros((self.groups, 0, 1))
+        needed = 4 * self.config.n_prototypes
+        if rows.shape[1] < needed:
+            raise HalutError(
+                f"calibration must give at least {needed} rows (4 x {self.config.n_prototypes} "
+                f"prototypes), not {rows.shape[1]}"
+            )
+        if not torch.isfinite(rows).all():
+            raise HalutError("calibration inputs must be finite, not NaN or infinite")
+        return rows
+
+    def extra_repr(self) -> str:
+        shown = self.geometry()
+        shown.pop("kind")
+        formats = f"lut_bits={self.config.lut_bits}, input_format={self.input_format}"
+        return (
+            ", ".join(f"{name}={value}" for name, value in shown.items())
+            + f", C={self.groups}x{self.n_codebooks}, K={self.n_prototypes}, {formats}"
+        )
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
+        words = state_dict.get(prefix + "threshold_words")
+        if words is not None and self.threshold_words is None:
+            self.threshold_words = torch.empty_like(words, device=self.lut.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class HalutLinear(HalutLayer):
+    """A drop-in for `nn.Linear`, with any leading dimensions.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        D and M.
+    bias : bool, default True
+        Whether the module that it replaces has a bias. The constant per output is there anyway.
+    config : LayerConfig, optional
+
+    Examples
+    --------
+    >>> import torch
+    >>> linear, x = torch.nn.Linear(32, 10), torch.randn(500, 32)
+    >>> layer = HalutLinear.from_module(linear, x)
+    >>> layer(torch.randn(2, 3, 32)).shape
+    torch.Size([2, 3, 10])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        config: LayerConfig | None = None,
+        n_codebooks: int | None = None,
+        device: Any = None,
+    ) -> None:
+        config = config or LayerConfig()
+        self.in_features, self.out_features, self.with_bias = in_features, out_features, bias
+        count = n_codebooks or config.codebooks(in_features)
+        super().__init__(in_features, out_features, 1, count, config, device)
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Linear,
+        x: Tensor | Sequence[Tensor],
+        config: LayerConfig | None = None,
+    ) -> HalutLinear:
+        """Learn a layer in place of a linear module from calibration inputs (..., in_features)."""
+        layer = cls(
+            module.in_features,
+            module.out_features,
+            module.bias is not None,
+            config=config,
+            device=module.weight.device,
+        )
+        layer.learn(x, module.weight, module.bias)
+        return layer.train(module.training)
+
+    def geometry(self) -> dict[str, Any]:
+        return {
+            "kind": "linear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.with_bias,
+            "n_codebooks": self.n_codebooks,
+        }
+
+    def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
+        if x.shape[-1:] != (self.in_features,):
+            raise HalutError(
+                f"input must have shape (..., {self.in_features}), not {tuple(x.shape)}"
+            )
+        flat = x.reshape(-1, self.in_features)  # (N, D)
+        gathered = flat.index_select(1, dims.flatten()).t()  # (G*C*S, N)
+        return gathered.reshape(1, *dims.shape, len(flat))
+
+    def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
+        return outputs[0, 0].t().reshape(*x.shape[:-1], self.n_outputs)
+
+
+class HalutConv2d(HalutLayer):
+    """A drop-in for `nn.Conv2d`.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
+        As for `nn.Conv2d`.
+    config : LayerConfig, optional
+
+    Examples
+    --------
+    >>> import torch
+    >>> conv, x = torch.nn.Conv2d(4, 8, 3, stride=2, padding=1), torch.randn(20, 4, 8, 8)
+    >>> layer = HalutConv2d.from_module(conv, x)
+    >>> layer.n_codebooks, layer(x).shape
+    (4, torch.Size([20, 8, 4, 4]))
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        config: LayerConfig | None = None,
+        n_codebooks: int | None = None,
+        device: Any = None,
+    ) -> None:
+        config = config or LayerConfig()
+        if in_channels % groups or out_channels % groups:
+            raise HalutError(
+                f"groups must divide in_channels {in_channels} and out_channels {out_channels}, "
+                f"not {groups}"
+            )
+        self.in_channels, self.out_channels, self.with_bias = in_channels, out_channels, bias
+        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
+        self.dilation, self.padding_mode = _pair(dilation), padding_mode
+        self.padding = padding if isinstance(padding, str) else _pair(padding)
+        area = math.prod(self.kernel_size)
+        n_features = in_channels // groups * area
+        count = n_codebooks or config.codebooks(n_features, area)
+        super().__init__(n_features, out_channels // groups, groups, count, config, device)
+        self.register_buffer("pad_value", None)
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Conv2d,
+        x: Tensor | Sequence[Tensor],
+        config: LayerConfig | None = None,
+    ) -> HalutConv2d:
+        """Learn a layer in place of a convolution from calibration inputs (B, channels, H, W)."""
+        layer = cls(
+            module.in_channels,
+            module.out_channels,
+            _pair(module.kernel_size),
+            _pair(module.stride),
+            module.padding if isinstance(module.padding, str) else _pair(module.padding),
+            _pair(module.dilation),
+            module.groups,
+            module.bias is not None,
+            module.padding_mode,
+            config=config,
+            device=module.weight.device,
+        )
+        layer.learn(x, module.weight, module.bias)
+        return layer.train(module.training)
+
+    def geometry(self) -> dict[str, Any]:
+        padding = self.padding
+        return {
+            "kind": "conv2d",
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_size": list(self.kernel_size),
+            "stride": list(self.stride),
+            "padding": padding if isinstance(padding, str) else list(padding),
+            "dilation": list(self.dilation),
+            "groups": self.groups,
+            "bias": self.with_bias,
+            "padding_mode": self.padding_mode,
+            "n_codebooks": self.n_codebooks,
+        }
+
+    def _in_layout(self, dims: Tensor) -> Tensor:
+        if self.config.layout == "im2col":
+            return dims
+        # Here feature i of the layout is kernel position i / channels, channel i % channels.
+        channels = self.in_channels // self.groups
+        area = math.prod(self.kernel_size)
+        return dims % channels * area + dims // channels
+
+    def _sides(self) -> tuple[int, int, int, int]:
+        """Return what is padded left, right, above and below."""
+        if self.padding == "valid":
+            return 0, 0, 0, 0
+        if isinstance(self.padding, str):
+            extents = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+            (above, left), (below, right) = (
+                [extent // 2 for extent in extents],
+                [extent - extent // 2 for extent in extents],
+            )
+            return left, right, above, below
+        rows, columns = self.padding
+        return columns, columns, rows, rows
+
+    def _padded(self, x: Tensor) -> Tensor:
+        sides = self._sides()
+        if not any(sides):
+            return x
+        if self.padding_mode != "zeros":
+            return nn.functional.pad(x, sides, mode=self.padding_mode)
+        if self.pad_value is None:
+            return nn.functional.pad(x, sides)
+        values = self.pad_value.to(x.dtype)[:, None, None]
+        return nn.functional.pad(x - values, sides) + values
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the output for an input of that height and width."""
+        left, right, above, below = self._sides()
+        sizes = []
+        for size, more, k, s, d in zip(
+            (height, width),
+            (above + below, left + right),
+            self.kernel_size,
+            self.stride,
+            self.dilation,
+            strict=True,
+        ):
+            sizes.append((size + more - d * (k - 1) - 1) // s + 1)
+        return sizes[0], sizes[1]
+
+    def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
+        if x.ndim not in (3, 4) or x.shape[-3] != self.in_channels:
+            raise HalutError(
+                f"input must have shape (any, {self.in_channels}, height, width), "
+                f"not {tuple(x.shape)}"
+            )
+        size = self.output_size(*x.shape[-2:])
+        if min(size) < 1:
+            raise HalutError(
+                f"input must be at least as large as the kernel {self.kernel_size}, "
+                f"not {tuple(x.shape[-2:])}"
+            )
+        padded = self._padded(x if x.ndim == 4 else x[None])
+        height, width = padded.shape[-2:]
+        area = math.prod(self.kernel_size)
+        group = torch.arange(self.groups, device=x.device)[:, None, None]
+        channel = dims // area + group * (self.in_channels // self.groups)
+        row = dims % area // self.kernel_size[1] * self.dilation[0]
+        column = dims % self.kernel_size[1] * self.dilation[1]
+        first = (channel * height + row) * width + column  # (G, C, S)
+        down = torch.arange(size[0], device=x.device)[:, None] * (self.stride[0] * width)
+        across = torch.arange(size[1], device=x.device) * self.stride[1]
+        places = (first[..., None] + (down + across).flatten()).flatten()
+        return padded.flatten(1).index_select(1, places).view(len(padded), *dims.shape, -1)
+
+    def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
+        size = self.output_size(*x.shape[-2:])
+        arranged = outputs.reshape(len(outputs), self.out_channels, *size)
+        return arranged if x.ndim == 4 else arranged[0]
+
+    def _n_items(self, _x: Tensor) -> int:
+        return len(_x) if _x.ndim == 4 else 1
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
+        pad = state_dict.get(prefix + "pad_value")
+        if pad is not None and self.pad_value is None:
+            self.pad_value = torch.empty_like(pad, device=self.lut.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _to_half(x: Tensor) -> Tensor:
+    """Round to half floats and back; the gradient passes."""
+    return x.half().to(x.dtype)
+
+
+def _output_dtype(x: Tensor) -> torch.dtype:
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+def _numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    return tensor.detach().cpu().numpy()
