@@ -142,7 +142,7 @@ class HalutMultiheadAttention(nn.Module):
             attended = nn.functional.dropout(weights, dropout) @ heads[2]
         else:
             attended = nn.functional.scaled_dot_product_attention(
-                *heads, attn_mask=mask, dropout_p=dropout
+                heads[0], heads[1], heads[2], attn_mask=mask, dropout_p=dropout
             )
         output = self.out_proj(attended.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:

@@ -194,19 +194,19 @@ def _convert(
             layer = _learned(module, calls, wanted)
         except HalutError as error:
             raise HalutError(f"{error} (layer {name})") from None
-        error = _error(module, layer, calls)
+        change = _error(module, layer, calls)
         replace_module(model, name, layer)
         rows[name] = ConversionRow(
             name=name,
             kind=type(module).__name__,
             converted=True,
-            error=error,
+            error=change,
             table_bytes=sum(
                 part.table_bytes for part in layer.modules() if isinstance(part, HalutLayer)
             ),
             seconds=time.perf_counter() - begin,
         )
-        _log.info("converted %s: error %.4g, %.1f s", name, error, rows[name].seconds)
+        _log.info("converted %s: error %.4g, %.1f s", name, change, rows[name].seconds)
     return sorted(rows.values(), key=lambda row: position.get(row.name, len(order)))
 
 

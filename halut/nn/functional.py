@@ -201,7 +201,7 @@ def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.mark_non_differentiable(output[1])
 
 
-def _backward(ctx, grad, _):  # type: ignore[no-untyped-def]
+def _backward(ctx, grad, _):
     return _look_up_backward(grad.contiguous(), *ctx.saved_tensors)
 
 

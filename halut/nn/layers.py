@@ -85,6 +85,9 @@ class HalutLayer(nn.Module):
         of shape (G, C, K - 1), int32.
     """
 
+    split_dims: Tensor
+    threshold_words: Tensor | None
+
     def __init__(
         self,
         n_features: int,
@@ -176,7 +179,7 @@ class HalutLayer(nn.Module):
         input_granularity: str = _UNCHANGED,
     ) -> None:
         """Change what is quantised, and how; see `LayerConfig`. Parameters stay as they are."""
-        given = {
+        given: dict[str, Any] = {
             "lut_bits": lut_bits,
             "lut_granularity": lut_granularity,
             "input_format": input_format,
@@ -233,7 +236,8 @@ class HalutLayer(nn.Module):
         scale = torch.ones_like(self.split_dims, dtype=dtype)
         offset = torch.zeros_like(scale)
         if self.input_bits:
-            values = input_words(x, scale, offset, self.input_bits)
+            values = input_words(x, scale, offset)
+            assert self.threshold_words is not None
             nodes = self.threshold_words.to(dtype) + 0.5
         elif self.config.input_format is None:
             values, nodes = x, thresholds
@@ -245,7 +249,7 @@ class HalutLayer(nn.Module):
                 thresholds, bits, self.config.input_granularity
             )
             # Between a threshold and the next word: the same decisions, and never on the edge.
-            values, nodes = input_words(x, scale, offset, bits), words + 0.5
+            values, nodes = input_words(x, scale, offset), words + 0.5
         slope = scale / self.temperature.to(dtype)
         return values, nodes, slope, scale, offset
 
@@ -375,8 +379,8 @@ class HalutLayer(nn.Module):
                 lut=_numpy(entries[group]),
                 lut_scale=_numpy(lut_scale[group]),
                 lut_offset=_numpy(lut_offset[group]),
-                input_scale=None if fp16 else _numpy(scale[group]),
-                input_offset=None if fp16 else _numpy(offset[group]),
+                input_scale=_numpy(scale[group]),
+                input_offset=_numpy(offset[group]),
                 provenance={
                     "source": f"halut.nn.{type(self).__name__}",
                     "halut_version": halut.__version__,
@@ -417,24 +421,29 @@ class HalutLayer(nn.Module):
         for group in range(self.groups):
             A = np.ascontiguousarray(rows[group].float().cpu().numpy()[:, order])
             B = np.ascontiguousarray(flat[group].numpy().T[order].astype(np.float32))
-            common = {"C": self.n_codebooks, "K": config.n_prototypes, "random_state": config.seed}
+            sizes = self.n_codebooks, self.n_prototypes
             learner: HalutMatmul | ProductQuantization
             if config.encoder == "centroid":
-                learner = ProductQuantization(**common).learn_offline(A, B)
+                learner = ProductQuantization(*sizes, random_state=config.seed)
+                learner.learn_offline(A, B)
                 centroids = np.stack(learner.centroids_)  # (C, K, D / C), of centred columns
                 centroids += learner.centre_.reshape(self.n_codebooks, 1, -1)
                 self.centroids[group].copy_(torch.from_numpy(centroids))
             else:
                 learner = HalutMatmul(
-                    **common, refine_passes=config.refine_passes, ridge=config.ridge
-                ).learn_offline(A, B)
+                    *sizes,
+                    refine_passes=config.refine_passes,
+                    ridge=config.ridge,
+                    random_state=config.seed,
+                )
+                learner.learn_offline(A, B)
                 self.split_dims[group].copy_(torch.from_numpy(order[learner.split_dims_]))
                 self.thresholds[group].copy_(torch.from_numpy(learner.thresholds_))
             self.lut[group].copy_(torch.from_numpy(learner.lut_))
             outputs = slice(group * self.n_outputs, (group + 1) * self.n_outputs)
             self.bias[outputs].copy_(torch.from_numpy(learner.offset_))
         if bias is not None:
-            self.bias += bias.detach().to(self.bias)
+            self.bias.add_(bias.detach().to(self.bias))
 
     def _calibration_rows(self, x: Tensor | Sequence[Tensor]) -> Tensor:
         batches = [x] if isinstance(x, Tensor) else list(x)
@@ -467,7 +476,7 @@ class HalutLayer(nn.Module):
             + f", C={self.groups}x{self.n_codebooks}, K={self.n_prototypes}, {formats}"
         )
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         words = state_dict.get(prefix + "threshold_words")
         if words is not None and self.threshold_words is None:
             self.threshold_words = torch.empty_like(words, device=self.lut.device)
@@ -566,6 +575,8 @@ class HalutConv2d(HalutLayer):
     >>> layer.n_codebooks, layer(x).shape
     (4, torch.Size([20, 8, 4, 4]))
     """
+
+    pad_value: Tensor | None
 
     def __init__(
         self,
@@ -720,7 +731,7 @@ class HalutConv2d(HalutLayer):
     def _n_items(self, _x: Tensor) -> int:
         return len(_x) if _x.ndim == 4 else 1
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         pad = state_dict.get(prefix + "pad_value")
         if pad is not None and self.pad_value is None:
             self.pad_value = torch.empty_like(pad, device=self.lut.device)

@@ -41,9 +41,8 @@ def quantize_tables(lut: Tensor, lut_bits: int, granularity: str) -> tuple[Tenso
     span = (high - low).amax(dim=2)  # (G, M)
     if granularity == "table":
         span = span.amax(dim=1, keepdim=True).expand_as(span)
-    scale = span / (2**lut_bits - 1)
-    # Below this, float32 could not hold the scale; such a column is constant for all purposes.
-    scale = torch.where(scale < torch.finfo(torch.float32).tiny, torch.ones_like(scale), scale)
+    # Not below what float32 holds in full: a constant column.
+    scale = (span / (2**lut_bits - 1)).clamp_min(torch.finfo(torch.float32).tiny)
     scale = scale.float().to(lut.dtype)
     half = 2 ** (lut_bits - 1)
     steps = (lut - middle[..., None]) / scale[..., None, None] - 0.5
@@ -105,37 +104,36 @@ def per_node(per_level: Tensor, sizes: Tensor) -> Tensor:
 
 
 class _InputWords(torch.autograd.Function):
-    """``clip(rint((x - offset) / scale))`` in float64, as `Program.input_words` computes it."""
+    """``rint((x - offset) / scale)`` in float64, as `Program.input_words` computes it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, offset: Tensor, half: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         ctx.save_for_backward(scale)
-        words = x.double()
-        words.sub_(offset).div_(scale).round_().clamp_(-half, half - 1)
-        return words.to(x.dtype)
+        return x.double().sub_(offset).div_(scale).round_().to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (scale,) = ctx.saved_tensors
-        return grad / scale, None, None, None
+        return grad / scale, None, None
 
 
-def input_words(x: Tensor, scale: Tensor, offset: Tensor, bits: int) -> Tensor:
-    """Turn inputs into words of an integer format.
+def input_words(x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """Turn inputs into words of an integer format, without saturation.
+
+    Thresholds lie inside the format's range, so that saturation changes no decision; without it,
+    the surrogate gradient of what lies far outside stays small.
 
     Parameters
     ----------
     x : float Tensor of shape (B, G, C, T, L)
     scale, offset : float32 Tensor of shape (G, C, T)
-    bits : int
-        2 to 16.
 
     Returns
     -------
     Tensor of the shape and dtype of `x`
-        Integers in the range of signed `bits` bits.
+        Integers.
     """
-    words: Tensor = _InputWords.apply(x, scale[..., None], offset[..., None], 2 ** (bits - 1))
+    words: Tensor = _InputWords.apply(x, scale[..., None], offset[..., None])
     return words
 
 
@@ -167,7 +165,7 @@ class _StraightThrough(torch.autograd.Function):
         return rounded.view_as(rounded)
 
     @staticmethod
-    def backward(_ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(_ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
 
 
