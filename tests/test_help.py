@@ -26,6 +26,7 @@ COMMANDS = {
     "halut info": OPTIONAL + ",amaranth,yaml",
     "halut multiply": OPTIONAL + ",amaranth,yaml",
     "halut bench": OPTIONAL + ",amaranth,yaml",
+    "halut export": OPTIONAL + ",amaranth,yaml",
     "rtl_gen": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",
     "sim.demo": OPTIONAL + ",flow",

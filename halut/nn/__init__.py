@@ -5,17 +5,16 @@ Nothing else in the project imports torch.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from halut.errors import HalutError
 
-try:
-    import torch  # noqa: F401
-except ImportError:
-    raise HalutError("torch must be installed for halut.nn: pip install -e .[torch]") from None
-
-from halut.nn.attention import HalutMultiheadAttention
-from halut.nn.config import LayerConfig
-from halut.nn.convert import ConversionReport, ConversionRow, convert_
-from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+if TYPE_CHECKING:
+    from halut.nn.attention import HalutMultiheadAttention
+    from halut.nn.config import LayerConfig
+    from halut.nn.convert import ConversionReport, ConversionRow, convert_
+    from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 
 __all__ = [
     "ConversionReport",
@@ -27,3 +26,23 @@ __all__ = [
     "LayerConfig",
     "convert_",
 ]
+
+_MODULES = {"HalutMultiheadAttention": "attention", "LayerConfig": "config"}
+_MODULES |= dict.fromkeys(("ConversionReport", "ConversionRow", "convert_"), "convert")
+_MODULES |= dict.fromkeys(("HalutConv2d", "HalutLayer", "HalutLinear"), "layers")
+
+
+def need_torch() -> None:
+    """Raise `HalutError` where torch is not installed; command lines call it before they begin."""
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise HalutError("torch must be installed for halut.nn: pip install -e .[torch]") from None
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: command lines show their help without torch.
+    if name in _MODULES:
+        need_torch()
+        return getattr(import_module(f"halut.nn.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,477 @@
+"""A trained network as one file, and as the programs and the manifest that an accelerator needs.
+
+The network file is what `torch.save` writes, read back with ``weights_only=True``: no code of it
+is run. It names the network's class and arguments, lists the layers that were replaced, and holds
+all parameters and buffers. The export is a folder with one program per layer and group, and
+``network.json``, which lists them in the order of the forward pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import halut
+from halut.errors import HalutError
+from halut.files import atomic_write
+from halut.nn.attention import HalutMultiheadAttention
+from halut.nn.config import LayerConfig
+from halut.nn.convert import replace_module, run_batch
+from halut.nn.data import Dataset, load
+from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+from halut.nn.models import build
+from halut.program import Program
+
+__all__ = [
+    "MANIFEST",
+    "check_exact",
+    "example_input",
+    "export_network",
+    "halut_layers",
+    "load_data",
+    "load_network",
+    "save_network",
+]
+
+KIND = "halut-network"
+VERSION = 1
+MANIFEST = "network.json"
+MANIFEST_KIND = "halut-network-manifest"
+MANIFEST_VERSION = 1
+
+_CLASSES = {"linear": HalutLinear, "conv2d": HalutConv2d}
+_FIELDS = ("architecture", "identities", "attentions", "layers", "state", "data", "versions")
+_DATA = ("name", "root", "seed", "n_train", "n_test")
+_STATES = ("input_bits", "raw_output")
+_LARGEST_TILE = 32  # codebooks and outputs of a suggested accelerator: the tables of the paper's
+
+
+def halut_layers(model: nn.Module) -> dict[str, HalutLayer]:
+    """Return the replaced layers of a network by their names; at least one.
+
+    Raises
+    ------
+    HalutError
+        When there is none.
+    """
+    layers = {
+        name: module for name, module in model.named_modules() if isinstance(module, HalutLayer)
+    }
+    if not layers:
+        raise HalutError("network must have a converted layer, not none (halut.nn.convert_)")
+    return layers
+
+
+def check_exact(layers: Mapping[str, HalutLayer]) -> None:
+    """Check that every layer computes what the hardware computes.
+
+    Raises
+    ------
+    HalutError
+        Naming the first layer that does not, and what to set.
+    """
+    for name, layer in layers.items():
+        if layer.config.encoder != "tree":
+            raise HalutError(
+                f'encoder must be "tree" for hardware, not {layer.config.encoder!r} (layer {name})'
+            )
+        for field, value, example in (
+            ("lut_bits", layer.config.lut_bits, "8"),
+            ("input_format", layer.input_format, '"int8"'),
+        ):
+            if value is None:
+                raise HalutError(
+                    f"{field} must be set for hardware, not None: "
+                    f"layer.set_formats({field}={example}), or {field} in the recipe "
+                    f"(layer {name})"
+                )
+
+
+# The network file
+
+
+def save_network(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    architecture: Mapping[str, Any] | None,
+    data: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a network, converted or not, to one file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write; the previous one stays when writing fails.
+    model : nn.Module
+    architecture : mapping or None
+        ``{"name": ..., "kwargs": {...}}`` for `halut.nn.models.build`. None for any other
+        network, which `load_network` then has to be given.
+    data : mapping, optional
+        What it was trained on: arguments of `halut.nn.data.load`, and ``input_shape``, the shape
+        of one input.
+
+    Returns
+    -------
+    pathlib.Path
+        `path`.
+    """
+    # Folding leaves them where modules were.
+    identities = [name for name, module in model.named_modules() if isinstance(module, nn.Identity)]
+    attentions = {
+        name: _attention_arguments(module)
+        for name, module in model.named_modules()
+        if isinstance(module, HalutMultiheadAttention)
+    }
+    layers = {
+        name: {
+            "geometry": module.geometry(),
+            "config": module.config.to_dict(),
+            **{field: getattr(module, field) for field in _STATES},
+        }
+        for name, module in model.named_modules()
+        if isinstance(module, HalutLayer)
+    }
+    header = {
+        "architecture": None if architecture is None else dict(architecture),
+        "identities": identities,
+        "attentions": attentions,
+        "layers": layers,
+        "data": dict(data or {}),
+        "versions": {"halut": halut.__version__, "torch": str(torch.__version__)},
+    }
+    try:
+        header = json.loads(json.dumps(header, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise HalutError(f"architecture and data must be what JSON can hold: {error}") from None
+    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    content = {"kind": KIND, "version": VERSION, **header, "state": state}
+    # By way of memory: torch's own writer hides what a full disk says.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+    return Path(path)
+
+
+def load_network(
+    path: str | os.PathLike[str], model: nn.Module | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Read a network.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `save_network` wrote.
+    model : nn.Module, optional
+        A network of the same structure, not converted, to fill in; needed when the file does not
+        name an architecture.
+
+    Returns
+    -------
+    model : nn.Module
+        On the CPU, in evaluation mode.
+    header : dict
+        Everything else in the file: ``architecture``, ``layers``, ``data``, ``versions`` …
+
+    Raises
+    ------
+    HalutError
+        When the file is missing, damaged, something else or of another version, or does not fit
+        the network; the message names the file.
+    """
+    content = _read(path)
+    state = content.pop("state")
+    try:
+        if model is None:
+            if content["architecture"] is None:
+                raise HalutError("architecture must be in the file, or a model be given")
+            model = build(content["architecture"]["name"], **content["architecture"]["kwargs"])
+        for name in content["identities"]:
+            _replace(model, name, nn.Identity())
+        for name, arguments in content["attentions"].items():
+            _replace(model, name, HalutMultiheadAttention(**arguments))
+        for name, entry in content["layers"].items():
+            _replace(model, name, _layer(entry))
+        model.load_state_dict(state)
+    except HalutError as error:
+        raise HalutError(f"{error} ({path})") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise HalutError(f"network file must fit its network: {reason} ({path})") from None
+    return model.eval(), content
+
+
+def load_data(
+    header: Mapping[str, Any], root: str | os.PathLike[str] | None = None
+) -> Dataset:
+    """Return the data set that a network was trained on, as `load_network`'s header names it.
+
+    Parameters
+    ----------
+    header : mapping
+    root : path-like, optional
+        The folder of the data set, if not the one that it was trained from.
+    """
+    arguments = {key: header["data"][key] for key in _DATA if header["data"].get(key) is not None}
+    if "name" not in arguments:
+        raise HalutError("network file must name its data set (data: name)")
+    return load(**(arguments | ({} if root is None else {"root": root})))
+
+
+def example_input(
+    header: Mapping[str, Any], root: str | os.PathLike[str] | None = None
+) -> Tensor:
+    """Return one input of the network: zeros of its ``input_shape``, else a test image."""
+    if "input_shape" in header["data"]:
+        return torch.zeros(1, *header["data"]["input_shape"])
+    return load_data(header, root).test_x[:1]
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise HalutError(f"file must be a network (.pt), not something else ({path})")
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()  # torch does not look at the check sums
+        if damaged:
+            raise HalutError(f"network must be undamaged, but {damaged} is not ({path})")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise HalutError(f"network must be readable: {error.strerror} ({path})") from None
+    except HalutError:
+        raise
+    except Exception as error:  # a foreign or damaged file makes torch.load raise nearly anything
+        raise HalutError(
+            f"file must be an undamaged network (.pt): {type(error).__name__} ({path})"
+        ) from None
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise HalutError(f'kind must be "{KIND}": this is not a network file ({path})')
+    if content.get("version") != VERSION:
+        raise HalutError(
+            f"version of a network file must be {VERSION}, not {content.get('version')!r} ({path})"
+        )
+    missing = [name for name in _FIELDS if name not in content]
+    if missing:
+        raise HalutError(f"network file must have {', '.join(missing)} ({path})")
+    return {name: content[name] for name in _FIELDS}
+
+
+def _layer(entry: Mapping[str, Any]) -> HalutLayer:
+    geometry = dict(entry["geometry"])
+    kind = geometry.pop("kind")
+    if kind not in _CLASSES:
+        raise HalutError(f"kind of a layer must be one of {', '.join(_CLASSES)}, not {kind!r}")
+    layer: HalutLayer = _CLASSES[kind](**geometry, config=LayerConfig.from_dict(entry["config"]))
+    for field in _STATES:
+        setattr(layer, field, entry[field])
+    return layer
+
+
+def _attention_arguments(module: HalutMultiheadAttention) -> dict[str, Any]:
+    return {
+        "embed_dim": module.embed_dim,
+        "num_heads": module.num_heads,
+        "dropout": module.dropout,
+        "bias": module.out_proj.with_bias,
+        "kdim": module.k_proj.in_features,
+        "vdim": module.v_proj.in_features,
+        "batch_first": module.batch_first,
+    }
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    model.get_submodule(name)  # raises when there is nothing to replace
+    replace_module(model, name, module)
+
+
+# The export
+
+
+def export_network(
+    model: nn.Module,
+    folder: str | os.PathLike[str],
+    example_input: Any,
+    *,
+    architecture: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write one program per converted layer and group, and the manifest ``network.json``.
+
+    The manifest is written last, and an earlier one is removed first, with its programs: a folder
+    with a manifest is complete.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A network with converted, exact layers.
+    folder : path-like
+        Made when missing.
+    example_input : Tensor or mapping
+        What the network is called with (see `convert_`): it fixes the order of the layers, and
+        their rows.
+    architecture, data : mapping, optional
+        Kept in the manifest; see `save_network`.
+
+    Returns
+    -------
+    dict
+        The manifest.
+
+    Raises
+    ------
+    HalutError
+        When a layer is not exact, or the forward pass does not reach it.
+    """
+    layers = halut_layers(model)
+    check_exact(layers)
+    visits, n_items = _forward_order(model, example_input)
+    for name in layers:
+        if name not in visits:
+            raise HalutError(f"forward pass must reach every converted layer, not miss {name}")
+    place = Path(folder)
+    _remove_earlier(place)
+    entries: list[dict[str, Any]] = []
+    index = 0
+    for name, rows in visits.items():
+        module = model.get_submodule(name)
+        entry: dict[str, Any] = {"name": name, "converted": isinstance(module, HalutLayer)}
+        if isinstance(module, HalutLayer):
+            entry |= _export_layer(place, index, name, module, rows / n_items)
+            index += 1
+        else:
+            entry["kind"] = type(module).__name__
+            entry["parameters"] = sum(p.numel() for p in module.parameters(recurse=False))
+        entries.append(entry)
+    manifest = {
+        "kind": MANIFEST_KIND,
+        "version": MANIFEST_VERSION,
+        "architecture": None if architecture is None else dict(architecture),
+        "data": dict(data or {}),
+        "layers": entries,
+        "versions": {"halut": halut.__version__, "torch": str(torch.__version__)},
+    }
+    with atomic_write(place / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int], int]:
+    """Return {name: rows} in forward order of what has parameters, and the number of inputs.
+
+    Inside of a converted layer, and for modules that are no converted layer, rows are 0.
+    """
+    visits: dict[str, int] = {}
+    hooks = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def visited(_: nn.Module, __: Any, output: Any) -> None:
+            rows = 0
+            if isinstance(module, HalutLayer):
+                rows = output.numel() // (module.groups * module.n_outputs)
+            visits[name] = visits.get(name, 0) + rows
+
+        hooks.append(module.register_forward_hook(visited))
+
+    for name, module in model.named_modules():
+        if isinstance(module, HalutLayer) or any(True for _ in module.parameters(recurse=False)):
+            watch(name, module)
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            run_batch(model, example_input)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+        for hook in hooks:
+            hook.remove()
+    tensors = example_input.values() if isinstance(example_input, Mapping) else [example_input]
+    return visits, len(next(value for value in tensors if isinstance(value, Tensor)))
+
+
+def _export_layer(
+    folder: Path, index: int, name: str, layer: HalutLayer, rows: float
+) -> dict[str, Any]:
+    programs = layer.programs()
+    stem = f"{index:02}-{_file_name(name)}"
+    files = []
+    for group, program in enumerate(programs):
+        file = f"{stem}-g{group}.npz" if len(programs) > 1 else f"{stem}.npz"
+        digest = hashlib.sha256(program.save(folder / file).read_bytes()).hexdigest()
+        files.append({"file": file, "sha256": digest})
+    geometry = layer.geometry()
+    first = programs[0]
+    return {
+        "kind": geometry.pop("kind"),
+        "geometry": geometry,
+        "groups": layer.groups,
+        "rows_per_input": int(rows) if rows == int(rows) else rows,
+        "n_features": first.n_features,
+        "n_outputs": first.n_outputs,
+        "n_codebooks": first.n_codebooks,
+        "n_prototypes": first.n_prototypes,
+        "input_format": first.input_format,
+        "lut_bits": first.lut_bits,
+        "accumulator_bits": first.accumulator_bits,
+        "config": layer.config.to_dict(),
+        "programs": files,
+        "accelerator": _suggested(stem, first),
+    }
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name) or "network"
+
+
+def _suggested(name: str, program: Program) -> dict[str, Any]:
+    """Return a configuration (see rtl_gen) whose tiles fill up with as little as can be."""
+
+    def size(total: int) -> int:
+        return -(-total // -(-total // _LARGEST_TILE))
+
+    return {
+        "version": 1,
+        "name": name.replace(".", "_")[:64],
+        "n_codebooks": size(program.n_codebooks),
+        "n_prototypes": program.n_prototypes,
+        "n_outputs": size(program.n_outputs),
+        "input_format": program.input_format,
+        "lut_bits": program.lut_bits,
+        "codebook_width": max(1, round(program.n_features / program.n_codebooks)),
+    }
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the manifest of an earlier export, then the programs that it lists."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["kind"] != MANIFEST_KIND:
+            raise ValueError
+        listed = [
+            program["file"] for layer in manifest["layers"] for program in layer.get("programs", ())
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise HalutError(
+            f"output must be a folder of an earlier export, or without {MANIFEST} ({folder})"
+        ) from None
+    try:
+        path.unlink()
+        for file in listed:
+            if Path(file).name == file:  # nothing outside of the folder
+                (folder / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise HalutError(f"output must be writable: {error.strerror} ({folder})") from None
