@@ -1,0 +1,366 @@
+"""Folded networks decide exactly as the networks that they were made from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
+from torch import Tensor, nn  # noqa: E402
+
+from halut import golden  # noqa: E402
+from halut.errors import HalutError  # noqa: E402
+from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
+from halut.nn.fold import FoldReport, fold_  # noqa: E402
+from halut.nn.layers import HalutLayer  # noqa: E402
+from halut.nn.models import ResNet9  # noqa: E402
+
+
+def _config(**changes: object) -> LayerConfig:
+    return LayerConfig(**{"n_prototypes": 8, "input_format": "int8", **changes})  # type: ignore[arg-type]
+
+
+def _norm(channels: int, negative: bool = True) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels)
+    nn.init.normal_(norm.weight)
+    if not negative:
+        norm.weight.data.abs_()
+    nn.init.normal_(norm.bias)
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.1, 2.0)
+    return norm
+
+
+def _record(model: nn.Module, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return codes and accumulators of every exact layer as they are in the network."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda module, args, name=name: found.update(
+                {name: (module.codes(args[0]), module.accumulators(args[0]))}
+            )
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, HalutLayer)
+    ]
+    with torch.no_grad():
+        model(x)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _fold(model: nn.Module, x: Tensor) -> tuple[nn.Module, FoldReport]:
+    folded = copy.deepcopy(model)
+    return folded, fold_(folded, x[:2])
+
+
+def _edges(report: FoldReport, kind: str) -> dict[tuple[str, str], bool]:
+    return {(e.producer, e.consumer): e.folded for e in report.edges
+            if e.kind == kind and e.consumer != "output"}  # fmt: skip
+
+
+def _chain(middle: Callable[[int], list[nn.Module]], first: LayerConfig, second: LayerConfig,
+           **geometry: int) -> nn.Sequential:  # fmt: skip
+    return nn.Sequential(
+        HalutConv2d(3, 6, 3, padding=1, config=first),
+        *middle(6),
+        HalutConv2d(6, 5, 3, config=second, **geometry),
+    ).eval()
+
+
+MIDDLES: dict[str, Callable[[int], list[nn.Module]]] = {
+    "nothing": lambda _: [],
+    "relu": lambda _: [nn.ReLU()],
+    "norm, relu": lambda n: [_norm(n), nn.ReLU()],
+    "norm, relu, pool": lambda n: [_norm(n), nn.ReLU(), nn.MaxPool2d(2, padding=1)],
+    "pool, norm": lambda n: [nn.MaxPool2d(2), _norm(n, negative=False), nn.Dropout(0.5)],
+    "relu, norm, relu6": lambda n: [nn.ReLU(), _norm(n), nn.Identity(), nn.ReLU6()],
+    "two norms": lambda n: [_norm(n), nn.Hardtanh(), _norm(n)],
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("formats", ["int8", "fp16", "int2", "int16"])
+@pytest.mark.parametrize("middle", MIDDLES)
+def test_integers_between_convolutions(middle: str, formats: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    # Two-bit tables: accumulators of few values, so that equality with thresholds happens.
+    lut_bits = (8, 2)[seed]
+    model = _chain(
+        MIDDLES[middle],
+        _config(lut_bits=lut_bits),
+        _config(input_format=formats, input_granularity=("codebook", "dimension")[seed]),
+        padding=0 if middle in ("nothing", "pool, norm", "two norms") else 1,
+    )
+    x = torch.randn(6, 3, 9, 9)
+    x[3] = 0.0
+    x[4] = 1e4
+    x[5] = -1e4
+    folded, report = _fold(model, x)
+    assert _edges(report, "integers") == {("0", str(len(model) - 1)): True}, str(report)
+    assert report.identical and report.integer_share == 1.0
+    assert not any(isinstance(m, (nn.BatchNorm2d, nn.ReLU, nn.ReLU6)) for m in folded.modules())
+    before, after = _record(model, x), _record(folded, x)
+    last = str(len(model) - 1)
+    assert torch.equal(before[last][0], after[last][0])
+    assert torch.equal(before[last][1], after[last][1])
+    assert torch.equal(before["0"][0], after["0"][0])
+    assert torch.equal(model(x), folded(x))
+    assert len(before[last][0].unique()) > 1
+    # Accumulators are handed on as they are, or as -a - C where the norm turns them round.
+    raw = folded[0](x).permute(1, 0, 2, 3).flatten(1).to(torch.int32)
+    was = before["0"][1][0].T
+    same, turned = (raw == was).all(1), (raw == -was - 3).all(1)
+    assert (same | turned).all() and raw.unique().numel() > 3
+    assert middle != "norm, relu" or (same.any() and turned.any())
+
+
+def test_programs_of_folded_layers_are_what_the_network_computes() -> None:
+    torch.manual_seed(3)
+    model = _chain(MIDDLES["norm, relu"], _config(), _config(), padding=1)
+    x = torch.randn(2, 3, 6, 6)
+    folded, report = _fold(model, x)
+    raw = folded[0](x)
+    program = folded[3].programs()[0]
+    assert program.input_format == f"int{report.edges[0].bits}"
+    assert (program.input_scale == 1).all() and (program.input_offset == 0).all()
+    rows = folded[3].rows(raw)[0].detach().numpy()
+    assert np.array_equal(rows, rows.astype(np.int16))
+    accumulators = golden.matmul(program, program.input_words(rows))
+    was = _record(model, x)["3"][1][0].numpy()
+    assert np.array_equal(accumulators, was)
+    # The comparison is strict: one higher would be another decision.
+    moved = program.input_words(rows) - 1
+    assert not np.array_equal(golden.matmul(program, moved), was)
+
+
+def test_every_integer_decides_as_its_value() -> None:
+    """All accumulators that there are, one by one, through a layer of one output."""
+    torch.manual_seed(4)
+    producer = HalutLinear(1, 3, config=_config(n_prototypes=256, input_format="fp16"))
+    nodes = [
+        (2 * node + 1) * 2 ** (7 - level) - 0.5 for level in range(8) for node in range(2**level)
+    ]
+    with torch.no_grad():
+        producer.thresholds.copy_(torch.tensor(nodes))
+        producer.lut.copy_(torch.linspace(-1, 1, 256).expand(1, 3, 1, 256) * 2.0)
+    norm = nn.BatchNorm1d(3).eval()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.5, -0.7, 0.0]))
+        norm.bias.copy_(torch.tensor([0.1, 0.2, 0.3]))
+    consumer = HalutLinear(3, 2, config=_config(codebook_width=1, n_prototypes=16))
+    model = nn.Sequential(producer, norm, consumer).eval()
+    x = torch.arange(256.0)[:, None]
+    assert len(producer.accumulators(x).unique()) == 256
+    folded, report = _fold(model, x)
+    assert report.edges[0].folded and report.edges[0].bits == 10  # 'always' needs -129
+    assert torch.equal(consumer.codes(model[:2](x)), folded[2].codes(folded[0](x)))
+
+
+def test_flattening_and_groups() -> None:
+    torch.manual_seed(5)
+    model = nn.Sequential(
+        HalutConv2d(4, 8, 3, groups=2, config=_config()),
+        _norm(8),
+        nn.ReLU(),
+        HalutConv2d(8, 6, 3, padding=1, groups=2, stride=2, config=_config()),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.BatchNorm1d(54),
+        HalutLinear(54, 7, config=_config(layout="im2col", codebook_width=9)),
+    ).eval()
+    x = torch.randn(5, 4, 8, 8)
+    folded, report = _fold(model, x)
+    assert _edges(report, "integers") == {("0", "3"): True, ("3", "7"): True}
+    assert torch.equal(model(x), folded(x)) and report.identical
+    before, after = _record(model, x), _record(folded, x)
+    for name in ("3", "7"):
+        assert torch.equal(before[name][1], after[name][1])
+
+
+class _Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = HalutConv2d(3, 4, 3, padding=1, config=_config())
+        self.relu = nn.ReLU()
+        self.b = HalutConv2d(4, 4, 3, padding=1, config=_config())
+        self.norm = _norm(4)
+        self.c = HalutConv2d(4, 2, 1, config=_config(codebook_width=2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.a(x))
+        return self.c(y + self.norm(self.b(y)))
+
+
+def test_residual_additions_end_chains() -> None:
+    torch.manual_seed(6)
+    model, x = _Residual().eval(), torch.randn(3, 3, 6, 6)
+    folded, report = _fold(model, x)
+    assert _edges(report, "integers") == {
+        ("a", "add"): False, ("a", "b"): False, ("b", "add"): False
+    }  # fmt: skip
+    assert "an addition ends the chain" in str(report)
+    assert _edges(report, "batch norm") == {("b", "norm"): True}
+    # b and c read what depends on another layer, none of it as integers.
+    assert report.integer_values == 0 and report.values == 2 * 4 * 36
+    assert torch.allclose(model(x), folded(x), atol=1e-5)
+
+
+def test_resnet9_shape() -> None:
+    torch.manual_seed(7)
+    model = ResNet9(in_channels=1, width=4, image_size=8).eval()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            module.load_state_dict(_norm(module.num_features).state_dict())
+        elif isinstance(module, nn.Conv2d) and name != "prep.0":
+            parent, _, last = name.rpartition(".")
+            layer = HalutConv2d(module.in_channels, module.out_channels, 3, padding=1, bias=False,
+                                config=_config())  # fmt: skip
+            setattr(model.get_submodule(parent), last, layer)
+    model.eval()
+    x = torch.randn(4, 1, 8, 8)
+    folded, report = _fold(model, x)
+    done = [pair for pair, yes in _edges(report, "integers").items() if yes]
+    assert done == [
+        ("residual1.body.0.0", "residual1.body.1.0"),
+        ("layer2.0", "layer3.0"),
+        ("residual2.body.0.0", "residual2.body.1.0"),
+    ]
+    assert 0.4 < report.integer_share < 0.7
+    # Bit-identical until the first batch norm that is folded into tables.
+    before, after = _record(model, x), _record(folded, x)
+    name = "residual1.body.1.0"
+    assert isinstance(folded.residual1.body[1][1], nn.Identity)
+    assert torch.equal(before[name][0], after[name][0])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_batch_norm_into_float_tables(sign: int) -> None:
+    torch.manual_seed(8)
+    config = _config(lut_bits=None, input_format=None)
+    norm = _norm(6)
+    norm.weight.data.abs_().mul_(sign)
+    model = nn.Sequential(HalutConv2d(3, 6, 3, config=config), nn.Dropout(), norm, nn.Sigmoid())
+    model.eval()
+    x = torch.randn(4, 3, 8, 8)
+    folded, report = _fold(model, x)
+    assert isinstance(folded[2], nn.Identity)
+    assert report.max_difference < 1e-5
+    assert torch.allclose(model(x), folded(x), atol=1e-5) and not torch.allclose(
+        model(x), model[3](model[0](x)), atol=1e-2
+    )
+
+
+def test_one_scale_for_all_tables_keeps_its_batch_norm() -> None:
+    model = nn.Sequential(
+        HalutConv2d(3, 6, 3, config=_config(lut_granularity="table")), _norm(6), nn.Sigmoid()
+    ).eval()
+    _, report = _fold(model, torch.randn(2, 3, 8, 8))
+    assert _edges(report, "batch norm") == {("0", "1"): False}
+    assert "one scale for all tables" in str(report)
+
+
+@pytest.mark.parametrize("input_format", [None, "fp16"])
+def test_relu_into_float_thresholds(input_format: str | None) -> None:
+    torch.manual_seed(9)
+    config = _config(input_format=input_format)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        HalutConv2d(4, 5, 3, padding=1, config=config),
+    ).eval()
+    with torch.no_grad():
+        model[3].thresholds[:, 0, :3] = torch.tensor([0.0, -0.0, -1e-9])
+    x = torch.randn(4, 3, 10, 10)
+    folded, report = _fold(model, x)
+    assert isinstance(folded[1], nn.Identity) and report.identical
+    assert torch.equal(model(x), folded(x))
+    with torch.no_grad():
+        model[1] = nn.Identity()
+        assert not torch.equal(model(x), folded(x))  # the ReLU did matter
+
+
+def test_relu_before_integer_thresholds() -> None:
+    torch.manual_seed(10)
+    layer = HalutConv2d(4, 5, 3, config=_config())
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), layer).eval()
+    x = torch.randn(4, 3, 10, 10)
+    _, report = _fold(model, x)
+    assert _edges(report, "relu") == {("0", "1"): False} and "below 0" in str(report)
+    with torch.no_grad():
+        layer.thresholds.abs_().add_(0.1)
+    folded, report = _fold(model, x)
+    assert _edges(report, "relu") == {("0", "1"): True}
+    assert torch.equal(model(x), folded(x))
+
+
+class _Function(nn.Module):
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.a = HalutLinear(8, 8, config=_config())
+        self.relu = nn.ReLU()
+        self.b = HalutLinear(8, 8, config=_config())
+        self.shared = shared
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.shared:
+            return self.b(self.relu(self.a(self.relu(x))))
+        return self.b(torch.relu(self.a(x)))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (_Function(False), "is a function in forward"),
+        (_Function(True), "relu is called more than once"),
+        (nn.Sequential(HalutLinear(8, 8, config=_config()), nn.GELU(),
+                       HalutLinear(8, 8, config=_config())), "not a non-decreasing"),
+        (nn.Sequential(HalutLinear(8, 8, config=_config()),
+                       HalutLinear(8, 8, config=_config(input_format=None))), "is not exact"),
+        (nn.Sequential(HalutLinear(8, 8, config=_config(lut_bits=16, codebook_width=1)),
+                       HalutLinear(8, 8, config=_config())), "more than 16 bits"),
+    ],
+)  # fmt: skip
+def test_why_not(model: nn.Module, reason: str) -> None:
+    x = torch.randn(5, 8)
+    folded, report = _fold(model.eval(), x)
+    assert not any(edge.folded for edge in report.edges if edge.kind == "integers")
+    assert reason in str(report)
+    assert torch.equal(model(x), folded(x))
+
+
+def test_maximum_before_a_turning_norm() -> None:
+    torch.manual_seed(11)
+    model = _chain(lambda n: [nn.MaxPool2d(2), _norm(n)], _config(), _config())
+    _, report = _fold(model, torch.randn(2, 3, 9, 9))
+    assert "before a batch norm with a negative weight" in str(report)
+
+
+def test_folding_twice_changes_nothing() -> None:
+    torch.manual_seed(12)
+    model = _chain(MIDDLES["norm, relu"], _config(), _config(), padding=1)
+    x = torch.randn(2, 3, 8, 8)
+    folded, _ = _fold(model, x)
+    again, report = _fold(folded, x)
+    assert torch.equal(folded(x), again(x)) and report.identical
+    assert report.integer_share == 1.0
+
+
+def test_what_cannot_be_folded_at_all() -> None:
+    with pytest.raises(HalutError, match="at least one Halut layer"):
+        fold_(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
+    model = nn.Sequential(HalutLinear(8, 8, config=_config()))
+    with pytest.raises(HalutError, match=r"eval mode, not in training mode"):
+        fold_(model.train(), torch.zeros(1, 8))
+
+    class Branches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(HalutError, match=r"that torch\.fx can trace, not Branches"):
+        fold_(Branches().eval(), torch.zeros(1, 8))
