@@ -122,6 +122,7 @@ def _look_up_backward(
     n_prototypes, n_outputs = tables.shape[2:]
     n_leaves = n_codebooks * n_prototypes
     flat_tables = tables.reshape(n_groups, n_leaves, n_outputs)
+    leaf = torch.arange(n_prototypes, device=x.device, dtype=x.dtype)[:, None]
 
     grad_x = torch.empty_like(x)
     grad_thresholds = torch.zeros_like(thresholds)
@@ -132,8 +133,8 @@ def _look_up_backward(
         g = grad[items, :, :, positions]  # (b, G, M, l)
         values = x[items, ..., positions]  # (b, G, C, T, l)
         shape = (*values.shape[:3], n_prototypes, values.shape[-1])
-        code = codes[items, :, :, None, positions].long()  # (b, G, C, 1, l)
-        hot = x.new_zeros(shape).scatter_(3, code, 1.0).view(*shape[:2], n_leaves, shape[-1])
+        code = codes[items, :, :, None, positions].to(x.dtype)  # (b, G, C, 1, l)
+        hot = torch.eq(code, leaf, out=x.new_empty(shape)).flatten(2, 3)  # (b, G, C*K, l)
         grad_tables += torch.matmul(hot, g.transpose(2, 3)).sum(dim=0)
         del hot
 
@@ -145,16 +146,18 @@ def _look_up_backward(
         gain.addcmul_(share, gain.sum(dim=3, keepdim=True), value=-1)
         del share
 
-        scaled = values * slope[..., None]
+        # The derivative of tanh(z) is 4 s (1 - s) with s = sigmoid(2 z), which is faster.
+        twice = 2 * slope
+        scaled = values * twice[..., None]
         for level in reversed(range(depth)):
             first, last = 2**level - 1, 2 ** (level + 1) - 1
             left, right = gain.view(*shape[:3], 2**level, 2, shape[-1]).unbind(4)
             change = right - left  # of the loss with the node's sign
             if level:
                 gain = left + right
-            nodes = thresholds[:, :, first:last] * slope[:, :, level, None]
-            smooth = (scaled[:, :, :, level, None] - nodes[..., None]).tanh_().square_()
-            change.addcmul_(change, smooth, value=-1)  # times 1 - tanh**2
+            nodes = thresholds[:, :, first:last] * twice[:, :, level, None]
+            smooth = (scaled[:, :, :, level, None] - nodes[..., None]).sigmoid_()
+            change = torch.ops.aten.sigmoid_backward(change, smooth).mul_(4)
             summed = change.sum(dim=3)  # (b, G, C, l)
             per_node = change.sum(dim=(0, 4))  # (G, C, 2**level)
             grad_x[items, :, :, level, positions] = summed * slope[:, :, level, None]
@@ -179,19 +182,23 @@ def _(
 
 def _leaf_weights(x: Tensor, thresholds: Tensor) -> Tensor:
     """Return ``exp(H sign(S x - theta))`` up to a factor of each tree, (B, G, C, K, L)."""
-    likely, unlikely = x.new_tensor(1.0), x.new_tensor(_UNLIKELY)
-    weights: Tensor | None = None
-    for level in range(x.shape[3]):
+    depth, n_prototypes = x.shape[3], 2 ** x.shape[3]
+    shape = (*x.shape[:3], n_prototypes, x.shape[4])
+    # A node's weight is kept in the place of its leftmost leaf.
+    weights = x.new_empty(shape)
+    weights[:, :, :, 0] = 1
+    for level in range(depth):
+        step = n_prototypes >> level
         nodes = thresholds[:, :, 2**level - 1 : 2 ** (level + 1) - 1]
-        right = x[:, :, :, level, None] > nodes[..., None]  # (B, G, C, 2**level, L)
-        right = torch.where(right, likely, unlikely)
-        if weights is not None:
-            right.mul_(weights)
-            left = (weights * (1 + _UNLIKELY)).sub_(right)
-        else:
-            left = (1 + _UNLIKELY) - right
-        weights = torch.stack([left, right], dim=4).flatten(3, 4)
-    assert weights is not None
+        likely = torch.gt(
+            x[:, :, :, level, None],
+            nodes[..., None],
+            out=x.new_empty((*shape[:3], 2**level, shape[4])),
+        )
+        likely.mul_(1 - _UNLIKELY).add_(_UNLIKELY)  # of going right
+        left, right = weights[:, :, :, ::step], weights[:, :, :, step // 2 :: step]
+        torch.mul(left, likely, out=right)
+        left.mul_(1 + _UNLIKELY).sub_(right)
     return weights
 
 

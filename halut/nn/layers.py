@@ -256,7 +256,7 @@ class HalutLayer(nn.Module):
     def _sums(self, x: Tensor, tables: Tensor) -> Tensor:
         """Return sums of table entries (B, G, M, L) for an input."""
         gathered = self._inputs(x, self.split_dims)
-        by_leaf = tables.permute(0, 2, 3, 1)  # (G, C, K, M)
+        by_leaf = tables.permute(0, 2, 3, 1).contiguous()  # (G, C, K, M): a row per leaf
         if self.config.encoder == "centroid":
             dtype = self.centroids.dtype if x.dtype == torch.float64 else torch.float32
             return nearest_sums(
