@@ -18,7 +18,7 @@ from halut.cli import Parser, run
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.matmul import LOSSES, HalutMatmul
-from halut.nn import cli_export
+from halut.nn import cli_export, cli_stats
 from halut.problems import relative_error
 from halut.program import Program
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
@@ -44,6 +44,7 @@ def _parser() -> Parser:
     _add_multiply(verbs)
     _add_bench(verbs)
     cli_export.add_verb(verbs)
+    cli_stats.add_verb(verbs)
     return parser
 
 
@@ -191,12 +192,12 @@ def _add_bench(verbs: Any) -> None:
     verb = verbs.add_parser(
         "bench",
         help="measure accuracy and speed",
-        description="Measure accuracy on fixed problems, learning, and the online product "
-        "beside A @ B in the same run.",
+        description="Measure accuracy on fixed problems, learning, the online product beside "
+        "A @ B, and PyTorch layers beside the exact ones, each in the same run.",
     )
     add = verb.add_argument
     add("what", nargs="*", metavar="WHAT", default=[],
-        help="accuracy, learn, online (default: all three)")  # fmt: skip
+        help="accuracy, learn, online (default: these three), layers (needs torch)")  # fmt: skip
     add("--threads", type=int, default=1, metavar="N",
         help="threads of NumPy's BLAS (default: %(default)s)")  # fmt: skip
     add("-o", "--output", metavar="FILE", help="also write what was measured (.json)")
@@ -204,17 +205,16 @@ def _add_bench(verbs: Any) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    choices = ("accuracy", "learn", "online")
     for name in options.what:
-        if name not in choices:
+        if name not in _REPORTS:
             raise HalutError(
-                f"WHAT must be accuracy, learn or online, not {name!r}"
-                f"{halut.errors.closest(name, choices)}"
+                f"WHAT must be accuracy, learn, online or layers, not {name!r}"
+                f"{halut.errors.closest(name, _REPORTS)}"
             )
     if not 1 <= options.threads <= 1024:
         raise HalutError(f"--threads must be in [1, 1024], not {options.threads}")
     measured = {}
-    for name in options.what or choices:
+    for name in options.what or ("accuracy", "learn", "online"):
         result = measured[name] = bench.measured_alone(name, options.threads, {})
         print("\n".join(_REPORTS[name](result)), flush=True)
     if options.output:
@@ -270,7 +270,29 @@ def _online_report(result: dict[str, Any]) -> list[str]:
     ]
 
 
-_REPORTS = {"accuracy": _accuracy_report, "learn": _learn_report, "online": _online_report}
+def _layers_report(result: dict[str, Any]) -> list[str]:
+    conditions = result["conditions"]
+    lines = [
+        f"layers: forward + backward, medians of {result['repeats']} turns; memory: peak above what "
+        "was there before",
+        f"{_said(conditions)}, torch {conditions['torch']}",
+    ]
+    for row in result["rows"]:
+        if row["format"] == "exact":
+            lines.append(f"  {row['title']}")
+        lines.append(
+            f"    {row['format']:12} {row['ms']:8.1f} ms ({row['time_ratio']:5.2f} x) "
+            f"{row['mb']:8.0f} MB ({row['memory_ratio']:5.2f} x)"
+        )
+    return lines
+
+
+_REPORTS = {
+    "accuracy": _accuracy_report,
+    "learn": _learn_report,
+    "online": _online_report,
+    "layers": _layers_report,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

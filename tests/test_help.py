@@ -27,6 +27,7 @@ COMMANDS = {
     "halut multiply": OPTIONAL + ",amaranth,yaml",
     "halut bench": OPTIONAL + ",amaranth,yaml",
     "halut export": OPTIONAL + ",amaranth,yaml",
+    "halut stats": OPTIONAL + ",amaranth,yaml",
     "rtl_gen": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",
     "sim.demo": OPTIONAL + ",flow",
