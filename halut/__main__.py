@@ -274,8 +274,8 @@ def _online_report(result: dict[str, Any]) -> list[str]:
 def _layers_report(result: dict[str, Any]) -> list[str]:
     conditions = result["conditions"]
     lines = [
-        f"layers: forward + backward, medians of {result['repeats']} turns; memory: peak above what "
-        "was there before",
+        f"layers: forward + backward, medians of {result['repeats']} turns; memory: peak above "
+        "what was there before",
         f"{_said(conditions)}, torch {conditions['torch']}",
     ]
     for row in result["rows"]:

@@ -27,7 +27,7 @@ from halut.errors import HalutError
 from halut.matmul import HalutMatmul
 from halut.problems import PROBLEMS, PUBLISHED, relative_error
 
-__all__ = ["accuracy", "conditions", "learn", "measured_alone", "online"]
+__all__ = ["accuracy", "conditions", "learn", "measured_alone", "online", "peak_gb"]
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -61,12 +61,13 @@ def conditions() -> dict[str, Any]:
 
 
 def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
-    """Run one measurement of this module in a process of its own.
+    """Run one measurement in a process of its own.
 
     Parameters
     ----------
     name : str
-        ``"accuracy"``, ``"learn"`` or ``"online"``.
+        ``"accuracy"``, ``"learn"`` or ``"online"`` of this module; ``"layers"`` of
+        `halut.nn.bench`, which needs torch.
     threads : int
         BLAS threads.
     arguments : dict
@@ -82,8 +83,9 @@ def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
         When the process failed; what it said is on stderr.
     """
     environment = os.environ | {variable: str(threads) for variable in _THREAD_VARIABLES}
+    module = "halut.nn.bench" if name == "layers" else "halut.bench"
     done = subprocess.run(
-        [sys.executable, "-m", "halut.bench", name, json.dumps(arguments)],
+        [sys.executable, "-m", module, name, json.dumps(arguments)],
         env=environment,
         stdout=subprocess.PIPE,
         check=False,
@@ -163,7 +165,7 @@ def learn(
         part += np.float32(0.1) * draw.standard_normal(part.shape, dtype=np.float32)
     B = draw.standard_normal((n_features, n_outputs), dtype=np.float32)
     rows, unseen = A[:n_rows], A[n_rows:]
-    data_gb = _peak_gb()
+    data_gb = peak_gb()
     cpu, wall = time.process_time(), time.perf_counter()
     learned = HalutMatmul(C=n_codebooks, K=n_prototypes).learn_offline(rows, B)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -176,14 +178,14 @@ def learn(
         "n_prototypes": n_prototypes,
         "cpu_s": cpu,
         "wall_s": wall,
-        "peak_gb": _peak_gb(),
+        "peak_gb": peak_gb(),
         "peak_before_gb": data_gb,
         "error": relative_error(learned.matmul_online(unseen), unseen @ B),
         "refine_passes": learned.stats_.refine_passes,
     }
 
 
-def _peak_gb() -> float:
+def peak_gb() -> float:
     """Peak resident memory of this process in GB (10**9 bytes).
 
     Linux' own count starts anew with each program; getrusage's is inherited from the parent.

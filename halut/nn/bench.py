@@ -1,0 +1,133 @@
+"""Measure layers beside the exact ones they replace, forward and backward, in the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from halut.bench import conditions, peak_gb
+from halut.errors import HalutError
+from halut.nn.config import LayerConfig
+from halut.nn.layers import HalutConv2d, HalutLinear
+
+__all__ = ["layers"]
+
+FORMATS = {
+    "float": LayerConfig(lut_bits=None),
+    "int8 tables": LayerConfig(),
+    "int8": LayerConfig(input_format="int8"),
+    "fp16": LayerConfig(input_format="fp16"),
+}
+CASES = ("conv2d", "linear")
+_TITLES = {
+    "conv2d": "Conv2d 64->128, 3x3, 32x32, batch 32, C=64, K=16",
+    "linear": "Linear 512->512, batch 1024, C=64, K=16",
+}
+
+
+def _case(case: str, what: str) -> Callable[[], None]:
+    """Return one training step of a layer: forward, and backward to inputs and parameters."""
+    torch.manual_seed(0)
+    layer: nn.Module
+    if case == "conv2d":
+        x, upstream = torch.randn(32, 64, 32, 32), torch.randn(32, 128, 32, 32)
+        if what == "exact":
+            layer = nn.Conv2d(64, 128, 3, padding=1)
+        else:
+            layer = HalutConv2d(64, 128, 3, padding=1, config=FORMATS[what])
+    else:
+        x, upstream = torch.randn(1024, 512), torch.randn(1024, 512)
+        if what == "exact":
+            layer = nn.Linear(512, 512)
+        else:
+            layer = HalutLinear(512, 512, config=FORMATS[what])
+    if isinstance(layer, (HalutConv2d, HalutLinear)) and layer.n_codebooks != 64:
+        raise HalutError(f"n_codebooks must be 64, not {layer.n_codebooks}")
+    x.requires_grad_()
+
+    def step() -> None:
+        x.grad = None
+        layer.zero_grad()
+        output: Tensor = layer(x)
+        output.backward(upstream)
+
+    return step
+
+
+def layers(repeats: int = 11) -> dict[str, Any]:
+    """Measure a step (forward and backward) of looked-up layers beside the exact ones.
+
+    Parameters
+    ----------
+    repeats : int
+        Turns, in which every layer steps once; medians are reported.
+
+    Returns
+    -------
+    dict
+        ``rows``: milliseconds per step, peak memory in MB (10**6 bytes) above what the process had
+        before its first step, measured in a process of its own, and the ratios to the exact layer.
+    """
+    rows = []
+    for case in CASES:
+        names = ["exact", *FORMATS]
+        steps = {name: _case(case, name) for name in names}
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for turn in range(repeats + 1):
+            for name, step in steps.items():
+                begin = time.perf_counter()
+                step()
+                if turn:  # the first one only warms up
+                    times[name].append(1e3 * (time.perf_counter() - begin))
+        milliseconds = {name: float(np.median(turns)) for name, turns in times.items()}
+        megabytes = {name: _memory_alone(case, name) for name in names}
+        rows += [
+            {
+                "case": case,
+                "title": _TITLES[case],
+                "format": name,
+                "ms": milliseconds[name],
+                "time_ratio": milliseconds[name] / milliseconds["exact"],
+                "mb": megabytes[name],
+                "memory_ratio": megabytes[name] / megabytes["exact"],
+            }
+            for name in names
+        ]
+    versions = {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
+    return {"conditions": conditions() | versions, "repeats": repeats, "rows": rows}
+
+
+def _memory_alone(case: str, what: str) -> float:
+    done = subprocess.run(
+        [sys.executable, "-m", "halut.nn.bench", "memory", json.dumps([case, what])],
+        stdout=subprocess.PIPE,
+        env=os.environ,
+        check=False,
+        text=True,
+    )
+    if done.returncode:
+        raise HalutError(f"measurement must finish, but memory ended with {done.returncode}")
+    return float(json.loads(done.stdout))
+
+
+def _memory(case: str, what: str) -> float:
+    step = _case(case, what)
+    before = peak_gb()
+    for _ in range(2):
+        step()
+    return 1e3 * (peak_gb() - before)
+
+
+if __name__ == "__main__":
+    arguments = json.loads(sys.argv[2])
+    result = _memory(*arguments) if sys.argv[1] == "memory" else layers(**arguments)
+    print(json.dumps(result))
