@@ -1,33 +1,56 @@
-"""Command line: a matrix through the accelerator's Verilog, every output bit checked."""
+"""Command line: a matrix, or a network, through the accelerator's Verilog, every bit checked."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 
 from halut.cli import Parser, run
+from halut.errors import HalutError
 from halut.files import atomic_write
 
 _DESCRIPTION = """\
 Simulates the accelerator of a configuration on a matrix: loads a program, sends every row of the
 input, and compares every output with the bit-exact model. The output file holds the accumulators
-as the accelerator gives them (or, with --dequantize, the approximate product)."""
+as the accelerator gives them (or, with --dequantize, the approximate product).
+
+With --network in place of --program and --input, it runs every converted layer of a trained
+network on test images of its data set, tile by tile, each on what the accelerator made of the
+layers before, and compares every layer's integers and every output with torch's."""
+
+_IMAGES = 100
 
 _EPILOG = "Exit status: 0 all outputs equal the model, 1 they do not, 2 wrong input."
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m sim", description=_DESCRIPTION, epilog=_EPILOG)
+    parser = Parser(
+        prog="python -m sim",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
-    add("--program", required=True, metavar="FILE", help="program to load it with (.npz)")
-    add("--input", required=True, metavar="FILE", help="matrix A, n_rows x n_features (.npy)")
-    add("--output", required=True, metavar="FILE", help="where to write the results (.npy)")
+    add("--program", metavar="FILE", help="program to load it with (.npz; no default)")
+    add("--input", metavar="FILE", help="matrix A, n_rows x n_features (.npy; no default)")
+    add("--output", metavar="FILE",
+        help="where to write the results (.npy; with --network .json; no default)")  # fmt: skip
+    add("--network", metavar="FILE", help="network file (.pt; no default)")
+    add("--images", type=int, metavar="N",
+        help="with --network: test images, the first (default: 100, or all if fewer)")  # fmt: skip
+    add("--batch", type=int, metavar="N",
+        help="with --network: images that pass together (default: 100)")  # fmt: skip
+    add("--root", metavar="DIR",
+        help="with --network: folder of its data set (default: as it was trained)")  # fmt: skip
     add("--dequantize", action="store_true",
         help="write the product as float32 (default: accumulators as integers)")  # fmt: skip
     add("--verilog", metavar="FILE",
@@ -52,6 +75,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.ERROR, format="%(message)s"
     )
+    if options.network is not None:
+        for name in _given(options, "program", "input", "dequantize", "waves"):
+            raise HalutError(f"--{name} must not be given with --network")
+        return _network(options)
+    for name in _given(options, "images", "batch", "root"):
+        raise HalutError(f"--{name} must be given with --network only")
+    required = ("program", "input", "output")
+    missing = [name for name in required if name not in _given(options, *required)]
+    if missing:
+        flags = ", ".join(f"--{name}" for name in missing)
+        raise HalutError(f"the following arguments are required: {flags} (or --network)")
+    return _matrix(options)
+
+
+def _given(options: argparse.Namespace, *names: str) -> list[str]:
+    return [name for name in names if getattr(options, name) not in (None, False)]
+
+
+def _matrix(options: argparse.Namespace) -> int:
     from halut import golden
     from halut.arrays import load_matrix
     from halut.program import Program
@@ -88,6 +130,62 @@ def main(argv: Sequence[str] | None = None) -> int:
     if result.waves:
         print(f"waves                {result.waves}")
     print(f"wrote {Path(options.output)}")
+    return 0
+
+
+def _network(options: argparse.Namespace) -> int:
+    from halut.nn import need_torch
+    from rtl_gen.config import AcceleratorConfig
+
+    need_torch()
+    from halut.nn.network import load_data, load_network
+    from sim.network import report, simulate_network
+
+    for name in ("images", "batch"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise HalutError(f"--{name} must be at least 1, not {value}")
+    config = AcceleratorConfig.from_yaml(options.config)
+    model, header = load_network(options.network)
+    data = load_data(header, options.root)
+    if options.images is not None and options.images > len(data.test_x):
+        raise HalutError(
+            f"--images must be at most the {len(data.test_x)} test images of {data.name}, "
+            f"not {options.images}"
+        )
+    images = data.test_x[: options.images or _IMAGES]
+    labels = data.test_y[: len(images)].numpy()
+    begin = time.monotonic()
+    with atomic_write(options.output) if options.output else nullcontext() as temporary:
+        result = simulate_network(
+            config,
+            model,
+            images,
+            batch=options.batch or _IMAGES,
+            verilog=options.verilog,
+            simulator=options.simulator,
+            stall_pattern=options.stalls,
+            seed=options.seed,
+            timeout_s=options.timeout,
+        )
+        facts = report(result, config, labels)
+        if temporary is not None:
+            temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    print(f"images               {len(images)} of {data.name} (test part)")
+    print("layer                       C     M  groups  tiles     rows     cycles")
+    for layer in result.layers:
+        print(
+            f"{layer.name:24}{layer.n_codebooks:5}{layer.n_outputs:6}{layer.groups:8}"
+            f"{layer.tiles:7}{layer.rows:9}{layer.cycles:11}"
+        )
+    print(f"cycles               {facts['cycles']} ({facts['cycles'] / len(images):.1f} per image)")
+    print(f"program cycles       {facts['load_cycles']}")
+    print(f"integers             {facts['integers']}, all equal to torch's")
+    print(f"classes              {len(images)}, all equal to torch's")
+    print(f"accuracy             {100 * facts['accuracy']:.2f} %")
+    print(f"simulator            {result.simulator}, {time.monotonic() - begin:.1f} s with build")
+    if options.output:
+        print(f"wrote {Path(options.output)}")
     return 0
 
 

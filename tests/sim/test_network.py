@@ -1,0 +1,221 @@
+"""A network's layers on the Verilog: its integers flow onward, and every one is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
+
+from torch import nn  # noqa: E402
+
+import sim.network  # noqa: E402
+from halut.errors import CheckFailed, HalutError  # noqa: E402
+from halut.nn import HalutConv2d, HalutLinear, LayerConfig, convert_  # noqa: E402
+from halut.nn.models import build  # noqa: E402
+from halut.nn.network import save_network  # noqa: E402
+from halut.tiles import Tiling, tile  # noqa: E402
+from rtl_gen.config import AcceleratorConfig  # noqa: E402
+from sim.__main__ import main  # noqa: E402
+from sim.network import simulate_network  # noqa: E402
+
+SMALL = Path(__file__).parents[2] / "configs" / "small.yaml"
+CONFIG = AcceleratorConfig.from_yaml(SMALL)  # C = 4, K = 4, M = 2
+LAYER = LayerConfig(n_prototypes=4, input_format="int8")
+
+
+def network() -> nn.Module:
+    """C and M of its layers are below, at and above the accelerator's, and no multiples."""
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Conv2d(1, 5, 3),
+        nn.ReLU(),
+        nn.Conv2d(5, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 3, stride=2, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(24, 3),
+    )
+    convert_(model, LAYER, torch.randn(100, 1, 8, 8), lambda name, _: name != "0")
+    return model.eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.sim
+def test_every_integer_and_output_is_torchs(images: torch.Tensor) -> None:
+    model = network()
+    with torch.no_grad():
+        expected = model(images).numpy()
+    model.train()  # must not matter, and must stay
+    result = simulate_network(CONFIG, model, images)
+    assert all(module.training for module in model.modules())
+    assert np.array_equal(result.outputs, expected)
+    assert len(np.unique(expected)) > 6  # images differ
+    assert result.classes.tolist() == expected.argmax(axis=1).tolist()
+    layers = {layer.name: layer for layer in result.layers}
+    assert list(layers) == ["2", "5", "8"]
+    # C, M, groups, tiles, rows, integers
+    facts = {
+        name: (layer.n_codebooks, layer.n_outputs, layer.groups, layer.tiles, layer.rows,
+               layer.outputs)
+        for name, layer in layers.items()
+    }  # fmt: skip
+    assert facts == {
+        "2": (5, 4, 1, 4, 4 * 36, 4 * 36 * 4),
+        "5": (2, 3, 2, 4, 2 * 4 * 4, 2 * 4 * 4 * 3),
+        "8": (3, 3, 1, 2, 4, 4 * 3),
+    }
+    # Four tiles of 144 rows, one row per four cycles.
+    steady = (4 * 36 - 1) * CONFIG.interval_cycles + CONFIG.n_groups + CONFIG.latency_cycles
+    assert layers["2"].cycles == 4 * (steady + CONFIG.n_beats - 1)
+
+    # In batches, with pauses on both sides: other cycles, the same integers.
+    batches = simulate_network(CONFIG, model.eval(), images, batch=3, stall_pattern="both")
+    assert np.array_equal(batches.outputs, expected)
+    for one, other in zip(result.layers, batches.layers, strict=True):
+        assert (one.rows, one.outputs) == (other.rows, other.outputs)
+        assert other.cycles > one.cycles and other.load_cycles > one.load_cycles
+    assert not model.training
+
+
+def corrupted(layer: int, entry: tuple, index: int = 0, bit: int = 0) -> object:
+    """Stand in for `tile`: one bit of a table entry (or of several) of a tile is wrong."""
+    calls = []
+
+    def tile_wrongly(*args: object) -> Tiling:
+        tiling = tile(*args)  # type: ignore[arg-type]
+        calls.append(args)
+        if len(calls) - 1 != layer:
+            return tiling
+        lut = tiling.tiles[index].lut.copy()
+        lut[entry] ^= 1 << bit
+        wrong = dataclasses.replace(tiling.tiles[index], lut=lut)
+        tiles = (*tiling.tiles[:index], wrong, *tiling.tiles[index + 1 :])
+        return dataclasses.replace(tiling, tiles=tiles)
+
+    return tile_wrongly
+
+
+@pytest.mark.sim
+def test_one_wrong_table_bit_is_caught(
+    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network()
+    seen: list[torch.Tensor] = []
+    model[2].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        model(images)
+    codes = model[2].codes(seen[0])[0]
+    # Codebook 4 is the first of the second range of codebooks, output 3 the second of its tile.
+    code = int(codes[7, 4])
+    row = int((codes[:, 4] == code).nonzero()[0])
+    count = int((codes[:, 4] == code).sum())
+    monkeypatch.setattr(sim.network, "tile", corrupted(0, (1, 0, code), index=3))
+    with pytest.raises(CheckFailed) as caught:
+        simulate_network(CONFIG, model, images)
+    assert f"layer 2, row {row}, output 3 must be " in str(caught.value)
+    assert f"({count} of {4 * 36 * 4} differ)" in str(caught.value)
+    assert model[2].executor is None
+    # The second group's outputs are numbered behind the first's.
+    monkeypatch.setattr(sim.network, "tile", corrupted(2, (0, 0, slice(0, 4))))
+    with pytest.raises(CheckFailed, match="integers must equal torch's: layer 5, row 0, output 3"):
+        simulate_network(CONFIG, model, images)
+
+
+@pytest.mark.sim
+def test_the_verilogs_integers_flow_onward(
+    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the check of the layers, wrong integers reach the outputs, which are checked."""
+    monkeypatch.setattr(sim.network, "tile", corrupted(0, (0, 0, slice(0, 4)), bit=6))
+    monkeypatch.setattr(sim.network, "_check_integers", lambda *_: None)
+    with pytest.raises(CheckFailed, match=r"outputs must equal torch's: image \d, output \d must be"):
+        simulate_network(CONFIG, network(), images)
+
+
+def test_networks_that_cannot_run(images: torch.Tensor) -> None:
+    def refused(model: nn.Module, message: str, **options: object) -> None:
+        with pytest.raises(HalutError, match=message):
+            simulate_network(CONFIG, model, images, **options)  # type: ignore[arg-type]
+
+    refused(nn.Sequential(nn.Flatten()), "network must have a converted layer, not none")
+    refused(network(), "batch must be an integer of at least 1, not 0", batch=0)
+    model = network()
+    model[5].set_formats(input_format=None)
+    refused(model, r"input_format must be set for hardware.*\(layer 5\)")
+    model[5].set_formats(input_format="fp16")
+    refused(model, r"program.input_format must be the configuration's int8, not fp16.*\(layer 5\)")
+    model = network()
+    model[8] = HalutLinear(24, 3, config=LayerConfig(n_prototypes=8, input_format="int8"))
+    refused(model, r"program.n_prototypes must be the configuration's 4, not 8.*\(layer 8\)")
+    with pytest.raises(HalutError, match="images must be at least one, not 0"):
+        simulate_network(CONFIG, network(), images[:0])
+
+
+@pytest.mark.sim
+def test_nan_activations_name_the_layer(images: torch.Tensor) -> None:
+    model = network()
+    model[3].running_mean[0] = float("nan")
+    with pytest.raises(HalutError, match=r"A must not hold NaN .*\(layer 5\)"):
+        simulate_network(CONFIG, model, images)
+
+
+# The command line
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (pip install -e .[demo])")
+    torch.manual_seed(1)
+    arguments = {"in_channels": 1, "width": 2, "image_size": 8}
+    model = build("resnet9", **arguments)
+    model.layer1[0] = HalutConv2d(2, 4, 3, padding=1, bias=False, config=LAYER)
+    model.classifier = HalutLinear(16, 10, config=LAYER)
+    architecture = {"name": "resnet9", "kwargs": arguments}
+    return save_network(tmp_path / "n.pt", model, architecture, {"name": "digits"})
+
+
+@pytest.mark.sim
+def test_command_line(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config", str(SMALL), "--network", str(saved), "--images", "3"]
+    target = saved.with_name("report.json")
+    assert main([*arguments, "--output", str(target)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"wrote {target}"
+    assert "images               3 of digits (test part)" in printed
+    assert "integers             798, all equal to torch's" in printed  # 3 x (64 x 4 + 10)
+    assert "classes              3, all equal to torch's" in printed
+    facts = json.loads(target.read_text())
+    assert [layer["name"] for layer in facts["layers"]] == ["layer1.0", "classifier"]
+    assert facts["integers"] == 798 and len(facts["classes"]) == 3
+    assert facts["cycles"] == sum(layer["cycles"] for layer in facts["layers"]) > 3 * 64
+
+
+def test_command_line_refuses(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(message: str, *more: str, network: Path = saved) -> None:
+        target = saved.with_name("report.json")
+        with pytest.raises(HalutError, match=message):
+            main(["--config", str(SMALL), "--network", str(network), "--output", str(target),
+                  *more])  # fmt: skip
+        assert not target.exists()
+
+    refused("network must be readable: .*missing", network=saved.with_name("missing.pt"))
+    refused("file must be a network", network=SMALL)
+    refused("--images must be at least 1, not 0", "--images", "0")
+    refused("--images must be at most the 500 test images of digits, not 501", "--images", "501")
+    refused("--batch must be at least 1, not -1", "--batch", "-1")
+    refused("output must be a file, not a folder", "--output", str(saved.parent))
+    refused('did you mean "verilator"', "--simulator", "verilater")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    refused(r"torch must be installed for halut\.nn: pip install")
