@@ -26,10 +26,12 @@ from halut.matmul import HalutMatmul
 from halut.nn.config import LayerConfig
 from halut.nn.functional import look_up, nearest, nearest_sums, walk
 from halut.nn.quantize import (
+    half_inputs,
     half_thresholds,
     input_words,
     integer_thresholds,
     quantize_tables,
+    scaled,
 )
 from halut.program import Program, input_format_bits
 
@@ -242,7 +244,7 @@ class HalutLayer(nn.Module):
         elif self.config.input_format is None:
             values, nodes = x, thresholds
         elif self.config.input_format == "fp16":
-            values, nodes = _to_half(x), half_thresholds(thresholds)
+            values, nodes = half_inputs(x), half_thresholds(thresholds)
         else:
             bits = input_format_bits(self.config.input_format)
             words, scale, offset = integer_thresholds(
@@ -291,9 +293,9 @@ class HalutLayer(nn.Module):
         """Turn sums of table entries (B, G, M, L) into values of the product."""
         if self.raw_output:
             return sums
-        if self.config.lut_bits is not None:
-            sums = sums * scale[..., None]
-        return sums + offset[..., None]
+        if self.config.lut_bits is None:
+            return sums + offset[..., None]
+        return scaled(sums, scale, offset)
 
     # Exactly what the hardware computes.
 
@@ -740,11 +742,6 @@ class HalutConv2d(HalutLayer):
 
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _to_half(x: Tensor) -> Tensor:
-    """Round to half floats and back; the gradient passes."""
-    return x.half().to(x.dtype)
 
 
 def _output_dtype(x: Tensor) -> torch.dtype:

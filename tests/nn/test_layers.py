@@ -276,10 +276,10 @@ def test_double_precision() -> None:
     assert output.dtype == x.grad.dtype == torch.float64
 
 
-def test_torch_compile_keeps_the_integers() -> None:
+def check_compiled(backend: str, input_format: str | None) -> None:
     conv, x = conv_case("plain")
-    layer = HalutConv2d.from_module(conv, x, LayerConfig(input_format="int8"))
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    layer = HalutConv2d.from_module(conv, x, LayerConfig(input_format=input_format))
+    compiled = torch.compile(layer, fullgraph=True, backend=backend)
     assert torch.equal(compiled(x), layer(x))
     gradients = []
     for model in (layer, compiled):
@@ -289,6 +289,17 @@ def test_torch_compile_keeps_the_integers() -> None:
                           if parameter.requires_grad])  # fmt: skip
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("input_format", ["fp16", "int8", None])
+def test_torch_compile_traces_the_whole_layer(input_format: str | None) -> None:
+    check_compiled("aot_eager", input_format)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("input_format", ["fp16", "int8"])
+def test_torch_compile_gives_the_same_bits(input_format: str) -> None:
+    check_compiled("inductor", input_format)
 
 
 def test_an_executor_takes_the_place_of_the_layer() -> None:
