@@ -64,7 +64,8 @@ def _add_learn(verbs: Any) -> None:
     add("--num-k", type=int, default=16, metavar="N",
         help="prototypes K per codebook, a power of two (default: %(default)s)")  # fmt: skip
     add("--input", dest="input_format", default="int8", metavar="X",
-        help="values and thresholds: fp16, or int2 to int16 (default: %(default)s)")  # fmt: skip
+        help="values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16 "
+        "(default: %(default)s)")  # fmt: skip
     add("--lut-bits", type=int, default=8, metavar="N",
         help="width of a LUT entry in bits (default: %(default)s)")  # fmt: skip
     add("--lut-granularity", choices=LUT_GRANULARITIES, default="column",
@@ -198,7 +199,7 @@ def _add_bench(verbs: Any) -> None:
     )
     add = verb.add_argument
     add("what", nargs="*", metavar="WHAT", default=[],
-        help="accuracy, learn, online (default: these three), layers (needs torch)")  # fmt: skip
+        help="accuracy, learn, online (default: these three), formats, layers (needs torch)")
     add("--threads", type=int, default=1, metavar="N",
         help="threads of NumPy's BLAS (default: %(default)s)")  # fmt: skip
     add("-o", "--output", metavar="FILE", help="also write what was measured (.json)")
@@ -209,7 +210,7 @@ def _bench(options: argparse.Namespace) -> int:
     for name in options.what:
         if name not in _REPORTS:
             raise HalutError(
-                f"WHAT must be accuracy, learn, online or layers, not {name!r}"
+                f"WHAT must be {', '.join(_REPORTS)}, not {name!r}"
                 f"{halut.errors.closest(name, _REPORTS)}"
             )
     if not 1 <= options.threads <= 1024:
@@ -245,6 +246,20 @@ def _accuracy_report(result: dict[str, Any]) -> list[str]:
         names = ("float", "fp16_lut8", "int8_lut8", "int8_lut4", "k_means", "stella_nera", "bolt")
         values = "".join(f"{row[name]:10.5f}" for name in names)
         lines.append(f"  {row['problem']:9} {row['n_codebooks']:3}{values}{row['ratio']:10.3f}")
+    return lines
+
+
+def _formats_report(result: dict[str, Any]) -> list[str]:
+    lines = [
+        f"formats: scikit-learn's digits, 64 x 10, C = {result['n_codebooks']}, K = 16, "
+        f"{result['n_test_rows']} unseen rows; |AB - Y|^2 / |AB|^2, and digits told rightly",
+        _said(result["conditions"]),
+        f"  {'inputs':10}{'LUT':8}{'error':>9}{'right':>9}",
+        f"  {'exact product':18}{0:9.5f}{result['exact_right']:9.1%}",
+    ]
+    for row in result["rows"]:
+        names = f"{row['input_format'] or 'float':10}{row['lut'] or 'float':8}"
+        lines.append(f"  {names}{row['error']:9.5f}{row['right']:9.1%}")
     return lines
 
 
@@ -290,6 +305,7 @@ def _layers_report(result: dict[str, Any]) -> list[str]:
 
 _REPORTS = {
     "accuracy": _accuracy_report,
+    "formats": _formats_report,
     "learn": _learn_report,
     "online": _online_report,
     "layers": _layers_report,

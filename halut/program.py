@@ -22,48 +22,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from halut.errors import HalutError
 from halut.files import atomic_write
+from halut.formats import FLOAT_FORMATS, input_format_bits
 
 __all__ = ["FORMAT_VERSION", "KIND", "Program", "input_format_bits"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 has ``fp16`` and integers as its only input formats."""
+
 KIND = "halut-program"
 
 _ARRAYS = ("split_dims", "thresholds", "lut", "lut_scale", "lut_offset", "input_scale",
            "input_offset")  # fmt: skip
 _SCALARS = ("n_features", "input_format", "lut_bits")
 _FILE_FIELDS = ("kind", "format_version", *_SCALARS, *_ARRAYS, "provenance")
-
-
-def input_format_bits(input_format: str) -> int:
-    """Return the width of an input word in bits.
-
-    Parameters
-    ----------
-    input_format : str
-        ``"fp16"``, or ``"int2"`` to ``"int16"``.
-
-    Returns
-    -------
-    int
-        2 to 16.
-
-    Raises
-    ------
-    HalutError
-        For any other format.
-
-    Examples
-    --------
-    >>> input_format_bits("fp16"), input_format_bits("int8")
-    (16, 8)
-    """
-    if input_format == "fp16":
-        return 16
-    if isinstance(input_format, str) and input_format.startswith("int"):
-        digits = input_format[3:]
-        if digits in {str(bits) for bits in range(2, 17)}:
-            return int(digits)
-    raise HalutError(f'input_format must be "fp16" or "int2" to "int16", not {input_format!r}')
 
 
 def _integer(name: str, value: Any, low: int, high: int) -> int:
@@ -91,7 +63,7 @@ def _array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> 
     target = np.dtype(dtype)
     with np.errstate(all="ignore"):
         array = given.astype(target)
-    if target.kind == "i" and not np.array_equal(array, given):
+    if target.kind in "iu" and not np.array_equal(array, given):
         raise HalutError(f"{name} must hold integers that fit {target}")
     if target == np.float16 and not np.array_equal(array, given, equal_nan=True):
         raise HalutError(f"{name} must hold values that float16 can hold exactly")
@@ -111,14 +83,16 @@ class Program:
     n_features : int
         D, columns of A.
     input_format : str
-        ``"fp16"``, or ``"int2"`` to ``"int16"``: the words that the trees compare.
+        ``"fp16"``, ``"bf16"``, ``"fp8_e4m3"``, ``"fp8_e5m2"``, or ``"int2"`` to ``"int16"``: the
+        words that the trees compare, see `halut.formats`.
     lut_bits : int, default 8
         Width of a table entry, 2 to 16.
     split_dims : int32 ndarray of shape (n_codebooks, tree_depth), range [0, n_features)
         The column of A that level t of codebook c's tree looks at.
     thresholds : ndarray of shape (n_codebooks, n_prototypes - 1)
-        Breadth-first: node ``2**level - 1 + partial_code``. float16 for ``"fp16"`` (infinities
-        allowed, NaN not); int16 in the format's range for integer formats.
+        Breadth-first: node ``2**level - 1 + partial_code``. float16 for ``"fp16"``, bit patterns
+        for the other floating formats, uint16 or uint8 (infinities allowed, NaN not); int16 in the
+        format's range for integer formats.
     lut : int8 or int16 ndarray of shape (n_outputs, n_codebooks, n_prototypes)
         Table entries in the range of signed `lut_bits` bits; int8 up to 8 bits.
     lut_scale : float32 ndarray of shape (n_outputs,)
@@ -127,9 +101,9 @@ class Program:
         The product is about ``accumulator * lut_scale + lut_offset``.
     input_scale : float32 ndarray of shape (n_codebooks, tree_depth), optional
         Greater than 0. Integer formats: ``word = clip(rint((x - input_offset) / input_scale))``.
-        Ones when absent, as ``"fp16"`` demands.
+        Ones when absent, as floating formats demand.
     input_offset : float32 ndarray of shape (n_codebooks, tree_depth), optional
-        Zeros when absent, as ``"fp16"`` demands.
+        Zeros when absent, as floating formats demand.
     provenance : dict of str to str, optional
         Where the program came from.
 
@@ -175,7 +149,7 @@ class Program:
         bits = input_format_bits(self.input_format)
         put("input_format", str(self.input_format))
         put("lut_bits", _integer("lut_bits", self.lut_bits, 2, 16))
-        floating = self.input_format == "fp16"
+        floating = FLOAT_FORMATS.get(self.input_format)
 
         put("split_dims", _array("split_dims", self.split_dims, np.int32, (None, None)))
         n_codebooks, tree_depth = self.split_dims.shape
@@ -188,19 +162,15 @@ class Program:
             )
 
         n_prototypes = 2**tree_depth
-        put(
-            "thresholds",
-            _array(
-                "thresholds",
-                self.thresholds,
-                np.float16 if floating else np.int16,
-                (n_codebooks, n_prototypes - 1),
-            ),
-        )
-        if floating and np.isnan(self.thresholds).any():
-            raise HalutError("thresholds must not be NaN")
-        if not floating:
+        stored: Any = floating.dtype if floating else np.int16
+        if self.input_format == "fp16":
+            stored = np.float16
+        nodes = (n_codebooks, n_prototypes - 1)
+        put("thresholds", _array("thresholds", self.thresholds, stored, nodes))
+        if floating is None:
             self._check_range("thresholds", self.thresholds, bits)
+        elif np.isnan(self.threshold_values).any():
+            raise HalutError("thresholds must not be NaN")
 
         dtype = np.int8 if self.lut_bits <= 8 else np.int16
         put("lut", _array("lut", self.lut, dtype, (None, n_codebooks, n_prototypes)))
@@ -223,7 +193,9 @@ class Program:
             if name.endswith("scale") and array.min() <= 0:
                 raise HalutError(f"{name} must be greater than 0, not {array.min()}")
             if floating and absent is not None and (array != absent).any():
-                raise HalutError(f'{name} must be {absent:g} everywhere for input_format "fp16"')
+                raise HalutError(
+                    f'{name} must be {absent:g} everywhere for input_format "{self.input_format}"'
+                )
             put(name, array)
 
         if not isinstance(self.provenance, Mapping) or not all(
@@ -267,6 +239,21 @@ class Program:
         return input_format_bits(self.input_format)
 
     @property
+    def threshold_words(self) -> NDArray[Any]:
+        """Thresholds as input words are: int16, or the bit patterns of a floating format."""
+        if self.input_format == "fp16":
+            return self.thresholds.view(np.uint16)
+        return self.thresholds
+
+    @property
+    def threshold_values(self) -> NDArray[np.float32]:
+        """Values of the thresholds, exactly."""
+        floating = FLOAT_FORMATS.get(self.input_format)
+        if floating is None:
+            return self.thresholds.astype(np.float32)
+        return floating.values(self.threshold_words)
+
+    @property
     def accumulator_bits(self) -> int:
         """Width at which no sum of C table entries overflows: lut_bits + ceil(log2 C)."""
         return self.lut_bits + (self.n_codebooks - 1).bit_length()
@@ -274,19 +261,21 @@ class Program:
     def input_words(self, A: ArrayLike) -> NDArray[Any]:
         """Gather the split dimensions of rows and turn them into input words.
 
-        ``"fp16"`` rounds to the nearest half (ties to even, overflow to infinity). Integer
-        formats compute ``clip(rint((x - input_offset) / input_scale))`` in float64, ties to
-        even; infinities saturate.
+        Floating formats round to the nearest value, ties to even; what is beyond becomes infinity
+        or, in ``"fp8_e4m3"``, which has none, the largest finite value. Integer formats compute
+        ``clip(rint((x - input_offset) / input_scale))`` in float64, ties to even; infinities
+        saturate.
 
         Parameters
         ----------
         A : array-like of shape (n_rows, n_features), any real dtype
-            Rows. NaN is allowed for ``"fp16"`` (and goes left in every tree).
+            Rows. NaN is allowed for floating formats (and goes left in every tree).
 
         Returns
         -------
         ndarray of shape (n_rows, n_codebooks, tree_depth)
-            uint16 bit patterns for ``"fp16"``; int16 in the format's range for integer formats.
+            Bit patterns, uint16 or uint8, for floating formats; int16 in the format's range for
+            integer formats.
 
         Raises
         ------
@@ -299,9 +288,8 @@ class Program:
         if rows.dtype.kind not in "biuf":
             raise HalutError(f"A must hold real numbers, not {rows.dtype}")
         gathered = rows[:, self.split_dims]  # (N, C, T)
-        if self.input_format == "fp16":
-            with np.errstate(over="ignore"):
-                return gathered.astype(np.float16).view(np.uint16)
+        if self.input_format in FLOAT_FORMATS:
+            return FLOAT_FORMATS[self.input_format].words(gathered)
         if gathered.dtype.kind == "f" and np.isnan(gathered).any():
             raise HalutError(f'A must not hold NaN for input_format "{self.input_format}"')
         limit = 2 ** (self.input_bits - 1)
@@ -403,8 +391,9 @@ class Program:
         if "format_version" not in content:
             raise HalutError("format_version must be present")
         version = scalar("format_version", "iu")
-        if version != FORMAT_VERSION:
-            raise HalutError(f"format_version must be {FORMAT_VERSION}, not {version}")
+        if version not in READABLE_VERSIONS:
+            listed = " or ".join(map(str, READABLE_VERSIONS))
+            raise HalutError(f"format_version must be {listed}, not {version}")
         missing = [name for name in _FILE_FIELDS if name not in content]
         if missing:
             raise HalutError(f"fields must be complete, but {', '.join(missing)} is missing")

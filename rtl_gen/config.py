@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from halut.errors import HalutError, closest
-from halut.program import input_format_bits
+from halut.formats import input_format_bits
 
 __all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "ceil_log2"]
 
@@ -68,7 +68,8 @@ class AcceleratorConfig:
         Pipelined encoder: levels compared side by side in a stage, with 2**levels - 1 comparators
         per row and lane; 1 to T.
     input_format : str
-        ``fp16``, or ``int2`` to ``int16`` (signed), of the split-dimension values and thresholds.
+        Of the split-dimension values and thresholds: ``fp16``, ``bf16``, ``fp8_e4m3``,
+        ``fp8_e5m2`` (see `halut.formats`), or ``int2`` to ``int16`` (signed).
     lut_bits : int
         Width of a LUT entry, signed; 2 to 16 bits.
     acc_bits : int, optional

@@ -12,6 +12,7 @@ from typing import Any
 import halut
 from halut.errors import HalutError
 from halut.files import atomic_write
+from halut.formats import FLOAT_FORMATS
 
 from .config import AcceleratorConfig
 from .top import HalutMatmul
@@ -46,6 +47,7 @@ def _layouts(config: AcceleratorConfig) -> dict[str, dict[str, Any]]:
     lane = c.tree_depth * c.input_bits
     row = c.parallel_codebooks * lane
     fields = c.address_fields
+    label = c.input_format.upper().replace("_", " ")
     return {
         "i_data": {
             "element": f"split-dimension value, {c.input_format}",
@@ -78,8 +80,8 @@ def _layouts(config: AcceleratorConfig) -> dict[str, dict[str, Any]]:
                 "element": "threshold as a signed comparison key; element i is tree node "
                 f"word * {c.thresholds_per_word} + i, breadth-first"
                 + (
-                    "; key of an FP16 value: magnitude bits, complemented if negative, -0 as +0"
-                    if c.input_format == "fp16"
+                    f"; key of an {label} value: magnitude bits, complemented if negative, -0 as +0"
+                    if c.input_format in FLOAT_FORMATS
                     else ""
                 ),
                 "element_bits": c.input_bits,

@@ -6,6 +6,7 @@ import numpy as np
 
 from halut import golden
 from halut.errors import HalutError
+from halut.formats import FLOAT_FORMATS
 from halut.program import Program
 
 from .config import AcceleratorConfig
@@ -32,10 +33,9 @@ def check_program(config: AcceleratorConfig, program: Program) -> None:
 
 def _threshold_keys(program: Program) -> np.ndarray:
     """Thresholds, int64 (C, K-1), as the comparators take them: see `comparator`."""
-    if program.input_format != "fp16":
-        return program.thresholds.astype(np.int64)
-    bits = program.thresholds.view(np.uint16)
-    keys = golden.comparison_keys(bits, "fp16").astype(np.int64)
+    keys = golden.comparison_keys(program.threshold_words, program.input_format).astype(np.int64)
+    if program.input_format not in FLOAT_FORMATS:
+        return keys
     return np.where(keys < 0, keys - 1, keys)
 
 
