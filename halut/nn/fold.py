@@ -121,7 +121,9 @@ class FoldReport:
 
 
 @torch.no_grad()
-def fold_(model: nn.Module, example_input: Tensor) -> FoldReport:
+def fold_(
+    model: nn.Module, example_input: Tensor, *, norms: bool = True, least_bits: int = 2
+) -> FoldReport:
     """Fold batch norms and ReLUs into Halut layers and hand integers from layer to layer.
 
     The model is changed in place and is for inference from then on: its decisions are those of
@@ -133,6 +135,12 @@ def fold_(model: nn.Module, example_input: Tensor) -> FoldReport:
         In eval mode; torch.fx must be able to trace it.
     example_input : float32 Tensor
         An input, for shapes and for the comparison of outputs.
+    norms : bool, default True
+        Whether batch norms whose result stays a float are folded into tables, too: the only
+        rewrite that changes roundings. Without it, the network's output has the same bits.
+    least_bits : int, default 2
+        Least width of integers between layers, 2 to 16; otherwise the least even number that
+        holds every accumulator. 16 gives all layers the same input format.
 
     Returns
     -------
@@ -143,6 +151,8 @@ def fold_(model: nn.Module, example_input: Tensor) -> FoldReport:
     HalutError
         When the model holds no Halut layer, is in training mode, or cannot be traced.
     """
+    if isinstance(least_bits, bool) or least_bits not in range(2, _MOST_BITS + 1):
+        raise HalutError(f"least_bits must be in [2, {_MOST_BITS}], not {least_bits!r}")
     graph = Graph(model, example_input)
     producers = graph.nodes(HalutLayer)
     if not producers:
@@ -150,8 +160,8 @@ def fold_(model: nn.Module, example_input: Tensor) -> FoldReport:
     before = _output(model, example_input)
     edges: list[Edge] = []
     for node in producers:
-        edges += _fold_integers(graph, node)
-    for node in producers:
+        edges += _fold_integers(graph, node, least_bits)
+    for node in producers if norms else []:
         edges += _fold_norm(graph, node)
     for node in graph.nodes(nn.ReLU):
         edges += _fold_relu(graph, node)
@@ -188,7 +198,7 @@ class _Inputs:
     pad: NDArray[np.int64] | None
 
 
-def _fold_integers(graph: Graph, node: Any) -> list[Edge]:
+def _fold_integers(graph: Graph, node: Any, least_bits: int) -> list[Edge]:
     chain = graph.chain(node)
     producer = chain.module
     assert isinstance(producer, HalutLayer)
@@ -197,7 +207,7 @@ def _fold_integers(graph: Graph, node: Any) -> list[Edge]:
     try:
         if graph.calls[chain.name] > 1:
             raise _Refused(f"{chain.name} is called more than once")
-        inputs, bits, flipped = _integer_chain(chain)
+        inputs, bits, flipped = _integer_chain(chain, least_bits)
     except _Refused as refused:
         return [
             Edge(chain.name, _end(path), "integers", False, path.reason or str(refused))
@@ -226,7 +236,7 @@ def _end(path: Path) -> str:
     return str(path.end.target) if path.end.op == "call_module" else path.end.name
 
 
-def _integer_chain(chain: Chain) -> tuple[list[_Inputs], int, Tensor]:
+def _integer_chain(chain: Chain, bits: int) -> tuple[list[_Inputs], int, Tensor]:
     """Return each reader's integer inputs, their width and the channels to flip."""
     producer = chain.module
     assert isinstance(producer, HalutLayer)
@@ -247,16 +257,15 @@ def _integer_chain(chain: Chain) -> tuple[list[_Inputs], int, Tensor]:
     flipped = _directions(chain)
 
     low, high = _ranges(producer, flipped)
-    bits = 2
     while low.min() < -(2 ** (bits - 1)) or high.max() >= 2 ** (bits - 1):
-        bits += 2
+        bits += 2 - bits % 2
     while bits <= _MOST_BITS:
         try:
             found = [
                 _integer_inputs(producer, path, flipped, low, high, bits) for path in chain.paths
             ]
         except OverflowError:
-            bits += 2
+            bits += 2 - bits % 2
             continue
         return found, bits, flipped
     raise _Refused(f"accumulators from {low.min()} to {high.max()} need more than 16 bits")

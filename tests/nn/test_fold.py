@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from torch import Tensor, nn  # noqa: E402
 from halut import golden  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
+from halut.nn.convert import replace_module  # noqa: E402
 from halut.nn.fold import FoldReport, fold_  # noqa: E402
 from halut.nn.layers import HalutLayer  # noqa: E402
 from halut.nn.models import ResNet9  # noqa: E402
+from halut.nn.network import load_network, save_network  # noqa: E402
 
 
 def _config(**changes: object) -> LayerConfig:
@@ -210,18 +213,22 @@ def test_residual_additions_end_chains() -> None:
     assert torch.allclose(model(x), folded(x), atol=1e-5)
 
 
-def test_resnet9_shape() -> None:
-    torch.manual_seed(7)
-    model = ResNet9(in_channels=1, width=4, image_size=8).eval()
+def _random_resnet9(**kwargs: int) -> nn.Module:
+    model = ResNet9(**kwargs)
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
             module.load_state_dict(_norm(module.num_features).state_dict())
         elif isinstance(module, nn.Conv2d) and name != "prep.0":
-            parent, _, last = name.rpartition(".")
-            layer = HalutConv2d(module.in_channels, module.out_channels, 3, padding=1, bias=False,
-                                config=_config())  # fmt: skip
-            setattr(model.get_submodule(parent), last, layer)
-    model.eval()
+            layer = HalutConv2d(
+                module.in_channels, module.out_channels, 3, padding=1, bias=False, config=_config()
+            )
+            replace_module(model, name, layer)
+    return model.eval()
+
+
+def test_resnet9_shape() -> None:
+    torch.manual_seed(7)
+    model = _random_resnet9(in_channels=1, width=4, image_size=8)
     x = torch.randn(4, 1, 8, 8)
     folded, report = _fold(model, x)
     done = [pair for pair, yes in _edges(report, "integers").items() if yes]
@@ -236,6 +243,33 @@ def test_resnet9_shape() -> None:
     name = "residual1.body.1.0"
     assert isinstance(folded.residual1.body[1][1], nn.Identity)
     assert torch.equal(before[name][0], after[name][0])
+
+
+def test_folded_networks_are_saved_and_run_on_programs(tmp_path: Path) -> None:
+    """What a network file keeps, and what hardware with each layer's program would compute."""
+    torch.manual_seed(13)
+    kwargs = {"in_channels": 1, "width": 4, "image_size": 8}
+    model = _random_resnet9(**kwargs)
+    x = torch.randn(3, 1, 8, 8)
+    folded = copy.deepcopy(model)
+    report = fold_(folded, x, norms=False, least_bits=16)
+    assert {edge.bits for edge in report.edges if edge.folded} == {16}
+    assert report.identical and torch.equal(model(x), folded(x))
+    save_network(tmp_path / "folded.pt", folded, {"name": "resnet9", "kwargs": kwargs})
+    loaded, _ = load_network(tmp_path / "folded.pt")
+    assert torch.equal(loaded(x), folded(x))
+
+    def on_programs(layer: HalutLayer, x: Tensor) -> Tensor:
+        sums = [
+            golden.matmul(program, program.input_words(rows.detach().numpy()))
+            for program, rows in zip(layer.programs(), layer.rows(x), strict=True)
+        ]
+        return torch.from_numpy(np.stack(sums))
+
+    for layer in loaded.modules():
+        if isinstance(layer, HalutLayer):
+            layer.executor = on_programs
+    assert torch.equal(loaded(x), model(x))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -357,6 +391,9 @@ def test_what_cannot_be_folded_at_all() -> None:
     model = nn.Sequential(HalutLinear(8, 8, config=_config()))
     with pytest.raises(HalutError, match=r"eval mode, not in training mode"):
         fold_(model.train(), torch.zeros(1, 8))
+
+    with pytest.raises(HalutError, match=r"least_bits must be in \[2, 16\], not 17"):
+        fold_(model.eval(), torch.zeros(1, 8), least_bits=17)
 
     class Branches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
