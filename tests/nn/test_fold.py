@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 from torch import Tensor, nn  # noqa: E402
 
 from halut import golden  # noqa: E402
+from halut.__main__ import main  # noqa: E402
+from halut.cli import run  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
 from halut.nn.convert import replace_module  # noqa: E402
@@ -383,6 +386,29 @@ def test_folding_twice_changes_nothing() -> None:
     again, report = _fold(folded, x)
     assert torch.equal(folded(x), again(x)) and report.identical
     assert report.integer_share == 1.0
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(14)
+    kwargs = {"in_channels": 1, "width": 4, "image_size": 8}
+    model = _random_resnet9(**kwargs)
+    wide = _config(codebook_width=8)
+    replace_module(model.residual1.body[1], "0", HalutConv2d(8, 8, 1, bias=False, config=wide))
+    model.eval()
+    before, after, report = (tmp_path / name for name in ("net.pt", "folded.pt", "report.json"))
+    data = {"input_shape": [1, 8, 8]}
+    save_network(before, model, {"name": "resnet9", "kwargs": kwargs}, data)
+    arguments = ["fold", str(before), "-o", str(after), "--report", str(report)]
+    assert run(main, [*arguments, "--prune", "--keep-norms", "--bits", "16"]) == 0
+    printed = capsys.readouterr().out
+    assert "int16" in printed and printed.splitlines()[-1] == f"wrote {after}, {report}"
+    facts = json.loads(report.read_text())
+    assert facts["prune"]["table_bytes"] > 0 and facts["fold"]["integer_share"] > 0.3
+    loaded, header = load_network(after)
+    x = torch.randn(4, 1, 8, 8)
+    assert torch.equal(loaded(x), model(x)) and header["data"] == data
+    assert run(main, [*arguments, "--bits", "17"]) == 2
+    assert "--bits must be in [2, 16], not 17" in capsys.readouterr().err
 
 
 def test_what_cannot_be_folded_at_all() -> None:
