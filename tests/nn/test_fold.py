@@ -85,6 +85,7 @@ MIDDLES: dict[str, Callable[[int], list[nn.Module]]] = {
     "norm, relu, pool": lambda n: [_norm(n), nn.ReLU(), nn.MaxPool2d(2, padding=1)],
     "pool, norm": lambda n: [nn.MaxPool2d(2), _norm(n, negative=False), nn.Dropout(0.5)],
     "relu, norm, relu6": lambda n: [nn.ReLU(), _norm(n), nn.Identity(), nn.ReLU6()],
+    "never 0": lambda _: [nn.Hardtanh(-2.0, -1.0)],
     "two norms": lambda n: [_norm(n), nn.Hardtanh(), _norm(n)],
 }
 
@@ -337,24 +338,27 @@ def test_relu_before_integer_thresholds() -> None:
 
 
 class _Function(nn.Module):
-    def __init__(self, shared: bool) -> None:
+    def __init__(self, case: str) -> None:
         super().__init__()
         self.a = HalutLinear(8, 8, config=_config())
         self.relu = nn.ReLU()
         self.b = HalutLinear(8, 8, config=_config())
-        self.shared = shared
+        self.case = case
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.shared:
+        if self.case == "relu twice":
             return self.b(self.relu(self.a(self.relu(x))))
+        if self.case == "layer twice":
+            return self.b(self.relu(self.a(self.a(x))))
         return self.b(torch.relu(self.a(x)))
 
 
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (_Function(False), "is a function in forward"),
-        (_Function(True), "relu is called more than once"),
+        (_Function("function"), "is a function in forward"),
+        (_Function("relu twice"), "relu is called more than once"),
+        (_Function("layer twice"), "a -> b       integers    no: a is called more than once"),
         (nn.Sequential(HalutLinear(8, 8, config=_config()), nn.GELU(),
                        HalutLinear(8, 8, config=_config())), "not a non-decreasing"),
         (nn.Sequential(HalutLinear(8, 8, config=_config()),
@@ -376,6 +380,28 @@ def test_maximum_before_a_turning_norm() -> None:
     model = _chain(lambda n: [nn.MaxPool2d(2), _norm(n)], _config(), _config())
     _, report = _fold(model, torch.randn(2, 3, 9, 9))
     assert "before a batch norm with a negative weight" in str(report)
+    flat = nn.BatchNorm1d(24)
+    with torch.no_grad():
+        flat.weight[11] = -1.0  # one place of one channel
+    layers = [nn.MaxPool2d(2), nn.Flatten(), flat, HalutLinear(24, 3, config=_config())]
+    model = nn.Sequential(HalutConv2d(3, 6, 3, config=_config()), *layers).eval()
+    _, report = _fold(model, torch.randn(2, 3, 6, 6))
+    assert "1 comes before a batch norm with a negative weight" in str(report)
+
+
+def test_batch_norm_of_another_axis() -> None:
+    """Behind linear layers with three axes, it normalises places and not features."""
+    torch.manual_seed(15)
+    norm = nn.BatchNorm1d(8)
+    nn.init.normal_(norm.weight)
+    model = nn.Sequential(
+        HalutLinear(8, 8, config=_config()), norm, HalutLinear(8, 8, config=_config())
+    ).eval()
+    x = torch.randn(5, 8, 8)
+    folded, report = _fold(model, x)
+    assert not any(edge.folded for edge in report.edges)
+    assert str(report).count("1 does not work channel by channel") == 2
+    assert torch.equal(model(x), folded(x))
 
 
 def test_folding_twice_changes_nothing() -> None:

@@ -132,6 +132,24 @@ def test_two_readers_and_flattening() -> None:
     assert torch.equal(model(x), whole(x))
 
 
+def test_kernels_keep_their_positions() -> None:
+    torch.manual_seed(7)
+    model = nn.Sequential(
+        HalutConv2d(3, 6, 3, config=CONFIG),
+        nn.MaxPool2d(2),
+        HalutConv2d(6, 4, (2, 3), config=CONFIG),
+    ).eval()
+    with torch.no_grad():
+        model[2].split_dims %= 18  # of 36 features, those of the first three channels
+    x = torch.randn(3, 3, 10, 10)
+    whole = copy.deepcopy(model)
+    assert prune_(model, x).rows[0].kept == 3
+    assert torch.equal(model(x), whole(x))
+    with torch.no_grad():
+        model[2].split_dims = model[2].split_dims // 6 * 6
+        assert not torch.equal(model(x), whole(x))
+
+
 def test_folding_and_pruning_together() -> None:
     torch.manual_seed(4)
     model = nn.Sequential(
