@@ -18,6 +18,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from halut.errors import HalutError
+from halut.nn.attention import HalutMultiheadAttention
 from halut.nn.layers import HalutLayer, HalutLinear
 
 __all__ = ["Chain", "Graph", "Path", "Step", "shape_of"]
@@ -133,7 +134,8 @@ class Chain:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, HalutLayer) or super().is_leaf_module(m, module_qualified_name)
+        leaf = isinstance(m, (HalutLayer, HalutMultiheadAttention))
+        return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
 class Graph:

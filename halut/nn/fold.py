@@ -208,12 +208,12 @@ def _fold_integers(graph: Graph, node: Any, least_bits: int) -> list[Edge]:
         if graph.calls[chain.name] > 1:
             raise _Refused(f"{chain.name} is called more than once")
         inputs, bits, flipped = _integer_chain(chain, least_bits)
+        _flip(producer, flipped)
     except _Refused as refused:
         return [
             Edge(chain.name, _end(path), "integers", False, path.reason or str(refused))
             for path in chain.paths
         ]
-    _flip(producer, flipped)
     producer.raw_output = True
     edges = []
     for path, wanted in zip(chain.paths, inputs, strict=True):
@@ -303,7 +303,7 @@ def _ranges(producer: HalutLayer, flipped: Tensor) -> tuple[NDArray[Any], NDArra
     entries = producer._tables()[0].double().cpu()
     low = entries.amin(dim=3).sum(dim=2).flatten()
     high = entries.amax(dim=3).sum(dim=2).flatten()
-    shift = producer.n_codebooks
+    shift = _shift(producer).cpu()
     low, high = (
         torch.where(flipped, -high - shift, low),
         torch.where(flipped, -low - shift, high),
@@ -323,7 +323,7 @@ def _transfer(
     features : int64 Tensor of shape (n,)
         Features at the end of the steps.
     flipped : bool Tensor of shape (G * M,)
-        Channels whose accumulator a is handed on as -a - C.
+        Channels whose accumulator a is handed on as -a - shift.
     words : float32 Tensor of shape (W,)
         Integers that are handed on.
 
@@ -339,7 +339,8 @@ def _transfer(
     _, scale, offset = producer._tables()
     channel = places[0].to(device)
     turned = flipped.to(device)[channel, None]
-    sums = torch.where(turned, -words - producer.n_codebooks, words)
+    # In the integers of before.
+    sums = torch.where(turned, -words - _shift(producer)[channel, None], words)
     values = sums * scale.flatten()[channel, None] + offset.flatten()[channel, None]
     for step, place in zip(steps, places[1:], strict=True):
         if step.kind == "norm":
@@ -492,16 +493,25 @@ def _padding(
     return np.clip(pad, above + 1, up_to)
 
 
+def _shift(producer: HalutLayer) -> Tensor:
+    """Return what turns an output's accumulator a round: -a - shift, float32 (G * M,).
+
+    Every codebook's entries e become -1 - e, but those of constant tables, which stay 0.
+    """
+    low, high = torch.aminmax(producer.lut, dim=3)
+    return (low != high).sum(dim=2).flatten().to(torch.float32)
+
+
 def _flip(producer: HalutLayer, flipped: Tensor) -> None:
-    """Turn the entries e of some outputs into -1 - e, and their outputs' sign."""
+    """Turn the entries of some outputs round, and their outputs' sign."""
     if not flipped.any():
         return
-    device = producer.lut.device
-    before = producer._tables()[0]
-    turned = flipped.to(device).view(producer.groups, producer.n_outputs)
-    wanted = torch.where(turned[..., None, None], -1 - before, before)
+    lut, before = producer.lut.clone(), producer._tables()[0]
+    turned = flipped.to(before.device).view(producer.groups, producer.n_outputs)
+    low, high = torch.aminmax(producer.lut, dim=3)
+    change = (turned[..., None] & (low != high))[..., None]
+    wanted = torch.where(change, -1 - before, before)
     producer.lut[turned] *= -1
-    producer.bias[turned.flatten()] *= -1
     # Halves may have been rounded the other way: move those off the edge.
     entries, scale, _ = producer._tables()
     wrong = entries != wanted
@@ -509,7 +519,9 @@ def _flip(producer: HalutLayer, flipped: Tensor) -> None:
         nudge = (wanted - entries) * 0.25 * scale[..., None, None]
         producer.lut[wrong] += nudge[wrong].to(producer.lut.dtype)
         if not torch.equal(producer._tables()[0], wanted):
-            raise HalutError("tables must be such that negated ones quantise alike")
+            producer.lut.copy_(lut)
+            raise _Refused("negated tables are rounded otherwise")
+    producer.bias[turned.flatten()] *= -1
 
 
 # Batch norm and ReLU beside float values.

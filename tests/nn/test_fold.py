@@ -168,6 +168,24 @@ def test_every_integer_decides_as_its_value() -> None:
     assert torch.equal(consumer.codes(model[:2](x)), folded[2].codes(folded[0](x)))
 
 
+def test_tables_that_round_otherwise_when_negated() -> None:
+    """Constant tables, which have no step, and entries in the middle between two steps."""
+    torch.manual_seed(16)
+    model = _chain(MIDDLES["norm, relu"], _config(), _config(), padding=1)
+    with torch.no_grad():
+        model[1].weight.fill_(-1.0)
+        model[0].lut[0, :3, 1] = 0.25
+        model[0].lut[0, 3, 1, :3] = torch.tensor([-1.0, 1.0, 0.0])
+        model[0].lut[0, 3].clamp_(-1.0, 1.0)
+        model[0].lut[0, 4] = 0.0  # all of an output's
+    x = torch.randn(4, 3, 8, 8)
+    entries = model[0]._tables()[0][0]
+    assert (entries[:3, 1] == 0).all() and entries[3, 1, 2] == 0 and (entries[4] == 0).all()
+    folded, report = _fold(model, x)
+    assert report.edges[0].folded and torch.equal(model(x), folded(x))
+    assert torch.equal(folded[0]._tables()[0][0, 3], -1 - entries[3])
+
+
 def test_flattening_and_groups() -> None:
     torch.manual_seed(5)
     model = nn.Sequential(
