@@ -235,3 +235,39 @@ def test_command_line_refuses(saved: Path, monkeypatch: pytest.MonkeyPatch) -> N
     refused('did you mean "verilator"', "--simulator", "verilater")
     monkeypatch.setitem(sys.modules, "torch", None)
     refused(r"torch must be installed for halut\.nn: pip install")
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_a_trained_network_classifies_100_digits() -> None:
+    """Real images: every interior convolution of a small ResNet-9, and each class, on Verilog."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (pip install -e .[demo])")
+    from halut.nn.data import load
+
+    data = load("digits")
+    torch.manual_seed(0)
+    model = build("resnet9", in_channels=1, width=4, image_size=8)
+
+    def train(epochs: int) -> None:
+        model.train()
+        optimiser = torch.optim.Adam(model.parameters(), 2e-3)
+        for _ in range(epochs):
+            for part in torch.randperm(len(data.train_x)).split(64):
+                loss = nn.functional.cross_entropy(model(data.train_x[part]), data.train_y[part])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+        model.eval()
+
+    train(5)
+    exact = ("prep.0", "classifier")
+    chosen = LayerConfig(input_format="int8")
+    convert_(model, chosen, data.train_x[:500], lambda name, _: name not in exact)
+    train(8)
+    config = AcceleratorConfig.from_yaml(SMALL.with_name("digits_network.yaml"))
+    images, labels = data.test_x[:100], data.test_y[:100].numpy()
+    result = simulate_network(config, model, images)
+    assert len(result.layers) == 7
+    with torch.no_grad():
+        assert result.classes.tolist() == model(images).argmax(dim=1).tolist()
+    assert (result.classes == labels).mean() > 0.8
