@@ -30,6 +30,7 @@ COMMANDS = {
     "halut stats": OPTIONAL + ",amaranth,yaml",
     "halut fold": OPTIONAL + ",amaranth,yaml",
     "halut analyse": OPTIONAL + ",amaranth,yaml",
+    "halut train": OPTIONAL + ",amaranth,yaml",
     "rtl_gen": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",
     "sim.demo": OPTIONAL + ",flow",

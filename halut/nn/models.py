@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from halut.errors import HalutError, closest
 
-__all__ = ["DSCNN", "MODELS", "ResNet9", "ResNet20", "build"]
+__all__ = ["DSCNN", "MODELS", "ResNet9", "ResNet20", "arguments", "build"]
 
 
 def _integer(field: str, value: object, low: int, high: int) -> int:
@@ -216,6 +216,20 @@ MODELS: dict[str, type[nn.Module]] = {"dscnn": DSCNN, "resnet20": ResNet20, "res
 """Networks by the names that `build` and recipes know."""
 
 
+def arguments(name: str) -> list[str]:
+    """Return the names of a network's arguments; `HalutError` when there is no such network.
+
+    Examples
+    --------
+    >>> arguments("resnet20")
+    ['in_channels', 'n_classes', 'width']
+    """
+    if name not in MODELS:
+        names = ", ".join(MODELS)
+        raise HalutError(f"model must be one of {names}, not {name!r}{closest(name, MODELS)}")
+    return list(inspect.signature(MODELS[name]).parameters)
+
+
 def build(name: str, **kwargs: Any) -> nn.Module:
     """Make a network by its name; weights are drawn from torch's global generator.
 
@@ -237,10 +251,7 @@ def build(name: str, **kwargs: Any) -> nn.Module:
     >>> build("resnet20", width=4)(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 10])
     """
-    if name not in MODELS:
-        names = ", ".join(sorted(MODELS))
-        raise HalutError(f"model must be one of {names}, not {name!r}{closest(name, MODELS)}")
-    known = [key for key in inspect.signature(MODELS[name].__init__).parameters if key != "self"]
+    known = arguments(name)
     for key in kwargs:
         if key not in known:
             raise HalutError(
