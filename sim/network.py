@@ -171,6 +171,9 @@ def simulate_network(
                 accelerator.wanted, expected = _in_torch(model, layers, part)
                 with _executing(layers, accelerator, advance):
                     given = model(part)
+                for name, calls in accelerator.wanted.items():
+                    if calls:
+                        raise CheckFailed(f"every call must reach the accelerator (layer {name})")
                 _check_outputs(given, expected, first)
                 outputs.append(given.float().cpu().numpy())
     finally:

@@ -160,6 +160,27 @@ def test_the_verilogs_integers_flow_onward(
         simulate_network(CONFIG, network(), images)
 
 
+class Remembers(nn.Module):
+    """Calls its second layer once only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = network()
+        self.known: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body[:5](x)
+        if self.known is None:
+            self.known = self.body[5](x)
+        return self.body[6:](self.known)
+
+
+@pytest.mark.sim
+def test_every_call_is_compared(images: torch.Tensor) -> None:
+    with pytest.raises(CheckFailed, match=r"every call must reach .* \(layer body\.5\)"):
+        simulate_network(CONFIG, Remembers(), images)
+
+
 def test_networks_that_cannot_run(images: torch.Tensor) -> None:
     def refused(model: nn.Module, message: str, **options: object) -> None:
         with pytest.raises(HalutError, match=message):
