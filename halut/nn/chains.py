@@ -245,6 +245,8 @@ class Graph:
             assert isinstance(module, _NORMS)
             if module.running_mean is None:
                 return None, f"{node.target} has no running statistics"
+            if before.meta["tensor_meta"].memory_format is None:
+                return None, f"{node.target} rounds by the layout of its input, not contiguous"
         if kind == "flatten":
             if axis != 1 or len(after) != 2 or after[0] != shape[0]:
                 return None, f"{_words(node)} does not flatten each item to one row"

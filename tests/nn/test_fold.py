@@ -29,8 +29,8 @@ def _config(**changes: object) -> LayerConfig:
     return LayerConfig(**{"n_prototypes": 8, "input_format": "int8", **changes})  # type: ignore[arg-type]
 
 
-def _norm(channels: int, negative: bool = True) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels)
+def _norm(channels: int, negative: bool = True, kind: type = nn.BatchNorm2d) -> nn.Module:
+    norm = kind(channels)
     nn.init.normal_(norm.weight)
     if not negative:
         norm.weight.data.abs_()
@@ -184,6 +184,26 @@ def test_tables_that_round_otherwise_when_negated() -> None:
     folded, report = _fold(model, x)
     assert report.edges[0].folded and torch.equal(model(x), folded(x))
     assert torch.equal(folded[0]._tables()[0][0, 3], -1 - entries[3])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_integers_between_linear_layers(seed: int) -> None:
+    """Many rows, at one time and one by one: rounding must not depend on the layout."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        HalutLinear(16, 64, config=_config(codebook_width=2)),
+        _norm(64, kind=nn.BatchNorm1d),
+        nn.ReLU(),
+        HalutLinear(64, 32, config=_config(n_prototypes=256, input_format="int16")),
+    ).eval()
+    x = torch.randn(20000, 16)
+    folded, report = _fold(model, x)
+    assert report.integer_share == 1.0
+    with torch.no_grad():
+        wanted = model(x)
+        assert torch.equal(wanted, folded(x))
+        assert torch.equal(wanted[:9], torch.cat([folded(row[None]) for row in x[:9]]))
+        assert torch.equal(wanted[:9], torch.cat([model(row[None]) for row in x[:9]]))
 
 
 def test_flattening_and_groups() -> None:
