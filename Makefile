@@ -43,8 +43,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo test test-slow lint doctor rtl synth bench bench-software network \
-  clean distclean
+.PHONY: help venv demo network test test-slow lint doctor rtl synth bench bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
