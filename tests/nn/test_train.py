@@ -228,10 +228,12 @@ def finish_two(folder):
     both = start_two(folder)
     said = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
+    return said
 
 
 def test_two_processes_train_together(tmp_path):
-    finish_two(tmp_path)
+    said = finish_two(tmp_path)
+    assert ["wrote" in one for one in said] == [True, False]
     summary = json.loads((tmp_path / "o" / "summary.json").read_text())
     assert summary["processes"] == 2
     assert len((tmp_path / "o" / "history.jsonl").read_text().splitlines()) == 8
