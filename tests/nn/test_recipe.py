@@ -93,7 +93,7 @@ def test_there_are_recipes():
     }  # fmt: skip
 
 
-def test_cifar10_has_the_papers_numbers():
+def test_cifar10_follows_the_paper():
     recipe = Recipe.from_yaml("configs/networks/cifar10_resnet9.yaml")
     assert (recipe.mode, recipe.layers, recipe.thresholds_lr) == ("sequential", "interior", 0.5)
     assert recipe.layer == LayerConfig(n_prototypes=16, lut_bits=8, input_format="fp16")
