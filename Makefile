@@ -10,6 +10,7 @@ ROOT     := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 PYTHON   ?= python3
 VENV     ?= $(ROOT)/.venv
 EXTRAS   ?= sim,demo,flow,dev
+TORCH    ?= torch
 CONSTRAINTS ?=
 JOBS     ?= auto
 CONFIG   ?= configs/small.yaml
@@ -17,27 +18,32 @@ PLATFORM ?= generic
 CLOCK_NS ?= 6
 TARGET_NS ?=
 BASELINE ?=
+RECIPE   ?= configs/networks/digits_resnet9_int8.yaml
+IMAGES   ?= 100
 OUT      ?=
 ARGS     ?=
 
 py := $(VENV)/bin/python
+network_out := $(or $(OUT),build/networks/$(basename $(notdir $(RECIPE))))
 # One stamp per set of extras: it is redone only when pyproject.toml changes.
 comma := ,
 stamp := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+# The tests of networks need torch, too; TORCH= leaves it out, and they are skipped.
+torch_stamp := $(stamp)$(if $(TORCH),-$(TORCH))
 
-$(stamp): $(ROOT)/pyproject.toml
+$(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "error: python3 must be 3.10 or newer (set PYTHON=...)" >&2; exit 2; }
 	@$(py) -m pip --version >/dev/null 2>&1 || { \
 	  echo "creating $(VENV)"; \
 	  $(PYTHON) -m venv $$(test -f $(VENV)/pyvenv.cfg && echo --clear) $(VENV) || { \
 	  echo "error: no venv module (Debian/Ubuntu: apt install python3-venv)" >&2; exit 2; }; }
-	@echo "installing halut-stack[$(EXTRAS)]"
+	@echo "installing halut-stack[$(subst -,$(comma),$*)]"
 	@$(py) -m pip install --quiet --disable-pip-version-check \
-	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(EXTRAS)]'
+	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo test test-slow lint doctor rtl synth bench bench-software clean distclean
+.PHONY: help venv demo network test test-slow lint doctor rtl synth bench bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -46,7 +52,9 @@ help: ## this list
 	@echo "Variables (defaults):"
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
 	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth: metrics.json to compare)"
+	@echo "  RECIPE=$(RECIPE)  IMAGES=$(IMAGES)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
+	@echo "  TORCH=$(TORCH)  (empty: tests without it; those of networks are skipped)"
 	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  EXTRAS=$(EXTRAS)"
 	@echo "  CONSTRAINTS=  (constraints.txt: the very versions of the last green tests)"
 
@@ -55,13 +63,13 @@ venv: $(stamp) ## make .venv and install everything but torch
 demo: $(stamp) ## images -> learn -> Verilog -> simulate -> check; pictures in build/demo
 	@cd $(ROOT) && $(py) -m sim.demo $(if $(OUT),-o $(OUT)) $(ARGS)
 
-test: $(stamp) ## all tests but the slow ones
+test: $(torch_stamp) ## all tests but the slow ones
 	@cd $(ROOT) && $(py) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
-test-slow: $(stamp) ## the slow tests only
+test-slow: $(torch_stamp) ## the slow tests only
 	@cd $(ROOT) && $(py) -m pytest -n $(JOBS) -m slow $(ARGS)
 
-lint: $(stamp) ## ruff and mypy
+lint: $(torch_stamp) ## ruff and mypy
 	@cd $(ROOT) && $(py) -m ruff check .&& $(py) -m mypy
 
 doctor: ## tools: version found or missing, how to get them, what works without
@@ -79,6 +87,11 @@ synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
 bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nangate45)
 	@cd $(ROOT) && $(py) -m flow bench $(if $(filter file,$(origin PLATFORM)),,--platform \
 	  $(PLATFORM)) --clock-ns $(CLOCK_NS) $(ARGS)
+
+network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hardware (IMAGES)
+	@cd $(ROOT) && $(py) -m halut train $(RECIPE) -o $(network_out) $(ARGS)
+	@cd $(ROOT) && $(py) -m sim --network $(network_out)/network.pt \
+	  --config configs/digits_network.yaml --images $(IMAGES)
 
 bench-software: $(stamp) ## measured accuracy and speed of the NumPy part
 	@cd $(ROOT) && $(py) -m halut bench $(ARGS)

@@ -18,7 +18,7 @@ from halut.cli import Parser, run
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.matmul import LOSSES, HalutMatmul
-from halut.nn import cli_analyse, cli_export, cli_stats
+from halut.nn import cli_analyse, cli_export, cli_fold, cli_stats, cli_train
 from halut.problems import relative_error
 from halut.program import Program
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
@@ -44,8 +44,10 @@ def _parser() -> Parser:
     _add_multiply(verbs)
     _add_bench(verbs)
     cli_export.add_verb(verbs)
+    cli_fold.add_verb(verbs)
     cli_stats.add_verb(verbs)
     cli_analyse.add_verb(verbs)
+    cli_train.add_verb(verbs)
     return parser
 
 

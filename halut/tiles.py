@@ -1,8 +1,9 @@
-"""Cuts a program into programs of an accelerator's size, and adds their results up again.
+"""Makes programs fit an accelerator: wider formats, deeper trees, and tiles of its size.
 
 A program of any C and M becomes a grid of tiles, codebooks by outputs, each with exactly the
 accelerator's C and M. Outputs are independent, and the sum over codebooks is exact, so the
-accumulators of the tiles give those of the whole bit by bit.
+accumulators of the tiles give those of the whole bit by bit. `widen` changes no accumulator
+either.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halut.errors import HalutError
-from halut.program import Program
+from halut.program import Program, input_format_bits
 
-__all__ = ["Tiling", "tile"]
+__all__ = ["Tiling", "tile", "widen"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,4 +161,95 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
         n_codebooks=int(n_codebooks),
         n_outputs=int(n_outputs),
         tiles=tuple(tiles),
+    )
+
+
+def widen(
+    program: Program,
+    *,
+    n_prototypes: int | None = None,
+    input_format: str | None = None,
+    lut_bits: int | None = None,
+) -> Program:
+    """Return a program for a larger accelerator with the same accumulators for the same rows.
+
+    Parameters
+    ----------
+    program : Program
+    n_prototypes : int, optional
+        K, at least the program's: nodes that always go left are added below its trees.
+    input_format : str, optional
+        ``"intN"`` with N at least the program's, or the same format.
+    lut_bits : int, optional
+        At least the program's.
+
+    Returns
+    -------
+    Program
+        `program` itself when nothing changes.
+
+    Raises
+    ------
+    HalutError
+        When the accelerator's number is less than the program's, or one of the formats is fp16.
+
+    Examples
+    --------
+    >>> from halut import golden
+    >>> rng = np.random.default_rng(1)
+    >>> program = golden.random_program(rng, 4, 8, 3, "int6", 4)
+    >>> wide = widen(program, n_prototypes=16, input_format="int8", lut_bits=8)
+    >>> wide.n_prototypes, wide.input_format, wide.lut_bits
+    (16, 'int8', 8)
+    >>> A = rng.uniform(-40, 40, (50, program.n_features))
+    >>> sums = [golden.matmul(p, p.input_words(A)) for p in (program, wide)]
+    >>> np.array_equal(*sums)
+    True
+    """
+    n_prototypes = n_prototypes or program.n_prototypes
+    input_format = input_format or program.input_format
+    lut_bits = lut_bits or program.lut_bits
+    for name, wanted in (("n_prototypes", n_prototypes), ("lut_bits", lut_bits)):
+        if getattr(program, name) > wanted:
+            raise HalutError(
+                f"program.{name} must be at most the accelerator's {wanted}, "
+                f"not {getattr(program, name)}"
+            )
+    bits = input_format_bits(input_format)
+    same = input_format == program.input_format
+    if not same and ("fp16" in (input_format, program.input_format) or program.input_bits > bits):
+        raise HalutError(
+            f"program.input_format must be the accelerator's {input_format}"
+            f"{'' if input_format == 'fp16' else ' or a narrower integer'}, "
+            f"not {program.input_format}"
+        )
+    if (n_prototypes, input_format, lut_bits) == (
+        program.n_prototypes, program.input_format, program.lut_bits,
+    ):  # fmt: skip
+        return program
+    if n_prototypes & (n_prototypes - 1):
+        raise HalutError(f"n_prototypes must be a power of two, not {n_prototypes}")
+    # Inputs saturate at the format's highest value, which no threshold there lets go right.
+    never: Any = np.float16(np.inf) if input_format == "fp16" else np.int16(2 ** (bits - 1) - 1)
+    thresholds = program.thresholds.copy()
+    if not same:
+        thresholds[thresholds == 2 ** (program.input_bits - 1) - 1] = never
+    levels = n_prototypes.bit_length() - 1 - program.tree_depth
+    added = ((0, 0), (0, levels))
+    lut = np.zeros((*program.lut.shape[:2], n_prototypes), np.int16)
+    lut[:, :, :: 2**levels] = program.lut
+    return Program(
+        n_features=program.n_features,
+        input_format=input_format,
+        split_dims=np.pad(program.split_dims, added, mode="edge"),
+        thresholds=np.pad(
+            thresholds, ((0, 0), (0, n_prototypes - program.n_prototypes)), constant_values=never
+        ),
+        lut=lut,
+        lut_scale=program.lut_scale,
+        lut_offset=program.lut_offset,
+        lut_bits=lut_bits,
+        input_scale=np.pad(program.input_scale, added, mode="edge"),
+        input_offset=np.pad(program.input_offset, added, mode="edge"),
+        provenance=program.provenance,
     )

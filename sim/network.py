@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from halut.errors import CheckFailed, HalutError
 from halut.program import Program
-from halut.tiles import Tiling, tile
+from halut.tiles import Tiling, tile, widen
 from rtl_gen.config import AcceleratorConfig
-from rtl_gen.image import check_program
 from sim import runner
 from sim.simulation import simulate_all
 
@@ -108,8 +107,8 @@ def simulate_network(
     Parameters
     ----------
     config : AcceleratorConfig
-        The accelerator. K, input format and table bits must be those of every layer; layers of
-        other C and M are cut into tiles, which are loaded one after the other.
+        The accelerator. Its K, input format and table bits must be at least those of every layer
+        (`halut.tiles.widen`); any C and M are cut into tiles, loaded one after the other.
     model : torch.nn.Module
         A network with converted, exact layers (`halut.nn.network.load_network`).
     images : Tensor of shape (n_images, ...)
@@ -172,6 +171,9 @@ def simulate_network(
                 accelerator.wanted, expected = _in_torch(model, layers, part)
                 with _executing(layers, accelerator, advance):
                     given = model(part)
+                for name, calls in accelerator.wanted.items():
+                    if calls:
+                        raise CheckFailed(f"every call must reach the accelerator (layer {name})")
                 _check_outputs(given, expected, first)
                 outputs.append(given.float().cpu().numpy())
     finally:
@@ -205,12 +207,18 @@ def report(
 
 
 def _tilings(config: AcceleratorConfig, name: str, programs: Sequence[Program]) -> list[Tiling]:
-    tilings = [tile(program, config.n_codebooks, config.n_outputs) for program in programs]
+    sizes: dict[str, Any] = {
+        "n_prototypes": config.n_prototypes,
+        "input_format": config.input_format,
+        "lut_bits": config.lut_bits,
+    }
     try:
-        check_program(config, tilings[0].tiles[0])
+        return [
+            tile(widen(program, **sizes), config.n_codebooks, config.n_outputs)
+            for program in programs
+        ]
     except HalutError as error:
-        raise HalutError(f"{error} (layer {name})") from None
-    return tilings
+        raise HalutError(f"{error} (layer {name}, configuration {config.name})") from None
 
 
 def _in_torch(

@@ -28,7 +28,9 @@ COMMANDS = {
     "halut bench": OPTIONAL + ",amaranth,yaml",
     "halut export": OPTIONAL + ",amaranth,yaml",
     "halut stats": OPTIONAL + ",amaranth,yaml",
+    "halut fold": OPTIONAL + ",amaranth,yaml",
     "halut analyse": OPTIONAL + ",amaranth,yaml",
+    "halut train": OPTIONAL + ",amaranth,yaml",
     "rtl_gen": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",
     "sim.demo": OPTIONAL + ",flow",
@@ -85,5 +87,5 @@ def test_every_module_with_a_command_line_is_listed() -> None:
             found.add(".".join(parts[:-1] if parts[-1] == "__main__" else parts))
     listed = set(COMMANDS) | {command.replace(" ", ".") for command in COMMANDS}
     # These are child processes of sim.runner and of `halut bench`.
-    assert found - {"sim.launch", "halut.bench"} <= listed
+    assert found - {"sim.launch", "halut.bench", "halut.nn.bench"} <= listed
     assert {"halut", "rtl_gen", "sim", "flow"} <= found

@@ -18,6 +18,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from halut.errors import HalutError
+from halut.nn.attention import HalutMultiheadAttention
 from halut.nn.layers import HalutLayer, HalutLinear
 
 __all__ = ["Chain", "Graph", "Path", "Step", "shape_of"]
@@ -133,7 +134,8 @@ class Chain:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, HalutLayer) or super().is_leaf_module(m, module_qualified_name)
+        leaf = isinstance(m, (HalutLayer, HalutMultiheadAttention))
+        return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
 class Graph:
@@ -243,6 +245,8 @@ class Graph:
             assert isinstance(module, _NORMS)
             if module.running_mean is None:
                 return None, f"{node.target} has no running statistics"
+            if before.meta["tensor_meta"].memory_format is None:
+                return None, f"{node.target} rounds by the layout of its input, not contiguous"
         if kind == "flatten":
             if axis != 1 or len(after) != 2 or after[0] != shape[0]:
                 return None, f"{_words(node)} does not flatten each item to one row"

@@ -122,7 +122,9 @@ class FoldReport:
 
 
 @torch.no_grad()
-def fold_(model: nn.Module, example_input: Tensor) -> FoldReport:
+def fold_(
+    model: nn.Module, example_input: Tensor, *, norms: bool = True, least_bits: int = 2
+) -> FoldReport:
     """Fold batch norms and ReLUs into Halut layers and hand integers from layer to layer.
 
     The model is changed in place and is for inference from then on: its decisions are those of
@@ -134,6 +136,12 @@ def fold_(model: nn.Module, example_input: Tensor) -> FoldReport:
         In eval mode; torch.fx must be able to trace it.
     example_input : float32 Tensor
         An input, for shapes and for the comparison of outputs.
+    norms : bool, default True
+        Whether batch norms whose result stays a float are folded into tables, too: the only
+        rewrite that changes roundings. Without it, the network's output has the same bits.
+    least_bits : int, default 2
+        Least width of integers between layers, 2 to 16; otherwise the least even number that
+        holds every accumulator. 16 gives all layers the same input format.
 
     Returns
     -------
@@ -144,6 +152,8 @@ def fold_(model: nn.Module, example_input: Tensor) -> FoldReport:
     HalutError
         When the model holds no Halut layer, is in training mode, or cannot be traced.
     """
+    if isinstance(least_bits, bool) or least_bits not in range(2, _MOST_BITS + 1):
+        raise HalutError(f"least_bits must be in [2, {_MOST_BITS}], not {least_bits!r}")
     graph = Graph(model, example_input)
     producers = graph.nodes(HalutLayer)
     if not producers:
@@ -151,8 +161,8 @@ def fold_(model: nn.Module, example_input: Tensor) -> FoldReport:
     before = _output(model, example_input)
     edges: list[Edge] = []
     for node in producers:
-        edges += _fold_integers(graph, node)
-    for node in producers:
+        edges += _fold_integers(graph, node, least_bits)
+    for node in producers if norms else []:
         edges += _fold_norm(graph, node)
     for node in graph.nodes(nn.ReLU):
         edges += _fold_relu(graph, node)
@@ -189,7 +199,7 @@ class _Inputs:
     pad: NDArray[np.int64] | None
 
 
-def _fold_integers(graph: Graph, node: Any) -> list[Edge]:
+def _fold_integers(graph: Graph, node: Any, least_bits: int) -> list[Edge]:
     chain = graph.chain(node)
     producer = chain.module
     assert isinstance(producer, HalutLayer)
@@ -198,13 +208,13 @@ def _fold_integers(graph: Graph, node: Any) -> list[Edge]:
     try:
         if graph.calls[chain.name] > 1:
             raise _Refused(f"{chain.name} is called more than once")
-        inputs, bits, flipped = _integer_chain(chain)
+        inputs, bits, flipped = _integer_chain(chain, least_bits)
+        _flip(producer, flipped)
     except _Refused as refused:
         return [
             Edge(chain.name, _end(path), "integers", False, path.reason or str(refused))
             for path in chain.paths
         ]
-    _flip(producer, flipped)
     producer.raw_output = True
     edges = []
     for path, wanted in zip(chain.paths, inputs, strict=True):
@@ -227,7 +237,7 @@ def _end(path: Path) -> str:
     return str(path.end.target) if path.end.op == "call_module" else path.end.name
 
 
-def _integer_chain(chain: Chain) -> tuple[list[_Inputs], int, Tensor]:
+def _integer_chain(chain: Chain, bits: int) -> tuple[list[_Inputs], int, Tensor]:
     """Return each reader's integer inputs, their width and the channels to flip."""
     producer = chain.module
     assert isinstance(producer, HalutLayer)
@@ -248,16 +258,15 @@ def _integer_chain(chain: Chain) -> tuple[list[_Inputs], int, Tensor]:
     flipped = _directions(chain)
 
     low, high = _ranges(producer, flipped)
-    bits = 2
     while low.min() < -(2 ** (bits - 1)) or high.max() >= 2 ** (bits - 1):
-        bits += 2
+        bits += 2 - bits % 2
     while bits <= _MOST_BITS:
         try:
             found = [
                 _integer_inputs(producer, path, flipped, low, high, bits) for path in chain.paths
             ]
         except OverflowError:
-            bits += 2
+            bits += 2 - bits % 2
             continue
         return found, bits, flipped
     raise _Refused(f"accumulators from {low.min()} to {high.max()} need more than 16 bits")
@@ -295,7 +304,7 @@ def _ranges(producer: HalutLayer, flipped: Tensor) -> tuple[NDArray[Any], NDArra
     entries = producer._tables()[0].double().cpu()
     low = entries.amin(dim=3).sum(dim=2).flatten()
     high = entries.amax(dim=3).sum(dim=2).flatten()
-    shift = producer.n_codebooks
+    shift = _shift(producer).cpu()
     low, high = (
         torch.where(flipped, -high - shift, low),
         torch.where(flipped, -low - shift, high),
@@ -315,7 +324,7 @@ def _transfer(
     features : int64 Tensor of shape (n,)
         Features at the end of the steps.
     flipped : bool Tensor of shape (G * M,)
-        Channels whose accumulator a is handed on as -a - C.
+        Channels whose accumulator a is handed on as -a - shift.
     words : float32 Tensor of shape (W,)
         Integers that are handed on.
 
@@ -331,7 +340,8 @@ def _transfer(
     _, scale, offset = producer._tables()
     channel = places[0].to(device)
     turned = flipped.to(device)[channel, None]
-    sums = torch.where(turned, -words - producer.n_codebooks, words)
+    # In the integers of before.
+    sums = torch.where(turned, -words - _shift(producer)[channel, None], words)
     values = sums * scale.flatten()[channel, None] + offset.flatten()[channel, None]
     for step, place in zip(steps, places[1:], strict=True):
         if step.kind == "norm":
@@ -484,16 +494,25 @@ def _padding(
     return np.clip(pad, above + 1, up_to)
 
 
+def _shift(producer: HalutLayer) -> Tensor:
+    """Return what turns an output's accumulator a round: -a - shift, float32 (G * M,).
+
+    Every codebook's entries e become -1 - e, but those of constant tables, which stay 0.
+    """
+    low, high = torch.aminmax(producer.lut, dim=3)
+    return (low != high).sum(dim=2).flatten().to(torch.float32)
+
+
 def _flip(producer: HalutLayer, flipped: Tensor) -> None:
-    """Turn the entries e of some outputs into -1 - e, and their outputs' sign."""
+    """Turn the entries of some outputs round, and their outputs' sign."""
     if not flipped.any():
         return
-    device = producer.lut.device
-    before = producer._tables()[0]
-    turned = flipped.to(device).view(producer.groups, producer.n_outputs)
-    wanted = torch.where(turned[..., None, None], -1 - before, before)
+    lut, before = producer.lut.clone(), producer._tables()[0]
+    turned = flipped.to(before.device).view(producer.groups, producer.n_outputs)
+    low, high = torch.aminmax(producer.lut, dim=3)
+    change = (turned[..., None] & (low != high))[..., None]
+    wanted = torch.where(change, -1 - before, before)
     producer.lut[turned] *= -1
-    producer.bias[turned.flatten()] *= -1
     # Halves may have been rounded the other way: move those off the edge.
     entries, scale, _ = producer._tables()
     wrong = entries != wanted
@@ -501,7 +520,9 @@ def _flip(producer: HalutLayer, flipped: Tensor) -> None:
         nudge = (wanted - entries) * 0.25 * scale[..., None, None]
         producer.lut[wrong] += nudge[wrong].to(producer.lut.dtype)
         if not torch.equal(producer._tables()[0], wanted):
-            raise HalutError("tables must be such that negated ones quantise alike")
+            producer.lut.copy_(lut)
+            raise _Refused("negated tables are rounded otherwise")
+    producer.bias[turned.flatten()] *= -1
 
 
 # Batch norm and ReLU beside float values.

@@ -563,7 +563,8 @@ class HalutLinear(HalutLayer):
         return gathered.reshape(1, *dims.shape, len(flat))
 
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
-        return outputs[0, 0].t().reshape(*x.shape[:-1], self.n_outputs)
+        # Contiguous: batch norm rounds otherwise for other layouts.
+        return outputs[0, 0].t().contiguous().view(*x.shape[:-1], self.n_outputs)
 
 
 class HalutConv2d(HalutLayer):
@@ -733,7 +734,7 @@ class HalutConv2d(HalutLayer):
 
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
         size = self.output_size(*x.shape[-2:])
-        arranged = outputs.reshape(len(outputs), self.out_channels, *size)
+        arranged = outputs.contiguous().view(len(outputs), self.out_channels, *size)
         return arranged if x.ndim == 4 else arranged[0]
 
     def _n_items(self, _x: Tensor) -> int:

@@ -30,6 +30,7 @@ from halut.nn.convert import replace_module, run_batch
 from halut.nn.data import Dataset, load
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 from halut.nn.models import build
+from halut.nn.prune import fit_
 from halut.program import Program
 
 __all__ = [
@@ -202,6 +203,7 @@ def load_network(
             _replace(model, name, HalutMultiheadAttention(**arguments))
         for name, entry in content["layers"].items():
             _replace(model, name, _layer(entry))
+        fit_(model, state)  # pruning drops outputs of plain layers
         model.load_state_dict(state)
     except HalutError as error:
         raise HalutError(f"{error} ({path})") from None

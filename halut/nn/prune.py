@@ -9,6 +9,7 @@ network returns does not change.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from halut.nn.chains import Chain, Graph, Path, shape_of
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 from halut.nn.quantize import quantize_tables
 
-__all__ = ["PruneReport", "PruneRow", "prune_", "required_channels", "required_inputs"]
+__all__ = ["PruneReport", "PruneRow", "fit_", "prune_", "required_channels", "required_inputs"]
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,32 @@ def prune_(model: nn.Module, example_input: Tensor) -> PruneReport:
     if not rows:
         raise HalutError("model must have a Halut layer that reads another layer's output")
     return PruneReport(rows, torch.equal(before, model(example_input)))
+
+
+@torch.no_grad()
+def fit_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Shrink plain layers and batch norms to the outputs that a pruned network's state has.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A network of the same structure that was not pruned.
+    state : mapping of str to Tensor
+        The state of the pruned one.
+    """
+    for name, module in model.named_modules():
+        plain = isinstance(module, (nn.Conv2d, nn.Linear))
+        if not plain and not isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            continue
+        wanted = state.get(f"{name}.{'weight' if plain else 'running_mean'}")
+        before = _outputs(module) if plain else module.num_features
+        if wanted is None or wanted.ndim == 0 or not 0 < len(wanted) < before:
+            continue
+        keep = torch.arange(before) < len(wanted)
+        if plain:
+            _shrink_outputs(module, keep)
+        else:
+            _shrink_norm(module, keep)
 
 
 def _prune(chain: Chain, graph: Graph) -> PruneRow:

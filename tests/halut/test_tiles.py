@@ -10,7 +10,7 @@ import pytest
 from halut import golden
 from halut.errors import HalutError
 from halut.program import Program
-from halut.tiles import tile
+from halut.tiles import tile, widen
 
 
 def _parts(tiling, words_of):
@@ -124,3 +124,58 @@ def test_errors():
     for wrong in (good[:4], good[:, :1], good.astype(np.float32), np.int32(1)):
         with pytest.raises(HalutError, match="accumulators of a tile must be integers of shape"):
             tiling.join([good, wrong])
+
+
+@pytest.mark.parametrize(
+    ("program", "wide"),
+    [
+        ((4, "int8", 8), {"n_prototypes": 4, "input_format": "int8", "lut_bits": 8}),
+        ((4, "int8", 8), {"n_prototypes": 32}),
+        ((16, "int5", 8), {"input_format": "int8"}),
+        ((16, "int2", 3), {"input_format": "int16", "lut_bits": 16}),
+        ((2, "int7", 2), {"n_prototypes": 256, "input_format": "int8", "lut_bits": 8}),
+        ((8, "fp16", 6), {"n_prototypes": 16, "lut_bits": 8}),
+    ],
+)
+def test_widening_changes_no_accumulator(program, wide):
+    n_prototypes, input_format, lut_bits = program
+    rng = np.random.default_rng(n_prototypes)
+    narrow = golden.random_program(
+        rng, 5, n_prototypes, 3, input_format, lut_bits, n_features=9, corner=True
+    )
+    if input_format != "fp16":
+        scale = rng.uniform(0.1, 2, (5, narrow.tree_depth))
+        narrow = dataclasses.replace(narrow, input_scale=scale)
+    wider = widen(narrow, **wide)
+    for name, value in wide.items():
+        assert getattr(wider, name) == value
+    # Beyond the narrow format's ends and, by the thresholds themselves, at them.
+    limit = 2.0 ** narrow.input_bits if input_format != "fp16" else 2.0
+    A = rng.uniform(-limit, limit, (3000, 9))
+    A[:500] = np.rint(A[:500])
+    A[500:600] *= 1e5
+    A[600:620] = np.inf
+    if input_format == "fp16":
+        A[620:700] = np.nan
+    sums = [golden.matmul(part, part.input_words(A)) for part in (narrow, wider)]
+    assert np.array_equal(*sums)
+    codes = golden.encode(narrow, narrow.input_words(A))
+    assert sum(len(np.unique(column)) for column in codes.T) > narrow.n_codebooks
+
+
+def test_widening_refuses():
+    narrow = golden.random_program(np.random.default_rng(1), 3, 8, 2, "int8", 6)
+    assert widen(narrow) is narrow
+    with pytest.raises(HalutError, match=r"program.n_prototypes must be at most .* 4, not 8"):
+        widen(narrow, n_prototypes=4)
+    with pytest.raises(HalutError, match="n_prototypes must be a power of two, not 12"):
+        widen(narrow, n_prototypes=12)
+    with pytest.raises(HalutError, match=r"program.lut_bits must be at most .* 4, not 6"):
+        widen(narrow, lut_bits=4)
+    with pytest.raises(HalutError, match="accelerator's int7 or a narrower integer, not int8"):
+        widen(narrow, input_format="int7")
+    with pytest.raises(HalutError, match="must be the accelerator's fp16, not int8"):
+        widen(narrow, input_format="fp16")
+    half = golden.random_program(np.random.default_rng(1), 3, 8, 2, "fp16")
+    with pytest.raises(HalutError, match="accelerator's int16 or a narrower integer, not fp16"):
+        widen(half, input_format="int16")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,19 +14,23 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 from torch import Tensor, nn  # noqa: E402
 
 from halut import golden  # noqa: E402
+from halut.__main__ import main  # noqa: E402
+from halut.cli import run  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
+from halut.nn.convert import replace_module  # noqa: E402
 from halut.nn.fold import FoldReport, fold_  # noqa: E402
 from halut.nn.layers import HalutLayer  # noqa: E402
 from halut.nn.models import ResNet9  # noqa: E402
+from halut.nn.network import load_network, save_network  # noqa: E402
 
 
 def _config(**changes: object) -> LayerConfig:
     return LayerConfig(**{"n_prototypes": 8, "input_format": "int8", **changes})  # type: ignore[arg-type]
 
 
-def _norm(channels: int, negative: bool = True) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels)
+def _norm(channels: int, negative: bool = True, kind: type = nn.BatchNorm2d) -> nn.Module:
+    norm = kind(channels)
     nn.init.normal_(norm.weight)
     if not negative:
         norm.weight.data.abs_()
@@ -79,6 +85,7 @@ MIDDLES: dict[str, Callable[[int], list[nn.Module]]] = {
     "norm, relu, pool": lambda n: [_norm(n), nn.ReLU(), nn.MaxPool2d(2, padding=1)],
     "pool, norm": lambda n: [nn.MaxPool2d(2), _norm(n, negative=False), nn.Dropout(0.5)],
     "relu, norm, relu6": lambda n: [nn.ReLU(), _norm(n), nn.Identity(), nn.ReLU6()],
+    "never 0": lambda _: [nn.Hardtanh(-2.0, -1.0)],
     "two norms": lambda n: [_norm(n), nn.Hardtanh(), _norm(n)],
 }
 
@@ -161,6 +168,44 @@ def test_every_integer_decides_as_its_value() -> None:
     assert torch.equal(consumer.codes(model[:2](x)), folded[2].codes(folded[0](x)))
 
 
+def test_tables_that_round_otherwise_when_negated() -> None:
+    """Constant tables, which have no step, and entries in the middle between two steps."""
+    torch.manual_seed(16)
+    model = _chain(MIDDLES["norm, relu"], _config(), _config(), padding=1)
+    with torch.no_grad():
+        model[1].weight.fill_(-1.0)
+        model[0].lut[0, :3, 1] = 0.25
+        model[0].lut[0, 3, 1, :3] = torch.tensor([-1.0, 1.0, 0.0])
+        model[0].lut[0, 3].clamp_(-1.0, 1.0)
+        model[0].lut[0, 4] = 0.0  # all of an output's
+    x = torch.randn(4, 3, 8, 8)
+    entries = model[0]._tables()[0][0]
+    assert (entries[:3, 1] == 0).all() and entries[3, 1, 2] == 0 and (entries[4] == 0).all()
+    folded, report = _fold(model, x)
+    assert report.edges[0].folded and torch.equal(model(x), folded(x))
+    assert torch.equal(folded[0]._tables()[0][0, 3], -1 - entries[3])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_integers_between_linear_layers(seed: int) -> None:
+    """Many rows, at one time and one by one: rounding must not depend on the layout."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        HalutLinear(16, 64, config=_config(codebook_width=2)),
+        _norm(64, kind=nn.BatchNorm1d),
+        nn.ReLU(),
+        HalutLinear(64, 32, config=_config(n_prototypes=256, input_format="int16")),
+    ).eval()
+    x = torch.randn(20000, 16)
+    folded, report = _fold(model, x)
+    assert report.integer_share == 1.0
+    with torch.no_grad():
+        wanted = model(x)
+        assert torch.equal(wanted, folded(x))
+        assert torch.equal(wanted[:9], torch.cat([folded(row[None]) for row in x[:9]]))
+        assert torch.equal(wanted[:9], torch.cat([model(row[None]) for row in x[:9]]))
+
+
 def test_flattening_and_groups() -> None:
     torch.manual_seed(5)
     model = nn.Sequential(
@@ -210,18 +255,22 @@ def test_residual_additions_end_chains() -> None:
     assert torch.allclose(model(x), folded(x), atol=1e-5)
 
 
-def test_resnet9_shape() -> None:
-    torch.manual_seed(7)
-    model = ResNet9(in_channels=1, width=4, image_size=8).eval()
+def _random_resnet9(**kwargs: int) -> nn.Module:
+    model = ResNet9(**kwargs)
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
             module.load_state_dict(_norm(module.num_features).state_dict())
         elif isinstance(module, nn.Conv2d) and name != "prep.0":
-            parent, _, last = name.rpartition(".")
-            layer = HalutConv2d(module.in_channels, module.out_channels, 3, padding=1, bias=False,
-                                config=_config())  # fmt: skip
-            setattr(model.get_submodule(parent), last, layer)
-    model.eval()
+            layer = HalutConv2d(
+                module.in_channels, module.out_channels, 3, padding=1, bias=False, config=_config()
+            )
+            replace_module(model, name, layer)
+    return model.eval()
+
+
+def test_resnet9_shape() -> None:
+    torch.manual_seed(7)
+    model = _random_resnet9(in_channels=1, width=4, image_size=8)
     x = torch.randn(4, 1, 8, 8)
     folded, report = _fold(model, x)
     done = [pair for pair, yes in _edges(report, "integers").items() if yes]
@@ -236,6 +285,33 @@ def test_resnet9_shape() -> None:
     name = "residual1.body.1.0"
     assert isinstance(folded.residual1.body[1][1], nn.Identity)
     assert torch.equal(before[name][0], after[name][0])
+
+
+def test_folded_networks_are_saved_and_run_on_programs(tmp_path: Path) -> None:
+    """What a network file keeps, and what hardware with each layer's program would compute."""
+    torch.manual_seed(13)
+    kwargs = {"in_channels": 1, "width": 4, "image_size": 8}
+    model = _random_resnet9(**kwargs)
+    x = torch.randn(3, 1, 8, 8)
+    folded = copy.deepcopy(model)
+    report = fold_(folded, x, norms=False, least_bits=16)
+    assert {edge.bits for edge in report.edges if edge.folded} == {16}
+    assert report.identical and torch.equal(model(x), folded(x))
+    save_network(tmp_path / "folded.pt", folded, {"name": "resnet9", "kwargs": kwargs})
+    loaded, _ = load_network(tmp_path / "folded.pt")
+    assert torch.equal(loaded(x), folded(x))
+
+    def on_programs(layer: HalutLayer, x: Tensor) -> Tensor:
+        sums = [
+            golden.matmul(program, program.input_words(rows.detach().numpy()))
+            for program, rows in zip(layer.programs(), layer.rows(x), strict=True)
+        ]
+        return torch.from_numpy(np.stack(sums))
+
+    for layer in loaded.modules():
+        if isinstance(layer, HalutLayer):
+            layer.executor = on_programs
+    assert torch.equal(loaded(x), model(x))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -300,24 +376,27 @@ def test_relu_before_integer_thresholds() -> None:
 
 
 class _Function(nn.Module):
-    def __init__(self, shared: bool) -> None:
+    def __init__(self, case: str) -> None:
         super().__init__()
         self.a = HalutLinear(8, 8, config=_config())
         self.relu = nn.ReLU()
         self.b = HalutLinear(8, 8, config=_config())
-        self.shared = shared
+        self.case = case
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.shared:
+        if self.case == "relu twice":
             return self.b(self.relu(self.a(self.relu(x))))
+        if self.case == "layer twice":
+            return self.b(self.relu(self.a(self.a(x))))
         return self.b(torch.relu(self.a(x)))
 
 
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (_Function(False), "is a function in forward"),
-        (_Function(True), "relu is called more than once"),
+        (_Function("function"), "is a function in forward"),
+        (_Function("relu twice"), "relu is called more than once"),
+        (_Function("layer twice"), "a -> b       integers    no: a is called more than once"),
         (nn.Sequential(HalutLinear(8, 8, config=_config()), nn.GELU(),
                        HalutLinear(8, 8, config=_config())), "not a non-decreasing"),
         (nn.Sequential(HalutLinear(8, 8, config=_config()),
@@ -339,6 +418,28 @@ def test_maximum_before_a_turning_norm() -> None:
     model = _chain(lambda n: [nn.MaxPool2d(2), _norm(n)], _config(), _config())
     _, report = _fold(model, torch.randn(2, 3, 9, 9))
     assert "before a batch norm with a negative weight" in str(report)
+    flat = nn.BatchNorm1d(24)
+    with torch.no_grad():
+        flat.weight[11] = -1.0  # one place of one channel
+    layers = [nn.MaxPool2d(2), nn.Flatten(), flat, HalutLinear(24, 3, config=_config())]
+    model = nn.Sequential(HalutConv2d(3, 6, 3, config=_config()), *layers).eval()
+    _, report = _fold(model, torch.randn(2, 3, 6, 6))
+    assert "1 comes before a batch norm with a negative weight" in str(report)
+
+
+def test_batch_norm_of_another_axis() -> None:
+    """Behind linear layers with three axes, it normalises places and not features."""
+    torch.manual_seed(15)
+    norm = nn.BatchNorm1d(8)
+    nn.init.normal_(norm.weight)
+    model = nn.Sequential(
+        HalutLinear(8, 8, config=_config()), norm, HalutLinear(8, 8, config=_config())
+    ).eval()
+    x = torch.randn(5, 8, 8)
+    folded, report = _fold(model, x)
+    assert not any(edge.folded for edge in report.edges)
+    assert str(report).count("1 does not work channel by channel") == 2
+    assert torch.equal(model(x), folded(x))
 
 
 def test_folding_twice_changes_nothing() -> None:
@@ -351,12 +452,38 @@ def test_folding_twice_changes_nothing() -> None:
     assert report.integer_share == 1.0
 
 
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(14)
+    kwargs = {"in_channels": 1, "width": 4, "image_size": 8}
+    model = _random_resnet9(**kwargs)
+    wide = _config(codebook_width=8)
+    replace_module(model.residual1.body[1], "0", HalutConv2d(8, 8, 1, bias=False, config=wide))
+    model.eval()
+    before, after, report = (tmp_path / name for name in ("net.pt", "folded.pt", "report.json"))
+    data = {"input_shape": [1, 8, 8]}
+    save_network(before, model, {"name": "resnet9", "kwargs": kwargs}, data)
+    arguments = ["fold", str(before), "-o", str(after), "--report", str(report)]
+    assert run(main, [*arguments, "--prune", "--keep-norms", "--bits", "16"]) == 0
+    printed = capsys.readouterr().out
+    assert "int16" in printed and printed.splitlines()[-1] == f"wrote {after}, {report}"
+    facts = json.loads(report.read_text())
+    assert facts["prune"]["table_bytes"] > 0 and facts["fold"]["integer_share"] > 0.3
+    loaded, header = load_network(after)
+    x = torch.randn(4, 1, 8, 8)
+    assert torch.equal(loaded(x), model(x)) and header["data"] == data
+    assert run(main, [*arguments, "--bits", "17"]) == 2
+    assert "--bits must be in [2, 16], not 17" in capsys.readouterr().err
+
+
 def test_what_cannot_be_folded_at_all() -> None:
     with pytest.raises(HalutError, match="at least one Halut layer"):
         fold_(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
     model = nn.Sequential(HalutLinear(8, 8, config=_config()))
     with pytest.raises(HalutError, match=r"eval mode, not in training mode"):
         fold_(model.train(), torch.zeros(1, 8))
+
+    with pytest.raises(HalutError, match=r"least_bits must be in \[2, 16\], not 17"):
+        fold_(model.eval(), torch.zeros(1, 8), least_bits=17)
 
     class Branches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,10 @@ from torch import Tensor, nn  # noqa: E402
 
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
+from halut.nn.convert import replace_module  # noqa: E402
 from halut.nn.fold import fold_  # noqa: E402
+from halut.nn.models import build  # noqa: E402
+from halut.nn.network import load_network, save_network  # noqa: E402
 from halut.nn.prune import prune_, required_channels, required_inputs  # noqa: E402
 
 CONFIG = LayerConfig(n_prototypes=8, input_format="int8", codebook_width=8)
@@ -128,6 +132,24 @@ def test_two_readers_and_flattening() -> None:
     assert torch.equal(model(x), whole(x))
 
 
+def test_kernels_keep_their_positions() -> None:
+    torch.manual_seed(7)
+    model = nn.Sequential(
+        HalutConv2d(3, 6, 3, config=CONFIG),
+        nn.MaxPool2d(2),
+        HalutConv2d(6, 4, (2, 3), config=CONFIG),
+    ).eval()
+    with torch.no_grad():
+        model[2].split_dims %= 18  # of 36 features, those of the first three channels
+    x = torch.randn(3, 3, 10, 10)
+    whole = copy.deepcopy(model)
+    assert prune_(model, x).rows[0].kept == 3
+    assert torch.equal(model(x), whole(x))
+    with torch.no_grad():
+        model[2].split_dims = model[2].split_dims // 6 * 6
+        assert not torch.equal(model(x), whole(x))
+
+
 def test_folding_and_pruning_together() -> None:
     torch.manual_seed(4)
     model = nn.Sequential(
@@ -181,6 +203,32 @@ def test_why_not(case: str, reason: str) -> None:
     row = prune_(model, x).rows[0]
     assert row.reason == reason and row.kept == 32
     assert torch.equal(model(x), whole(x))
+
+
+def _separable(config: LayerConfig) -> nn.Module:
+    """A DS-CNN whose depthwise layers are plain and whose pointwise ones are looked up."""
+    model = build("dscnn", width=16).eval()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            replace_module(model, name, HalutConv2d(16, 16, 1, bias=False, config=config))
+        elif isinstance(module, nn.Conv2d) and module.groups > 1:
+            replace_module(model, name, nn.Identity())
+    return model.eval()
+
+
+def test_pruned_networks_are_saved(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    config = LayerConfig(n_prototypes=4, input_format="int8", codebook_width=8)
+    model = _separable(config)
+    x = torch.randn(3, 1, 49, 10)
+    whole = copy.deepcopy(model)
+    report = prune_(model, x)
+    assert [row.kept < 16 for row in report.rows] == [True] * 4
+    assert model.prep[0].out_channels < 16 and isinstance(model.prep[0], nn.Conv2d)
+    file = tmp_path / "pruned.pt"
+    save_network(file, model, {"name": "dscnn", "kwargs": {"width": 16}})
+    loaded, _ = load_network(file)
+    assert torch.equal(loaded(x), whole(x)) and loaded.prep[1].num_features < 16
 
 
 def test_nothing_to_prune() -> None:

@@ -17,6 +17,7 @@ from torch import nn  # noqa: E402
 import sim.network  # noqa: E402
 from halut.errors import CheckFailed, HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig, convert_  # noqa: E402
+from halut.nn.fold import fold_  # noqa: E402
 from halut.nn.models import build  # noqa: E402
 from halut.nn.network import save_network  # noqa: E402
 from halut.tiles import Tiling, tile  # noqa: E402
@@ -29,7 +30,7 @@ CONFIG = AcceleratorConfig.from_yaml(SMALL)  # C = 4, K = 4, M = 2
 LAYER = LayerConfig(n_prototypes=4, input_format="int8")
 
 
-def network() -> nn.Module:
+def network(config: LayerConfig | dict[str, LayerConfig] = LAYER) -> nn.Module:
     """C and M of its layers are below, at and above the accelerator's, and no multiples."""
     torch.manual_seed(1)
     model = nn.Sequential(
@@ -43,7 +44,7 @@ def network() -> nn.Module:
         nn.Flatten(),
         nn.Linear(24, 3),
     )
-    convert_(model, LAYER, torch.randn(100, 1, 8, 8), lambda name, _: name != "0")
+    convert_(model, config, torch.randn(100, 1, 8, 8), lambda name, _: name != "0")
     return model.eval()
 
 
@@ -87,6 +88,21 @@ def test_every_integer_and_output_is_torchs(images: torch.Tensor) -> None:
         assert (one.rows, one.outputs) == (other.rows, other.outputs)
         assert other.cycles > one.cycles and other.load_cycles > one.load_cycles
     assert not model.training
+
+
+@pytest.mark.sim
+def test_smaller_formats_and_integers_between_layers(images: torch.Tensor) -> None:
+    """Fewer prototypes, narrower inputs and tables, folded to integers between the layers."""
+    small = dataclasses.replace(LAYER, n_prototypes=2, input_format="int6", lut_bits=4)
+    model = network({"2": small, "5": dataclasses.replace(small, n_prototypes=4), "8": LAYER})
+    fold_(model, images)
+    assert model[2].raw_output and model[5].raw_output
+    assert (model[5].input_format, model[8].input_format) == ("int8", "int6")
+    with torch.no_grad():
+        expected = model(images).numpy()
+    result = simulate_network(CONFIG, model, images)
+    assert np.array_equal(result.outputs, expected)
+    assert len(np.unique(expected)) > 3
 
 
 def corrupted(layer: int, entry: tuple, index: int = 0, bit: int = 0) -> object:
@@ -140,8 +156,29 @@ def test_the_verilogs_integers_flow_onward(
     """Without the check of the layers, wrong integers reach the outputs, which are checked."""
     monkeypatch.setattr(sim.network, "tile", corrupted(0, (0, 0, slice(0, 4)), bit=6))
     monkeypatch.setattr(sim.network, "_check_integers", lambda *_: None)
-    with pytest.raises(CheckFailed, match=r"outputs must equal torch's: image \d, output \d must be"):
+    with pytest.raises(CheckFailed, match=r"outputs must equal torch's: image \d, output \d must"):
         simulate_network(CONFIG, network(), images)
+
+
+class Remembers(nn.Module):
+    """Calls its second layer once only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = network()
+        self.known: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body[:5](x)
+        if self.known is None:
+            self.known = self.body[5](x)
+        return self.body[6:](self.known)
+
+
+@pytest.mark.sim
+def test_every_call_is_compared(images: torch.Tensor) -> None:
+    with pytest.raises(CheckFailed, match=r"every call must reach .* \(layer body\.5\)"):
+        simulate_network(CONFIG, Remembers(), images)
 
 
 def test_networks_that_cannot_run(images: torch.Tensor) -> None:
@@ -155,10 +192,10 @@ def test_networks_that_cannot_run(images: torch.Tensor) -> None:
     model[5].set_formats(input_format=None)
     refused(model, r"input_format must be set for hardware.*\(layer 5\)")
     model[5].set_formats(input_format="fp16")
-    refused(model, r"program.input_format must be the configuration's int8, not fp16.*\(layer 5\)")
+    refused(model, r"program.input_format must be .* int8 .*, not fp16 \(layer 5, conf")
     model = network()
     model[8] = HalutLinear(24, 3, config=LayerConfig(n_prototypes=8, input_format="int8"))
-    refused(model, r"program.n_prototypes must be the configuration's 4, not 8.*\(layer 8\)")
+    refused(model, r"program.n_prototypes must be at most .* 4, not 8 \(layer 8,")
     with pytest.raises(HalutError, match="images must be at least one, not 0"):
         simulate_network(CONFIG, network(), images[:0])
 
@@ -219,3 +256,39 @@ def test_command_line_refuses(saved: Path, monkeypatch: pytest.MonkeyPatch) -> N
     refused('did you mean "verilator"', "--simulator", "verilater")
     monkeypatch.setitem(sys.modules, "torch", None)
     refused(r"torch must be installed for halut\.nn: pip install")
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_a_trained_network_classifies_100_digits() -> None:
+    """Real images: every interior convolution of a small ResNet-9, and each class, on Verilog."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (pip install -e .[demo])")
+    from halut.nn.data import load
+
+    data = load("digits")
+    torch.manual_seed(0)
+    model = build("resnet9", in_channels=1, width=4, image_size=8)
+
+    def train(epochs: int) -> None:
+        model.train()
+        optimiser = torch.optim.Adam(model.parameters(), 2e-3)
+        for _ in range(epochs):
+            for part in torch.randperm(len(data.train_x)).split(64):
+                loss = nn.functional.cross_entropy(model(data.train_x[part]), data.train_y[part])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+        model.eval()
+
+    train(5)
+    exact = ("prep.0", "classifier")
+    chosen = LayerConfig(input_format="int8")
+    convert_(model, chosen, data.train_x[:500], lambda name, _: name not in exact)
+    train(8)
+    config = AcceleratorConfig.from_yaml(SMALL.with_name("digits_network.yaml"))
+    images, labels = data.test_x[:100], data.test_y[:100].numpy()
+    result = simulate_network(config, model, images)
+    assert len(result.layers) == 7
+    with torch.no_grad():
+        assert result.classes.tolist() == model(images).argmax(dim=1).tolist()
+    assert (result.classes == labels).mean() > 0.8

@@ -1,0 +1,261 @@
+"""Networks to try the layers on: ResNet-9, ResNet-20 and a depthwise-separable keyword spotter.
+
+ResNet-9 is the network of Stella Nera (arXiv 2311.10207, section V); ResNet-20 is that of He et
+al. for CIFAR-10 (arXiv 1512.03385, with its parameter-free shortcuts); DS-CNN is that of Zhang et
+al. (arXiv 1711.07128, size S). Activations and poolings are modules, so that each stage of a
+network has a name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from halut.errors import HalutError, closest
+
+__all__ = ["DSCNN", "MODELS", "ResNet9", "ResNet20", "arguments", "build"]
+
+
+def _integer(field: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise HalutError(f"{field} must be an integer in [{low}, {high}], not {value!r}")
+    return value
+
+
+def _convolution(in_channels: int, out_channels: int, *, pool: bool = False) -> nn.Sequential:
+    """3x3 convolution, batch norm, ReLU and, if asked for, 2x2 max pooling."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    ]
+    if pool:
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
+
+
+class _Residual(nn.Module):
+    """``x + body(x)``."""
+
+    def __init__(self, *body: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*body)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ResNet9(nn.Module):
+    """Eight 3x3 convolutions with two residual blocks, and a classifier.
+
+    Parameters
+    ----------
+    in_channels : int, default 3
+        Channels of an image, 1 to 1024.
+    n_classes : int, default 10
+        Outputs, 1 to 65536.
+    width : int, default 64
+        Channels of the first convolution, 1 to 1024; the last has eight times as many.
+    image_size : int, default 32
+        Height and width of the images, 4 to 1024. Up to three poolings halve it while at least
+        4 pixels remain, so that 8x8 images are pooled once.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = ResNet9(in_channels=1, width=8, image_size=8)
+    >>> model(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    >>> sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    8
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        n_classes: int = 10,
+        width: int = 64,
+        image_size: int = 32,
+    ) -> None:
+        super().__init__()
+        channels = _integer("in_channels", in_channels, 1, 1024)
+        width = _integer("width", width, 1, 1024)
+        n_classes = _integer("n_classes", n_classes, 1, 65536)
+        size = _integer("image_size", image_size, 4, 1024)
+        pools = [size >= 8 * 2**level for level in range(3)]
+        self.prep = _convolution(channels, width)
+        self.layer1 = _convolution(width, 2 * width, pool=pools[0])
+        self.residual1 = _Residual(
+            _convolution(2 * width, 2 * width), _convolution(2 * width, 2 * width)
+        )
+        self.layer2 = _convolution(2 * width, 4 * width, pool=pools[1])
+        self.layer3 = _convolution(4 * width, 8 * width, pool=pools[2])
+        self.residual2 = _Residual(
+            _convolution(8 * width, 8 * width), _convolution(8 * width, 8 * width)
+        )
+        self.pool = nn.AdaptiveMaxPool2d(1)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Linear(8 * width, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (n_images, n_classes), of images (n_images, in_channels, H, W)."""
+        x = self.residual1(self.layer1(self.prep(x)))
+        x = self.residual2(self.layer3(self.layer2(x)))
+        logits: Tensor = self.classifier(self.flatten(self.pool(x)))
+        return logits
+
+
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut that strides and pads channels with zeros."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.extra = stride, out_channels - in_channels
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        shortcut = functional.pad(shortcut, (0, 0, 0, 0, 0, self.extra))
+        y = self.relu1(self.bn1(self.conv1(x)))
+        out: Tensor = self.relu2(self.bn2(self.conv2(y)) + shortcut)
+        return out
+
+
+class ResNet20(nn.Module):
+    """Three stages of three basic blocks, for 32x32 images.
+
+    Parameters
+    ----------
+    in_channels : int, default 3
+        Channels of an image, 1 to 1024.
+    n_classes : int, default 10
+        Outputs, 1 to 65536.
+    width : int, default 16
+        Channels of the first stage, 1 to 1024; doubled at the second and third.
+    """
+
+    def __init__(self, in_channels: int = 3, n_classes: int = 10, width: int = 16) -> None:
+        super().__init__()
+        channels = _integer("in_channels", in_channels, 1, 1024)
+        width = _integer("width", width, 1, 1024)
+        self.prep = _convolution(channels, width)
+        stages, before = [], width
+        for level in range(3):
+            after = width * 2**level
+            strides = (1 if level == 0 else 2, 1, 1)
+            blocks = []
+            for stride in strides:
+                blocks.append(_BasicBlock(before, after, stride))
+                before = after
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Linear(4 * width, _integer("n_classes", n_classes, 1, 65536))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (n_images, n_classes), of images (n_images, in_channels, H, W)."""
+        logits: Tensor = self.classifier(self.flatten(self.pool(self.stages(self.prep(x)))))
+        return logits
+
+
+class DSCNN(nn.Module):
+    """Keyword spotting: a convolution and four depthwise-separable ones.
+
+    Parameters
+    ----------
+    in_channels : int, default 1
+        Channels of the input, 1 to 1024; a spectrogram of 49 frames x 10 coefficients has one.
+    n_classes : int, default 12
+        Outputs, 1 to 65536.
+    width : int, default 64
+        Channels of every convolution, 1 to 1024.
+    """
+
+    def __init__(self, in_channels: int = 1, n_classes: int = 12, width: int = 64) -> None:
+        super().__init__()
+        channels = _integer("in_channels", in_channels, 1, 1024)
+        width = _integer("width", width, 1, 1024)
+        self.prep = nn.Sequential(
+            nn.Conv2d(channels, width, (10, 4), stride=2, padding=(5, 1), bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                    nn.Conv2d(width, width, 1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                )
+                for _ in range(4)
+            )
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Linear(width, _integer("n_classes", n_classes, 1, 65536))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (n_inputs, n_classes), of inputs (n_inputs, in_channels, H, W)."""
+        logits: Tensor = self.classifier(self.flatten(self.pool(self.blocks(self.prep(x)))))
+        return logits
+
+
+MODELS: dict[str, type[nn.Module]] = {"dscnn": DSCNN, "resnet20": ResNet20, "resnet9": ResNet9}
+"""Networks by the names that `build` and recipes know."""
+
+
+def arguments(name: str) -> list[str]:
+    """Return the names of a network's arguments; `HalutError` when there is no such network.
+
+    Examples
+    --------
+    >>> arguments("resnet20")
+    ['in_channels', 'n_classes', 'width']
+    """
+    if name not in MODELS:
+        names = ", ".join(MODELS)
+        raise HalutError(f"model must be one of {names}, not {name!r}{closest(name, MODELS)}")
+    return list(inspect.signature(MODELS[name]).parameters)
+
+
+def build(name: str, **kwargs: Any) -> nn.Module:
+    """Make a network by its name; weights are drawn from torch's global generator.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MODELS`.
+    **kwargs
+        What the class takes.
+
+    Raises
+    ------
+    HalutError
+        When there is no such network, or it has no such argument, or a value breaks its rule.
+
+    Examples
+    --------
+    >>> import torch
+    >>> build("resnet20", width=4)(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 10])
+    """
+    known = arguments(name)
+    for key in kwargs:
+        if key not in known:
+            raise HalutError(
+                f"an argument of {name} must be one of {', '.join(known)}, "
+                f"not {key!r}{closest(key, known)}"
+            )
+    return MODELS[name](**kwargs)

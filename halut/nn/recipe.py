@@ -1,0 +1,374 @@
+"""The recipe: everything that decides what a training run computes, in one validated object.
+
+It is that of Stella Nera (arXiv 2311.10207, section V): train the exact network, replace its
+layers one after the other in forward order and train after each, then train all of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from halut.errors import HalutError, closest
+from halut.nn.config import LayerConfig, one_of
+
+__all__ = ["Augmentation", "Distillation", "Recipe", "Stage", "Temperature"]
+
+RECIPE_VERSION = 1
+MODES = ("sequential", "simultaneous")
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("constant", "linear", "cosine", "trained")
+MOMENTS = ("replace", "fine_tune", "end")
+
+
+def _integer(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise HalutError(f"{name} must be an integer in [{low}, {high}], not {value!r}")
+
+
+def _number(name: str, value: object, low: float, high: float = math.inf) -> None:
+    """Check that a value is a number in [low, high], and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) else ""
+        raise HalutError(f"{name} must be a number, not {value!r}{hint}")
+    if not (math.isfinite(value) and low <= value <= high):
+        rule = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        raise HalutError(f"{name} must be {rule}, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of training; the learning rate falls to 0 along half a cosine.
+
+    Parameters
+    ----------
+    epochs : int
+        0 to 100000.
+    lr : float
+        Learning rate at the start, greater than 0.
+    optimizer : {"adam", "sgd"}, default "adam"
+        Adam with decoupled weight decay, or SGD with Nesterov momentum 0.9.
+    weight_decay : float, default 0
+        Of exact weights; tables, thresholds, biases and batch norms have none.
+    warm_up_epochs : float, default 0
+        Over which the learning rate grows linearly from 0 first.
+    """
+
+    epochs: int
+    lr: float = 0.001
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    warm_up_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        _integer("epochs", self.epochs, 0, 100_000)
+        _number("lr", self.lr, 1e-12)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _number("weight_decay", self.weight_decay, 0)
+        _number("warm_up_epochs", self.warm_up_epochs, 0, max(self.epochs, 0))
+
+    def lr_at(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a step, counted from 0, of this stage.
+
+        Examples
+        --------
+        >>> stage = Stage(epochs=2, lr=1.0)
+        >>> [round(stage.lr_at(step, 2), 3) for step in range(4)]
+        [1.0, 0.854, 0.5, 0.146]
+        """
+        warm_up = self.warm_up_epochs * steps_per_epoch
+        if step < warm_up:
+            return self.lr * (step + 1) / (warm_up + 1)
+        done = (step - warm_up) / max(1, self.epochs * steps_per_epoch - warm_up)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How training images are varied.
+
+    Parameters
+    ----------
+    pixels : int, default 0
+        Largest shift in each direction, 0 to 64.
+    flip : bool, default False
+        Mirror half of the images, left to right.
+    """
+
+    pixels: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        _integer("pixels", self.pixels, 0, 64)
+        if not isinstance(self.flip, bool):
+            raise HalutError(f"flip must be true or false, not {self.flip!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """How much converted networks learn from the exact one's outputs.
+
+    Parameters
+    ----------
+    weight : float, default 0
+        Share of the loss, 0 to 1; the labels have the rest.
+    temperature : float, default 2
+        That logits are divided by, at least 0.01.
+    """
+
+    weight: float = 0.0
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        _number("weight", self.weight, 0, 1)
+        _number("temperature", self.temperature, 0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Temperature:
+    """Temperature of the trees' surrogate gradient over the stages after the base.
+
+    Parameters
+    ----------
+    schedule : {"constant", "linear", "cosine", "trained"}, default "constant"
+        From `start` to `end` over all steps after the base, or `start`, and then trained.
+    start, end : float, default 1
+        At least 0.001; `end` is for "linear" and "cosine".
+    lr : float, default 1
+        "trained": its learning rate over that of the stage.
+    """
+
+    schedule: str = "constant"
+    start: float = 1.0
+    end: float = 1.0
+    lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        one_of("schedule", self.schedule, SCHEDULES)
+        _number("start", self.start, 0.001)
+        _number("end", self.end, 0.001)
+        _number("lr", self.lr, 0)
+
+    def at(self, done: float) -> float:
+        """Return the temperature when a share `done`, in [0, 1], of the steps is over.
+
+        Examples
+        --------
+        >>> Temperature(schedule="cosine", start=3.0).at(0.5)
+        2.0
+        """
+        if self.schedule == "linear":
+            return self.start + (self.end - self.start) * done
+        if self.schedule == "cosine":
+            return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * done))
+        return self.start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained, converted and trained again.
+
+    Parameters
+    ----------
+    name : str
+        Label, and default output folder; letters, digits, ``_`` and ``-``.
+    data : str
+        "digits", "cifar10" or "shapes", see `halut.nn.data`.
+    model : str
+        "resnet9", "resnet20" or "dscnn", see `halut.nn.models`.
+    model_options : mapping, optional
+        What the model takes; channels, classes and size of the images come from the data.
+    seed : int, default 0
+        Of initial weights, order of images and augmentation (and generated data).
+    n_train, n_test : int, optional
+        Only so many images.
+    batch_size : int, default 64
+        Images per step, of all processes together.
+    augmentation : Augmentation
+    label_smoothing : float, default 0
+        0 to 1.
+    base, replace, fine_tune : Stage
+        Training of the exact network; after each replaced layer ("simultaneous": once, after all);
+        and of the whole at the end.
+    mode : {"sequential", "simultaneous"}, default "sequential"
+        Replace layers one after the other, each learned from the activations of the network as
+        trained so far; or all at once.
+    layers : "interior", "all" or sequence of str, default "interior"
+        What to replace: all convolutions and linear layers but the first and the last; all; or
+        those whose names match one of these patterns (``layer1.*``).
+    exclude : sequence of str, default none
+        Patterns of names that stay in any case.
+    layer : LayerConfig
+        Codebooks and formats of replaced layers; its temperature is `temperature.start`.
+    lut_bits_from, input_format_from : {"replace", "fine_tune", "end"}, default "replace"
+        From when on the format applies: as soon as a layer is replaced, when fine-tuning begins,
+        or only after all training.
+    thresholds_lr : float, default 0.5
+        Learning rate of thresholds over that of the stage.
+    calibration_images : int, default 1024
+        Training images that layers are learned from.
+    temperature : Temperature
+    distillation : Distillation
+
+    Raises
+    ------
+    HalutError
+        When a value breaks its rule.
+
+    Examples
+    --------
+    >>> recipe = Recipe(name="a", data="digits", model="resnet9", base=Stage(epochs=3))
+    >>> Recipe.from_dict(recipe.to_dict()) == recipe
+    True
+    """
+
+    name: str
+    data: str
+    model: str
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    n_train: int | None = None
+    n_test: int | None = None
+    batch_size: int = 64
+    augmentation: Augmentation = Augmentation()
+    label_smoothing: float = 0.0
+    base: Stage = Stage(epochs=30)
+    replace: Stage = Stage(epochs=5)
+    fine_tune: Stage = Stage(epochs=30)
+    mode: str = "sequential"
+    layers: str | Sequence[str] = "interior"
+    exclude: Sequence[str] = ()
+    layer: LayerConfig = field(default_factory=LayerConfig)
+    lut_bits_from: str = "replace"
+    input_format_from: str = "replace"
+    thresholds_lr: float = 0.5
+    calibration_images: int = 1024
+    temperature: Temperature = Temperature()
+    distillation: Distillation = Distillation()
+
+    def __post_init__(self) -> None:
+        for name in ("name", "data", "model"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+                raise HalutError(f"{name} must be letters, digits, _ and -, not {value!r}")
+        if not isinstance(self.model_options, Mapping) or not all(
+            isinstance(key, str) for key in self.model_options
+        ):
+            raise HalutError(f"model_options must be a mapping, not {self.model_options!r}")
+        object.__setattr__(self, "model_options", dict(self.model_options))
+        _integer("seed", self.seed, 0, 2**31 - 1)
+        for name in ("n_train", "n_test"):
+            if getattr(self, name) is not None:
+                _integer(name, getattr(self, name), 1, 10**9)
+        _integer("batch_size", self.batch_size, 2, 1_000_000)
+        _number("label_smoothing", self.label_smoothing, 0, 1)
+        one_of("mode", self.mode, MODES)
+        if isinstance(self.layers, str):
+            one_of("layers", self.layers, ("interior", "all"))
+        else:
+            object.__setattr__(self, "layers", _patterns("layers", self.layers))
+        object.__setattr__(self, "exclude", _patterns("exclude", self.exclude))
+        one_of("lut_bits_from", self.lut_bits_from, MOMENTS)
+        one_of("input_format_from", self.input_format_from, MOMENTS)
+        _number("thresholds_lr", self.thresholds_lr, 0)
+        _integer("calibration_images", self.calibration_images, 1, 10**9)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the recipe as canonical JSON."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field, with the file's version, as YAML and JSON have them."""
+        values = dataclasses.asdict(self)
+        for name in ("layers", "exclude"):
+            values[name] = list(values[name]) if isinstance(values[name], tuple) else values[name]
+        return {"version": RECIPE_VERSION, **values}
+
+    def to_yaml(self) -> str:
+        """Return a YAML file with every field."""
+        return str(yaml.safe_dump(self.to_dict(), sort_keys=False))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Make a recipe of a mapping of field names; ``version`` must be present and 1."""
+        if not isinstance(values, Mapping):
+            raise HalutError(f"a recipe must be a mapping, not {type(values).__name__}")
+        values = dict(values)
+        version = values.pop("version", None)
+        if version != RECIPE_VERSION:
+            raise HalutError(f"version must be {RECIPE_VERSION}, not {version!r}")
+        return typing.cast("Recipe", _made(cls, values, ""))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Recipe:
+        """Read a YAML file; every error names it."""
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise HalutError(f"a recipe must be a readable file, not {path} ({reason})") from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            raise HalutError(f"a recipe must be valid YAML ({path}{line})") from None
+        try:
+            return cls.from_dict(values)
+        except HalutError as error:
+            raise HalutError(f"{error} ({path})") from None
+
+
+def _patterns(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Sequence):
+        raise HalutError(f"{name} must be a list of names or patterns, not {value!r}")
+    if not all(isinstance(item, str) and item for item in value):
+        raise HalutError(f"{name} must be a list of names or patterns, not {list(value)!r}")
+    return tuple(value)
+
+
+@cache
+def _nested(cls: type) -> dict[str, type]:
+    """Return the fields that are dataclasses themselves."""
+    hints = typing.get_type_hints(cls)
+    return {
+        name: hint
+        for name, hint in hints.items()
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
+    }
+
+
+def _made(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    """Make a dataclass of a mapping; errors begin with the path of the field."""
+    fields = {entry.name: entry for entry in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            raise HalutError(
+                f"a field{f' of {where[:-1]}' if where else ''} must be one of "
+                f"{', '.join(fields)}, not {key!r}{closest(str(key), fields)}"
+            )
+    for name, entry in fields.items():
+        missing = (entry.default, entry.default_factory) == (dataclasses.MISSING,) * 2
+        if missing and name not in values:
+            raise HalutError(f"{where}{name} must be given")
+    given = dict(values)
+    for name, kind in _nested(cls).items():
+        if name in given:
+            if not isinstance(given[name], Mapping):
+                raise HalutError(f"{where}{name} must be a mapping, not {given[name]!r}")
+            given[name] = _made(kind, given[name], f"{where}{name}.")
+    try:
+        return cls(**given)
+    except HalutError as error:
+        raise HalutError(f"{where}{error}") from None
