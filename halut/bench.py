@@ -25,6 +25,7 @@ from halut import golden
 from halut.baseline import ProductQuantization
 from halut.errors import HalutError
 from halut.matmul import HalutMatmul
+from halut.output import byte_grid
 from halut.problems import PROBLEMS, PUBLISHED, digit_classes, relative_error
 
 __all__ = ["accuracy", "conditions", "formats", "learn", "measured_alone", "online", "peak_gb"]
@@ -145,27 +146,35 @@ def formats(n_codebooks: int = 16) -> dict[str, Any]:
     -------
     dict
         ``rows``: one dict per format with ``input_format``, ``lut`` (None: the floats of
-        learning), ``error``, the relative squared error of the product as the accelerator
-        computes it, and ``right``, the share of digits told rightly; ``exact_right`` is that of
-        the product itself.
+        learning), ``output``, ``error``, the relative squared error of the product as the
+        accelerator computes it, and ``right``, the share of digits told rightly; ``exact_right``
+        is that of the product itself.
     """
     problem, labels = digit_classes()
     exact = problem.test @ problem.B
     learned = HalutMatmul(C=n_codebooks).learn_offline(problem.train, problem.B)
 
-    def row(input_format: str | None, lut: str | None, product: Any) -> dict[str, Any]:
+    def row(input_format: str | None, lut: str | None, output: str, product: Any) -> dict[str, Any]:
         right = float((product.argmax(axis=1) == labels).mean())
         error = relative_error(product, exact)
-        return {"input_format": input_format, "lut": lut, "error": error, "right": right}
+        return {"input_format": input_format, "lut": lut, "output": output, "error": error,
+                "right": right}  # fmt: skip
 
-    rows = [row(None, None, learned.matmul_online(problem.test))]
+    rows = [row(None, None, "raw", learned.matmul_online(problem.test))]
     cases = [(name, 8) for name in INPUT_FORMATS] + [("int8", bits) for bits in LUT_BITS]
     for input_format, lut_bits in dict.fromkeys(cases):
         program = learned.program(input_format, lut_bits)
         product = golden.dequantize(
             program, golden.matmul(program, program.input_words(problem.test))
         )
-        rows.append(row(input_format, f"int{lut_bits}", product))
+        rows.append(row(input_format, f"int{lut_bits}", "raw", product))
+    program = learned.program("int8", 8)
+    words = program.input_words(problem.test)
+    halves = golden.results(program.with_output("fp16"), words)
+    rows.append(row("int8", "int8", "fp16", halves.astype(np.float32)))
+    scale, offset = byte_grid(learned.matmul_online(problem.train))
+    bytes_ = golden.results(program.with_output("int8", scale=scale, offset=offset), words)
+    rows.append(row("int8", "int8", "int8", bytes_ * scale + offset))
     return {
         "conditions": conditions(),
         "n_codebooks": n_codebooks,

@@ -26,6 +26,7 @@ Examples
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.output import OutputStage
 from halut.program import Program
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "matmul",
     "random_program",
     "random_words",
+    "results",
 ]
 
 
@@ -191,6 +194,25 @@ def matmul(
     return accumulate(program, encode(program, words), acc_bits)
 
 
+def results(program: Program, words: ArrayLike, acc_bits: int | None = None) -> NDArray[Any]:
+    """Return what leaves the hardware for input words: accumulators after the output stage.
+
+    Parameters
+    ----------
+    program : Program
+    words : ndarray of shape (n_rows, n_codebooks, tree_depth)
+        As `Program.input_words` returns them.
+    acc_bits : int, optional
+        As for `accumulate`.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs)
+        `OutputStage.apply` of the accumulators: int32 or int64, float16, or int8.
+    """
+    return program.output.apply(matmul(program, words, acc_bits))
+
+
 def dequantize(program: Program, accumulators: ArrayLike) -> NDArray[np.float32]:
     """Turn accumulators into values of the product.
 
@@ -250,6 +272,8 @@ def random_program(
     lut_bits: int = 8,
     n_features: int | None = None,
     corner: bool = False,
+    output_format: str = "raw",
+    relu: bool = False,
 ) -> Program:
     """Return a program of random content, for benches.
 
@@ -272,7 +296,11 @@ def random_program(
     corner : bool, default False
         Special thresholds (zeros of both signs, subnormals, infinities, the format's ends, all
         of a tree's nodes equal) and extreme tables (the first output's accumulator can only
-        reach its lowest value, the last output's only its highest).
+        reach its lowest value, the last output's only its highest), extreme constants of the
+        output stage.
+    output_format : {"raw", "fp16", "int8"}, default "raw"
+    relu : bool, default False
+        See `OutputStage`.
 
     Returns
     -------
@@ -301,7 +329,7 @@ def random_program(
     else:
         thresholds = _random_words(rng, input_format, nodes)
         lut = rng.integers(low, high + 1, shape)
-    return Program(
+    program = Program(
         n_features=features,
         input_format=input_format,
         lut_bits=lut_bits,
@@ -312,6 +340,50 @@ def random_program(
         lut_offset=rng.uniform(-1, 1, n_outputs),
         provenance={"source": "halut.golden.random_program"},
     )
+    if output_format == "raw" and not relu:
+        return program
+    return dataclasses.replace(
+        program, output=_random_stage(rng, program, output_format, relu, corner)
+    )
+
+
+def _random_stage(
+    rng: np.random.Generator, program: Program, output_format: str, relu: bool, corner: bool
+) -> OutputStage:
+    """Constants that use the range of the results; corner ones leave it, cancel, or are zero."""
+    shape = (program.n_outputs,)
+    bits = program.accumulator_bits
+    constants: dict[str, NDArray[Any]] = {}
+    if output_format == "fp16":
+        scale = rng.uniform(0.5, 2, shape) * 2.0 ** rng.integers(-16, 12 - bits, shape)
+        offset = rng.standard_normal(shape) * scale * 2.0 ** (bits - 3)
+        if corner:
+            tiny = float(np.finfo(np.float32).smallest_subnormal)
+            special = [0, tiny, 2.0**-26, 2.0**-24, 2.0**-14, 1, 65504, 2.0**100, 3e38]
+            scale = np.where(rng.random(shape) < 0.5, scale, rng.choice(special, shape))
+            beside = rng.choice([-tiny, -0.0, -(2.0**-25), 2.0**-20, -65519.99, 65520, 3e38], shape)
+            cancelling = -(scale.astype(np.float32) * rng.integers(-(2 ** (bits - 2)), 0, shape))
+            cancelling = cancelling * (1 + rng.integers(-2, 3, shape) * 2.0**-23)
+            offset = np.where(rng.random(shape) < 0.5, beside, cancelling)
+            offset = np.clip(offset, -3e38, 3e38)
+        constants = {"scale": scale, "offset": offset}
+    elif output_format == "int8":
+        shift = rng.integers(bits, bits + 8, shape)
+        constants = {
+            "multiplier": rng.integers(0, 2**16, shape),
+            "shift": shift,
+            "addend": rng.integers(-120, 120, shape) * 2**shift + 2**shift // 2,
+            "zero": rng.integers(-128, 128, shape),
+        }
+        if corner:
+            edge = 2**47
+            constants = {
+                "multiplier": rng.choice([0, 1, 2**15, 2**16 - 1], shape),
+                "shift": rng.choice([0, 1, bits, bits + 7, 47], shape),
+                "addend": rng.choice([-edge, -1, 0, 1, 2 ** (bits + 7), edge - 1], shape),
+                "zero": rng.choice([-128, -1, 0, 127], shape),
+            }
+    return OutputStage(format=output_format, relu=relu, **constants)
 
 
 def random_words(

@@ -33,6 +33,9 @@ class Control(Unit):
         Program stream's handshake.
     sums_valid : Out(1), sums_ready : In(1)
         Handshake of the decoders' finished sums.
+    output_busy : In(1)
+        Only where the output stage has constants, which program words change: results wait
+        behind the sums.
     enable : Out(pipeline_stages)
         Bit s: the transfer in stage s moves on at the next clock edge.
     phase : Out(T)
@@ -61,6 +64,8 @@ class Control(Unit):
             "sums_ready": In(1),
             "enable": Out(c.pipeline_stages),
         }
+        if c.output_constants:
+            members["output_busy"] = In(1)
         if c.encoder == "interleaved":
             members["phase"] = Out(c.tree_depth)
         is_binary = c.memory == "lutram"
@@ -72,7 +77,9 @@ class Control(Unit):
         super().__init__(
             members,
             module_name=f"halut_control_g{c.n_groups}_t{c.tree_depth}_r{c.tree_levels_per_stage}_{c.encoder}"
-            f"_s{c.pipeline_stages}" + ("_binary" if is_binary and c.n_groups > 1 else ""),
+            f"_s{c.pipeline_stages}"
+            + ("_binary" if is_binary and c.n_groups > 1 else "")
+            + ("_output" if c.output_constants else ""),
             has_reset=True,
         )
 
@@ -86,10 +93,13 @@ class Control(Unit):
         if c.n_groups > 1:
             at_group_start = equals(self.group[0], 0)
 
+        empty = ~valid.any()
+        if c.output_constants:
+            empty &= ~self.sums_valid & ~self.output_busy
         taken = self.i_valid & self.i_ready
         m.d.comb += [
             advance.eq(~self.sums_valid | self.sums_ready),
-            self.program_ready.eq(at_group_start & ~valid.any()),
+            self.program_ready.eq(at_group_start & empty),
             self.i_ready.eq(advance & ~(at_group_start & (self.program_valid | settling))),
             self.enable.eq(Cat(taken, valid & advance.replicate(stages - 1))),
         ]

@@ -59,9 +59,9 @@ def _layouts(config: AcceleratorConfig) -> dict[str, dict[str, Any]]:
             ],
         },
         "o_data": {
-            "element": "sum, signed",
-            "element_bits": c.accumulator_bits,
-            "dimensions": [_dimension("result", c.output_width, c.accumulator_bits)],
+            "element": _result(c),
+            "element_bits": c.result_bits,
+            "dimensions": [_dimension("result", c.output_width, c.result_bits)],
             "result": f"beat * {c.output_width} + index; row = result // {c.n_outputs}, "
             f"output = result % {c.n_outputs}",
         },
@@ -87,7 +87,34 @@ def _layouts(config: AcceleratorConfig) -> dict[str, dict[str, Any]]:
                 "element_bits": c.input_bits,
                 "dimensions": [_dimension("i", c.thresholds_per_word, c.input_bits)],
             },
+            **_constants_layout(c),
         },
+    }
+
+
+def _result(config: AcceleratorConfig) -> str:
+    """What one result is, in words."""
+    kind = {
+        "raw": "sum, signed",
+        "fp16": "IEEE 754 binary16",
+        "int8": "requantised result, signed",
+    }[config.output_format]
+    return f"{kind}, ReLU applied" if config.relu else kind
+
+
+def _constants_layout(config: AcceleratorConfig) -> dict[str, Any]:
+    """Where the output stage's constants are in their program words."""
+    if not config.output_constants:
+        return {}
+    return {
+        "output": {
+            "element": "constants of an output's conversion side by side, cut into words of "
+            f"{config.program_data_bits} bits, lowest first",
+            "fields": {
+                name: {"lowest_bit": low, "bits": bits}
+                for name, (low, bits) in config.output_constants.items()
+            },
+        }
     }
 
 
@@ -121,6 +148,7 @@ def _manifest(config: AcceleratorConfig, top: HalutMatmul, verilog: str) -> dict
             "data_bits": c.program_data_bits,
             "lut_words": c.n_codebooks * c.n_prototypes * c.n_blocks,
             "threshold_words": c.n_codebooks * c.threshold_words,
+            "output_words": c.n_outputs * c.output_constant_words,
             "fields": layouts["program_address"],
         },
         "timing": {
@@ -136,6 +164,7 @@ def _manifest(config: AcceleratorConfig, top: HalutMatmul, verilog: str) -> dict
         "memory": {
             "lut_bits": c.lut_total_bits,
             "threshold_bits": c.threshold_total_bits,
+            "output_bits": c.n_outputs * c.output_constant_bits,
         },
         "accumulator": {
             "bits": c.accumulator_bits,

@@ -22,7 +22,8 @@ def check_program(config: AcceleratorConfig, program: Program) -> None:
     HalutError
         Naming the first number that differs.
     """
-    for name in ("n_codebooks", "n_prototypes", "n_outputs", "input_format", "lut_bits"):
+    for name in ("n_codebooks", "n_prototypes", "n_outputs", "input_format", "lut_bits",
+                 "output_format", "relu"):  # fmt: skip
         wanted, given = getattr(config, name), getattr(program, name)
         if wanted != given:
             raise HalutError(
@@ -57,7 +58,8 @@ def program_image(config: AcceleratorConfig, program: Program) -> list[tuple[int
     -------
     list of (address, data)
         Thresholds first, then the LUT: `config.threshold_words` words per codebook and
-        `config.n_blocks` per (codebook, prototype).
+        `config.n_blocks` per (codebook, prototype); at last the output stage's constants,
+        `config.output_constant_words` per output.
 
     Raises
     ------
@@ -78,4 +80,20 @@ def program_image(config: AcceleratorConfig, program: Program) -> list[tuple[int
         rest, block = divmod(index, config.n_blocks)
         codebook, prototype = divmod(rest, config.n_prototypes)
         image.append((config.lut_address(codebook, prototype, block), word))
+    return image + _constants(config, program)
+
+
+def _constants(config: AcceleratorConfig, program: Program) -> list[tuple[int, int]]:
+    """The words of the output stage's constants."""
+    mask = (1 << config.program_data_bits) - 1
+    image: list[tuple[int, int]] = []
+    for column in range(config.n_outputs if config.output_constants else 0):
+        whole = 0
+        for name, (low, width) in config.output_constants.items():
+            array = program.output.constants[name]
+            bits = array.view(np.uint32) if array.dtype == np.float32 else array
+            whole |= (int(bits[column]) & ((1 << width) - 1)) << low
+        for word in range(config.output_constant_words):
+            part = whole >> (word * config.program_data_bits) & mask
+            image.append((config.output_address(column, word), part))
     return image

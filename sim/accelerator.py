@@ -6,11 +6,13 @@ testbench only moves integers between lists and ports.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from halut import golden
 from halut.program import Program
+from rtl_gen import reference
 from rtl_gen.config import AcceleratorConfig
 from sim.packing import pack, unpack
 
@@ -44,7 +46,7 @@ def port_widths(config: AcceleratorConfig) -> dict[str, int]:
         * config.input_bits,
         "o_valid": 1,
         "o_ready": 1,
-        "o_data": config.output_width * config.accumulator_bits,
+        "o_data": config.output_width * config.result_bits,
         "o_last": 1,
         "program_valid": 1,
         "program_ready": 1,
@@ -106,8 +108,8 @@ def expected_beats(
     """
     if len(words) % config.rows:
         raise ValueError(f"n_rows must be a multiple of {config.rows}, not {len(words)}")
-    sums = golden.matmul(program, words, config.accumulator_bits)  # (N, M)
-    beats = pack(sums.reshape(-1, config.output_width), config.accumulator_bits)
+    values = reference.result_words(reference.results(config, program, words))  # (N, M)
+    beats = pack(values.reshape(-1, config.output_width), config.result_bits)
     n_beats = config.n_beats
     if n_beats == 1:
         return [(beat, 1) for beat in beats]
@@ -116,7 +118,7 @@ def expected_beats(
     ]
 
 
-def results(config: AcceleratorConfig, beats: list[int], n_rows: int) -> NDArray[np.int64]:
+def results(config: AcceleratorConfig, beats: list[int], n_rows: int) -> NDArray[Any]:
     """Put the output stream's data together again.
 
     Parameters
@@ -129,11 +131,12 @@ def results(config: AcceleratorConfig, beats: list[int], n_rows: int) -> NDArray
 
     Returns
     -------
-    ndarray of shape (n_rows, n_outputs), int64
-        Accumulators, in the range of signed `accumulator_bits` bits.
+    ndarray of shape (n_rows, n_outputs)
+        Accumulators, int32 or int64; float16; or int8.
     """
-    fields = unpack(beats, config.output_width, config.accumulator_bits, signed=True)
-    return fields.reshape(-1, config.n_outputs)[:n_rows]
+    fields = unpack(beats, config.output_width, config.result_bits, signed=True)
+    words = fields.reshape(-1, config.n_outputs)[:n_rows]
+    return reference.results_of_words(config, words)
 
 
 def describe_beat(
@@ -147,8 +150,9 @@ def describe_beat(
         if want != got:
             return f"o_{name} of beat {beat}, row group {row_group}, must be {want}, not {got}"
     pair = [expected[0], received[0]]
-    values = unpack(pair, config.output_width, config.accumulator_bits, signed=True)
-    wrong = np.flatnonzero(values[0] != values[1])
+    words = unpack(pair, config.output_width, config.result_bits, signed=True)
+    wrong = np.flatnonzero(words[0] != words[1])
+    values = reference.results_of_words(config, words)
     flat = beat * config.output_width + int(wrong[0])
     row = row_group * config.rows + flat // config.n_outputs
     return (

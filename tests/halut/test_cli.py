@@ -68,6 +68,9 @@ def test_every_flag_is_used(files):
         ["--num-k", "8"],
         ["--input", "int4"],
         ["--lut-bits", "4"],
+        ["--output-format", "fp16"],
+        ["--output-format", "int8"],
+        ["--relu"],
         ["--lut-granularity", "table"],
         ["--input-granularity", "dimension"],
         ["--loss", "features", "--refine-passes", "0"],
@@ -160,7 +163,8 @@ def test_bench_formats(capsys):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     assert run(main, ["bench", "formats"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    found = {tuple(line.split()[:2]): line.split()[2:] for line in lines[3:]}
+    found = {tuple(line.split()[:2]): line.split()[3:] for line in lines[4:-2]}
+    assert [line.split()[2] for line in lines[-2:]] == ["fp16", "int8"]
     errors = {name: float(values[0]) for name, values in found.items()}
     assert errors["float", "float"] < errors["fp8_e5m2", "int8"] < errors["int2", "int8"]
     assert errors["int8", "int16"] < errors["int8", "int4"] < errors["int8", "int2"]

@@ -258,7 +258,7 @@ def test_bad_file_content(tmp_path, changes, message):
 def test_version_1_is_read(tmp_path):
     path = tmp_path / "p.npz"
     example().save(path)
-    rewritten(path, format_version=np.array(1))
+    rewritten(path, format_version=np.array(1), output_format=None, relu=None)
     assert Program.load(path) == example()
 
 

@@ -21,9 +21,15 @@ FORMATS = {
         f"inputs_{name}": {"input_format": name}
         for name in ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int4", "int8", "int12", "int16")
     },
+    "relu": {"relu": True, "input_format": "int8"},
+    "to_fp16": {"output_format": "fp16", "input_format": "int8"},
+    "to_fp16_relu": {"output_format": "fp16", "relu": True, "memory": "ff"},
+    "to_int8": {"output_format": "int8", "input_format": "int8", "lut_bits": 12},
+    "to_int8_relu": {"output_format": "int8", "relu": True, "memory": "lutram"},
 }
 # One of each kind; `make test-slow` runs all.
-FAST = {("inputs_bf16", "p1q1"), ("inputs_fp8_e4m3", "p2q4")}
+FAST = {("inputs_bf16", "p1q1"), ("inputs_fp8_e4m3", "p2q4"), ("to_fp16", "p1q1"),
+        ("to_int8_relu", "p2q4")}  # fmt: skip
 
 
 @pytest.mark.sim
