@@ -108,7 +108,7 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     Raises
     ------
     HalutError
-        When a size is not an integer of at least 1.
+        When a size is not an integer of at least 1, or tables are half floats.
 
     Examples
     --------
@@ -127,6 +127,10 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     for name, size in (("n_codebooks", n_codebooks), ("n_outputs", n_outputs)):
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise HalutError(f"{name} of a tile must be an integer of at least 1, not {size!r}")
+    if program.lut_format != "int":
+        raise HalutError(
+            f"lut_format must be int for tiles, whose sums are exact, not {program.lut_format}"
+        )
     tiles = []
     for first in range(0, program.n_codebooks, n_codebooks):
         last = min(first + n_codebooks, program.n_codebooks)

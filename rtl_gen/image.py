@@ -23,7 +23,7 @@ def check_program(config: AcceleratorConfig, program: Program) -> None:
         Naming the first number that differs.
     """
     for name in ("n_codebooks", "n_prototypes", "n_outputs", "input_format", "lut_bits",
-                 "output_format", "relu"):  # fmt: skip
+                 "lut_format", "output_format", "relu"):  # fmt: skip
         wanted, given = getattr(config, name), getattr(program, name)
         if wanted != given:
             raise HalutError(
@@ -75,7 +75,8 @@ def program_image(config: AcceleratorConfig, program: Program) -> list[tuple[int
     for index, word in enumerate(words):
         codebook, position = divmod(index, config.threshold_words)
         image.append((config.threshold_address(codebook, position), word))
-    entries = program.lut.transpose(1, 2, 0).reshape(-1, config.decoders_per_word)
+    stored = program.lut.view(np.uint16) if config.lut_format == "fp16" else program.lut
+    entries = stored.transpose(1, 2, 0).reshape(-1, config.decoders_per_word)
     for index, word in enumerate(_pack(entries, config.lut_bits)):
         rest, block = divmod(index, config.n_blocks)
         codebook, prototype = divmod(rest, config.n_prototypes)

@@ -179,3 +179,11 @@ def test_widening_refuses():
     half = golden.random_program(np.random.default_rng(1), 3, 8, 2, "fp16")
     with pytest.raises(HalutError, match="accelerator's int16 or a narrower integer, not fp16"):
         widen(half, input_format="int16")
+
+
+def test_half_float_tables_are_refused():
+    program = golden.random_program(
+        np.random.default_rng(1), 4, 4, 2, lut_bits=16, lut_format="fp16"
+    )
+    with pytest.raises(HalutError, match="lut_format must be int for tiles"):
+        tile(program, 2, 2)
