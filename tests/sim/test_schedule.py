@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halut import golden
+from halut import HalutMatmul, golden
 from halut.errors import CheckFailed, HalutError
 from halut.schedule import schedule
-from rtl_gen import AcceleratorConfig, TiledConfig, program_image
+from rtl_gen import AcceleratorConfig, TiledConfig, load_config, program_image
 from rtl_gen.machine import machine
 from rtl_gen.tiled_config import AnyConfig
 from sim.schedule import simulate_schedule
 
+ROOT = Path(__file__).parents[2]
 # The builds of `small` and `tiled` are those of test_matmul.py, too.
-SMALL = AcceleratorConfig.from_yaml(Path(__file__).parents[2] / "configs" / "small.yaml")
+SMALL = AcceleratorConfig.from_yaml(ROOT / "configs" / "small.yaml")
 OUTPUT_BOUND = AcceleratorConfig(
     n_codebooks=2, n_prototypes=4, n_outputs=6, parallel_codebooks=2, outputs_per_cycle=2,
     write_word_bits=128, encoder="pipelined", input_format="int4", lut_bits=4,
@@ -77,6 +78,29 @@ def test_wrong_schedules_are_caught() -> None:
     object.__setattr__(faked, "cycles", plan.cycles)
     with pytest.raises(CheckFailed, match=f"cycles must be the schedule's {plan.cycles}, not"):
         simulate_schedule(SMALL, faked, program, A)
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_resnet9_convolution_on_four_units() -> None:
+    """All tiles of a 3x3 convolution, 128 to 128 channels, of a 16x16 image."""
+    config = load_config(ROOT / "configs" / "four_units.yaml")
+    rng = np.random.default_rng(9)
+    padded = np.zeros((3, 128, 18, 18), dtype=np.float32)
+    pixels = rng.standard_normal((3, 128, 16, 16)).cumsum(axis=3).cumsum(axis=2) / 8
+    padded[:, :, 1:-1, 1:-1] = np.maximum(pixels, 0)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+    rows = windows.transpose(0, 2, 3, 1, 4, 5).reshape(3, 256, 128 * 9)  # feature c*9 + y*3 + x
+    kernels = rng.standard_normal((128 * 9, 128)).astype(np.float32) / 34
+    learned = HalutMatmul(C=128, K=16)
+    learned.learn_offline(rows[:2].reshape(512, -1), kernels)
+    program = learned.program(input_format="int8", calibration=rows[:2].reshape(512, -1))
+    plan = schedule(256, 128, 128, machine(config))
+    assert plan.grid == (8, 4)
+    result = simulate_schedule(config, plan, program, rows[2], timeout_s=1800)
+    assert result.outputs.shape == (256, 128)
+    assert np.array_equal(result.outputs, golden.matmul(program, program.input_words(rows[2])))
+    assert result.cycles == plan.cycles
 
 
 @pytest.mark.parametrize("name", CONFIGS)
