@@ -9,7 +9,7 @@ either.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from halut.errors import HalutError
 from halut.program import Program, input_format_bits
 
-__all__ = ["Tiling", "tile", "widen"]
+__all__ = ["Tiling", "select", "tile", "widen"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,39 @@ class Tiling:
         sums = grid.sum(axis=0, dtype=dtype)  # (output tiles, N, M of a tile)
         joined = sums.transpose(1, 0, 2).reshape(wanted[0], -1)
         return np.ascontiguousarray(joined[:, : self.program.n_outputs])
+
+
+def select(program: Program, codebooks: NDArray[np.integer], outputs: slice) -> Program:
+    """Return the program of some codebooks and outputs; its offset is the whole's.
+
+    Parameters
+    ----------
+    program : Program
+    codebooks : integer ndarray of shape (any,), range [0, n_codebooks)
+    outputs : slice
+
+    Returns
+    -------
+    Program
+
+    Examples
+    --------
+    >>> from halut import golden
+    >>> program = golden.random_program(np.random.default_rng(1), 6, 16, 5, "int8")
+    >>> part = select(program, np.array([4, 1]), slice(0, 3))
+    >>> part.n_codebooks, part.n_outputs, part.n_features == program.n_features
+    (2, 3, True)
+    """
+    return replace(
+        program,
+        split_dims=program.split_dims[codebooks],
+        thresholds=program.thresholds[codebooks],
+        lut=program.lut[outputs][:, codebooks],
+        lut_scale=program.lut_scale[outputs],
+        lut_offset=program.lut_offset[outputs],
+        input_scale=program.input_scale[codebooks],
+        input_offset=program.input_offset[codebooks],
+    )
 
 
 def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:

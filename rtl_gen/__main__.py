@@ -12,6 +12,7 @@ from halut.cli import Parser, run
 from halut.errors import HalutError
 
 from .config import ENCODERS, MEMORIES, AcceleratorConfig
+from .tiled_config import TILES, AnyConfig, config_from_dict
 
 # flag, field of AcceleratorConfig, type, help
 FLAGS: tuple[tuple[str, str, type, str], ...] = (
@@ -52,9 +53,16 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
             metavar="N" if kind is int else "X",
             help=f"{text} (default: {default})",
         )
+    for key in TILES:
+        parser.add_argument(
+            f"--tile-{key}",
+            type=int,
+            metavar="N",
+            help=f"units side by side in {key} (default: a single unit, or 1)",
+        )
 
 
-def config_from_flags(arguments: argparse.Namespace) -> AcceleratorConfig:
+def config_from_flags(arguments: argparse.Namespace) -> AnyConfig:
     """The configuration that `add_config_flags`' arguments stand for.
 
     A value that an overridden field made stale (the derived accumulator width or output width of
@@ -69,16 +77,22 @@ def config_from_flags(arguments: argparse.Namespace) -> AcceleratorConfig:
         value = getattr(arguments, field)
         if value is not None:
             values[field] = value
+    tiles = {key: getattr(arguments, f"tile_{key}") for key in TILES}
+    given = {key: count for key, count in tiles.items() if count is not None}
+    if given:
+        before = values.get("tiles", {})
+        values["tiles"] = {**before, **given} if isinstance(before, dict) else before
     try:
-        return AcceleratorConfig.from_dict(values)
+        return config_from_dict(values)
     except HalutError as error:
         raise HalutError(f"{error}{where}") from None
 
 
-def _summary(config: AcceleratorConfig) -> str:
+def _summary(config: AnyConfig) -> str:
     c = config
+    units = "" if isinstance(c, AcceleratorConfig) else f"  units    {c.n_units}\n"
     return (
-        f"{c.slug}\n"
+        f"{c.slug}\n{units}"
         f"  ports    in {c.rows * c.parallel_codebooks * c.tree_depth * c.input_bits} bits, "
         f"out {c.output_width} x {c.accumulator_bits} bits, "
         f"program {c.program_address_bits} + {c.program_data_bits} bits\n"
@@ -108,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--output",
         metavar="FILE",
         help="Verilog file, the manifest goes beside it; - for standard output "
-        "(default: build/<slug>/rtl/halut_matmul.v)",
+        "(default: build/<slug>/rtl/halut_matmul.v, or halut_tiled.v)",
     )
     arguments = parser.parse_args(argv)
     config = config_from_flags(arguments)

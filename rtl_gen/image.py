@@ -7,13 +7,15 @@ import numpy as np
 from halut import golden
 from halut.errors import HalutError
 from halut.program import Program
+from halut.tiles import select
 
 from .config import AcceleratorConfig
+from .tiled_config import AnyConfig, TiledConfig
 
 __all__ = ["check_program", "program_image"]
 
 
-def check_program(config: AcceleratorConfig, program: Program) -> None:
+def check_program(config: AnyConfig, program: Program) -> None:
     """Check that a program fits an accelerator.
 
     Raises
@@ -45,12 +47,12 @@ def _pack(values: np.ndarray, bits: int) -> list[int]:
     return [sum(int(value) << (i * bits) for i, value in enumerate(row)) for row in masked.tolist()]
 
 
-def program_image(config: AcceleratorConfig, program: Program) -> list[tuple[int, int]]:
+def program_image(config: AnyConfig, program: Program) -> list[tuple[int, int]]:
     """Words to write over the program port, in any order, to load `program`.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     program : Program
 
     Returns
@@ -65,6 +67,27 @@ def program_image(config: AcceleratorConfig, program: Program) -> list[tuple[int
         When the program does not fit the configuration.
     """
     check_program(config, program)
+    if isinstance(config, TiledConfig):
+        return _tiled_image(config, program)
+    return _unit_image(config, program)
+
+
+def _tiled_image(config: TiledConfig, program: Program) -> list[tuple[int, int]]:
+    """The units' images, tile by tile; thresholds once for all units that share them."""
+    image: list[tuple[int, int]] = []
+    region = 1 << config.unit.address_fields["thresholds"]["region"][0]
+    for d in range(config.codebook_tiles):
+        codebooks = config.tile_codebooks(d)
+        for o in range(config.output_tiles):
+            size = config.unit.n_outputs
+            part = select(program, codebooks, slice(o * size, (o + 1) * size))
+            tile = config.tile_address(o, d)
+            words = _unit_image(config.unit, part)
+            image += [(tile | a, word) for a, word in words if o == 0 or not a & region]
+    return image
+
+
+def _unit_image(config: AcceleratorConfig, program: Program) -> list[tuple[int, int]]:
     image: list[tuple[int, int]] = []
     per_word = config.thresholds_per_word
     padding = config.threshold_words * per_word - (config.n_prototypes - 1)

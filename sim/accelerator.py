@@ -11,23 +11,26 @@ from numpy.typing import NDArray
 
 from halut import golden
 from halut.program import Program
-from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import AnyConfig, TiledConfig, result_order
 from sim.packing import pack, unpack
 
 __all__ = [
-    "TOP",
     "describe_beat",
     "expected_beats",
     "input_transfers",
     "output_fields",
     "port_widths",
     "results",
+    "top_name",
 ]
 
-TOP = "halut_matmul"
+
+def top_name(config: AnyConfig) -> str:
+    """Return the name of the top module."""
+    return "halut_tiled" if isinstance(config, TiledConfig) else "halut_matmul"
 
 
-def port_widths(config: AcceleratorConfig) -> dict[str, int]:
+def port_widths(config: AnyConfig) -> dict[str, int]:
     """Return the width in bits of every port of the top module, as the interface states them.
 
     Typed out here and not read from the manifest: a test compares the three (this, the manifest
@@ -56,17 +59,17 @@ def port_widths(config: AcceleratorConfig) -> dict[str, int]:
     return widths
 
 
-def output_fields(config: AcceleratorConfig) -> tuple[str, ...]:
+def output_fields(config: AnyConfig) -> tuple[str, ...]:
     """Return the payload ports of the output stream, in the order of an item's parts."""
     return ("data", "index", "last") if config.n_beats > 1 else ("data", "last")
 
 
-def input_transfers(config: AcceleratorConfig, words: NDArray[np.integer]) -> list[int]:
+def input_transfers(config: AnyConfig, words: NDArray[np.integer]) -> list[int]:
     """Return the input stream's transfers for rows of input words.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     words : ndarray of shape (n_rows, n_codebooks, tree_depth), uint16 or int16
         As `Program.input_words` returns them. The last row group is filled up with zeros.
 
@@ -88,13 +91,13 @@ def input_transfers(config: AcceleratorConfig, words: NDArray[np.integer]) -> li
 
 
 def expected_beats(
-    config: AcceleratorConfig, program: Program, words: NDArray[np.integer]
+    config: AnyConfig, program: Program, words: NDArray[np.integer]
 ) -> list[tuple[int, ...]]:
     """Return what the model says the output stream carries for rows of input words.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     program : Program
     words : ndarray of shape (n_rows, n_codebooks, tree_depth)
         The number of rows must be a multiple of P.
@@ -107,7 +110,8 @@ def expected_beats(
     if len(words) % config.rows:
         raise ValueError(f"n_rows must be a multiple of {config.rows}, not {len(words)}")
     sums = golden.matmul(program, words, config.accumulator_bits)  # (N, M)
-    beats = pack(sums.reshape(-1, config.output_width), config.accumulator_bits)
+    ordered = sums.reshape(-1, config.rows * config.n_outputs)[:, result_order(config)]
+    beats = pack(ordered.reshape(-1, config.output_width), config.accumulator_bits)
     n_beats = config.n_beats
     if n_beats == 1:
         return [(beat, 1) for beat in beats]
@@ -116,12 +120,12 @@ def expected_beats(
     ]
 
 
-def results(config: AcceleratorConfig, beats: list[int], n_rows: int) -> NDArray[np.int64]:
+def results(config: AnyConfig, beats: list[int], n_rows: int) -> NDArray[np.int64]:
     """Put the output stream's data together again.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     beats : list of int
         The ``o_data`` of every transfer, of ceil(n_rows / P) row groups.
     n_rows : int
@@ -133,11 +137,15 @@ def results(config: AcceleratorConfig, beats: list[int], n_rows: int) -> NDArray
         Accumulators, in the range of signed `accumulator_bits` bits.
     """
     fields = unpack(beats, config.output_width, config.accumulator_bits, signed=True)
-    return fields.reshape(-1, config.n_outputs)[:n_rows]
+    order = result_order(config).ravel()
+    groups = fields.reshape(-1, len(order))
+    sums = np.empty_like(groups)
+    sums[:, order] = groups
+    return sums.reshape(-1, config.n_outputs)[:n_rows]
 
 
 def describe_beat(
-    config: AcceleratorConfig, index: int, expected: tuple[int, ...], received: tuple[int, ...]
+    config: AnyConfig, index: int, expected: tuple[int, ...], received: tuple[int, ...]
 ) -> str:
     """Say in words where two output transfers differ: row, output and the two values."""
     beat = index % config.n_beats
@@ -149,7 +157,7 @@ def describe_beat(
     pair = [expected[0], received[0]]
     values = unpack(pair, config.output_width, config.accumulator_bits, signed=True)
     wrong = np.flatnonzero(values[0] != values[1])
-    flat = beat * config.output_width + int(wrong[0])
+    flat = int(result_order(config)[beat, wrong[0]])
     row = row_group * config.rows + flat // config.n_outputs
     return (
         f"row {row}, output {flat % config.n_outputs} must be {values[0, wrong[0]]}, "

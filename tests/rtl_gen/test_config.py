@@ -9,6 +9,7 @@ import yaml
 
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import config_from_dict, load_config
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 
@@ -69,9 +70,9 @@ def test_missing_file():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_committed_configurations(path):
-    config = AcceleratorConfig.from_yaml(path)
+    config = load_config(path)
     assert config.name == path.stem
-    assert AcceleratorConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+    assert config_from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
 
 
 def test_committed_configurations_are_there():
