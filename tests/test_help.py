@@ -38,6 +38,7 @@ COMMANDS = {
     "flow synth": OPTIONAL,
     "flow platforms": OPTIONAL,
     "flow bench": OPTIONAL,
+    "flow system": OPTIONAL,
     "flow model": OPTIONAL,
     "flow model estimate": OPTIONAL,
     "flow model fit": OPTIONAL,
