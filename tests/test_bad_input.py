@@ -190,6 +190,13 @@ CASES = {
     f"{SYSTEM} --network resnet9 --metrics small.json": r"metrics must be a metrics.json .*small",
     f"{SYSTEM} --network resnet9 --metrics small.json --clock-ns 1": r"not be given with --metrics",
     f"{SYSTEM} --network resnet9 -o noise": r"output must be writable: .*noise",
+    "flow units --units encode": r'not \'encode\' \(did you mean "encoder"\?\)',
+    "flow units --config missing.yaml": r"missing.yaml",
+    "flow units --clock-ns 0": r"--clock-ns must be a positive number of ns, not 0",
+    "flow units --config small.yaml": r"HALUT_PDK_DIR",
+    "flow tables --platforms generic": r"--platforms must have a library .* unlike generic",
+    "flow tables --platforms asap": r'did you mean "asap7"\?',
+    "flow tables --target-ns nan": r"--target-ns must be a positive number of ns, not nan",
     # demo
     "sim.demo --rows 0": r"--rows must be at least 1, not 0",
     "sim.demo --simulator modelsim": r"simulator must be one of verilator, icarus",

@@ -39,6 +39,8 @@ COMMANDS = {
     "flow platforms": OPTIONAL,
     "flow bench": OPTIONAL,
     "flow system": OPTIONAL,
+    "flow tables": OPTIONAL,
+    "flow units": OPTIONAL,
     "flow model": OPTIONAL,
     "flow model estimate": OPTIONAL,
     "flow model fit": OPTIONAL,
