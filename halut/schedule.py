@@ -9,7 +9,7 @@ bit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,8 @@ class Machine:
         From its sums to its first output transfer.
     program_words : int
         Words of a whole program, one per cycle.
+    banks : int
+        Programs that are stored: 1, or 2, of which one is loaded while the other one computes.
     """
 
     n_codebooks: int
@@ -52,10 +54,13 @@ class Machine:
     pipeline_cycles: int
     output_cycles: int
     program_words: int
+    banks: int = 1
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             _check(name, value, 0 if name == "output_cycles" else 1)
+        if self.banks > 2:
+            raise HalutError(f"banks must be 1 or 2, not {self.banks}")
 
     @property
     def interval_cycles(self) -> int:
@@ -65,21 +70,27 @@ class Machine:
 
 @dataclass(frozen=True)
 class Step:
-    """Load a tile, or send rows to the tile that was loaded last.
+    """Load a tile, switch to it (with two banks), or send rows to it.
+
+    Program words ("load" and "switch") move in the order of the steps, and so do rows. Rows wait
+    for the last "load" or, with two banks, "switch" before them; that waits for all rows before it.
 
     Attributes
     ----------
-    kind : {"load", "rows"}
+    kind : {"load", "switch", "rows"}
     tile : int
         Index into `halut.tiles.Tiling.tiles`.
     first, last : int
-        "rows": the rows from `first` to before `last`; zero for "load".
+        "rows": the rows from `first` to before `last`; zero otherwise.
+    bank : int
+        Where the tile's program is.
     """
 
     kind: str
     tile: int
     first: int = 0
     last: int = 0
+    bank: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,15 +161,19 @@ class Schedule:
         Nothing stalls, and every step is offered as soon as the one before has been taken.
         """
         m = self.machine
-        empty = offered = accepted = 0
-        output_free = 0
+        empty = accepted = output_free = 0
+        offered = begin = 0  # the cycles after the last program word, and after the rows' program
         for step in self.steps:
-            if step.kind == "load":
-                offered = max(offered, empty) + m.program_words
+            if step.kind != "rows":
+                # With two banks only switching waits for the rows before.
+                start = offered if step.kind == "load" and m.banks == 2 else max(offered, empty)
+                offered = start + (m.program_words if step.kind == "load" else 1)
+                if step.kind == "switch" or m.banks == 1:
+                    begin = offered
                 continue
             groups = -(-(step.last - step.first) // m.rows)
             # A written word settles for a cycle.
-            sums = offered + m.input_transfers + m.pipeline_cycles
+            sums = begin + m.input_transfers + m.pipeline_cycles
             accepted = max(sums, output_free)
             empty = sums
             if groups > 1:
@@ -190,14 +205,21 @@ class Schedule:
         """
         tiling, rows = self.tiling(program), np.asarray(A)
         parts = []
-        loaded = -1
+        loaded = {0: -1, 1: -1}
+        used = 0
         for step in self.steps:
             if step.kind == "load":
-                loaded = step.tile
+                loaded[step.bank] = step.tile
                 continue
-            if loaded != step.tile:
-                raise HalutError(f"step must use tile {loaded}, which is loaded, not {step.tile}")
-            part = tiling.tiles[loaded]
+            if step.kind == "switch":
+                used = step.bank
+            if loaded[used] != step.tile:
+                raise HalutError(
+                    f"step must use tile {loaded[used]}, which is loaded, not {step.tile}"
+                )
+            if step.kind == "switch":
+                continue
+            part = tiling.tiles[step.tile]
             parts.append(execute(part, part.input_words(rows[step.first : step.last])))
         return self.join(tiling, parts)
 
@@ -264,8 +286,8 @@ def schedule(
     >>> plan = schedule(10, 7, 8, machine)
     >>> plan.grid, plan.n_loads, plan.row_groups, plan.cycles
     ((2, 1), 2, 10, 185)
-    >>> plan.steps[:2]
-    (Step(kind='load', tile=0, first=0, last=0), Step(kind='rows', tile=0, first=0, last=10))
+    >>> [(step.kind, step.tile, step.first, step.last) for step in plan.steps[:2]]
+    [('load', 0, 0, 0), ('rows', 0, 0, 10)]
     """
     for name, value in (("n_rows", n_rows), ("n_codebooks", n_codebooks), ("n_outputs", n_outputs)):
         _check(name, value, 1)
@@ -301,15 +323,33 @@ def _steps(
     along_outputs = -(-n_outputs // machine.n_outputs)
     # All codebooks of an output tile follow one another: its partial sums are needed no longer.
     tiles = [c * along_outputs + m for m in range(along_outputs) for c in range(along_codebooks)]
-    steps: list[Step] = []
+    visits: list[Step] = []
     for first in range(0, n_rows, block):
         last = min(first + block, n_rows)
         for index in tiles:
-            if steps and steps[-1].tile == index:  # still loaded: the rows just go on
-                steps[-1] = Step("rows", index, steps[-1].first, last)
-                continue
-            steps += [Step("load", index), Step("rows", index, first, last)]
+            if visits and visits[-1].tile == index:  # still loaded: the rows just go on
+                visits[-1] = Step("rows", index, visits[-1].first, last)
+            else:
+                visits.append(Step("rows", index, first, last))
         tiles.reverse()
+    if machine.banks == 1:
+        return tuple(step for v in visits for step in (Step("load", v.tile), v))
+    return _two_banks(visits)
+
+
+def _two_banks(visits: list[Step]) -> tuple[Step, ...]:
+    """Load each tile while the rows of the one before are sent, unless it is there already."""
+    loaded = [visits[0].tile, -1]
+    steps = [Step("load", visits[0].tile), Step("switch", visits[0].tile)]
+    for k, visit in enumerate(visits):
+        bank = k % 2
+        following = visits[k + 1].tile if k + 1 < len(visits) else None
+        if following is not None and loaded[1 - bank] != following:
+            loaded[1 - bank] = following
+            steps.append(Step("load", following, bank=1 - bank))
+        steps.append(replace(visit, bank=bank))
+        if following is not None:
+            steps.append(Step("switch", following, bank=1 - bank))
     return tuple(steps)
 
 

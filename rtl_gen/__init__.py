@@ -2,7 +2,7 @@
 
 from .config import AcceleratorConfig
 from .generate import Generated, generate, write
-from .image import check_program, program_image
+from .image import check_program, program_image, switch_word
 from .tiled_config import TiledConfig, load_config
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "generate",
     "load_config",
     "program_image",
+    "switch_word",
     "write",
 ]

@@ -31,6 +31,7 @@ FLAGS: tuple[tuple[str, str, type, str], ...] = (
     ("--tree-levels", "tree_levels_per_stage", int, "tree levels per stage (pipelined encoder)"),
     ("--look-up-adder-levels", "look_up_adder_levels", int, "adder-tree levels in the look-up"),
     ("--adder-levels", "adder_levels_per_stage", int, "adder-tree levels per later stage"),
+    ("--double-buffer", "double_buffer", bool, "store two programs, one loaded while one computes"),
     ("--codebook-width", "codebook_width", int, "columns of A per codebook, to count MACs"),
     ("--name", "name", str, "label of the configuration"),
 )
@@ -46,6 +47,14 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     defaults = {f.name: f.default for f in dataclasses.fields(AcceleratorConfig)}
     for flag, field, kind, text in FLAGS:
         default = _DERIVED.get(field, defaults[field])
+        if kind is bool:
+            parser.add_argument(
+                flag,
+                dest=field,
+                action=argparse.BooleanOptionalAction,
+                help=f"{text} (default: {default})",
+            )
+            continue
         parser.add_argument(
             flag,
             dest=field,

@@ -83,6 +83,9 @@ class AcceleratorConfig:
         Adder-tree levels in the look-up stage, before its register; 0 to 8.
     adder_levels_per_stage : int
         Adder-tree levels in each later stage; 1 to 8.
+    double_buffer : bool
+        Two programs are stored. While one computes the other can be written; a command switches
+        between row groups.
     codebook_width : int
         Columns of A per codebook, D / C, for counting the multiply-accumulates that a look-up
         replaces; 9 for a 3x3 kernel. Does not change the hardware.
@@ -117,6 +120,7 @@ class AcceleratorConfig:
     tree_levels_per_stage: int = 1
     look_up_adder_levels: int = 1
     adder_levels_per_stage: int = 3
+    double_buffer: bool = False
     codebook_width: int = 9
 
     def __post_init__(self) -> None:
@@ -150,6 +154,8 @@ class AcceleratorConfig:
                 "tree_levels_per_stage must be 1 for an interleaved encoder, "
                 f"not {self.tree_levels_per_stage}"
             )
+        if not isinstance(self.double_buffer, bool):
+            raise HalutError(f"double_buffer must be true or false, not {self.double_buffer!r}")
         self._check_range("look_up_adder_levels", 0, 8)
         self._check_range("adder_levels_per_stage", 1, 8)
         self._check_range("codebook_width", 1, 1 << 20)
@@ -221,6 +227,21 @@ class AcceleratorConfig:
         return self.n_codebooks // self.parallel_codebooks
 
     @property
+    def n_banks(self) -> int:
+        """Programs stored: 2 with `double_buffer`."""
+        return 2 if self.double_buffer else 1
+
+    @property
+    def stored_codebooks(self) -> int:
+        """Codebooks of all banks; codebook c of bank b is b*C + c."""
+        return self.n_codebooks * self.n_banks
+
+    @property
+    def stored_groups(self) -> int:
+        """Codebook groups of all banks; group g of bank b is b*G + g."""
+        return self.n_groups * self.n_banks
+
+    @property
     def n_beats(self) -> int:
         """Output transfers per row group: P*M / W."""
         return self.rows * self.n_outputs // self.output_width
@@ -232,7 +253,7 @@ class AcceleratorConfig:
         It has to when a walker keeps its values (interleaved), and does so while it fetches the
         first threshold when there is more than one codebook group to fetch from.
         """
-        return self.encoder == "interleaved" or self.n_groups > 1
+        return self.encoder == "interleaved" or self.stored_groups > 1
 
     @property
     def tree_stages(self) -> int:
@@ -290,13 +311,13 @@ class AcceleratorConfig:
 
     @property
     def lut_total_bits(self) -> int:
-        """Bits of all look-up tables: C * K * M * lut_bits."""
-        return self.n_codebooks * self.n_prototypes * self.n_outputs * self.lut_bits
+        """Bits of all look-up tables: C * K * M * lut_bits, in each bank."""
+        return self.stored_codebooks * self.n_prototypes * self.n_outputs * self.lut_bits
 
     @property
     def threshold_total_bits(self) -> int:
-        """Bits of all thresholds: C * (K - 1) * input_bits."""
-        return self.n_codebooks * (self.n_prototypes - 1) * self.input_bits
+        """Bits of all thresholds: C * (K - 1) * input_bits, in each bank."""
+        return self.stored_codebooks * (self.n_prototypes - 1) * self.input_bits
 
     # Program port
 
@@ -332,31 +353,38 @@ class AcceleratorConfig:
         """Fields of a program address: {region: {field: (lowest bit, width)}}.
 
         The top bit tells the regions apart: 0 LUT, 1 thresholds. LUT words are addressed by
-        (codebook, prototype, block), thresholds by (codebook, word).
+        (codebook, prototype, block), thresholds by (codebook, word). With `double_buffer`,
+        codebook counts those of both banks, and the bit above, `command`, is 0 for words; a
+        ``switch`` command names the `bank` that the next row groups use.
         """
-        codebook_bits = ceil_log2(self.n_codebooks)
+        codebook_bits = ceil_log2(self.stored_codebooks)
         block_bits = ceil_log2(self.n_blocks)
         word_bits = ceil_log2(self.threshold_words)
         lut_bits = block_bits + self.tree_depth + codebook_bits
         region_bit = max(lut_bits, word_bits + codebook_bits)
+        command = {"command": (region_bit + 1, 1)} if self.double_buffer else {}
+        switch = {"switch": {"bank": (0, 1), **command}} if self.double_buffer else {}
         return {
             "lut": {
                 "block": (0, block_bits),
                 "prototype": (block_bits, self.tree_depth),
                 "codebook": (block_bits + self.tree_depth, codebook_bits),
                 "region": (region_bit, 1),
+                **command,
             },
             "thresholds": {
                 "word": (0, word_bits),
                 "codebook": (word_bits, codebook_bits),
                 "region": (region_bit, 1),
+                **command,
             },
+            **switch,
         }
 
     @property
     def program_address_bits(self) -> int:
         """Width of the program port's address."""
-        return self.address_fields["lut"]["region"][0] + 1
+        return self.address_fields["lut"]["region"][0] + 1 + int(self.double_buffer)
 
     def lut_address(self, codebook: int, prototype: int, block: int) -> int:
         """Program address of the LUT word of (codebook, prototype) for one decoder block."""
@@ -375,6 +403,11 @@ class AcceleratorConfig:
             | (codebook << fields["codebook"][0])
             | (word << fields["word"][0])
         )
+
+    def switch_address(self, bank: int) -> int:
+        """Program address of the command that switches to a bank, with `double_buffer`."""
+        fields = self.address_fields["switch"]
+        return (1 << fields["command"][0]) | (bank << fields["bank"][0])
 
     # Identity
 
@@ -396,11 +429,17 @@ class AcceleratorConfig:
         ):
             if getattr(self, field) != defaults[field]:
                 slug += f"_{label}{getattr(self, field)}"
-        return slug
+        return slug + ("_double" if self.double_buffer else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, with the file's version, ready for YAML or JSON."""
-        return {"version": CONFIG_VERSION, **dataclasses.asdict(self)}
+        """The fields, with the file's version, ready for YAML or JSON.
+
+        `double_buffer` only where it is set: other configurations have the hash they had before.
+        """
+        values = dataclasses.asdict(self)
+        if not self.double_buffer:
+            del values["double_buffer"]
+        return {"version": CONFIG_VERSION, **values}
 
     @property
     def hash(self) -> str:

@@ -22,4 +22,5 @@ def machine(config: AnyConfig) -> Machine:
         pipeline_cycles=unit.pipeline_stages,
         output_cycles=config.latency_cycles - unit.pipeline_stages,
         program_words=lut_words + config.n_codebooks * config.threshold_words,
+        banks=unit.n_banks,
     )

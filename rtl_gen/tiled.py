@@ -147,6 +147,8 @@ class HalutTiled(Unit):
         hit = equals(field("lut", "codebook_tile"), codebook) & (
             field("thresholds", "region").any() | equals(field("lut", "output_tile"), output)
         )
+        if c.unit.double_buffer:
+            hit |= field("switch", "command").any()
         m.d.comb += [
             unit.program.valid.eq(self.program.valid & hit),
             unit.program.payload.address.eq(address[: c.unit.program_address_bits]),

@@ -228,7 +228,11 @@ class TiledConfig:
         codebooks = {"codebook_tile": (low + bits, ceil_log2(self.codebook_tiles))}
         fields = self.unit.address_fields
         return {
-            region: {**parts, **({} if region == "thresholds" else outputs), **codebooks}
+            region: {
+                **parts,
+                **(outputs if region == "lut" else {}),
+                **({} if region == "switch" else codebooks),
+            }
             for region, parts in fields.items()
         }
 

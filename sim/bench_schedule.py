@@ -1,7 +1,7 @@
 """Runs a schedule through the top module: the inside of `sim.simulate_schedule`.
 
 The environment's ``HALUT_JOB`` is a folder with ``job.json`` (configuration, stall pattern, seed,
-steps as (kind, tile, first row, last row)), ``tile-T.npz`` and ``words-T.npy`` of every tile;
+steps as (kind, tile, first row, last row, bank)), ``tile-T.npz`` and ``words-T.npy`` of every tile;
 ``outputs-K.npy`` of the K-th "rows" step and ``counts.json`` are written there.
 """
 
@@ -14,9 +14,10 @@ from typing import Any
 
 import cocotb
 import numpy as np
+from cocotb.triggers import Event
 
 from halut.program import Program
-from rtl_gen.image import program_image
+from rtl_gen.image import program_image, switch_word
 from rtl_gen.tiled_config import config_from_dict
 from sim.accelerator import input_transfers, output_fields, results
 from sim.bench_matmul import TB
@@ -43,17 +44,45 @@ async def steps(dut: Any) -> None:
     tb.results.receive = receive
     await tb.start(stalls(job["stall_pattern"], "sink", job["seed"]))
     pause = stalls(job["stall_pattern"], "source", job["seed"])
-    numbers = {tile for kind, tile, *_ in job["steps"] if kind == "load"}
-    images = {t: program_image(config, Program.load(folder / f"tile-{t}.npz")) for t in numbers}
-    words = {t: np.load(folder / f"words-{t}.npy") for t in numbers}
-    start = tb.cycle + 1
+    items: list[list[Any]] = []
     due = []
-    for kind, tile, first, last in job["steps"]:
+    for kind, tile, first, last, bank in job["steps"]:
         if kind == "load":
-            await tb.words.send(images[tile], pause)
-            continue
-        await tb.rows.send(input_transfers(config, words[tile][first:last]), pause)
-        due.append((last - first, -(-(last - first) // config.rows) * config.n_beats))
+            program = Program.load(folder / f"tile-{tile}.npz")
+            items.append(program_image(config, program, bank))
+        elif kind == "switch":
+            items.append([switch_word(config, bank)])
+        else:
+            words = np.load(folder / f"words-{tile}.npy")[first:last]
+            items.append(input_transfers(config, words))
+            due.append((last - first, -(-(last - first) // config.rows) * config.n_beats))
+    kinds = [step[0] for step in job["steps"]]
+    ready = "switch" if "switch" in kinds else "load"
+    done = [Event() for _ in kinds]
+
+    def last_of(kind: str, k: int) -> list[int]:
+        return [j for j in range(k) if kinds[j] == kind][-1:]
+
+    async def write() -> None:
+        for k, kind in enumerate(kinds):
+            if kind == "rows":
+                continue
+            if kind == ready:
+                for j in last_of("rows", k):
+                    await done[j].wait()
+            await tb.words.send(items[k], writer_pause)
+            done[k].set()
+
+    start = tb.cycle + 1
+    writer_pause = stalls(job["stall_pattern"], "source", job["seed"] + 1)
+    writing = cocotb.start_soon(write())
+    for k, kind in enumerate(kinds):
+        if kind == "rows":
+            for j in last_of(ready, k):
+                await done[j].wait()
+            await tb.rows.send(items[k], pause)
+            done[k].set()
+    await writing
     n_beats = sum(count for _, count in due)
     idle, seen = 0, -1
     while len(beats) < n_beats:

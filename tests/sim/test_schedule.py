@@ -30,7 +30,11 @@ TILED = TiledConfig(
     row_tiles=2,
     codebook_tiles=2,
 )
-CONFIGS = {"small": SMALL, "output-bound": OUTPUT_BOUND, "tiled": TILED}
+DOUBLE = AcceleratorConfig(
+    n_codebooks=6, n_prototypes=4, n_outputs=2, rows=2, parallel_codebooks=2, encoder="pipelined",
+    input_format="int8", double_buffer=True,
+)  # fmt: skip
+CONFIGS = {"small": SMALL, "output-bound": OUTPUT_BOUND, "tiled": TILED, "double": DOUBLE}
 
 
 def _case(config: AnyConfig, size: tuple[int, int, int], seed: int = 1) -> tuple:
@@ -62,6 +66,26 @@ def test_schedule_on_verilog(name: str) -> None:
 
 
 @pytest.mark.sim
+def test_two_banks_hide_loading() -> None:
+    """The next tile's words move while rows do; only switching costs cycles."""
+    size = (200, 24, 2)
+    program, A = _case(DOUBLE, size)
+    plan = schedule(*size, machine(DOUBLE))
+    assert simulate_schedule(DOUBLE, plan, program, A).cycles == plan.cycles
+    alone = dataclasses.replace(DOUBLE, double_buffer=False)
+    words = machine(DOUBLE).program_words
+    single = schedule(*size, machine(alone))
+    assert single.n_loads == plan.n_loads == 4
+    # Three of the four programs are hidden; a switch is a word itself.
+    assert single.cycles - plan.cycles == 3 * words - 4
+    # A load to the bank in use, in place of the other one, is noticed.
+    steps = [dataclasses.replace(s, bank=0) if s.kind == "load" else s for s in plan.steps]
+    with pytest.raises(CheckFailed, match=r"outputs must equal the model|cycles must be"):
+        wrong = dataclasses.replace(plan, steps=tuple(steps))
+        simulate_schedule(DOUBLE, wrong, program, A)
+
+
+@pytest.mark.sim
 def test_wrong_schedules_are_caught() -> None:
     program, A = _case(SMALL, (4, 8, 2))
     plan = schedule(4, 8, 2, machine(SMALL))
@@ -82,9 +106,13 @@ def test_wrong_schedules_are_caught() -> None:
 
 @pytest.mark.sim
 @pytest.mark.slow
-def test_resnet9_convolution_on_four_units() -> None:
+@pytest.mark.parametrize("double_buffer", [False, True])
+def test_resnet9_convolution_on_four_units(double_buffer: bool) -> None:
     """All tiles of a 3x3 convolution, 128 to 128 channels, of a 16x16 image."""
     config = load_config(ROOT / "configs" / "four_units.yaml")
+    assert isinstance(config, TiledConfig)
+    unit = dataclasses.replace(config.unit, double_buffer=double_buffer)
+    config = dataclasses.replace(config, unit=unit)
     rng = np.random.default_rng(9)
     padded = np.zeros((3, 128, 18, 18), dtype=np.float32)
     pixels = rng.standard_normal((3, 128, 16, 16)).cumsum(axis=3).cumsum(axis=2) / 8
