@@ -90,5 +90,5 @@ def test_every_module_with_a_command_line_is_listed() -> None:
             found.add(".".join(parts[:-1] if parts[-1] == "__main__" else parts))
     listed = set(COMMANDS) | {command.replace(" ", ".") for command in COMMANDS}
     # These are child processes of sim.runner and of `halut bench`.
-    assert found - {"sim.launch", "halut.bench"} <= listed
+    assert found - {"sim.launch", "halut.bench", "halut.nn.bench"} <= listed
     assert {"halut", "rtl_gen", "sim", "flow"} <= found

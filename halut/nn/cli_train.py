@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def _train(options: argparse.Namespace) -> int:
         recipe = dataclasses.replace(recipe, seed=options.seed)
     output = Path(options.output or Path("build/networks") / recipe.name)
     summary = train(recipe, output, root=options.root, device=options.device, resume=options.resume)
+    if os.environ.get("RANK", "0") != "0":
+        return 0  # the first process of torchrun speaks for all
     width = max(len(stage["name"]) for stage in summary["stages"])
     for stage in summary["stages"]:
         error = "".join(f"  layer error {one:.4f}" for one in stage["layer_errors"].values())

@@ -18,6 +18,7 @@ import os
 import platform
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -419,6 +420,10 @@ class _Run:
     def _evaluate(self) -> tuple[float, float]:
         """Return loss and accuracy on the test images; raise when an output is not finite."""
         self.model.eval()
+        if self.world > 1:
+            # Each process' batch norms saw its part of the batches; one network is what counts.
+            for buffer in self.model.buffers():
+                distributed.broadcast(buffer, 0)
         total = torch.zeros(2, dtype=torch.float64, device=self.device)
         part = slice(self.rank, None, self.world)
         images, labels = self.data.test_x[part], self.data.test_y[part]
@@ -723,9 +728,16 @@ def _write(path: Path, text: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        written = io.BytesIO(path.read_bytes())
     except OSError as error:
         raise HalutError(f"checkpoint must be readable: {error.strerror} ({path})") from None
+    try:
+        with zipfile.ZipFile(written) as archive:
+            damaged = archive.testzip()  # torch does not look at the check sums
+        if damaged:
+            raise zipfile.BadZipFile
+        written.seek(0)
+        content = torch.load(written, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign or damaged file makes torch.load raise nearly anything
         raise HalutError(
             f"checkpoint must be an undamaged one of a training run, not something else: "
