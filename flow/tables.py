@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import math
 import sys
@@ -10,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flow import scaling, units
+from flow.bench import ROWS
 from flow.metrics import Metrics, base_provenance
 from flow.platform import read_platform
-from flow.run import RunOptions
-from flow.units import UNITS, markdown, measure_units
+from flow.run import RunOptions, measure
 from halut.cli import Parser
-from halut.errors import HalutError
+from halut.errors import HalutError, closest
 from halut.files import atomic_write
 from rtl_gen.config import AcceleratorConfig
 
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _CONFIG = Path(__file__).resolve().parent.parent / "configs" / "paper.yaml"
 _PLATFORMS = "nangate45,asap7"
+_ROWS = "stella_nera,dense,dot_product"
+_NODES = "14nm,3nm"
 
 # Of the paper's own sub-units; nothing of it was measured here.
 _PUBLISHED_UNITS = """\
@@ -53,7 +57,8 @@ def _conditions(
 
 def page(
     config: AcceleratorConfig,
-    units: Mapping[str, Mapping[str, Metrics]],
+    measured: Mapping[str, Mapping[str, Metrics]],
+    rows: Sequence[scaling.Figures],
     options: RunOptions,
     command: str,
 ) -> str:
@@ -63,8 +68,10 @@ def page(
     ----------
     config : AcceleratorConfig
         That the units are of.
-    units : mapping of str to mapping of str to Metrics
-        By platform, by unit.
+    measured : mapping of str to mapping of str to Metrics
+        Units by platform and name.
+    rows : sequence of Figures
+        Of the comparison.
     options : RunOptions
     command : str
         What was run.
@@ -89,11 +96,41 @@ def page(
         "random data, without control and buffers between units. Clock buffers are in the power.",
         "",
     ]
-    for platform, found in units.items():
+    for platform, found in measured.items():
         lines += [f"### {platform}", "", *_conditions(platform, found, options), ""]
-        lines.append(markdown(config, found))
-    lines.append(_PUBLISHED_UNITS)
+        lines.append(units.markdown(config, found))
+    lines += [_PUBLISHED_UNITS, "## Comparison", ""]
+    lines += [
+        f"At a clock of {options.clock_ns:g} ns where measured; netlists made for "
+        f"{options.target_ns or options.clock_ns:g} ns. What the rows are: "
+        "[RESULTS.md](RESULTS.md).",
+        "",
+        scaling.markdown(rows),
+    ]
     return "\n".join(lines)
+
+
+def comparison(
+    names: Sequence[str],
+    platforms: Sequence[str],
+    targets: Sequence[int],
+    options: RunOptions,
+    build: Path,
+) -> list[scaling.Figures]:
+    """Measure rows of the bench on every platform, scale each, and add what others published."""
+    rows: list[scaling.Figures] = []
+    for name in names:
+        for platform in platforms:
+            log.info("%s on %s", name, platform)
+            design = ROWS[name].design()
+            metrics, _ = measure(design, read_platform(platform), options, build)
+            rows.append(scaling.measured_row(metrics))
+            rows += [
+                scaling.scaled_row(scaling.scale(metrics, target))
+                for target in targets
+                if target != scaling.source_node(metrics)
+            ]
+    return [*rows, *scaling.PUBLISHED]
 
 
 def _parser() -> Parser:
@@ -111,6 +148,11 @@ def _parser() -> Parser:
         help="clock period in ns; the paper's is 624 MHz (default: %(default)s)")  # fmt: skip
     add("--target-ns", type=float, default=1.1, metavar="NS",
         help="clock period in ns that netlists are made for (default: %(default)s)")  # fmt: skip
+    add("--rows", default=_ROWS, metavar="NAMES",
+        help="rows of `python -m flow bench` to compare, comma-separated "
+        "(default: %(default)s)")  # fmt: skip
+    add("--to", default=_NODES, metavar="NODES",
+        help="nodes that the comparison is scaled to (default: %(default)s)")  # fmt: skip
     add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
     add("--simulator", default="auto", metavar="NAME",
         help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
@@ -130,6 +172,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         if not (math.isfinite(value) and 0 < value < 1e6):
             flag = f"--{name.replace('_', '-')}"
             raise HalutError(f"{flag} must be a positive number of ns, not {value:g}")
+    arguments.targets = scaling.nodes(arguments.to)
+    arguments.designs = [name.strip() for name in arguments.rows.split(",") if name.strip()]
+    for name in arguments.designs:
+        if name not in ROWS:
+            raise HalutError(
+                f"--rows must be among {', '.join(ROWS)}, not {name!r}{closest(name, ROWS)}"
+            )
     arguments.names = [name.strip() for name in arguments.platforms.split(",") if name.strip()]
     if not arguments.names:
         raise HalutError("--platforms must be at least one")
@@ -148,21 +197,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     config = AcceleratorConfig.from_yaml(arguments.config)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    options = RunOptions(
+    common = RunOptions(
         clock_ns=arguments.clock_ns,
         target_ns=arguments.target_ns,
         sta=arguments.sta,
         simulator=arguments.simulator,
         seed=arguments.seed,
-        cycles=256,
         force=arguments.force,
     )
+    options = dataclasses.replace(common, cycles=256)
     build = Path(arguments.build)
-    units = {
-        name: measure_units(list(UNITS), config, name, options, build) for name in arguments.names
+    measured = {
+        name: units.measure_units(list(units.UNITS), config, name, options, build)
+        for name in arguments.names
     }
+    rows = comparison(arguments.designs, arguments.names, arguments.targets, common, build)
     given = sys.argv[2:] if argv is None else argv
-    text = page(config, units, options, " ".join(["python -m flow tables", *given]))
+    text = page(config, measured, rows, options, " ".join(["python -m flow tables", *given]))
     Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(arguments.output) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -197,6 +197,13 @@ CASES = {
     "flow tables --platforms generic": r"--platforms must have a library .* unlike generic",
     "flow tables --platforms asap": r'did you mean "asap7"\?',
     "flow tables --target-ns nan": r"--target-ns must be a positive number of ns, not nan",
+    "flow tables --rows dens": r'did you mean "dense"\?',
+    "flow tables --to 6nm": r"--to must be one of 130, .* nm, not 6",
+    "flow scale": r"required: METRICS, --to",
+    "flow scale missing.json --to 14nm": r"metrics must be readable: .*missing.json",
+    "flow scale small.json --to 14nm": r"metrics must be a metrics.json .*small.json",
+    "flow scale small.json --to 12nm": r"--to must be one of 130, .* nm, not 12",
+    "flow scale small.json --to small": r"--to must be nodes like 14nm,7nm, not 'small'",
     # demo
     "sim.demo --rows 0": r"--rows must be at least 1, not 0",
     "sim.demo --simulator modelsim": r"simulator must be one of verilator, icarus",

@@ -39,6 +39,7 @@ COMMANDS = {
     "flow platforms": OPTIONAL,
     "flow bench": OPTIONAL,
     "flow system": OPTIONAL,
+    "flow scale": OPTIONAL,
     "flow tables": OPTIONAL,
     "flow units": OPTIONAL,
     "flow model": OPTIONAL,

@@ -10,6 +10,7 @@ import pytest
 from flow.metrics import METRICS, Metrics
 from flow.platform import read_platform
 from flow.run import RunOptions, measure
+from flow.scaling import PUBLISHED
 from flow.tables import page
 from flow.units import UNITS, markdown, operations_per_cycle, title, unit_design
 from halut.errors import CheckFailed, HalutError
@@ -98,8 +99,10 @@ def test_page_of_tables() -> None:
         "tools": {"yosys": "x"},
     }  # fmt: skip
     options = RunOptions(clock_ns=1.6, target_ns=1.1, cycles=256)
-    text = page(SMALL, {"nangate45": {"adder": metrics}}, options, "python -m flow tables")
+    units = {"nangate45": {"adder": metrics}}
+    text = page(SMALL, units, PUBLISHED, options, "python -m flow tables")
     above, below = text.split("### nangate45")
+    assert "| published | 43.1 | 5.1 |" in below.split("## Comparison")[1]
     assert "`python -m flow tables`" in above and "no wires" in above
     assert "clock 1.6 ns; netlists made for 1.1 ns" in below and "yosys x" in below
     assert "| adder |" in below and "arXiv 2311.10207" in below
