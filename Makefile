@@ -43,7 +43,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow lint doctor rtl synth bench bench-software clean distclean
+.PHONY: help venv demo network test test-slow lint doctor rtl synth bench tables bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -87,6 +87,9 @@ synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
 bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nangate45)
 	@cd $(ROOT) && $(py) -m flow bench $(if $(filter file,$(origin PLATFORM)),,--platform \
 	  $(PLATFORM)) --clock-ns $(CLOCK_NS) $(ARGS)
+
+tables: $(stamp) ## the paper's tables rebuilt on NanGate45 and ASAP7 (to OUT, build/TABLES.md)
+	@cd $(ROOT) && $(py) -m flow tables $(if $(OUT),-o $(OUT)) $(ARGS)
 
 network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hardware (IMAGES)
 	@cd $(ROOT) && $(py) -m halut train $(RECIPE) -o $(network_out) $(ARGS)

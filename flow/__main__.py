@@ -158,14 +158,20 @@ def _platforms() -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # Commands with their own modules and parsers.
-    if given and given[0] in ("bench", "model", "doctor"):
+    modules = {
+        **{name: name for name in ("bench", "model", "system", "units", "tables", "doctor")},
+        "scale": "scaling",
+    }
+    if given and given[0] in modules:
         import importlib
 
-        return int(importlib.import_module(f"flow.{given[0]}").main(given[1:]))
+        return int(importlib.import_module(f"flow.{modules[given[0]]}").main(given[1:]))
     parser = Parser(
         prog="python -m flow",
         description="Synthesis, timing and energy. Further commands with their own --help: bench "
-        "(ours and the direct engines in one table), model (estimates without synthesis), doctor "
+        "(ours and the direct engines in one table), model (estimates without synthesis), system "
+        "(a whole network on an accelerator), units (encoder, decoder, adder alone), tables "
+        "(the paper's tables rebuilt), scale (metrics carried to another technology), doctor "
         "(which tools are there).",
         epilog=_EPILOG,
     )

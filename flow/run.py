@@ -42,6 +42,7 @@ __all__ = ["RunOptions", "measure"]
 log = logging.getLogger(__name__)
 
 BUILD = Path("build")
+_NO_ENGINE = "a unit, not an engine: no multiply-accumulates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -529,11 +530,12 @@ def _describe(
     ]
     values = {
         "halut__design__look_ups_per_cycle": design.look_ups_per_cycle or None,
-        "halut__design__macs_per_cycle": design.macs_per_cycle,
+        "halut__design__macs_per_cycle": design.macs_per_cycle or None,
         "halut__design__codebook_width": design.codebook_width,
     }
     for name, value in values.items():
-        metrics.set(name, value, "not a look-up engine")
+        reason = "not a look-up engine" if design.macs_per_cycle else _NO_ENGINE
+        metrics.set(name, value, reason)
 
 
 def _area(metrics: Metrics, run: _Run, finished: dict[str, Any]) -> None:
@@ -560,7 +562,10 @@ def _area(metrics: Metrics, run: _Run, finished: dict[str, Any]) -> None:
     put("synth__design__instance__count__buffer", finished["buffers"])
     put("synth__design__instance__area__stdcell", area)
     put("halut__area__gate_equivalents", area / library.cells[platform.gate_equivalent].area)
-    put("halut__area__per_mac_per_cycle", area / run.design.macs_per_cycle)
+    if run.design.macs_per_cycle:
+        put("halut__area__per_mac_per_cycle", area / run.design.macs_per_cycle)
+    else:
+        put("halut__area__per_mac_per_cycle", None, _NO_ENGINE)
     put("halut__clock_tree__area", math.fsum(cell.area for cell in tree))
     put("halut__clock_tree__count", len(tree))
 
@@ -607,7 +612,9 @@ def _timing(
     put("synth__timing__fmax", 1000 / shortest)
     area = metrics.values["synth__design__instance__area__stdcell"] or 0.0
     rate = run.design.macs_per_cycle / (area * 1e-6) if area else None
-    if rate is not None:
+    if not rate:
+        metrics.missing(("halut__throughput",), _NO_ENGINE)
+    else:
         put("halut__throughput__gmacs_per_s_per_mm2", rate / run.options.clock_ns)
         put("halut__throughput__gmacs_per_s_per_mm2_at_shortest", rate / shortest)
 
@@ -643,6 +650,9 @@ def _energy(
     clock = run.options.clock_ns
     put("halut__energy__per_cycle", power["total"] * clock)
     macs, look_ups = simulation["macs"] * per_cycle, simulation["look_ups"] * per_cycle
+    if not macs:
+        metrics.missing(("halut__energy",), _NO_ENGINE)
+        return
     if look_ups:
         put("halut__energy__per_look_up", power["total"] * clock / look_ups)
     else:

@@ -9,16 +9,17 @@ either.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halut.errors import HalutError
-from halut.program import Program, input_format_bits
+from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.program import Program
 
-__all__ = ["Tiling", "tile", "widen"]
+__all__ = ["Tiling", "select", "tile", "widen"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,39 @@ class Tiling:
         sums = grid.sum(axis=0, dtype=dtype)  # (output tiles, N, M of a tile)
         joined = sums.transpose(1, 0, 2).reshape(wanted[0], -1)
         return np.ascontiguousarray(joined[:, : self.program.n_outputs])
+
+
+def select(program: Program, codebooks: NDArray[np.integer], outputs: slice) -> Program:
+    """Return the program of some codebooks and outputs; its offset is the whole's.
+
+    Parameters
+    ----------
+    program : Program
+    codebooks : integer ndarray of shape (any,), range [0, n_codebooks)
+    outputs : slice
+
+    Returns
+    -------
+    Program
+
+    Examples
+    --------
+    >>> from halut import golden
+    >>> program = golden.random_program(np.random.default_rng(1), 6, 16, 5, "int8")
+    >>> part = select(program, np.array([4, 1]), slice(0, 3))
+    >>> part.n_codebooks, part.n_outputs, part.n_features == program.n_features
+    (2, 3, True)
+    """
+    return replace(
+        program,
+        split_dims=program.split_dims[codebooks],
+        thresholds=program.thresholds[codebooks],
+        lut=program.lut[outputs][:, codebooks],
+        lut_scale=program.lut_scale[outputs],
+        lut_offset=program.lut_offset[outputs],
+        input_scale=program.input_scale[codebooks],
+        input_offset=program.input_offset[codebooks],
+    )
 
 
 def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
@@ -195,7 +229,7 @@ def widen(
     Raises
     ------
     HalutError
-        When the accelerator's number is less than the program's, or one of the formats is fp16.
+        When the accelerator's number is less than the program's, or one of the formats is a float.
 
     Examples
     --------
@@ -221,10 +255,13 @@ def widen(
             )
     bits = input_format_bits(input_format)
     same = input_format == program.input_format
-    if not same and ("fp16" in (input_format, program.input_format) or program.input_bits > bits):
+    floating = FLOAT_FORMATS.get(input_format)
+    if not same and (
+        floating or program.input_format in FLOAT_FORMATS or program.input_bits > bits
+    ):
         raise HalutError(
             f"program.input_format must be the accelerator's {input_format}"
-            f"{'' if input_format == 'fp16' else ' or a narrower integer'}, "
+            f"{'' if floating else ' or a narrower integer'}, "
             f"not {program.input_format}"
         )
     if (n_prototypes, input_format, lut_bits) == (
@@ -234,26 +271,27 @@ def widen(
     if n_prototypes & (n_prototypes - 1):
         raise HalutError(f"n_prototypes must be a power of two, not {n_prototypes}")
     # Inputs saturate at the format's highest value, which no threshold there lets go right.
-    never: Any = np.float16(np.inf) if input_format == "fp16" else np.int16(2 ** (bits - 1) - 1)
+    never: Any = np.int16(2 ** (bits - 1) - 1)
+    if floating:  # nothing is greater than infinity, or than the largest value without it
+        never = floating.dtype(floating.largest)
+        never = never.view(np.float16) if input_format == "fp16" else never
     thresholds = program.thresholds.copy()
     if not same:
         thresholds[thresholds == 2 ** (program.input_bits - 1) - 1] = never
     levels = n_prototypes.bit_length() - 1 - program.tree_depth
     added = ((0, 0), (0, levels))
-    lut = np.zeros((*program.lut.shape[:2], n_prototypes), np.int16)
+    kind = np.float16 if program.lut_format == "fp16" else np.int16
+    lut = np.zeros((*program.lut.shape[:2], n_prototypes), kind)
     lut[:, :, :: 2**levels] = program.lut
-    return Program(
-        n_features=program.n_features,
+    return replace(
+        program,
         input_format=input_format,
         split_dims=np.pad(program.split_dims, added, mode="edge"),
         thresholds=np.pad(
             thresholds, ((0, 0), (0, n_prototypes - program.n_prototypes)), constant_values=never
         ),
         lut=lut,
-        lut_scale=program.lut_scale,
-        lut_offset=program.lut_offset,
         lut_bits=lut_bits,
         input_scale=np.pad(program.input_scale, added, mode="edge"),
         input_offset=np.pad(program.input_offset, added, mode="edge"),
-        provenance=program.provenance,
     )

@@ -15,6 +15,7 @@ from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 
 from .config import ENCODERS, MEMORIES, AcceleratorConfig
+from .tiled_config import TILES, AnyConfig, config_from_dict
 
 # flag, field of AcceleratorConfig, type, help
 FLAGS: tuple[tuple[str, str, type, str], ...] = (
@@ -39,6 +40,7 @@ FLAGS: tuple[tuple[str, str, type, str], ...] = (
     ("--tree-levels", "tree_levels_per_stage", int, "tree levels per stage (pipelined encoder)"),
     ("--look-up-adder-levels", "look_up_adder_levels", int, "adder-tree levels in the look-up"),
     ("--adder-levels", "adder_levels_per_stage", int, "adder-tree levels per later stage"),
+    ("--double-buffer", "double_buffer", bool, "store two programs, one loaded while one computes"),
     ("--codebook-width", "codebook_width", int, "columns of A per codebook, to count MACs"),
     ("--name", "name", str, "label of the configuration"),
 )
@@ -60,7 +62,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
                 flag,
                 dest=field,
                 action=argparse.BooleanOptionalAction,
-                help=f"{text} (default: {'yes' if default else 'no'})",
+                help=f"{text} (default: {default})",
             )
             continue
         parser.add_argument(
@@ -70,9 +72,16 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
             metavar="N" if kind is int else "X",
             help=f"{text} (default: {default})",
         )
+    for key in TILES:
+        parser.add_argument(
+            f"--tile-{key}",
+            type=int,
+            metavar="N",
+            help=f"units side by side in {key} (default: a single unit, or 1)",
+        )
 
 
-def config_from_flags(arguments: argparse.Namespace) -> AcceleratorConfig:
+def config_from_flags(arguments: argparse.Namespace) -> AnyConfig:
     """The configuration that `add_config_flags`' arguments stand for.
 
     A value that an overridden field made stale (the derived accumulator width or output width of
@@ -87,16 +96,22 @@ def config_from_flags(arguments: argparse.Namespace) -> AcceleratorConfig:
         value = getattr(arguments, field)
         if value is not None:
             values[field] = value
+    tiles = {key: getattr(arguments, f"tile_{key}") for key in TILES}
+    given = {key: count for key, count in tiles.items() if count is not None}
+    if given:
+        before = values.get("tiles", {})
+        values["tiles"] = {**before, **given} if isinstance(before, dict) else before
     try:
-        return AcceleratorConfig.from_dict(values)
+        return config_from_dict(values)
     except HalutError as error:
         raise HalutError(f"{error}{where}") from None
 
 
-def _summary(config: AcceleratorConfig) -> str:
+def _summary(config: AnyConfig) -> str:
     c = config
+    units = "" if isinstance(c, AcceleratorConfig) else f"  units    {c.n_units}\n"
     return (
-        f"{c.slug}\n"
+        f"{c.slug}\n{units}"
         f"  ports    in {c.rows * c.parallel_codebooks * c.tree_depth * c.input_bits} bits, "
         f"out {c.output_width} x {c.result_bits} bits, "
         f"program {c.program_address_bits} + {c.program_data_bits} bits\n"
@@ -126,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--output",
         metavar="FILE",
         help="Verilog file, the manifest goes beside it; - for standard output "
-        "(default: build/<slug>/rtl/halut_matmul.v)",
+        "(default: build/<slug>/rtl/halut_matmul.v, or halut_tiled.v)",
     )
     arguments = parser.parse_args(argv)
     config = config_from_flags(arguments)

@@ -43,9 +43,8 @@ CONSTANT_BITS: dict[str, dict[str, int]] = {
     "fp16": {"scale": 32, "offset": 32},
     "int8": {"multiplier": MULTIPLIER_BITS, "shift": 6, "addend": ADDEND_BITS, "zero": 8},
 }
-# Fields that a configuration's hash leaves out at their defaults, so that it stays what it was
-# before there were these fields.
-_LATER_FIELDS = ("output_format", "relu", "lut_format", "overflow")
+# Left out of a configuration's dictionary, and so of its hash, where they are at their defaults.
+_LATER_FIELDS = ("double_buffer", "output_format", "relu", "lut_format", "overflow")
 
 
 def ceil_log2(value: int) -> int:
@@ -108,6 +107,9 @@ class AcceleratorConfig:
         Adder-tree levels in the look-up stage, before its register; 0 to 8.
     adder_levels_per_stage : int
         Adder-tree levels in each later stage; 1 to 8.
+    double_buffer : bool
+        Two programs are stored. While one computes the other can be written; a command switches
+        between row groups.
     codebook_width : int
         Columns of A per codebook, D / C, for counting the multiply-accumulates that a look-up
         replaces; 9 for a 3x3 kernel. Does not change the hardware.
@@ -142,6 +144,7 @@ class AcceleratorConfig:
     tree_levels_per_stage: int = 1
     look_up_adder_levels: int = 1
     adder_levels_per_stage: int = 3
+    double_buffer: bool = False
     codebook_width: int = 9
     output_format: str = "raw"
     relu: bool = False
@@ -189,6 +192,10 @@ class AcceleratorConfig:
         self._check_range("acc_bits", low, high)
         if not isinstance(self.relu, bool):
             raise HalutError(f"relu must be true or false, not {self.relu!r}")
+        if self.double_buffer and self.output_format != "raw":
+            raise HalutError(
+                f"output_format must be raw with double_buffer, not {self.output_format}"
+            )
         self._check_range("write_word_bits", max(self.lut_bits, self.input_bits), 4096)
         self._check_range("tree_levels_per_stage", 1, self.tree_depth)
         if self.encoder == "interleaved" and self.tree_levels_per_stage != 1:
@@ -196,6 +203,8 @@ class AcceleratorConfig:
                 "tree_levels_per_stage must be 1 for an interleaved encoder, "
                 f"not {self.tree_levels_per_stage}"
             )
+        if not isinstance(self.double_buffer, bool):
+            raise HalutError(f"double_buffer must be true or false, not {self.double_buffer!r}")
         self._check_range("look_up_adder_levels", 0, 8)
         self._check_range("adder_levels_per_stage", 1, 8)
         self._check_range("codebook_width", 1, 1 << 20)
@@ -279,6 +288,21 @@ class AcceleratorConfig:
         return self.n_codebooks // self.parallel_codebooks
 
     @property
+    def n_banks(self) -> int:
+        """Programs stored: 2 with `double_buffer`."""
+        return 2 if self.double_buffer else 1
+
+    @property
+    def stored_codebooks(self) -> int:
+        """Codebooks of all banks; codebook c of bank b is b*C + c."""
+        return self.n_codebooks * self.n_banks
+
+    @property
+    def stored_groups(self) -> int:
+        """Codebook groups of all banks; group g of bank b is b*G + g."""
+        return self.n_groups * self.n_banks
+
+    @property
     def n_beats(self) -> int:
         """Output transfers per row group: P*M / W."""
         return self.rows * self.n_outputs // self.output_width
@@ -290,7 +314,7 @@ class AcceleratorConfig:
         It has to when a walker keeps its values (interleaved), and does so while it fetches the
         first threshold when there is more than one codebook group to fetch from.
         """
-        return self.encoder == "interleaved" or self.n_groups > 1
+        return self.encoder == "interleaved" or self.stored_groups > 1
 
     @property
     def tree_stages(self) -> int:
@@ -358,13 +382,13 @@ class AcceleratorConfig:
 
     @property
     def lut_total_bits(self) -> int:
-        """Bits of all look-up tables: C * K * M * lut_bits."""
-        return self.n_codebooks * self.n_prototypes * self.n_outputs * self.lut_bits
+        """Bits of all look-up tables: C * K * M * lut_bits, in each bank."""
+        return self.stored_codebooks * self.n_prototypes * self.n_outputs * self.lut_bits
 
     @property
     def threshold_total_bits(self) -> int:
-        """Bits of all thresholds: C * (K - 1) * input_bits."""
-        return self.n_codebooks * (self.n_prototypes - 1) * self.input_bits
+        """Bits of all thresholds: C * (K - 1) * input_bits, in each bank."""
+        return self.stored_codebooks * (self.n_prototypes - 1) * self.input_bits
 
     # Program port
 
@@ -420,13 +444,17 @@ class AcceleratorConfig:
 
         The top bit tells the regions apart: 0 LUT, 1 thresholds; the top two bits where there are
         constants of the output stage, region 2. LUT words are addressed by (codebook, prototype,
-        block), thresholds by (codebook, word), constants by (column, word).
+        block), thresholds by (codebook, word), constants by (column, word). With `double_buffer`,
+        codebook counts those of both banks, and the bit above, `command`, is 0 for words; a
+        ``switch`` command names the `bank` that the next row groups use.
         """
-        codebook_bits = ceil_log2(self.n_codebooks)
+        codebook_bits = ceil_log2(self.stored_codebooks)
         block_bits = ceil_log2(self.n_blocks)
         word_bits = ceil_log2(self.threshold_words)
         lut_bits = block_bits + self.tree_depth + codebook_bits
         region_bit = max(lut_bits, word_bits + codebook_bits)
+        command = {"command": (region_bit + 1, 1)} if self.double_buffer else {}
+        switch = {"switch": {"bank": (0, 1), **command}} if self.double_buffer else {}
         region_bits = 1
         output: dict[str, dict[str, tuple[int, int]]] = {}
         if self.output_constants:
@@ -445,19 +473,22 @@ class AcceleratorConfig:
                 "prototype": (block_bits, self.tree_depth),
                 "codebook": (block_bits + self.tree_depth, codebook_bits),
                 "region": (region_bit, region_bits),
+                **command,
             },
             "thresholds": {
                 "word": (0, word_bits),
                 "codebook": (word_bits, codebook_bits),
                 "region": (region_bit, region_bits),
+                **command,
             },
             **output,
+            **switch,
         }
 
     @property
     def program_address_bits(self) -> int:
         """Width of the program port's address."""
-        return sum(self.address_fields["lut"]["region"])
+        return sum(self.address_fields["lut"]["region"]) + int(self.double_buffer)
 
     def lut_address(self, codebook: int, prototype: int, block: int) -> int:
         """Program address of the LUT word of (codebook, prototype) for one decoder block."""
@@ -486,6 +517,11 @@ class AcceleratorConfig:
             | (word << fields["word"][0])
         )
 
+    def switch_address(self, bank: int) -> int:
+        """Program address of the command that switches to a bank, with `double_buffer`."""
+        fields = self.address_fields["switch"]
+        return (1 << fields["command"][0]) | (bank << fields["bank"][0])
+
     # Identity
 
     @property
@@ -512,23 +548,24 @@ class AcceleratorConfig:
             slug += "_relu"
         if self.overflow:
             slug += f"_{self.overflow}"
-        return slug
+        return slug + ("_double" if self.double_buffer else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, with the file's version, ready for YAML or JSON."""
-        return {"version": CONFIG_VERSION, **dataclasses.asdict(self)}
+        """The fields, with the file's version, ready for YAML or JSON.
 
-    @property
-    def hash(self) -> str:
-        """SHA-256 (hex) of the configuration as canonical JSON.
-
-        Fields that were added later count only where they are not at their defaults.
+        Fields that were added later only where they are set: configurations without them have
+        the hash they had before.
         """
-        values = self.to_dict()
+        values = dataclasses.asdict(self)
         for each in dataclasses.fields(self):
             if each.name in _LATER_FIELDS and values[each.name] == each.default:
                 del values[each.name]
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return {"version": CONFIG_VERSION, **values}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the configuration as canonical JSON."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod

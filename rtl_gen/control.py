@@ -19,7 +19,9 @@ class Control(Unit):
     The whole pipeline stands still while a finished result is not taken (`sums_valid` without
     `sums_ready`). A program word is taken when the pipeline is empty and no row group has begun;
     while one is offered no row group begins; in the cycle after a write none begins either, so
-    that a written latch has two cycles to settle.
+    that a written latch has two cycles to settle. With `double_buffer` that holds for words to the
+    bank in use and for switching; words to the other bank are taken at any time and hold up
+    nothing.
 
     Parameters
     ----------
@@ -40,16 +42,19 @@ class Control(Unit):
         Bit s: the transfer in stage s moves on at the next clock edge.
     phase : Out(T)
         Interleaved encoder only: one-hot, turns with every step of the pipeline.
-    group : Out(ArrayLayout(ceil(log2 G), T))
-        G > 1 only: codebook group in the stage that fetches a level's thresholds.
-    lut_group : Out(G, or ceil(log2 G) for lutram)
-        G > 1 only: codebook group in the look-up stage.
+    program_switch, program_bank : In(1)
+        With `double_buffer` only: the word is a command to switch to the bank; it is for the bank.
+    group : Out(ArrayLayout(ceil(log2 stored_groups), T))
+        stored_groups > 1 only: codebook group in the stage that fetches a level's thresholds.
+    lut_group : Out(stored_groups, or ceil(log2 stored_groups) for lutram)
+        stored_groups > 1 only: codebook group in the look-up stage.
     first : Out(1)
         G > 1 only: the transfer in the last stage is its row group's first.
 
     Timing
     ------
-    Everything but the valid bits, the input's group counter and the phase is without reset.
+    Everything but the valid bits, the input's group counter, the phase and the bank in use is
+    without reset.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -69,17 +74,22 @@ class Control(Unit):
         if c.encoder == "interleaved":
             members["phase"] = Out(c.tree_depth)
         is_binary = c.memory == "lutram"
-        if c.n_groups > 1:
-            group_bits = ceil_log2(c.n_groups)
+        if c.double_buffer:
+            members["program_switch"] = In(1)
+            members["program_bank"] = In(1)
+        if c.stored_groups > 1:
+            group_bits = ceil_log2(c.stored_groups)
             members["group"] = Out(data.ArrayLayout(unsigned(group_bits), c.tree_depth))
-            members["lut_group"] = Out(group_bits if is_binary else c.n_groups)
+            members["lut_group"] = Out(group_bits if is_binary else c.stored_groups)
+        if c.n_groups > 1:
             members["first"] = Out(1)
         super().__init__(
             members,
             module_name=f"halut_control_g{c.n_groups}_t{c.tree_depth}_r{c.tree_levels_per_stage}_{c.encoder}"
             f"_s{c.pipeline_stages}"
-            + ("_binary" if is_binary and c.n_groups > 1 else "")
-            + ("_output" if c.output_constants else ""),
+            + ("_binary" if is_binary and c.stored_groups > 1 else "")
+            + ("_output" if c.output_constants else "")
+            + ("_double" if c.double_buffer else ""),
             has_reset=True,
         )
 
@@ -91,22 +101,32 @@ class Control(Unit):
         settling = Signal()
         at_group_start: Value = Const(1)
         if c.n_groups > 1:
-            at_group_start = equals(self.group[0], 0)
-
-        empty = ~valid.any()
+            starts = [equals(self.group[0], bank * c.n_groups) for bank in range(c.n_banks)]
+            at_group_start = starts[0] if c.n_banks == 1 else starts[0] | starts[1]
+        bank = Signal(name="active_bank")
+        program_ready = at_group_start & ~valid.any()
         if c.output_constants:
-            empty &= ~self.sums_valid & ~self.output_busy
+            program_ready &= ~self.sums_valid & ~self.output_busy
+        held: Value = self.program_valid
+        if c.double_buffer:
+            aside = Signal(name="program_aside")  # the word goes to the bank that is not used
+            m.d.comb += aside.eq(~self.program_switch & (self.program_bank != bank))
+            program_ready = program_ready | aside
+            held = self.program_valid & ~aside
+            with m.If(self.program_valid & self.program_ready & self.program_switch):
+                m.d.sync += bank.eq(self.program_bank)
+
         taken = self.i_valid & self.i_ready
         m.d.comb += [
             advance.eq(~self.sums_valid | self.sums_ready),
-            self.program_ready.eq(at_group_start & empty),
-            self.i_ready.eq(advance & ~(at_group_start & (self.program_valid | settling))),
+            self.program_ready.eq(program_ready),
+            self.i_ready.eq(advance & ~(at_group_start & (held | settling))),
             self.enable.eq(Cat(taken, valid & advance.replicate(stages - 1))),
         ]
-        m.d.sync += settling.eq(self.program_valid & self.program_ready)
+        m.d.sync += settling.eq(held & self.program_ready)
         last: Value = Const(1)
-        if c.n_groups > 1:
-            last = self._follow_group(m)
+        if c.stored_groups > 1:
+            last = self._follow_group(m, bank)
         with m.If(advance):
             m.d.sync += [
                 valid.eq(Cat(taken, valid)),
@@ -118,7 +138,18 @@ class Control(Unit):
             with m.If(advance):
                 m.d.sync += phase.eq(Cat(phase[-1], phase[:-1]))
 
-    def _follow_group(self, m: Module) -> Value:
+    def _stored(self, m: Module, name: str, group: Value, bank: Value) -> Value:
+        """Where a codebook group is in the memories."""
+        c = self.config
+        if not c.double_buffer:
+            return group
+        if c.n_groups & (c.n_groups - 1) == 0:
+            return Cat(group, bank)
+        stored = Signal(ceil_log2(c.stored_groups), name=name)
+        m.d.comb += stored.eq(Mux(bank, group + c.n_groups, group))
+        return stored
+
+    def _follow_group(self, m: Module, bank: Value) -> Value:
         """Carry the codebook group along the pipeline; returns `last` in the last stage."""
         c = self.config
         group = Signal(ceil_log2(c.n_groups), name="input_group")
@@ -132,15 +163,25 @@ class Control(Unit):
                 m.d.sync += following.eq(groups[-1])
             groups.append(following)
         for level in range(c.tree_depth):
-            m.d.comb += self.group[level].eq(groups[level // c.tree_levels_per_stage])
+            following = groups[level // c.tree_levels_per_stage]
+            m.d.comb += self.group[level].eq(self._stored(m, f"level{level}", following, bank))
         lut_group = Signal(len(self.lut_group), name="look_up_group", reset_less=True)
         is_binary = c.memory == "lutram"
-        following = groups[-1] if is_binary else one_hot(m, "groups", groups[-1], c.n_groups)
+        following = self._stored(m, "last_group", groups[-1], bank)
+        if not is_binary:
+            following = one_hot(m, "groups", following, c.stored_groups)
         with m.If(self.enable[c.encoder_cycles - 1]):
             m.d.sync += lut_group.eq(following)
         m.d.comb += self.lut_group.eq(lut_group)
-        first: Value = equals(lut_group, 0) if is_binary else lut_group[0]
-        last: Value = equals(lut_group, c.n_groups - 1) if is_binary else lut_group[-1]
+        if c.n_groups == 1:
+            return Const(1)
+
+        def at(group: int) -> Value:
+            stored = range(group, c.stored_groups, c.n_groups)
+            found = [equals(lut_group, g) if is_binary else lut_group[g] for g in stored]
+            return found[0] if len(found) == 1 else found[0] | found[1]
+
+        first, last = at(0), at(c.n_groups - 1)
         for stage in range(c.encoder_cycles, c.pipeline_stages - 1):
             flags = Signal(2, name=f"stage{stage + 1}_first_last", reset_less=True)
             with m.If(self.enable[stage]):

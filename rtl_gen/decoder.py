@@ -30,7 +30,7 @@ __all__ = ["Decoder", "DecoderBlock"]
 def _column_select_members(config: AcceleratorConfig) -> dict[str, int]:
     """Select ports of a whole column: the lanes' `select` side by side, `group` shared."""
     ports = select_members(
-        n_groups=config.n_groups,
+        n_groups=config.stored_groups,
         n_prototypes=config.n_prototypes,
         rows=config.rows,
         memory=config.memory,
@@ -47,6 +47,7 @@ def _name_suffix(config: AcceleratorConfig) -> str:
         f"_q{config.parallel_codebooks}_lut{config.entry_name}_acc{config.accumulator_bits}"
         f"_add{config.look_up_adder_levels}_{config.adder_levels_per_stage}_{config.memory}"
         + (f"_{config.overflow}" if config.overflow else "")
+        + ("_double" if config.double_buffer else "")
     )
 
 
@@ -59,7 +60,7 @@ class Decoder(Unit):
 
     Members
     -------
-    write_strobe : In(C*K)
+    write_strobe : In(C*K), twice as many with `double_buffer`
         One line per word, index codebook * K + prototype; see `LutMemory`.
     write_enable : In(Q), write_index : In(ceil(log2(G*K)))
         ``memory="lutram"`` only, instead of `write_strobe`.
@@ -85,9 +86,9 @@ class Decoder(Unit):
         members = {name: In(bits) for name, bits in _column_select_members(c).items()}
         if c.memory == "lutram":
             members["write_enable"] = In(c.parallel_codebooks)
-            members["write_index"] = In(ceil_log2(c.n_groups * c.n_prototypes))
+            members["write_index"] = In(ceil_log2(c.stored_groups * c.n_prototypes))
         else:
-            members["write_strobe"] = In(c.n_codebooks * c.n_prototypes)
+            members["write_strobe"] = In(c.stored_codebooks * c.n_prototypes)
         members["write_data"] = In(c.lut_bits)
         members["enable"] = In(1 + c.sum_stages)
         if c.n_groups > 1:
@@ -124,7 +125,7 @@ class Decoder(Unit):
         """The table of lane q: codebooks q, Q + q, 2Q + q, …"""
         c = self.config
         lane = LutMemory(
-            n_groups=c.n_groups,
+            n_groups=c.stored_groups,
             n_prototypes=c.n_prototypes,
             width=c.lut_bits,
             rows=c.rows,
@@ -145,7 +146,7 @@ class Decoder(Unit):
             ]
         else:
             k = c.n_prototypes
-            codebooks = range(q, c.n_codebooks, c.parallel_codebooks)
+            codebooks = range(q, c.stored_codebooks, c.parallel_codebooks)
             strobes = Cat(self.write_strobe[cb * k : (cb + 1) * k] for cb in codebooks)
             m.d.comb += lane.write_strobe.eq(strobes)
         return lane
@@ -219,15 +220,15 @@ class DecoderBlock(Unit):
     -------
     write_enable : In(1)
         A LUT word of this block is written.
-    write_codebook : In(ceil(log2 C)), write_prototype : In(T)
-        Which (`write_codebook` is absent for C = 1).
+    write_codebook : In(ceil(log2 stored_codebooks)), write_prototype : In(T)
+        Which (`write_codebook` is absent for one).
     write_data : In(decoders_per_word * lut_bits)
         Two's complement or half floats, the block's first column in the lowest bits; see
         `ThresholdMemory` for when latches take it.
     codes : In(ArrayLayout(ArrayLayout(K or T, P), Q))
         Per lane and row the code, as `Encoder.codes`.
-    group : In(G, or ceil(log2 G) for lutram)
-        G > 1 only: the codebook group, one-hot (binary for lutram).
+    group : In(stored_groups, or ceil(log2 stored_groups) for lutram)
+        stored_groups > 1 only: the codebook group, one-hot (binary for lutram).
     enable, first : In
         See `Decoder`.
     sums : Out(ArrayLayout(ArrayLayout(signed(acc_bits), P), decoders_per_word))
@@ -257,11 +258,12 @@ class DecoderBlock(Unit):
                 )
             ),
         }
-        if c.n_codebooks > 1:
-            members["write_codebook"] = In(ceil_log2(c.n_codebooks))
-        if c.n_groups > 1:
+        if c.stored_codebooks > 1:
+            members["write_codebook"] = In(ceil_log2(c.stored_codebooks))
+        if c.stored_groups > 1:
             is_binary = c.memory == "lutram"
-            members["group"] = In(ceil_log2(c.n_groups) if is_binary else c.n_groups)
+            members["group"] = In(ceil_log2(c.stored_groups) if is_binary else c.stored_groups)
+        if c.n_groups > 1:
             members["first"] = In(1)
         super().__init__(
             members,
@@ -287,25 +289,26 @@ class DecoderBlock(Unit):
             if c.n_groups > 1:
                 m.d.comb += decoder.first.eq(self.first)
 
+    @property
+    def _lanes(self) -> range:
+        return range(self.config.parallel_codebooks)
+
     def _write_ports(self, m: Module, platform: object) -> dict[str, Value]:
         """The decoders' write ports but for the data: strobes, or enable and index."""
         c = self.config
-        codebook = self.write_codebook if c.n_codebooks > 1 else Signal(0)
-        codebooks = one_hot(m, "codebooks", codebook, c.n_codebooks, enable=self.write_enable)
+        codebook = self.write_codebook if c.stored_codebooks > 1 else Signal(0)
+        codebooks = one_hot(m, "codebooks", codebook, c.stored_codebooks, enable=self.write_enable)
         if c.memory == "lutram":
-            lanes = [
-                Cat(codebooks[cb] for cb in range(q, c.n_codebooks, c.parallel_codebooks)).any()
-                for q in range(c.parallel_codebooks)
-            ]
-            group = Signal(ceil_log2(c.n_groups), name="write_group")
-            for g in range(c.n_groups):
+            lanes = [Cat(codebooks[q :: c.parallel_codebooks]).any() for q in self._lanes]
+            group = Signal(ceil_log2(c.stored_groups), name="write_group")
+            for g in range(c.stored_groups):
                 first = g * c.parallel_codebooks
                 with m.If(codebooks[first : first + c.parallel_codebooks].any()):
                     m.d.comb += group.eq(g)
             return {"write_enable": Cat(lanes), "write_index": Cat(self.write_prototype, group)}
         prototypes = one_hot(m, "prototypes", self.write_prototype, c.n_prototypes)
-        strobes = Signal(c.n_codebooks * c.n_prototypes, name="write_strobe")
-        for cb in range(c.n_codebooks):
+        strobes = Signal(c.stored_codebooks * c.n_prototypes, name="write_strobe")
+        for cb in range(c.stored_codebooks):
             for k in range(c.n_prototypes):
                 word = cb * c.n_prototypes + k
                 strobe: Value = codebooks[cb] & prototypes[k]
@@ -323,9 +326,10 @@ class DecoderBlock(Unit):
             for row in range(c.rows):
                 code = self.codes[q][row]
                 if c.memory == "lutram":
-                    lines.append(Cat(code, self.group) if c.n_groups > 1 else code)
-                elif c.n_groups > 1 and "group" not in ports:
-                    lines += [code & self.group[g].replicate(len(code)) for g in range(c.n_groups)]
+                    lines.append(Cat(code, self.group) if c.stored_groups > 1 else code)
+                elif c.stored_groups > 1 and "group" not in ports:
+                    groups = range(c.stored_groups)
+                    lines += [code & self.group[g].replicate(len(code)) for g in groups]
                 else:
                     lines.append(code)
         select = Signal(ports["select"], name="select")

@@ -35,8 +35,8 @@ class Encoder(Unit):
         Bit s: the transfer in pipeline stage s moves on at the next clock edge.
     phase : In(T)
         Interleaved only: one-hot, the walker that takes the transfer in stage 0.
-    group : In(ArrayLayout(ceil(log2 G), T))
-        G > 1 only: per level, the codebook group whose thresholds are fetched.
+    group : In(ArrayLayout(ceil(log2 stored_groups), T))
+        stored_groups > 1 only: per level, the codebook group whose thresholds are fetched.
     write_enable, write_group, write_word, write_data : In
         See `ThresholdMemory`.
     codes : Out(ArrayLayout(K or T, P))
@@ -63,11 +63,12 @@ class Encoder(Unit):
         }
         if c.encoder == "interleaved":
             members["phase"] = In(c.tree_depth)
-        if c.n_groups > 1:
-            members["group"] = In(data.ArrayLayout(unsigned(ceil_log2(c.n_groups)), c.tree_depth))
+        if c.stored_groups > 1:
+            group_bits = unsigned(ceil_log2(c.stored_groups))
+            members["group"] = In(data.ArrayLayout(group_bits, c.tree_depth))
         super().__init__(
             members,
-            module_name=f"halut_encoder_{c.encoder}_p{c.rows}_g{c.n_groups}_k{c.n_prototypes}"
+            module_name=f"halut_encoder_{c.encoder}_p{c.rows}_g{c.stored_groups}_k{c.n_prototypes}"
             f"_{c.input_format}_n{c.thresholds_per_word}_r{c.tree_levels_per_stage}_{c.memory}",
         )
 
@@ -78,7 +79,7 @@ class Encoder(Unit):
         for name in memory.signature.members:
             if name.startswith("write") or name == "group":
                 m.d.comb += getattr(memory, name).eq(getattr(self, name))
-        if c.n_groups > 1:
+        if c.stored_groups > 1:
             m.d.comb += [
                 memory.enable[level].eq(self.enable[level // c.tree_levels_per_stage])
                 for level in range(c.tree_depth)

@@ -8,13 +8,15 @@ from halut import golden
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.program import Program
+from halut.tiles import select
 
 from .config import AcceleratorConfig
+from .tiled_config import AnyConfig, TiledConfig
 
-__all__ = ["check_program", "program_image"]
+__all__ = ["check_program", "program_image", "switch_word"]
 
 
-def check_program(config: AcceleratorConfig, program: Program) -> None:
+def check_program(config: AnyConfig, program: Program) -> None:
     """Check that a program fits an accelerator.
 
     Raises
@@ -46,13 +48,15 @@ def _pack(values: np.ndarray, bits: int) -> list[int]:
     return [sum(int(value) << (i * bits) for i, value in enumerate(row)) for row in masked.tolist()]
 
 
-def program_image(config: AcceleratorConfig, program: Program) -> list[tuple[int, int]]:
+def program_image(config: AnyConfig, program: Program, bank: int = 0) -> list[tuple[int, int]]:
     """Words to write over the program port, in any order, to load `program`.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     program : Program
+    bank : int, default 0
+        With `double_buffer`, where to; see `switch_word`.
 
     Returns
     -------
@@ -67,20 +71,55 @@ def program_image(config: AcceleratorConfig, program: Program) -> list[tuple[int
         When the program does not fit the configuration.
     """
     check_program(config, program)
+    unit = config.unit if isinstance(config, TiledConfig) else config
+    if not 0 <= bank < unit.n_banks:
+        raise HalutError(f"bank must be in [0, {unit.n_banks}), not {bank}")
+    if isinstance(config, TiledConfig):
+        return _tiled_image(config, program, bank)
+    return _unit_image(config, program, bank)
+
+
+def switch_word(config: AnyConfig, bank: int) -> tuple[int, int]:
+    """(address, data) of the command that lets the next row groups use a bank."""
+    unit = config.unit if isinstance(config, TiledConfig) else config
+    if not unit.double_buffer:
+        raise HalutError(f"double_buffer must be set to switch (configuration {config.name})")
+    if bank not in (0, 1):
+        raise HalutError(f"bank must be in [0, 2), not {bank}")
+    return unit.switch_address(bank), 0
+
+
+def _tiled_image(config: TiledConfig, program: Program, bank: int) -> list[tuple[int, int]]:
+    """The units' images, tile by tile; thresholds once for all units that share them."""
     image: list[tuple[int, int]] = []
+    region = 1 << config.unit.address_fields["thresholds"]["region"][0]
+    for d in range(config.codebook_tiles):
+        codebooks = config.tile_codebooks(d)
+        for o in range(config.output_tiles):
+            size = config.unit.n_outputs
+            part = select(program, codebooks, slice(o * size, (o + 1) * size))
+            tile = config.tile_address(o, d)
+            words = _unit_image(config.unit, part, bank)
+            image += [(tile | a, word) for a, word in words if o == 0 or not a & region]
+    return image
+
+
+def _unit_image(config: AcceleratorConfig, program: Program, bank: int) -> list[tuple[int, int]]:
+    image: list[tuple[int, int]] = []
+    offset = bank * config.n_codebooks
     per_word = config.thresholds_per_word
     padding = config.threshold_words * per_word - (config.n_prototypes - 1)
     keys = np.pad(_threshold_keys(program), ((0, 0), (0, padding)))
     words = _pack(keys.reshape(-1, per_word), config.input_bits)
     for index, word in enumerate(words):
         codebook, position = divmod(index, config.threshold_words)
-        image.append((config.threshold_address(codebook, position), word))
+        image.append((config.threshold_address(offset + codebook, position), word))
     stored = program.lut.view(np.uint16) if config.lut_format == "fp16" else program.lut
     entries = stored.transpose(1, 2, 0).reshape(-1, config.decoders_per_word)
     for index, word in enumerate(_pack(entries, config.lut_bits)):
         rest, block = divmod(index, config.n_blocks)
         codebook, prototype = divmod(rest, config.n_prototypes)
-        image.append((config.lut_address(codebook, prototype, block), word))
+        image.append((config.lut_address(offset + codebook, prototype, block), word))
     return image + _constants(config, program)
 
 

@@ -8,12 +8,13 @@ from amaranth.lib.wiring import In, Out
 
 from .cells import equals, one_hot, one_hot_select
 from .config import AcceleratorConfig, ceil_log2
+from .tiled_config import AnyConfig
 from .unit import Unit
 
 __all__ = ["OutputSerializer", "output_payload"]
 
 
-def output_payload(config: AcceleratorConfig) -> data.StructLayout:
+def output_payload(config: AnyConfig) -> data.StructLayout:
     """Payload of the output stream.
 
     Fields: `data`, W results: signed accumulators, bits of half floats, or signed bytes; `index`,

@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from halut import golden
 from halut.program import Program
 
-from .config import AcceleratorConfig
+from .tiled_config import AnyConfig
 
 __all__ = ["random_program", "result_words", "results", "results_of_words"]
 
 
 def random_program(
-    config: AcceleratorConfig, rng: np.random.Generator, corner: bool = False
+    config: AnyConfig, rng: np.random.Generator, corner: bool = False
 ) -> Program:
     """Return a random program that fits; see `golden.random_program`."""
     return golden.random_program(
@@ -33,7 +33,7 @@ def random_program(
     )
 
 
-def results(config: AcceleratorConfig, program: Program, words: ArrayLike) -> NDArray[Any]:
+def results(config: AnyConfig, program: Program, words: ArrayLike) -> NDArray[Any]:
     """Return the results (n_rows, n_outputs) that the accelerator gives for input words."""
     return golden.results(
         program, words, config.accumulator_bits, config.overflow, config.parallel_codebooks
@@ -47,7 +47,7 @@ def result_words(results: NDArray[Any]) -> NDArray[np.int64]:
     return results.astype(np.int64)
 
 
-def results_of_words(config: AcceleratorConfig, words: NDArray[np.int64]) -> NDArray[Any]:
+def results_of_words(config: AnyConfig, words: NDArray[np.int64]) -> NDArray[Any]:
     """The inverse of `result_words`."""
     if config.lut_format == "fp16":
         return words.astype(np.uint32).view(np.float32)

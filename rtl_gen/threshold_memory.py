@@ -15,7 +15,7 @@ __all__ = ["ThresholdMemory"]
 
 
 class ThresholdMemory(Unit):
-    """Memory of G codebooks times K-1 thresholds; a codebook's are read side by side.
+    """Memory of `stored_groups` codebooks times K-1 thresholds; a codebook's are read side by side.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ class ThresholdMemory(Unit):
             "write_data": In(self.write_bits),
             "thresholds": Out(data.ArrayLayout(unsigned(c.input_bits), self.n_nodes)),
         }
-        if c.n_groups > 1:
-            group_bits = ceil_log2(c.n_groups)
+        if c.stored_groups > 1:
+            group_bits = ceil_log2(c.stored_groups)
             members["write_group"] = In(group_bits)
             members["enable"] = In(c.tree_depth)
             members["group"] = In(data.ArrayLayout(unsigned(group_bits), c.tree_depth))
@@ -62,7 +62,7 @@ class ThresholdMemory(Unit):
             members["write_word"] = In(ceil_log2(c.threshold_words))
         super().__init__(
             members,
-            module_name=f"halut_threshold_memory_g{c.n_groups}_k{c.n_prototypes}"
+            module_name=f"halut_threshold_memory_g{c.stored_groups}_k{c.n_prototypes}"
             f"_b{c.input_bits}_n{c.thresholds_per_word}_{c.memory}",
         )
 
@@ -70,9 +70,9 @@ class ThresholdMemory(Unit):
         c = self.config
         kind = storage_kind(c.memory, platform)
         group_strobes: list[Value] = [self.write_enable]
-        if c.n_groups > 1:
-            enable = self.write_enable
-            group_strobes = list(one_hot(m, "groups", self.write_group, c.n_groups, enable=enable))
+        if c.stored_groups > 1:
+            enable, n_groups = self.write_enable, c.stored_groups
+            group_strobes = list(one_hot(m, "groups", self.write_group, n_groups, enable=enable))
         word_index = self.write_word if c.threshold_words > 1 else Signal(0)
 
         if kind == "lutram":
@@ -89,7 +89,7 @@ class ThresholdMemory(Unit):
             first = 2**level - 1
             for j, word in enumerate(words):
                 target = self.thresholds[first + j]
-                if c.n_groups == 1:
+                if c.stored_groups == 1:
                     m.d.comb += target.eq(word)
                     continue
                 fetched = Signal(c.input_bits, name=f"node{first + j}", reset_less=True)
@@ -119,9 +119,9 @@ class ThresholdMemory(Unit):
     def _read_level(self, m: Module, nodes: list[list[Value]], level: int) -> list[Value]:
         """A level's thresholds in the level's current codebook group."""
         first, count = 2**level - 1, 2**level
-        if self.config.n_groups == 1:
+        if self.config.stored_groups == 1:
             return nodes[0][first : first + count]
-        lines = one_hot(m, f"level{level}_groups", self.group[level], self.config.n_groups)
+        lines = one_hot(m, f"level{level}_groups", self.group[level], self.config.stored_groups)
         return [
             one_hot_select(lines, [codebook[first + j] for codebook in nodes]) for j in range(count)
         ]
@@ -135,7 +135,7 @@ class ThresholdMemory(Unit):
             for node in range(2**level - 1, 2 ** (level + 1) - 1):
                 w, position = divmod(node, c.thresholds_per_word)
                 m.submodules[f"node{node}_ram"] = ram = Memory(
-                    shape=c.input_bits, depth=c.n_groups, init=[]
+                    shape=c.input_bits, depth=c.stored_groups, init=[]
                 )
                 write, read = ram.write_port(), ram.read_port(domain="comb")
                 low = position * c.input_bits
@@ -144,7 +144,7 @@ class ThresholdMemory(Unit):
                     write.en.eq(hit),
                     write.data.eq(self.write_data[low : low + c.input_bits]),
                 ]
-                if c.n_groups > 1:
+                if c.stored_groups > 1:
                     m.d.comb += [
                         write.addr.eq(self.write_group),
                         read.addr.eq(self.group[level]),

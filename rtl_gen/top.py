@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -73,6 +73,11 @@ class HalutMatmul(Unit):
             self.program.ready.eq(control.program_ready),
         ]
         write = _ProgramWrite(m, self, platform)
+        if c.double_buffer:
+            m.d.comb += [
+                control.program_switch.eq(write.switch),
+                control.program_bank.eq(write.bank),
+            ]
         encoders = [self._add_encoder(m, platform, q, control, write) for q in self._lanes]
         blocks = [
             self._add_block(m, platform, b, control, write, encoders) for b in range(c.n_blocks)
@@ -146,13 +151,13 @@ class HalutMatmul(Unit):
             *(encoder.words[row].eq(self.i.payload[row][q]) for row in range(c.rows)),
             encoder.enable.eq(control.enable[: c.encoder_cycles]),
             encoder.write_enable.eq(
-                write.accepted & is_region(write.field("thresholds", "region"), 1) & hit
+                write.stored & is_region(write.field("thresholds", "region"), 1) & hit
             ),
             encoder.write_data.eq(write.data[: len(encoder.write_data)]),
         ]
         if c.encoder == "interleaved":
             m.d.comb += encoder.phase.eq(control.phase)
-        if c.n_groups > 1:
+        if c.stored_groups > 1:
             m.d.comb += [encoder.group.eq(control.group), encoder.write_group.eq(group)]
         if c.threshold_words > 1:
             m.d.comb += encoder.write_word.eq(write.field("thresholds", "word"))
@@ -173,16 +178,18 @@ class HalutMatmul(Unit):
         is_lut = is_region(write.field("lut", "region"), 0)
         hit = equals(write.field("lut", "block"), index)
         m.d.comb += [
-            block.write_enable.eq(write.accepted & is_lut & hit),
+            block.write_enable.eq(write.stored & is_lut & hit),
             block.write_prototype.eq(write.field("lut", "prototype")),
             block.write_data.eq(write.data[: len(block.write_data)]),
             *(block.codes[q].eq(encoders[q].codes) for q in self._lanes),
             block.enable.eq(control.enable[c.encoder_cycles :]),
         ]
-        if c.n_codebooks > 1:
+        if c.stored_codebooks > 1:
             m.d.comb += block.write_codebook.eq(write.field("lut", "codebook"))
+        if c.stored_groups > 1:
+            m.d.comb += block.group.eq(control.lut_group)
         if c.n_groups > 1:
-            m.d.comb += [block.group.eq(control.lut_group), block.first.eq(control.first)]
+            m.d.comb += block.first.eq(control.first)
         return block
 
 
@@ -195,6 +202,18 @@ class _ProgramWrite:
         self._address = program.payload.address
         self.accepted = Signal(name="program_accepted")
         m.d.comb += self.accepted.eq(program.valid & program.ready)
+        self.stored: Value = self.accepted
+        if self._config.double_buffer:
+            c = self._config
+            self.switch = self.field("switch", "command").any()
+            is_lut = ~self.field("lut", "region").any()
+            codebook = Mux(
+                is_lut, self.field("lut", "codebook"), self.field("thresholds", "codebook")
+            )
+            other = Mux(self.switch, self.field("switch", "bank"), codebook >= c.n_codebooks)
+            self.bank = Signal(name="program_bank")
+            self.stored = Signal(name="program_stored")
+            m.d.comb += [self.bank.eq(other), self.stored.eq(self.accepted & ~self.switch)]
         self.data: Value = program.payload.data
         if storage_kind(self._config.memory, platform) == "latch":
             register = Signal(self._config.program_data_bits, name="program_word", reset_less=True)
@@ -214,9 +233,10 @@ def _split_codebook(config: AcceleratorConfig, codebook: Value, lane: int) -> tu
     if q & (q - 1) == 0:
         low = ceil_log2(q)
         return codebook[low:], equals(codebook[:low], lane)
-    hits = [equals(codebook, g * q + lane) for g in range(config.n_groups)]
+    groups = range(config.stored_groups)
+    hits = [equals(codebook, g * q + lane) for g in groups]
     group = Cat(
-        Cat(hits[g] for g in range(config.n_groups) if g >> bit & 1).any()
-        for bit in range(ceil_log2(config.n_groups))
+        Cat(hits[g] for g in groups if g >> bit & 1).any()
+        for bit in range(ceil_log2(config.stored_groups))
     )
     return group, Cat(hits).any()

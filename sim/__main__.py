@@ -97,10 +97,10 @@ def _matrix(options: argparse.Namespace) -> int:
     from halut import golden
     from halut.arrays import load_matrix
     from halut.program import Program
-    from rtl_gen.config import AcceleratorConfig
+    from rtl_gen.tiled_config import load_config
     from sim.simulation import simulate
 
-    config = AcceleratorConfig.from_yaml(options.config)
+    config = load_config(options.config)
     program = Program.load(options.program)
     if options.dequantize and program.output_format != "raw":
         raise HalutError(
@@ -139,7 +139,7 @@ def _matrix(options: argparse.Namespace) -> int:
 
 def _network(options: argparse.Namespace) -> int:
     from halut.nn import need_torch
-    from rtl_gen.config import AcceleratorConfig
+    from rtl_gen.tiled_config import load_config
 
     need_torch()
     from halut.nn.network import load_data, load_network
@@ -149,7 +149,7 @@ def _network(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise HalutError(f"--{name} must be at least 1, not {value}")
-    config = AcceleratorConfig.from_yaml(options.config)
+    config = load_config(options.config)
     model, header = load_network(options.network)
     data = load_data(header, options.root)
     if options.images is not None and options.images > len(data.test_x):

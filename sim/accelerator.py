@@ -13,23 +13,26 @@ from numpy.typing import NDArray
 
 from halut.program import Program
 from rtl_gen import reference
-from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import AnyConfig, TiledConfig, result_order
 from sim.packing import pack, unpack
 
 __all__ = [
-    "TOP",
     "describe_beat",
     "expected_beats",
     "input_transfers",
     "output_fields",
     "port_widths",
     "results",
+    "top_name",
 ]
 
-TOP = "halut_matmul"
+
+def top_name(config: AnyConfig) -> str:
+    """Return the name of the top module."""
+    return "halut_tiled" if isinstance(config, TiledConfig) else "halut_matmul"
 
 
-def port_widths(config: AcceleratorConfig) -> dict[str, int]:
+def port_widths(config: AnyConfig) -> dict[str, int]:
     """Return the width in bits of every port of the top module, as the interface states them.
 
     Typed out here and not read from the manifest: a test compares the three (this, the manifest
@@ -58,17 +61,17 @@ def port_widths(config: AcceleratorConfig) -> dict[str, int]:
     return widths
 
 
-def output_fields(config: AcceleratorConfig) -> tuple[str, ...]:
+def output_fields(config: AnyConfig) -> tuple[str, ...]:
     """Return the payload ports of the output stream, in the order of an item's parts."""
     return ("data", "index", "last") if config.n_beats > 1 else ("data", "last")
 
 
-def input_transfers(config: AcceleratorConfig, words: NDArray[np.integer]) -> list[int]:
+def input_transfers(config: AnyConfig, words: NDArray[np.integer]) -> list[int]:
     """Return the input stream's transfers for rows of input words.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     words : ndarray of shape (n_rows, n_codebooks, tree_depth), uint16 or int16
         As `Program.input_words` returns them. The last row group is filled up with zeros.
 
@@ -90,13 +93,13 @@ def input_transfers(config: AcceleratorConfig, words: NDArray[np.integer]) -> li
 
 
 def expected_beats(
-    config: AcceleratorConfig, program: Program, words: NDArray[np.integer]
+    config: AnyConfig, program: Program, words: NDArray[np.integer]
 ) -> list[tuple[int, ...]]:
     """Return what the model says the output stream carries for rows of input words.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     program : Program
     words : ndarray of shape (n_rows, n_codebooks, tree_depth)
         The number of rows must be a multiple of P.
@@ -109,7 +112,8 @@ def expected_beats(
     if len(words) % config.rows:
         raise ValueError(f"n_rows must be a multiple of {config.rows}, not {len(words)}")
     values = reference.result_words(reference.results(config, program, words))  # (N, M)
-    beats = pack(values.reshape(-1, config.output_width), config.result_bits)
+    ordered = values.reshape(-1, config.rows * config.n_outputs)[:, result_order(config)]
+    beats = pack(ordered.reshape(-1, config.output_width), config.result_bits)
     n_beats = config.n_beats
     if n_beats == 1:
         return [(beat, 1) for beat in beats]
@@ -118,12 +122,12 @@ def expected_beats(
     ]
 
 
-def results(config: AcceleratorConfig, beats: list[int], n_rows: int) -> NDArray[Any]:
+def results(config: AnyConfig, beats: list[int], n_rows: int) -> NDArray[Any]:
     """Put the output stream's data together again.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     beats : list of int
         The ``o_data`` of every transfer, of ceil(n_rows / P) row groups.
     n_rows : int
@@ -135,12 +139,15 @@ def results(config: AcceleratorConfig, beats: list[int], n_rows: int) -> NDArray
         Accumulators, int32 or int64; float16; or int8.
     """
     fields = unpack(beats, config.output_width, config.result_bits, signed=True)
-    words = fields.reshape(-1, config.n_outputs)[:n_rows]
-    return reference.results_of_words(config, words)
+    order = result_order(config).ravel()
+    groups = fields.reshape(-1, len(order))
+    words = np.empty_like(groups)
+    words[:, order] = groups
+    return reference.results_of_words(config, words.reshape(-1, config.n_outputs)[:n_rows])
 
 
 def describe_beat(
-    config: AcceleratorConfig, index: int, expected: tuple[int, ...], received: tuple[int, ...]
+    config: AnyConfig, index: int, expected: tuple[int, ...], received: tuple[int, ...]
 ) -> str:
     """Say in words where two output transfers differ: row, output and the two values."""
     beat = index % config.n_beats
@@ -153,7 +160,7 @@ def describe_beat(
     words = unpack(pair, config.output_width, config.result_bits, signed=True)
     wrong = np.flatnonzero(words[0] != words[1])
     values = reference.results_of_words(config, words)
-    flat = beat * config.output_width + int(wrong[0])
+    flat = int(result_order(config)[beat, wrong[0]])
     row = row_group * config.rows + flat // config.n_outputs
     return (
         f"row {row}, output {flat % config.n_outputs} must be {values[0, wrong[0]]}, "

@@ -17,7 +17,7 @@ import cocotb
 import numpy as np
 
 from halut.program import Program
-from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import config_from_dict
 from sim.accelerator import input_transfers, results
 from sim.bench_matmul import TB
 from sim.streams import stalls
@@ -30,7 +30,7 @@ async def jobs(dut: Any) -> None:
     """For each job: load its program, send every row, collect every result."""
     folder = Path(os.environ["HALUT_JOB"])
     settings = json.loads((folder / "job.json").read_text())
-    config = AcceleratorConfig.from_dict(settings["config"])
+    config = config_from_dict(settings["config"])
     pattern, seed = settings["stall_pattern"], settings["seed"]
     tb = TB(dut, config)
     await tb.start(stalls(pattern, "sink", seed))

@@ -21,8 +21,8 @@ from cocotb.utils import get_sim_time
 from halut import golden
 from halut.program import Program
 from rtl_gen import reference
-from rtl_gen.config import AcceleratorConfig
 from rtl_gen.image import program_image
+from rtl_gen.tiled_config import AnyConfig, config_from_dict
 from sim.accelerator import (
     describe_beat,
     expected_beats,
@@ -43,8 +43,8 @@ class TB:
     Parameters
     ----------
     dut : cocotb handle
-        The module `halut_matmul`.
-    config : AcceleratorConfig, optional
+        The module `halut_matmul` or `halut_tiled`.
+    config : AcceleratorConfig or TiledConfig, optional
         What it was generated from; by default the environment's ``HALUT_CONFIG``.
 
     Attributes
@@ -57,10 +57,10 @@ class TB:
         Wrong transfers so far; raises at the first unless `tolerant` was set.
     """
 
-    def __init__(self, dut: Any, config: AcceleratorConfig | None = None) -> None:
+    def __init__(self, dut: Any, config: AnyConfig | None = None) -> None:
         self.dut = dut
         if config is None:
-            config = AcceleratorConfig.from_dict(json.loads(os.environ["HALUT_CONFIG"]))
+            config = config_from_dict(json.loads(os.environ["HALUT_CONFIG"]))
         self.config = config
         for name, width in port_widths(config).items():
             have = len(getattr(dut, name))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from halut.errors import CheckFailed, HalutError
 from halut.program import Program
 from halut.tiles import Tiling, tile, widen
-from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import AnyConfig
 from sim import runner
 from sim.simulation import simulate_all
 
@@ -91,7 +91,7 @@ class NetworkResult:
 
 
 def simulate_network(
-    config: AcceleratorConfig,
+    config: AnyConfig,
     model: nn.Module,
     images: Tensor,
     *,
@@ -106,7 +106,7 @@ def simulate_network(
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
         The accelerator. Its K, input format and table bits must be at least those of every layer
         (`halut.tiles.widen`); any C and M are cut into tiles, loaded one after the other.
     model : torch.nn.Module
@@ -190,7 +190,7 @@ def simulate_network(
 
 
 def report(
-    result: NetworkResult, config: AcceleratorConfig, labels: NDArray[np.integer]
+    result: NetworkResult, config: AnyConfig, labels: NDArray[np.integer]
 ) -> dict[str, Any]:
     """Return what was run and counted as JSON has it; `labels` are the true classes."""
     return {
@@ -206,7 +206,7 @@ def report(
     }
 
 
-def _tilings(config: AcceleratorConfig, name: str, programs: Sequence[Program]) -> list[Tiling]:
+def _tilings(config: AnyConfig, name: str, programs: Sequence[Program]) -> list[Tiling]:
     sizes: dict[str, Any] = {
         "n_prototypes": config.n_prototypes,
         "input_format": config.input_format,
@@ -269,7 +269,7 @@ def _executing(
 class _Accelerator:
     """Runs layers in simulation, and counts; `wanted` holds torch's integers, call by call."""
 
-    config: AcceleratorConfig
+    config: AnyConfig
     tilings: dict[str, list[Tiling]]
     runs: dict[str, LayerRun]
     settings: dict[str, Any]

@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 import rtl_gen
 from halut.errors import CheckFailed, HalutError, closest
 from halut.program import Program
-from rtl_gen import AcceleratorConfig, check_program, reference
+from rtl_gen import check_program, reference
+from rtl_gen.tiled_config import AnyConfig
 from sim import runner
-from sim.accelerator import TOP
+from sim.accelerator import top_name
 
 __all__ = ["SimulationResult", "build_accelerator", "simulate", "simulate_all"]
 
@@ -61,12 +62,12 @@ class SimulationResult:
 
 
 @functools.lru_cache(maxsize=32)
-def _generated(config: AcceleratorConfig) -> str:
+def _generated(config: AnyConfig) -> str:
     return rtl_gen.generate(config).verilog
 
 
 def build_accelerator(
-    config: AcceleratorConfig,
+    config: AnyConfig,
     *,
     verilog: Path | str | None = None,
     simulator: str | None = None,
@@ -77,13 +78,14 @@ def build_accelerator(
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     verilog : path-like, optional
         A Verilog file to simulate in place of what `config` generates (an edited one, a netlist);
         its ports must be those of `config`. Lint warnings do not stop it.
     simulator, waves, timeout_s
         See `sim.runner.build`.
     """
+    top = top_name(config)
     if verilog is None:
         text = _generated(config)
     else:
@@ -92,15 +94,15 @@ def build_accelerator(
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise HalutError(f"verilog must be a readable file: {reason} ({verilog})") from None
-        if f"module {TOP}" not in text:
-            raise HalutError(f"verilog must contain the module {TOP} ({verilog})")
+        if f"module {top}" not in text:
+            raise HalutError(f"verilog must contain the module {top} ({verilog})")
     return runner.build(
-        text, TOP, simulator=simulator, waves=waves, strict=verilog is None, timeout_s=timeout_s
+        text, top, simulator=simulator, waves=waves, strict=verilog is None, timeout_s=timeout_s
     )
 
 
 def simulate(
-    config: AcceleratorConfig,
+    config: AnyConfig,
     program: Program,
     A: ArrayLike,
     *,
@@ -116,7 +118,7 @@ def simulate(
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
         The accelerator.
     program : Program
         What to load it with; must fit `config`.
@@ -165,7 +167,7 @@ def simulate(
 
 
 def simulate_all(
-    config: AcceleratorConfig,
+    config: AnyConfig,
     jobs: Sequence[tuple[Program, ArrayLike]],
     *,
     verilog: Path | str | None = None,
@@ -183,7 +185,7 @@ def simulate_all(
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
         The accelerator.
     jobs : sequence of (Program, array-like of shape (n_rows, n_features))
         At least one.

@@ -43,6 +43,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "half.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:200])
     (tmp_path / "noise").write_bytes(bytes(range(256)))
+    (tmp_path / "small.json").write_text("{}")
+    (tmp_path / "noise.json").write_bytes(b"{")
     (tmp_path / "folder").mkdir()
     (tmp_path / "other.v").write_text("module other; endmodule\n")
     for name, text in {
@@ -66,6 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 SIM = "sim --config small.yaml --program p.npz --input a.npy --output y.npy"
+SYSTEM = "flow system --config small.yaml"
 LEARN = "halut learn --a a.npy --b b.npy -o q.npz --num-c 4"
 
 # command line -> what the error must say
@@ -175,6 +178,32 @@ CASES = {
     "flow synth --config small.yaml --clock-ns -1": r"clock.* must be .*-1",
     "flow synth --config small.yaml --clock-ns fast": r"--clock-ns: invalid float value",
     "flow synth --config small.yaml --clok-ns 2": r'did you mean "--clock-ns"\?',
+    "flow system --config small.yaml": r"required: --network",
+    f"{SYSTEM} --network resnet8": r'not \'resnet8\' \(did you mean "resnet9"\?\)',
+    f"{SYSTEM} --network missing.json": r"network must be readable: .*missing.json",
+    f"{SYSTEM} --network small.json": r'kind must be "halut-network-manifest" \(small.json\)',
+    f"{SYSTEM} --network noise.json": r"network must be JSON \(noise.json\)",
+    f"{SYSTEM} --network resnet9 --units 0": r"--units must be an integer in \[1, 4096\], not 0",
+    f"{SYSTEM} --network resnet9 --batch 0": r"--batch must be .* not 0",
+    f"{SYSTEM} --network resnet9 --clock-ns -1": r"--clock-ns must be .* not -1",
+    f"{SYSTEM} --network resnet9 --metrics missing.json": r"metrics must be .*missing.json",
+    f"{SYSTEM} --network resnet9 --metrics small.json": r"metrics must be a metrics.json .*small",
+    f"{SYSTEM} --network resnet9 --metrics small.json --clock-ns 1": r"not be given with --metrics",
+    f"{SYSTEM} --network resnet9 -o noise": r"output must be writable: .*noise",
+    "flow units --units encode": r'not \'encode\' \(did you mean "encoder"\?\)',
+    "flow units --config missing.yaml": r"missing.yaml",
+    "flow units --clock-ns 0": r"--clock-ns must be a positive number of ns, not 0",
+    "flow units --config small.yaml": r"HALUT_PDK_DIR",
+    "flow tables --platforms generic": r"--platforms must have a library .* unlike generic",
+    "flow tables --platforms asap": r'did you mean "asap7"\?',
+    "flow tables --target-ns nan": r"--target-ns must be a positive number of ns, not nan",
+    "flow tables --rows dens": r'did you mean "dense"\?',
+    "flow tables --to 6nm": r"--to must be one of 130, .* nm, not 6",
+    "flow scale": r"required: METRICS, --to",
+    "flow scale missing.json --to 14nm": r"metrics must be readable: .*missing.json",
+    "flow scale small.json --to 14nm": r"metrics must be a metrics.json .*small.json",
+    "flow scale small.json --to 12nm": r"--to must be one of 130, .* nm, not 12",
+    "flow scale small.json --to small": r"--to must be nodes like 14nm,7nm, not 'small'",
     # demo
     "sim.demo --rows 0": r"--rows must be at least 1, not 0",
     "sim.demo --simulator modelsim": r"simulator must be one of verilator, icarus",

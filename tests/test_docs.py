@@ -13,6 +13,7 @@ import yaml
 
 from rtl_gen.__main__ import FLAGS
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import config_from_dict, load_config
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -86,9 +87,9 @@ def test_configurations_are_valid(path: Path) -> None:
     values = yaml.safe_load(path.read_text())
     if "n_codebooks" not in values:
         pytest.skip("not an accelerator's configuration")
-    config = AcceleratorConfig.from_yaml(path)
+    config = load_config(path)
     assert config.name == path.stem
-    assert AcceleratorConfig.from_dict(config.to_dict()) == config
+    assert config_from_dict(config.to_dict()) == config
 
 
 def test_every_make_target_is_described() -> None:

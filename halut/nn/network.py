@@ -354,6 +354,7 @@ def export_network(
         else:
             entry["kind"] = type(module).__name__
             entry["parameters"] = sum(p.numel() for p in module.parameters(recurse=False))
+            entry |= _product(module, rows / n_items)
         entries.append(entry)
     manifest = {
         "kind": MANIFEST_KIND,
@@ -371,7 +372,7 @@ def export_network(
 def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int], int]:
     """Return {name: rows} in forward order of what has parameters, and the number of inputs.
 
-    Inside of a converted layer, and for modules that are no converted layer, rows are 0.
+    Rows are 0 for what is neither a converted layer nor a convolution nor a linear layer.
     """
     visits: dict[str, int] = {}
     hooks = []
@@ -381,6 +382,8 @@ def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int]
             rows = 0
             if isinstance(module, HalutLayer):
                 rows = output.numel() // (module.groups * module.n_outputs)
+            elif isinstance(module, nn.Conv2d | nn.Linear):
+                rows = output.numel() // len(module.weight)
             visits[name] = visits.get(name, 0) + rows
 
         hooks.append(module.register_forward_hook(visited))
@@ -402,6 +405,23 @@ def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int]
     return visits, len(next(value for value in tensors if isinstance(value, Tensor)))
 
 
+def _product(module: nn.Module, rows: float) -> dict[str, Any]:
+    """Return the sizes of a plain layer's matrix products; nothing for other modules."""
+    if not isinstance(module, nn.Conv2d | nn.Linear):
+        return {}
+    groups = module.groups if isinstance(module, nn.Conv2d) else 1
+    return {
+        "groups": groups,
+        "rows_per_input": _whole(rows),
+        "n_features": module.weight[0].numel(),
+        "n_outputs": len(module.weight) // groups,
+    }
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
 def _export_layer(
     folder: Path, index: int, name: str, layer: HalutLayer, rows: float
 ) -> dict[str, Any]:
@@ -418,7 +438,7 @@ def _export_layer(
         "kind": geometry.pop("kind"),
         "geometry": geometry,
         "groups": layer.groups,
-        "rows_per_input": int(rows) if rows == int(rows) else rows,
+        "rows_per_input": _whole(rows),
         "n_features": first.n_features,
         "n_outputs": first.n_outputs,
         "n_codebooks": first.n_codebooks,

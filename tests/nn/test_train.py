@@ -510,7 +510,10 @@ def test_cifar10_recipe_takes_its_first_steps(tmp_path):
 
 def result(name, folder):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed (pip install -e .[demo])")
-    return train(Recipe.from_yaml(f"configs/networks/{name}.yaml"), folder)
+    begin = time.process_time()  # of all threads, and whatever else the machine does
+    summary = train(Recipe.from_yaml(f"configs/networks/{name}.yaml"), folder)
+    assert time.process_time() - begin < 15 * 60
+    return summary
 
 
 @pytest.mark.slow
@@ -519,7 +522,6 @@ def test_digits_within_1_2_points_of_the_exact_network(tmp_path):
     assert len(summary["layers"]) == 7
     assert summary["base_accuracy"] > 0.98
     assert summary["final_accuracy"] >= summary["base_accuracy"] - 0.012
-    assert summary["seconds"] < 15 * 60
 
 
 @pytest.mark.slow
@@ -532,4 +534,3 @@ def test_digits_with_int8_inputs_within_2_points(tmp_path):
     layers = [one for one in model.modules() if isinstance(one, HalutLayer)]
     assert all(layer.exact for layer in layers)
     assert all(layer.n_codebooks == layer.in_channels for layer in layers)
-    assert summary["seconds"] < 15 * 60

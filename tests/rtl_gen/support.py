@@ -13,8 +13,9 @@ from amaranth.sim import Simulator
 from halut import golden
 from halut.program import Program
 from rtl_gen import reference
-from rtl_gen.config import AcceleratorConfig
 from rtl_gen.image import program_image
+from rtl_gen.tiled import HalutTiled
+from rtl_gen.tiled_config import AnyConfig, TiledConfig, result_order
 from rtl_gen.top import HalutMatmul
 
 STALLS = ("none", "gaps", "backpressure", "both")
@@ -39,7 +40,7 @@ def pause(rng: random.Random, stalled: bool) -> Callable[[], bool]:
     return lambda: stalled and rng.random() < 0.4
 
 
-def transfers(config: AcceleratorConfig, words: np.ndarray) -> list[int]:
+def transfers(config: AnyConfig, words: np.ndarray) -> list[int]:
     """Pack words (N, C, T) to input transfers; N must be a multiple of the rows."""
     n, c, t = words.shape
     q, p = config.parallel_codebooks, config.rows
@@ -55,11 +56,12 @@ def transfers(config: AcceleratorConfig, words: np.ndarray) -> list[int]:
 class TopBench:
     """Drives the whole accelerator and keeps what comes out and when."""
 
-    def __init__(self, config: AcceleratorConfig, stall: str = "none", seed: int = 1):
+    def __init__(self, config: AnyConfig, stall: str = "none", seed: int = 1):
         self.config = config
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.top = HalutMatmul(config)
+            is_tiled = isinstance(config, TiledConfig)
+            self.top = HalutTiled(config) if is_tiled else HalutMatmul(config)
         self.rng = random.Random(seed)
         self.input_pause = pause(self.rng, stall in ("gaps", "both"))
         self.output_pause = pause(self.rng, stall in ("backpressure", "both"))
@@ -139,10 +141,13 @@ class TopBench:
             await self.receive(ctx, n_groups * self.config.n_beats)
 
         self.run(stimulus, response)
-        return np.array(self.results).reshape(len(words), self.config.n_outputs)
+        sums = np.empty((n_groups, self.config.rows * self.config.n_outputs), dtype=np.int64)
+        order = result_order(self.config).ravel()
+        sums[:, order] = np.array(self.results).reshape(n_groups, -1)
+        return sums.reshape(len(words), self.config.n_outputs)
 
 
-def random_case(config: AcceleratorConfig, n_rows: int, seed: int = 1, corner: bool = False):
+def random_case(config: AnyConfig, n_rows: int, seed: int = 1, corner: bool = False):
     """A random program that fits and random words for it."""
     rng = np.random.default_rng(seed)
     program = reference.random_program(config, rng, corner)

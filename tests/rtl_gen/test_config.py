@@ -9,6 +9,7 @@ import yaml
 
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import config_from_dict, load_config
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 
@@ -58,6 +59,10 @@ CONFIGS = sorted(Path("configs").glob("*.yaml"))
         ({"overflow": "wrap"}, r"acc_bits must be an integer in \[8, 11\], not 12"),
         ({"overflow": "wrap", "n_codebooks": 1}, r"overflow must be absent where nothing is added"),
         ({"output_format": "fp32"}, r"output_format must be one of raw, fp16, int8, not 'fp32'"),
+        (
+            {"double_buffer": True, "output_format": "int8"},
+            r"output_format must be raw with double_buffer, not int8",
+        ),
         ({"relu": 1}, r"relu must be true or false, not 1"),
         ({"codebook_width": 0}, r"codebook_width must be an integer"),
         ({"name": "a b"}, r"name must be letters, digits, _ and -, not 'a b'"),
@@ -93,9 +98,9 @@ def test_missing_file():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_committed_configurations(path):
-    config = AcceleratorConfig.from_yaml(path)
+    config = load_config(path)
     assert config.name == path.stem
-    assert AcceleratorConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+    assert config_from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
 
 
 def test_committed_configurations_are_there():

@@ -15,7 +15,8 @@ import sim
 from halut import golden
 from halut.errors import CheckFailed, HalutError
 from halut.program import Program
-from rtl_gen import AcceleratorConfig
+from rtl_gen import AcceleratorConfig, TiledConfig
+from rtl_gen.tiled_config import AnyConfig
 from sim import runner
 from sim.__main__ import main
 from sim.accelerator import expected_beats, input_transfers, port_widths, results
@@ -24,7 +25,7 @@ from sim.simulation import build_accelerator
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = CONFIGS / "small.yaml"
 # Builds and runs for minutes: `make test-slow`.
-SLOW = {"paper", "dense_lut4"}
+SLOW = {"paper", "dense_lut4", "four_units"}
 ODD = {
     # No number a power of two, and every derived width different.
     "odd": {"n_codebooks": 12, "n_prototypes": 8, "n_outputs": 5, "rows": 3,
@@ -35,25 +36,43 @@ ODD = {
     "slow_output": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 6, "rows": 2,
                     "parallel_codebooks": 2, "outputs_per_cycle": 1, "acc_bits": 32,
                     "lut_bits": 16, "write_word_bits": 16},
+    "double": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+               "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
+               "double_buffer": True},
     "wide_tree": {"n_codebooks": 3, "n_prototypes": 32, "n_outputs": 2, "memory": "ff",
                   "encoder": "interleaved"},
 }  # fmt: skip
+TILED = {
+    # In every direction, and nothing a power of two; the units send several beats.
+    "tiled_odd": (
+        {"row_tiles": 3, "output_tiles": 3, "codebook_tiles": 3},
+        {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2, "parallel_codebooks": 2,
+         "input_format": "int5", "lut_bits": 4, "outputs_per_cycle": 1, "memory": "ff"},
+    ),
+    "tiled_paper": (  # four units of the paper's kind, smaller
+        {"row_tiles": 2, "codebook_tiles": 2},
+        {"n_codebooks": 4, "n_prototypes": 16, "n_outputs": 4, "write_word_bits": 32},
+    ),
+}  # fmt: skip
 
 
-def _config(name: str) -> AcceleratorConfig:
+def _config(name: str) -> AnyConfig:
+    if name in TILED:
+        tiles, unit = TILED[name]
+        return TiledConfig(unit=AcceleratorConfig(name=name, **unit), **tiles)
     if name in ODD:
         return AcceleratorConfig(name=name, **ODD[name])
-    return AcceleratorConfig.from_yaml(CONFIGS / f"{name}.yaml")
+    return rtl_gen.load_config(CONFIGS / f"{name}.yaml")
 
 
 def _cases() -> list:
-    names = [*(path.stem for path in sorted(CONFIGS.glob("*.yaml"))), *ODD]
+    names = [*(path.stem for path in sorted(CONFIGS.glob("*.yaml"))), *ODD, *TILED]
     cases = [
         pytest.param(name, "verilator", marks=[pytest.mark.slow] if name in SLOW else [])
         for name in names
     ]
     # Icarus interprets, so it has the small ones.
-    return cases + [pytest.param(name, "icarus") for name in ("small", *ODD)]
+    return cases + [pytest.param(name, "icarus") for name in ("small", *ODD, "tiled_paper")]
 
 
 @pytest.mark.sim
@@ -71,7 +90,7 @@ def test_verilog_equals_model(name: str, simulator: str) -> None:
     assert len(result.tests) == 13
 
 
-@pytest.mark.parametrize("name", ["small", "stella_nera", "dense", *ODD])
+@pytest.mark.parametrize("name", ["small", "stella_nera", "dense", *ODD, *TILED])
 def test_manifest_agrees_with_the_interface(name: str) -> None:
     config = _config(name)
     manifest = rtl_gen.generate(config).manifest

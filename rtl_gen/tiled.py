@@ -1,0 +1,213 @@
+# amaranth: UnusedElaboratable=no
+"""Several units as one accelerator: rows, outputs and codebooks side by side.
+
+All units have one configuration and move in lockstep: a row group enters all of them at once and
+leaves all of them at once, so one set of handshakes serves them all.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out
+
+from .cells import equals
+from .output import output_payload
+from .tiled_config import TiledConfig
+from .top import HalutMatmul
+from .unit import Unit
+
+__all__ = ["HalutTiled", "JoinAdder"]
+
+
+class JoinAdder(Unit):
+    """Adds the partial sums of units that hold different codebooks.
+
+    Parameters
+    ----------
+    n_terms : int
+        Units, at least 2.
+    n_results : int
+        Results side by side.
+    partial_bits, sum_bits : int
+        Width of a partial sum and of a sum, both signed.
+
+    Members
+    -------
+    partial : In(ArrayLayout(ArrayLayout(signed(partial_bits), n_results), n_terms))
+    enable : In(1)
+        The register loads.
+    sums : Out(ArrayLayout(signed(sum_bits), n_results))
+
+    Timing
+    ------
+    One clock edge.
+    """
+
+    def __init__(self, *, n_terms: int, n_results: int, partial_bits: int, sum_bits: int) -> None:
+        self.n_terms = n_terms
+        self.n_results = n_results
+        self.sum_bits = sum_bits
+        partial = data.ArrayLayout(signed(partial_bits), n_results)
+        super().__init__(
+            {
+                "partial": In(data.ArrayLayout(partial, n_terms)),
+                "enable": In(1),
+                "sums": Out(data.ArrayLayout(signed(sum_bits), n_results)),
+            },
+            module_name=f"halut_join_d{n_terms}_n{n_results}_b{partial_bits}_acc{sum_bits}",
+        )
+
+    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+        for j in range(self.n_results):
+            terms: list[Value] = [self.partial[d][j] for d in range(self.n_terms)]
+            while len(terms) > 1:
+                pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+                terms = pairs + (terms[-1:] if len(terms) % 2 else [])
+            register = Signal(signed(self.sum_bits), name=f"sum{j}", reset_less=True)
+            with m.If(self.enable):
+                m.d.sync += register.eq(terms[0])
+            m.d.comb += self.sums[j].eq(register)
+
+
+class HalutTiled(Unit):
+    """Units side by side behind one input, one output and one program stream.
+
+    Parameters
+    ----------
+    config : TiledConfig
+
+    Members
+    -------
+    i, program
+        As of `HalutMatmul` with the numbers of all units together. The program address has
+        fields above the unit's, see `TiledConfig.address_fields`; words for units that are not
+        there are taken and dropped.
+    o : Out(stream.Signature(output_payload(config)))
+        Every unit's transfer in a part of its own, see `tiled_config.result_order`; the partial
+        sums of units that differ in the codebooks only are added up.
+
+    Timing
+    ------
+    As `HalutMatmul`; `latency_cycles` is one more where partial sums are joined.
+    """
+
+    def __init__(self, config: TiledConfig) -> None:
+        self.config = config
+        c = config
+        words = data.ArrayLayout(unsigned(c.input_bits), c.tree_depth)
+        lanes = data.ArrayLayout(words, c.parallel_codebooks)
+        program = data.StructLayout(
+            {"address": c.program_address_bits, "data": c.program_data_bits}
+        )
+        super().__init__(
+            {
+                "i": In(stream.Signature(data.ArrayLayout(lanes, c.rows))),
+                "o": Out(stream.Signature(output_payload(c))),
+                "program": In(stream.Signature(program)),
+            },
+            module_name="halut_tiled",
+            has_reset=True,
+        )
+
+    def build(self, m: Module, platform: object) -> None:
+        c = self.config
+        units = {
+            (r, o, d): HalutMatmul(c.unit)
+            for r in range(c.row_tiles)
+            for o in range(c.output_tiles)
+            for d in range(c.codebook_tiles)
+        }
+        for (r, o, d), unit in units.items():
+            self.add(m, f"unit_r{r}_m{o}_d{d}", unit, platform)
+            self._connect_program(m, unit, o, d)
+            for row in range(c.unit.rows):
+                for lane in range(c.unit.parallel_codebooks):
+                    value = self.i.payload[r * c.unit.rows + row][
+                        d * c.unit.parallel_codebooks + lane
+                    ]
+                    m.d.comb += unit.i.payload[row][lane].eq(value)
+        ready = Signal()
+        m.d.comb += [
+            ready.eq(Cat(unit.i.ready for unit in units.values()).all()),
+            self.i.ready.eq(ready),
+            *(unit.i.valid.eq(self.i.valid & ready) for unit in units.values()),
+            self.program.ready.eq(Cat(unit.program.ready for unit in units.values()).all()),
+        ]
+        self._connect_output(m, platform, units)
+
+    def _connect_program(self, m: Module, unit: HalutMatmul, output: int, codebook: int) -> None:
+        c = self.config
+        address = self.program.payload.address
+
+        def field(region: str, name: str) -> Value:
+            low, width = c.address_fields[region][name]
+            return address[low : low + width]
+
+        hit = equals(field("lut", "codebook_tile"), codebook) & (
+            field("thresholds", "region").any() | equals(field("lut", "output_tile"), output)
+        )
+        if c.unit.double_buffer:
+            hit |= field("switch", "command").any()
+        m.d.comb += [
+            unit.program.valid.eq(self.program.valid & hit),
+            unit.program.payload.address.eq(address[: c.unit.program_address_bits]),
+            unit.program.payload.data.eq(self.program.payload.data),
+        ]
+
+    def _connect_output(
+        self, m: Module, platform: object, units: dict[tuple[int, int, int], HalutMatmul]
+    ) -> None:
+        """Join the outputs; a register holds the sums of partial sums."""
+        c = self.config
+        valid, ready = Signal(name="units_valid"), Signal(name="units_ready")
+        first = units[0, 0, 0]
+        m.d.comb += [
+            valid.eq(Cat(unit.o.valid for unit in units.values()).all()),
+            *(unit.o.ready.eq(valid & ready) for unit in units.values()),
+        ]
+        if c.codebook_tiles == 1:
+            m.d.comb += [
+                ready.eq(self.o.ready),
+                self.o.valid.eq(valid),
+                self.o.payload.data.eq(
+                    Cat(unit.o.payload.data.as_value() for unit in units.values())
+                ),
+                self.o.payload.last.eq(first.o.payload.last),
+            ]
+            if c.n_beats > 1:
+                m.d.comb += self.o.payload.index.eq(first.o.payload.index)
+            return
+        held, load = Signal(name="sums_held"), Signal(name="sums_load")
+        m.d.comb += [
+            ready.eq(~held | self.o.ready),
+            load.eq(valid & ready),
+            self.o.valid.eq(held),
+        ]
+        m.d.sync += held.eq(Mux(ready, valid, held))
+        joined = []
+        for r in range(c.row_tiles):
+            for o in range(c.output_tiles):
+                adder = JoinAdder(
+                    n_terms=c.codebook_tiles,
+                    n_results=c.unit.output_width,
+                    partial_bits=c.unit.accumulator_bits,
+                    sum_bits=c.accumulator_bits,
+                )
+                self.add(m, f"join_r{r}_m{o}", adder, platform)
+                m.d.comb += [
+                    adder.enable.eq(load),
+                    *(
+                        adder.partial[d].eq(units[r, o, d].o.payload.data)
+                        for d in range(c.codebook_tiles)
+                    ),
+                ]
+                joined.append(adder.sums.as_value())
+        m.d.comb += self.o.payload.data.eq(Cat(joined))
+        names = ["last", "index"] if c.n_beats > 1 else ["last"]
+        for name in names:
+            value = first.o.payload[name]
+            register = Signal(len(Value.cast(value)), name=f"held_{name}", reset_less=True)
+            with m.If(load):
+                m.d.sync += register.eq(value)
+            m.d.comb += self.o.payload[name].eq(register)
