@@ -15,7 +15,7 @@ import numpy as np
 from halut import golden
 from halut.errors import HalutError
 from halut.program import Program
-from rtl_gen import generate
+from rtl_gen import generate, reference
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.image import check_program, program_image
 from sim.accelerator import expected_beats, input_transfers, output_fields
@@ -169,21 +169,15 @@ def accelerator(
 
     key = hashlib.sha256()
     if program is not None:
-        for array in (program.lut, program.thresholds, program.split_dims):
+        constants = program.output.constants.values()
+        for array in (program.lut, program.thresholds, program.split_dims, *constants):
             key.update(np.ascontiguousarray(array).tobytes())
     if words is not None:
         key.update(np.ascontiguousarray(words).tobytes())
 
     def workload(seed: int, n_transfers: int) -> Workload:
         rng = np.random.default_rng(seed)
-        used = program or golden.random_program(
-            rng,
-            n_codebooks=config.n_codebooks,
-            n_prototypes=config.n_prototypes,
-            n_outputs=config.n_outputs,
-            input_format=config.input_format,
-            lut_bits=config.lut_bits,
-        )
+        used = program or reference.random_program(config, rng)
         n_rows = -(-n_transfers // config.n_groups) * config.rows
         if words is None:
             rows = golden.random_words(rng, used, n_rows)

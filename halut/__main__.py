@@ -19,6 +19,7 @@ from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.matmul import LOSSES, HalutMatmul
 from halut.nn import cli_analyse, cli_export, cli_fold, cli_stats, cli_train
+from halut.output import OUTPUT_FORMATS, byte_grid
 from halut.problems import relative_error
 from halut.program import Program
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
@@ -66,13 +67,18 @@ def _add_learn(verbs: Any) -> None:
     add("--num-k", type=int, default=16, metavar="N",
         help="prototypes K per codebook, a power of two (default: %(default)s)")  # fmt: skip
     add("--input", dest="input_format", default="int8", metavar="X",
-        help="values and thresholds: fp16, or int2 to int16 (default: %(default)s)")  # fmt: skip
+        help="values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16 "
+        "(default: %(default)s)")  # fmt: skip
     add("--lut-bits", type=int, default=8, metavar="N",
         help="width of a LUT entry in bits (default: %(default)s)")  # fmt: skip
     add("--lut-granularity", choices=LUT_GRANULARITIES, default="column",
         help="one LUT scale per output column, or per table (default: %(default)s)")  # fmt: skip
     add("--input-granularity", choices=INPUT_GRANULARITIES, default="codebook",
         help="what shares an integer input scale (default: %(default)s)")  # fmt: skip
+    add("--output-format", choices=OUTPUT_FORMATS, default="raw",
+        help="results: accumulators, half floats, or bytes whose grid spans the product of A "
+        "(default: %(default)s)")  # fmt: skip
+    add("--relu", action="store_true", help="results below zero become zero")
     add("--loss", choices=LOSSES, default="product",
         help="what trees minimise the error of (default: %(default)s)")  # fmt: skip
     add("--refine-passes", type=int, default=3, metavar="N",
@@ -110,6 +116,11 @@ def _learn(options: argparse.Namespace) -> int:
             options.input_granularity,
             A if options.calibrate else None,
         )
+        grid: dict[str, float] = {}
+        if options.output_format == "int8":
+            product = golden.dequantize(program, golden.matmul(program, program.input_words(A)))
+            grid = dict(zip(("scale", "offset"), byte_grid(product, options.relu), strict=True))
+        program = program.with_output(options.output_format, relu=options.relu, **grid)
         program.save(temporary)
     stats = learner.stats_
     print(f"rows                 {stats.n_rows}")
@@ -148,6 +159,8 @@ def _info(options: argparse.Namespace) -> int:
         "input_format": program.input_format,
         "lut_bits": program.lut_bits,
         "accumulator_bits": program.accumulator_bits,
+        "output_format": program.output_format,
+        "relu": program.relu,
         "lut_total_bits": program.lut.size * program.lut_bits,
         "threshold_total_bits": program.thresholds.size * program.input_bits,
         "lut_range": [int(program.lut.min()), int(program.lut.max())],
@@ -175,16 +188,17 @@ def _add_multiply(verbs: Any) -> None:
     add("--input", required=True, metavar="FILE", help="matrix A, n_rows x n_features (.npy)")
     add("--output", required=True, metavar="FILE", help="where to write the results (.npy)")
     add("--dequantize", action="store_true",
-        help="write the product as float32 (default: accumulators as integers)")  # fmt: skip
+        help="write the product as float32 (default: what leaves the accelerator, after ReLU and "
+        "conversion)")  # fmt: skip
     verb.set_defaults(run=_multiply)
 
 
 def _multiply(options: argparse.Namespace) -> int:
     program = Program.load(options.program)
     words = program.input_words(load_matrix("--input", options.input))
-    results: Any = golden.matmul(program, words)
+    results: Any = golden.results(program, words)
     if options.dequantize:
-        results = golden.dequantize(program, results)
+        results = golden.dequantize(program, golden.matmul(program, words))
     with atomic_write(options.output) as temporary, open(temporary, "wb") as file:
         np.save(file, results)
     print(f"wrote {options.output}")
@@ -200,7 +214,7 @@ def _add_bench(verbs: Any) -> None:
     )
     add = verb.add_argument
     add("what", nargs="*", metavar="WHAT", default=[],
-        help="accuracy, learn, online (default: these three), layers (needs torch)")  # fmt: skip
+        help="accuracy, learn, online (default: these three), formats, layers (needs torch)")
     add("--threads", type=int, default=1, metavar="N",
         help="threads of NumPy's BLAS (default: %(default)s)")  # fmt: skip
     add("-o", "--output", metavar="FILE", help="also write what was measured (.json)")
@@ -211,7 +225,7 @@ def _bench(options: argparse.Namespace) -> int:
     for name in options.what:
         if name not in _REPORTS:
             raise HalutError(
-                f"WHAT must be accuracy, learn, online or layers, not {name!r}"
+                f"WHAT must be {', '.join(_REPORTS)}, not {name!r}"
                 f"{halut.errors.closest(name, _REPORTS)}"
             )
     if not 1 <= options.threads <= 1024:
@@ -247,6 +261,20 @@ def _accuracy_report(result: dict[str, Any]) -> list[str]:
         names = ("float", "fp16_lut8", "int8_lut8", "int8_lut4", "k_means", "stella_nera", "bolt")
         values = "".join(f"{row[name]:10.5f}" for name in names)
         lines.append(f"  {row['problem']:9} {row['n_codebooks']:3}{values}{row['ratio']:10.3f}")
+    return lines
+
+
+def _formats_report(result: dict[str, Any]) -> list[str]:
+    lines = [
+        f"formats: scikit-learn's digits, 64 x 10, C = {result['n_codebooks']}, K = 16, "
+        f"{result['n_test_rows']} unseen rows; |AB - Y|^2 / |AB|^2, and digits told rightly",
+        _said(result["conditions"]),
+        f"  {'inputs':10}{'LUT':8}{'output':8}{'error':>9}{'right':>9}",
+        f"  {'exact product':26}{0:9.5f}{result['exact_right']:9.1%}",
+    ]
+    for row in result["rows"]:
+        names = f"{row['input_format'] or 'float':10}{row['lut'] or 'float':8}{row['output']:8}"
+        lines.append(f"  {names}{row['error']:9.5f}{row['right']:9.1%}")
     return lines
 
 
@@ -292,6 +320,7 @@ def _layers_report(result: dict[str, Any]) -> list[str]:
 
 _REPORTS = {
     "accuracy": _accuracy_report,
+    "formats": _formats_report,
     "learn": _learn_report,
     "online": _online_report,
     "layers": _layers_report,

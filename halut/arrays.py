@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from halut.errors import HalutError
 
 __all__ = [
+    "checked_array",
     "integer_at_least",
     "load_matrix",
     "matrix",
@@ -19,6 +20,38 @@ __all__ = [
     "training_matrix",
     "training_pair",
 ]
+
+
+def checked_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """Copy `value` as a read-only array of `dtype`; `None` in `shape` is any size from 1.
+
+    Raises
+    ------
+    HalutError
+        When the shape is another, or a value does not fit the dtype: integers and float16 hold
+        what is given exactly, other floats round.
+    """
+    try:
+        given = np.asarray(value)
+    except (TypeError, ValueError):
+        raise HalutError(f"{name} must be an array, not {type(value).__name__}") from None
+    wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+    if given.ndim != len(shape) or any(
+        have < 1 if want is None else have != want
+        for have, want in zip(given.shape, shape, strict=True)
+    ):
+        raise HalutError(f"{name} must have shape {wanted}, not {given.shape}")
+    if given.dtype.kind not in "iuf":
+        raise HalutError(f"{name} must be numeric, not {given.dtype}")
+    target = np.dtype(dtype)
+    with np.errstate(all="ignore"):
+        array = given.astype(target)
+    if target.kind in "iu" and not np.array_equal(array, given):
+        raise HalutError(f"{name} must hold integers that fit {target}")
+    if target == np.float16 and not np.array_equal(array, given, equal_nan=True):
+        raise HalutError(f"{name} must hold values that float16 can hold exactly")
+    array.setflags(write=False)
+    return array
 
 
 def matrix(name: str, value: ArrayLike) -> NDArray[Any]:

@@ -25,9 +25,13 @@ from halut import golden
 from halut.baseline import ProductQuantization
 from halut.errors import HalutError
 from halut.matmul import HalutMatmul
-from halut.problems import PROBLEMS, PUBLISHED, relative_error
+from halut.output import byte_grid
+from halut.problems import PROBLEMS, PUBLISHED, digit_classes, relative_error
 
-__all__ = ["accuracy", "conditions", "learn", "measured_alone", "online", "peak_gb"]
+__all__ = ["accuracy", "conditions", "formats", "learn", "measured_alone", "online", "peak_gb"]
+
+INPUT_FORMATS = ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int16", "int8", "int6", "int4", "int2")
+LUT_BITS = (16, 12, 8, 4, 2)
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -66,7 +70,7 @@ def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
     Parameters
     ----------
     name : str
-        ``"accuracy"``, ``"learn"`` or ``"online"`` of this module; ``"layers"`` of
+        ``"accuracy"``, ``"formats"``, ``"learn"`` or ``"online"`` of this module; ``"layers"`` of
         `halut.nn.bench`, which needs torch.
     threads : int
         BLAS threads.
@@ -128,6 +132,56 @@ def accuracy() -> dict[str, Any]:
             row["ratio"] = row["float"] / row["stella_nera"]
             results.append(row)
     return {"conditions": conditions(), "rows": results}
+
+
+def formats(n_codebooks: int = 16) -> dict[str, Any]:
+    """Measure what each number format costs on `halut.problems.digit_classes`.
+
+    Parameters
+    ----------
+    n_codebooks : int
+        C.
+
+    Returns
+    -------
+    dict
+        ``rows``: one dict per format with ``input_format``, ``lut`` (None: the floats of
+        learning), ``output``, ``error``, the relative squared error of the product as the
+        accelerator computes it, and ``right``, the share of digits told rightly; ``exact_right``
+        is that of the product itself.
+    """
+    problem, labels = digit_classes()
+    exact = problem.test @ problem.B
+    learned = HalutMatmul(C=n_codebooks).learn_offline(problem.train, problem.B)
+
+    def row(input_format: str | None, lut: str | None, output: str, product: Any) -> dict[str, Any]:
+        right = float((product.argmax(axis=1) == labels).mean())
+        error = relative_error(product, exact)
+        return {"input_format": input_format, "lut": lut, "output": output, "error": error,
+                "right": right}  # fmt: skip
+
+    rows = [row(None, None, "raw", learned.matmul_online(problem.test))]
+    cases = [(name, 8) for name in INPUT_FORMATS] + [("int8", bits) for bits in LUT_BITS]
+    for input_format, lut_bits in dict.fromkeys(cases):
+        program = learned.program(input_format, lut_bits)
+        product = golden.dequantize(
+            program, golden.matmul(program, program.input_words(problem.test))
+        )
+        rows.append(row(input_format, f"int{lut_bits}", "raw", product))
+    program = learned.program("int8", 8)
+    words = program.input_words(problem.test)
+    halves = golden.results(program.with_output("fp16"), words)
+    rows.append(row("int8", "int8", "fp16", halves.astype(np.float32)))
+    scale, offset = byte_grid(learned.matmul_online(problem.train))
+    bytes_ = golden.results(program.with_output("int8", scale=scale, offset=offset), words)
+    rows.append(row("int8", "int8", "int8", bytes_ * scale + offset))
+    return {
+        "conditions": conditions(),
+        "n_codebooks": n_codebooks,
+        "n_test_rows": len(labels),
+        "exact_right": float((exact.argmax(axis=1) == labels).mean()),
+        "rows": rows,
+    }
 
 
 def learn(
@@ -260,6 +314,7 @@ def online(
 
 _MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "accuracy": accuracy,
+    "formats": formats,
     "learn": learn,
     "online": online,
 }

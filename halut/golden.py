@@ -6,8 +6,8 @@ with a strict comparison: a value goes right when it is greater than the thresho
 equals it. As in Stella Nera (arXiv 2311.10207), and unlike section 4.4 of MADDNESS, table entries
 are summed exactly, never averaged.
 
-Half floats are compared as integers: sign and magnitude become one signed key, for which
--0 = +0, and NaN comes before everything, so that it goes left.
+Floats are compared as integers: sign and magnitude become one signed key, for which -0 = +0, and
+NaN comes before everything, so that it goes left.
 
 Examples
 --------
@@ -26,13 +26,16 @@ Examples
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut.errors import HalutError
-from halut.program import Program, input_format_bits
+from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.output import OutputStage
+from halut.program import Program
 
 __all__ = [
     "accumulate",
@@ -42,10 +45,8 @@ __all__ = [
     "matmul",
     "random_program",
     "random_words",
+    "results",
 ]
-
-_FP16_INFINITY = 0x7C00
-_FP16_NAN_KEY = -0x8000
 
 
 def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
@@ -54,15 +55,16 @@ def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
     Parameters
     ----------
     words : ndarray of any shape
-        uint16 bit patterns for ``"fp16"``; int16 in the format's range for integer formats.
+        Bit patterns, uint16 or uint8, for floating formats; int16 in the format's range for
+        integer formats.
     input_format : str
-        ``"fp16"``, or ``"int2"`` to ``"int16"``.
+        A floating format, or ``"int2"`` to ``"int16"``.
 
     Returns
     -------
     int32 ndarray of the shape of `words`, range [-0x8000, 0x7fff]
         For ``"fp16"``: -0 and +0 are both 0, infinities are -0x7c00 and 0x7c00, every NaN is
-        -0x8000. Integer formats are returned as they are.
+        -0x8000; see `FloatFormat.keys`. Integer formats are returned as they are.
 
     Raises
     ------
@@ -78,15 +80,13 @@ def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
     """
     array = np.asarray(words)
     bits = input_format_bits(input_format)
-    wanted = np.dtype(np.uint16 if input_format == "fp16" else np.int16)
+    floating = FLOAT_FORMATS.get(input_format)
+    wanted = np.dtype(floating.dtype if floating else np.int16)
     if array.dtype != wanted:
         raise HalutError(f'words must be {wanted} for input_format "{input_format}", '
                          f"not {array.dtype}")  # fmt: skip
-    if input_format == "fp16":
-        magnitude = (array & 0x7FFF).astype(np.int32)
-        keys = np.where(array >> 15 != 0, -magnitude, magnitude)
-        keys[magnitude > _FP16_INFINITY] = _FP16_NAN_KEY
-        return keys.astype(np.int32, copy=False)
+    if floating:
+        return floating.keys(array)
     limit = 2 ** (bits - 1)
     if array.size and (array.min() < -limit or array.max() >= limit):
         raise HalutError(
@@ -118,11 +118,7 @@ def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
         raise HalutError(f"words must have shape (any, {wanted[0]}, {wanted[1]}), "
                          f"not {array.shape}")  # fmt: skip
     keys = comparison_keys(array, program.input_format)
-    stored = program.thresholds
-    thresholds = comparison_keys(
-        stored.view(np.uint16) if program.input_format == "fp16" else stored,
-        program.input_format,
-    )  # (C, K-1)
+    thresholds = comparison_keys(program.threshold_words, program.input_format)  # (C, K-1)
     codebook = np.arange(program.n_codebooks)
     partial = np.zeros(array.shape[:2], dtype=np.intp)  # (N, C)
     for level in range(program.tree_depth):
@@ -198,6 +194,25 @@ def matmul(
     return accumulate(program, encode(program, words), acc_bits)
 
 
+def results(program: Program, words: ArrayLike, acc_bits: int | None = None) -> NDArray[Any]:
+    """Return what leaves the hardware for input words: accumulators after the output stage.
+
+    Parameters
+    ----------
+    program : Program
+    words : ndarray of shape (n_rows, n_codebooks, tree_depth)
+        As `Program.input_words` returns them.
+    acc_bits : int, optional
+        As for `accumulate`.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs)
+        `OutputStage.apply` of the accumulators: int32 or int64, float16, or int8.
+    """
+    return program.output.apply(matmul(program, words, acc_bits))
+
+
 def dequantize(program: Program, accumulators: ArrayLike) -> NDArray[np.float32]:
     """Turn accumulators into values of the product.
 
@@ -225,11 +240,15 @@ def dequantize(program: Program, accumulators: ArrayLike) -> NDArray[np.float32]
 
 def _corner_words(input_format: str) -> NDArray[Any]:
     """Words at which comparisons go wrong, when they do."""
-    if input_format == "fp16":
-        magnitudes = [0x0000, 0x0001, 0x03FF, 0x0400, 0x3C00, 0x3C01, 0x7BFF, 0x7C00]
-        nans = [0x7C01, 0x7E00, 0x7FFF]
-        positive = np.array(magnitudes + nans, dtype=np.uint16)
-        return np.concatenate([positive, positive | 0x8000])
+    floating = FLOAT_FORMATS.get(input_format)
+    if floating:
+        one = floating.words(1.0)
+        normal = 1 << floating.mantissa_bits
+        ones = (1 << (floating.bits - 1)) - 1
+        magnitudes = {0, 1, normal - 1, normal, int(one), int(one) + 1, floating.largest - 1,
+                      floating.largest, floating.largest + 1, ones}  # fmt: skip
+        positive = np.array(sorted(magnitudes), dtype=floating.dtype)
+        return np.concatenate([positive, positive | floating.dtype(ones + 1)])
     limit = 2 ** (input_format_bits(input_format) - 1)
     values = {-limit, -limit + 1, -1, 0, 1, limit - 2, limit - 1}
     return np.array(sorted(values), dtype=np.int16)
@@ -238,8 +257,8 @@ def _corner_words(input_format: str) -> NDArray[Any]:
 def _random_words(
     rng: np.random.Generator, input_format: str, shape: tuple[int, ...]
 ) -> NDArray[Any]:
-    if input_format == "fp16":
-        return rng.standard_normal(shape).astype(np.float16).view(np.uint16)
+    if input_format in FLOAT_FORMATS:
+        return FLOAT_FORMATS[input_format].words(rng.standard_normal(shape))
     limit = 2 ** (input_format_bits(input_format) - 1)
     return rng.integers(-limit, limit, shape, dtype=np.int16)
 
@@ -253,6 +272,8 @@ def random_program(
     lut_bits: int = 8,
     n_features: int | None = None,
     corner: bool = False,
+    output_format: str = "raw",
+    relu: bool = False,
 ) -> Program:
     """Return a program of random content, for benches.
 
@@ -267,7 +288,7 @@ def random_program(
     n_outputs : int
         M.
     input_format : str, default "fp16"
-        ``"fp16"``, or ``"int2"`` to ``"int16"``.
+        A floating format, or ``"int2"`` to ``"int16"``.
     lut_bits : int, default 8
         2 to 16.
     n_features : int, optional
@@ -275,7 +296,11 @@ def random_program(
     corner : bool, default False
         Special thresholds (zeros of both signs, subnormals, infinities, the format's ends, all
         of a tree's nodes equal) and extreme tables (the first output's accumulator can only
-        reach its lowest value, the last output's only its highest).
+        reach its lowest value, the last output's only its highest), extreme constants of the
+        output stage.
+    output_format : {"raw", "fp16", "int8"}, default "raw"
+    relu : bool, default False
+        See `OutputStage`.
 
     Returns
     -------
@@ -293,8 +318,8 @@ def random_program(
     shape = (n_outputs, n_codebooks, n_prototypes)
     if corner:
         pool = _corner_words(input_format)
-        if input_format == "fp16":
-            pool = pool[(pool & 0x7FFF) <= _FP16_INFINITY]
+        if input_format in FLOAT_FORMATS:
+            pool = pool[~np.isnan(FLOAT_FORMATS[input_format].values(pool))]
         thresholds = rng.choice(pool, nodes)
         level = rng.choice(pool, (n_codebooks, 1))
         thresholds = np.where(rng.random((n_codebooks, 1)) < 0.25, level, thresholds)
@@ -304,7 +329,7 @@ def random_program(
     else:
         thresholds = _random_words(rng, input_format, nodes)
         lut = rng.integers(low, high + 1, shape)
-    return Program(
+    program = Program(
         n_features=features,
         input_format=input_format,
         lut_bits=lut_bits,
@@ -315,6 +340,50 @@ def random_program(
         lut_offset=rng.uniform(-1, 1, n_outputs),
         provenance={"source": "halut.golden.random_program"},
     )
+    if output_format == "raw" and not relu:
+        return program
+    return dataclasses.replace(
+        program, output=_random_stage(rng, program, output_format, relu, corner)
+    )
+
+
+def _random_stage(
+    rng: np.random.Generator, program: Program, output_format: str, relu: bool, corner: bool
+) -> OutputStage:
+    """Constants that use the range of the results; corner ones leave it, cancel, or are zero."""
+    shape = (program.n_outputs,)
+    bits = program.accumulator_bits
+    constants: dict[str, NDArray[Any]] = {}
+    if output_format == "fp16":
+        scale = rng.uniform(0.5, 2, shape) * 2.0 ** rng.integers(-16, 12 - bits, shape)
+        offset = rng.standard_normal(shape) * scale * 2.0 ** (bits - 3)
+        if corner:
+            tiny = float(np.finfo(np.float32).smallest_subnormal)
+            special = [0, tiny, 2.0**-26, 2.0**-24, 2.0**-14, 1, 65504, 2.0**100, 3e38]
+            scale = np.where(rng.random(shape) < 0.5, scale, rng.choice(special, shape))
+            beside = rng.choice([-tiny, -0.0, -(2.0**-25), 2.0**-20, -65519.99, 65520, 3e38], shape)
+            cancelling = -(scale.astype(np.float32) * rng.integers(-(2 ** (bits - 2)), 0, shape))
+            cancelling = cancelling * (1 + rng.integers(-2, 3, shape) * 2.0**-23)
+            offset = np.where(rng.random(shape) < 0.5, beside, cancelling)
+            offset = np.clip(offset, -3e38, 3e38)
+        constants = {"scale": scale, "offset": offset}
+    elif output_format == "int8":
+        shift = rng.integers(bits, bits + 8, shape)
+        constants = {
+            "multiplier": rng.integers(0, 2**16, shape),
+            "shift": shift,
+            "addend": rng.integers(-120, 120, shape) * 2**shift + 2**shift // 2,
+            "zero": rng.integers(-128, 128, shape),
+        }
+        if corner:
+            edge = 2**47
+            constants = {
+                "multiplier": rng.choice([0, 1, 2**15, 2**16 - 1], shape),
+                "shift": rng.choice([0, 1, bits, bits + 7, 47], shape),
+                "addend": rng.choice([-edge, -1, 0, 1, 2 ** (bits + 7), edge - 1], shape),
+                "zero": rng.choice([-128, -1, 0, 127], shape),
+            }
+    return OutputStage(format=output_format, relu=relu, **constants)
 
 
 def random_words(
@@ -337,24 +406,22 @@ def random_words(
     Returns
     -------
     ndarray of shape (n_rows, n_codebooks, tree_depth)
-        uint16 for ``"fp16"``, int16 otherwise.
+        uint16 or uint8 for floating formats, int16 otherwise.
     """
     shape = (n_rows, program.n_codebooks, program.tree_depth)
     words = _random_words(rng, program.input_format, shape)
     if not corner:
         return words
     special = rng.choice(_corner_words(program.input_format), shape)
-    stored = program.thresholds
-    if program.input_format == "fp16":
-        stored = stored.view(np.uint16)
+    stored = program.threshold_words
     # A threshold of the same level, or its neighbour: equality is where strictness shows.
     nodes = np.empty(shape, dtype=np.intp)
     for level in range(program.tree_depth):
         nodes[:, :, level] = rng.integers(2**level - 1, 2 ** (level + 1) - 1, shape[:2])
     near = stored[np.arange(program.n_codebooks)[:, None], nodes].astype(np.int32)
     near += rng.integers(-1, 2, shape)
-    if program.input_format == "fp16":
-        near &= 0xFFFF
+    if program.input_format in FLOAT_FORMATS:
+        near &= (1 << program.input_bits) - 1
     else:
         limit = 2 ** (program.input_bits - 1)
         np.clip(near, -limit, limit - 1, out=near)

@@ -29,9 +29,10 @@ from halut import golden
 from halut.arrays import integer_at_least, power_of_two, training_matrix, training_pair
 from halut.errors import HalutError, closest
 from halut.forest import Forest
+from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.lookup import LookUpProduct, chunks, gather, look_up, product_basis, walk_rows
-from halut.program import Program, input_format_bits
-from halut.quantize import half_thresholds, integer_thresholds, quantize_lut
+from halut.program import Program
+from halut.quantize import integer_thresholds, quantize_lut
 from halut.ridge import Fit, Gram, best_strength, count_meetings, entries_of
 from halut.trees import walk
 
@@ -370,13 +371,13 @@ class HalutMatmul(LookUpProduct):
     ) -> Program:
         """Quantise into what an accelerator is loaded with.
 
-        Half floats keep 11 bits of a value: where columns vary little beside their mean, integer
-        formats, whose grids span the thresholds only, lose less.
+        Half floats keep 11 bits of a value, BF16 8, FP8 4 or 3: where columns vary little beside
+        their mean, integer formats, whose grids span the thresholds only, lose less.
 
         Parameters
         ----------
         input_format : str, default "int8"
-            ``"fp16"``, or ``"int2"`` to ``"int16"``.
+            ``"fp16"``, ``"bf16"``, ``"fp8_e4m3"``, ``"fp8_e5m2"``, or ``"int2"`` to ``"int16"``.
         lut_bits : int, default 8
             Width of a table entry, 2 to 16.
         lut_granularity : {"column", "table"}, default "column"
@@ -404,8 +405,10 @@ class HalutMatmul(LookUpProduct):
             self.lut_, self.offset_, self.stats_.code_counts, lut_bits, lut_granularity
         )
         scale = offset = None
-        if input_format == "fp16":
-            thresholds: NDArray[Any] = half_thresholds(self.thresholds_)
+        if input_format in FLOAT_FORMATS:
+            thresholds: NDArray[Any] = FLOAT_FORMATS[input_format].thresholds(self.thresholds_)
+            if input_format == "fp16":
+                thresholds = thresholds.view(np.float16)
         else:
             thresholds, scale, offset = integer_thresholds(
                 self.thresholds_, bits, input_granularity

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from halut.errors import HalutError
 
-__all__ = ["PROBLEMS", "PUBLISHED", "Problem", "digits", "low_rank", "relative_error", "uniform"]
+__all__ = ["PROBLEMS", "PUBLISHED", "Problem", "digit_classes", "digits", "low_rank",
+           "relative_error", "uniform"]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,19 +60,43 @@ def low_rank() -> Problem:
     return Problem(name="low rank", train=A[:10000], test=A[10000:], B=B)
 
 
-def digits() -> Problem:
-    """scikit-learn's 8x8 images of handwritten digits."""
+def _load_digits(draw: np.random.RandomState) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return scikit-learn's digits in random order: images / 16, and which digit each is."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise HalutError(
             "scikit-learn must be installed for the digits (pip install scikit-learn)"
         ) from None
+    found = load_digits()
+    order = draw.permutation(len(found.data))
+    return found.data[order] / 16, found.target[order]
+
+
+def digits() -> Problem:
+    """scikit-learn's 8x8 images of handwritten digits."""
     draw = np.random.RandomState(4421)
-    A: NDArray[Any] = load_digits().data / 16
-    A = A[draw.permutation(len(A))]
+    A, _ = _load_digits(draw)
     B = draw.randn(64, 32)
     return Problem(name="digits", train=A[:1297], test=A[1297:], B=B)
+
+
+def digit_classes() -> tuple[Problem, NDArray[np.int64]]:
+    """Tell the digits apart: the largest of the product's ten columns is the class.
+
+    Returns
+    -------
+    problem : Problem
+        B is the least-squares fit of +1 for the digit and -1 for the others; the rows are those
+        of `digits` less the mean of the training rows.
+    labels : int64 ndarray of shape (n_test_rows,), range [0, 10)
+    """
+    A, labels = _load_digits(np.random.RandomState(4421))
+    A = A - A[:1297].mean(axis=0)
+    wanted = np.where(labels[:, None] == np.arange(10), 1.0, -1.0)[:1297]
+    B = np.linalg.solve(A[:1297].T @ A[:1297] + np.eye(64), A[:1297].T @ wanted)
+    problem = Problem(name="digit classes", train=A[:1297], test=A[1297:], B=B)
+    return problem, labels[1297:].astype(np.int64)
 
 
 PROBLEMS: tuple[tuple[Callable[[], Problem], tuple[int, ...]], ...] = (

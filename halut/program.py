@@ -7,6 +7,7 @@ where the hardware does, and float32 scales where software meets it.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -20,50 +21,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from halut.arrays import checked_array
 from halut.errors import HalutError
 from halut.files import atomic_write
+from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.output import CONSTANTS, OutputStage, byte_stage
 
 __all__ = ["FORMAT_VERSION", "KIND", "Program", "input_format_bits"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 has ``fp16`` and integers as its only input formats, and raw results only."""
+
 KIND = "halut-program"
 
 _ARRAYS = ("split_dims", "thresholds", "lut", "lut_scale", "lut_offset", "input_scale",
            "input_offset")  # fmt: skip
 _SCALARS = ("n_features", "input_format", "lut_bits")
 _FILE_FIELDS = ("kind", "format_version", *_SCALARS, *_ARRAYS, "provenance")
-
-
-def input_format_bits(input_format: str) -> int:
-    """Return the width of an input word in bits.
-
-    Parameters
-    ----------
-    input_format : str
-        ``"fp16"``, or ``"int2"`` to ``"int16"``.
-
-    Returns
-    -------
-    int
-        2 to 16.
-
-    Raises
-    ------
-    HalutError
-        For any other format.
-
-    Examples
-    --------
-    >>> input_format_bits("fp16"), input_format_bits("int8")
-    (16, 8)
-    """
-    if input_format == "fp16":
-        return 16
-    if isinstance(input_format, str) and input_format.startswith("int"):
-        digits = input_format[3:]
-        if digits in {str(bits) for bits in range(2, 17)}:
-            return int(digits)
-    raise HalutError(f'input_format must be "fp16" or "int2" to "int16", not {input_format!r}')
 
 
 def _integer(name: str, value: Any, low: int, high: int) -> int:
@@ -74,29 +49,10 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
     return int(value)
 
 
-def _array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """Copy `value` as a read-only array of `dtype`; `None` in `shape` is any size from 1."""
-    try:
-        given = np.asarray(value)
-    except (TypeError, ValueError):
-        raise HalutError(f"{name} must be an array, not {type(value).__name__}") from None
-    wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
-    if given.ndim != len(shape) or any(
-        have < 1 if want is None else have != want
-        for have, want in zip(given.shape, shape, strict=True)
-    ):
-        raise HalutError(f"{name} must have shape {wanted}, not {given.shape}")
-    if given.dtype.kind not in "iuf":
-        raise HalutError(f"{name} must be numeric, not {given.dtype}")
-    target = np.dtype(dtype)
-    with np.errstate(all="ignore"):
-        array = given.astype(target)
-    if target.kind == "i" and not np.array_equal(array, given):
-        raise HalutError(f"{name} must hold integers that fit {target}")
-    if target == np.float16 and not np.array_equal(array, given, equal_nan=True):
-        raise HalutError(f"{name} must hold values that float16 can hold exactly")
-    array.setflags(write=False)
-    return array
+def _per_output(value: ArrayLike, n_outputs: int) -> NDArray[Any]:
+    """Repeat a single number for every output."""
+    given = np.asarray(value)
+    return np.full(n_outputs, given) if given.ndim == 0 else given
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,14 +67,16 @@ class Program:
     n_features : int
         D, columns of A.
     input_format : str
-        ``"fp16"``, or ``"int2"`` to ``"int16"``: the words that the trees compare.
+        ``"fp16"``, ``"bf16"``, ``"fp8_e4m3"``, ``"fp8_e5m2"``, or ``"int2"`` to ``"int16"``: the
+        words that the trees compare, see `halut.formats`.
     lut_bits : int, default 8
         Width of a table entry, 2 to 16.
     split_dims : int32 ndarray of shape (n_codebooks, tree_depth), range [0, n_features)
         The column of A that level t of codebook c's tree looks at.
     thresholds : ndarray of shape (n_codebooks, n_prototypes - 1)
-        Breadth-first: node ``2**level - 1 + partial_code``. float16 for ``"fp16"`` (infinities
-        allowed, NaN not); int16 in the format's range for integer formats.
+        Breadth-first: node ``2**level - 1 + partial_code``. float16 for ``"fp16"``, bit patterns
+        for the other floating formats, uint16 or uint8 (infinities allowed, NaN not); int16 in the
+        format's range for integer formats.
     lut : int8 or int16 ndarray of shape (n_outputs, n_codebooks, n_prototypes)
         Table entries in the range of signed `lut_bits` bits; int8 up to 8 bits.
     lut_scale : float32 ndarray of shape (n_outputs,)
@@ -127,9 +85,12 @@ class Program:
         The product is about ``accumulator * lut_scale + lut_offset``.
     input_scale : float32 ndarray of shape (n_codebooks, tree_depth), optional
         Greater than 0. Integer formats: ``word = clip(rint((x - input_offset) / input_scale))``.
-        Ones when absent, as ``"fp16"`` demands.
+        Ones when absent, as floating formats demand.
     input_offset : float32 ndarray of shape (n_codebooks, tree_depth), optional
-        Zeros when absent, as ``"fp16"`` demands.
+        Zeros when absent, as floating formats demand.
+    output : OutputStage, optional
+        What is done with the accumulators before they leave; nothing when absent. See
+        `with_output`.
     provenance : dict of str to str, optional
         Where the program came from.
 
@@ -165,6 +126,7 @@ class Program:
     lut_bits: int = 8
     input_scale: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
     input_offset: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
+    output: OutputStage = field(default_factory=OutputStage)
     provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -175,9 +137,9 @@ class Program:
         bits = input_format_bits(self.input_format)
         put("input_format", str(self.input_format))
         put("lut_bits", _integer("lut_bits", self.lut_bits, 2, 16))
-        floating = self.input_format == "fp16"
+        floating = FLOAT_FORMATS.get(self.input_format)
 
-        put("split_dims", _array("split_dims", self.split_dims, np.int32, (None, None)))
+        put("split_dims", checked_array("split_dims", self.split_dims, np.int32, (None, None)))
         n_codebooks, tree_depth = self.split_dims.shape
         if not 1 <= tree_depth <= 8:
             raise HalutError(f"split_dims must have 1 to 8 levels, not {tree_depth}")
@@ -188,22 +150,18 @@ class Program:
             )
 
         n_prototypes = 2**tree_depth
-        put(
-            "thresholds",
-            _array(
-                "thresholds",
-                self.thresholds,
-                np.float16 if floating else np.int16,
-                (n_codebooks, n_prototypes - 1),
-            ),
-        )
-        if floating and np.isnan(self.thresholds).any():
-            raise HalutError("thresholds must not be NaN")
-        if not floating:
+        stored: Any = floating.dtype if floating else np.int16
+        if self.input_format == "fp16":
+            stored = np.float16
+        nodes = (n_codebooks, n_prototypes - 1)
+        put("thresholds", checked_array("thresholds", self.thresholds, stored, nodes))
+        if floating is None:
             self._check_range("thresholds", self.thresholds, bits)
+        elif np.isnan(self.threshold_values).any():
+            raise HalutError("thresholds must not be NaN")
 
         dtype = np.int8 if self.lut_bits <= 8 else np.int16
-        put("lut", _array("lut", self.lut, dtype, (None, n_codebooks, n_prototypes)))
+        put("lut", checked_array("lut", self.lut, dtype, (None, n_codebooks, n_prototypes)))
         self._check_range("lut", self.lut, self.lut_bits)
 
         outputs = (self.lut.shape[0],)
@@ -217,14 +175,22 @@ class Program:
             value = getattr(self, name)
             if value is None and absent is not None:
                 value = np.full(shape, absent)
-            array = _array(name, value, np.float32, shape)
+            array = checked_array(name, value, np.float32, shape)
             if not np.isfinite(array).all():
                 raise HalutError(f"{name} must be finite")
             if name.endswith("scale") and array.min() <= 0:
                 raise HalutError(f"{name} must be greater than 0, not {array.min()}")
             if floating and absent is not None and (array != absent).any():
-                raise HalutError(f'{name} must be {absent:g} everywhere for input_format "fp16"')
+                raise HalutError(
+                    f'{name} must be {absent:g} everywhere for input_format "{self.input_format}"'
+                )
             put(name, array)
+
+        if not isinstance(self.output, OutputStage):
+            raise HalutError(f"output must be an OutputStage, not {type(self.output).__name__}")
+        for name, array in self.output.constants.items():
+            if array.shape != outputs:
+                raise HalutError(f"{name} must have shape {outputs}, not {array.shape}")
 
         if not isinstance(self.provenance, Mapping) or not all(
             isinstance(key, str) and isinstance(value, str)
@@ -267,26 +233,104 @@ class Program:
         return input_format_bits(self.input_format)
 
     @property
+    def threshold_words(self) -> NDArray[Any]:
+        """Thresholds as input words are: int16, or the bit patterns of a floating format."""
+        if self.input_format == "fp16":
+            return self.thresholds.view(np.uint16)
+        return self.thresholds
+
+    @property
+    def threshold_values(self) -> NDArray[np.float32]:
+        """Values of the thresholds, exactly."""
+        floating = FLOAT_FORMATS.get(self.input_format)
+        if floating is None:
+            return self.thresholds.astype(np.float32)
+        return floating.values(self.threshold_words)
+
+    @property
     def accumulator_bits(self) -> int:
         """Width at which no sum of C table entries overflows: lut_bits + ceil(log2 C)."""
         return self.lut_bits + (self.n_codebooks - 1).bit_length()
 
+    @property
+    def output_format(self) -> str:
+        """Format of the results: ``"raw"``, ``"fp16"`` or ``"int8"``."""
+        return self.output.format
+
+    @property
+    def relu(self) -> bool:
+        """Whether results below zero become zero."""
+        return self.output.relu
+
+    def with_output(
+        self,
+        output_format: str,
+        *,
+        relu: bool = False,
+        scale: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
+    ) -> Program:
+        """Return this program with an output stage.
+
+        Parameters
+        ----------
+        output_format : {"raw", "fp16", "int8"}
+            Accumulators; the product, rounded once to half floats; the product in 8-bit words.
+        relu : bool
+            Whether results below zero become zero.
+        scale, offset : float or array-like of shape (n_outputs,), optional
+            ``"fp16"``: result = accumulator * scale + offset, by default `lut_scale` and
+            `lut_offset`. ``"int8"``: the grid of the words, result = clip(rint((product - offset)
+            / scale)), see `halut.output.byte_grid`; must be given.
+
+        Returns
+        -------
+        Program
+
+        Examples
+        --------
+        >>> from halut import golden
+        >>> program = golden.random_program(np.random.default_rng(1), 4, 16, 3)
+        >>> requantised = program.with_output("int8", scale=0.5, offset=0.0, relu=True)
+        >>> words = golden.random_words(np.random.default_rng(2), program, 5)
+        >>> golden.results(requantised, words).dtype.name
+        'int8'
+        """
+        if output_format == "fp16":
+            stage = OutputStage(
+                format="fp16",
+                relu=relu,
+                scale=_per_output(self.lut_scale if scale is None else scale, self.n_outputs),
+                offset=_per_output(self.lut_offset if offset is None else offset, self.n_outputs),
+            )
+        elif output_format == "int8":
+            if scale is None or offset is None:
+                raise HalutError('scale and offset must be given for output_format "int8"')
+            stage = byte_stage(self.lut_scale, self.lut_offset, scale, offset, relu)
+        else:
+            if scale is not None or offset is not None:
+                raise HalutError('scale and offset must be absent for output_format "raw"')
+            stage = OutputStage(format=output_format, relu=relu)
+        return dataclasses.replace(self, output=stage)
+
     def input_words(self, A: ArrayLike) -> NDArray[Any]:
         """Gather the split dimensions of rows and turn them into input words.
 
-        ``"fp16"`` rounds to the nearest half (ties to even, overflow to infinity). Integer
-        formats compute ``clip(rint((x - input_offset) / input_scale))`` in float64, ties to
-        even; infinities saturate.
+        Floating formats round to the nearest value, ties to even; what is beyond becomes infinity
+        or, in ``"fp8_e4m3"``, which has none, the largest finite value. Integer formats compute
+        ``clip(rint((x - input_offset) / input_scale))`` in float64, ties to even; infinities
+        saturate.
 
         Parameters
         ----------
         A : array-like of shape (n_rows, n_features), any real dtype
-            Rows. NaN is allowed for ``"fp16"`` (and goes left in every tree).
+            Rows. NaN is allowed for floating formats (and goes left in every tree).
 
         Returns
         -------
         ndarray of shape (n_rows, n_codebooks, tree_depth)
-            uint16 bit patterns for ``"fp16"``; int16 in the format's range for integer formats.
+            Bit patterns, uint16 or uint8, for floating formats; int16 in the format's range for
+            integer formats.
 
         Raises
         ------
@@ -299,9 +343,8 @@ class Program:
         if rows.dtype.kind not in "biuf":
             raise HalutError(f"A must hold real numbers, not {rows.dtype}")
         gathered = rows[:, self.split_dims]  # (N, C, T)
-        if self.input_format == "fp16":
-            with np.errstate(over="ignore"):
-                return gathered.astype(np.float16).view(np.uint16)
+        if self.input_format in FLOAT_FORMATS:
+            return FLOAT_FORMATS[self.input_format].words(gathered)
         if gathered.dtype.kind == "f" and np.isnan(gathered).any():
             raise HalutError(f'A must not hold NaN for input_format "{self.input_format}"')
         limit = 2 ** (self.input_bits - 1)
@@ -336,9 +379,12 @@ class Program:
             "n_features": np.array(self.n_features, dtype="<i8"),
             "input_format": np.array(self.input_format),
             "lut_bits": np.array(self.lut_bits, dtype="<i4"),
+            "output_format": np.array(self.output.format),
+            "relu": np.array(self.output.relu),
         }
-        for name in _ARRAYS:
-            array = getattr(self, name)
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"output_{name}": array for name, array in self.output.constants.items()}
+        for name, array in arrays.items():
             content[name] = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
         content["provenance"] = np.array(json.dumps(self.provenance, sort_keys=True))
         # Written here rather than by np.savez so that time stamp, order and compression are ours
@@ -403,30 +449,49 @@ class Program:
         if "format_version" not in content:
             raise HalutError("format_version must be present")
         version = scalar("format_version", "iu")
-        if version != FORMAT_VERSION:
-            raise HalutError(f"format_version must be {FORMAT_VERSION}, not {version}")
-        missing = [name for name in _FILE_FIELDS if name not in content]
+        if version not in READABLE_VERSIONS:
+            listed = " or ".join(map(str, READABLE_VERSIONS))
+            raise HalutError(f"format_version must be {listed}, not {version}")
+        wanted: tuple[str, ...] = _FILE_FIELDS
+        constants: dict[str, str] = {}
+        output = OutputStage()
+        if version > 1:
+            wanted = (*wanted, "output_format", "relu")
+            if "output_format" in content:
+                output_format = scalar("output_format", "U")
+                constants = {name: f"output_{name}" for name in CONSTANTS.get(output_format, {})}
+                wanted = (*wanted, *constants.values())
+        missing = [name for name in wanted if name not in content]
         if missing:
             raise HalutError(f"fields must be complete, but {', '.join(missing)} is missing")
-        unknown = [name for name in content if name not in _FILE_FIELDS]
+        unknown = [name for name in content if name not in wanted]
         if unknown:
             raise HalutError(f"fields must be known, but {', '.join(unknown)} is not")
         try:
             provenance = json.loads(scalar("provenance", "U"))
         except json.JSONDecodeError:
             raise HalutError("provenance must be JSON") from None
+        if version > 1:
+            output = OutputStage(
+                format=output_format,
+                relu=scalar("relu", "b"),
+                **{name: content[stored] for name, stored in constants.items()},
+            )
         return {
             "n_features": scalar("n_features", "iu"),
             "input_format": scalar("input_format", "U"),
             "lut_bits": scalar("lut_bits", "iu"),
             **{name: content[name] for name in _ARRAYS},
+            "output": output,
             "provenance": provenance,
         }
 
     def _content(self) -> tuple[Any, ...]:
         arrays = tuple(getattr(self, name).tobytes() for name in _ARRAYS)
         scalars = tuple(getattr(self, name) for name in _SCALARS)
+        stage = [(name, array.tobytes()) for name, array in self.output.constants.items()]
         return (*scalars, self.split_dims.shape, self.lut.shape, *arrays,
+                self.output.format, self.output.relu, *stage,
                 tuple(sorted(self.provenance.items())))  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -441,5 +506,6 @@ class Program:
         return (
             f"Program(n_features={self.n_features}, n_codebooks={self.n_codebooks}, "
             f"n_prototypes={self.n_prototypes}, n_outputs={self.n_outputs}, "
-            f'input_format="{self.input_format}", lut_bits={self.lut_bits})'
+            f'input_format="{self.input_format}", lut_bits={self.lut_bits}, '
+            f'output_format="{self.output_format}", relu={self.relu})'
         )

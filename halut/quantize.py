@@ -5,9 +5,10 @@ Tables become signed integers with one scale per output column, or one for all (
 adds exactly one entry, so each codebook's own offset costs nothing: all offsets, and the mean
 rounding error, are folded into one constant per output.
 
-Thresholds become half floats, or integers in a grid that is shared with the inputs. An input is
-rounded before it is compared, which moves the place where the decision falls to half a step above
-the stored threshold; thresholds are chosen so that this place is nearest to the learned one.
+Thresholds become floats of the inputs' format (`FloatFormat.thresholds`), or integers in a grid
+that is shared with the inputs. An input is rounded before it is compared, which moves the place
+where the decision falls to half a step above the stored threshold; thresholds are chosen so that
+this place is nearest to the learned one.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from numpy.typing import NDArray
 
 from halut.errors import HalutError, closest
 
-__all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "half_thresholds", "integer_thresholds",
-           "quantize_lut"]  # fmt: skip
+__all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "integer_thresholds", "quantize_lut"]
 
 LUT_GRANULARITIES = ("column", "table")
 INPUT_GRANULARITIES = ("dimension", "codebook", "all")
@@ -146,40 +146,6 @@ def _round_jointly(
     entries = np.empty_like(rounded)
     entries[often] = rounded
     return entries.T.reshape(shifted.shape)
-
-
-def half_thresholds(thresholds: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Choose half floats that decide on rounded inputs as nearly as `thresholds` do on exact ones.
-
-    Parameters
-    ----------
-    thresholds : float ndarray of any shape, finite
-
-    Returns
-    -------
-    float16 ndarray of the same shape
-        Never NaN. A rounded input is greater than it from halfway to the next half float on.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> half_thresholds(np.array([1.0, 2048.9, 1e9], dtype=np.float32)).tolist()
-    [0.99951171875, 2048.0, 65504.0]
-    """
-    exact = np.asarray(thresholds, dtype=np.float64)
-    down, up = np.float16(-np.inf), np.float16(np.inf)
-    nearest = np.clip(exact, -65504, 65504).astype(np.float16)
-    with np.errstate(over="ignore"):
-        below = np.where(nearest.astype(np.float64) > exact, np.nextafter(nearest, down), nearest)
-        # Three, because the steps are of two sizes around a power of two.
-        around = [below, np.nextafter(below, down), np.nextafter(below, up)]
-        choices = np.minimum(np.stack(around), np.float16(65504))  # (3, ...)
-        above = np.nextafter(choices, up)
-    # Rounding treats infinity as the next power of two.
-    decides = np.clip(choices.astype(np.float64), -65536, 65536)
-    decides = (decides + np.clip(above.astype(np.float64), -65536, 65536)) / 2
-    best = np.abs(decides - exact).argmin(axis=0)
-    return np.take_along_axis(choices, best[None], axis=0)[0]
 
 
 def integer_thresholds(

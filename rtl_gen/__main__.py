@@ -10,6 +10,7 @@ from typing import Any
 
 from halut.cli import Parser, run
 from halut.errors import HalutError
+from halut.output import OUTPUT_FORMATS
 
 from .config import ENCODERS, MEMORIES, AcceleratorConfig
 from .tiled_config import TILES, AnyConfig, config_from_dict
@@ -23,9 +24,12 @@ FLAGS: tuple[tuple[str, str, type, str], ...] = (
     ("--parallel-codebooks", "parallel_codebooks", int, "codebooks per cycle Q, divides C"),
     ("--outputs-per-cycle", "outputs_per_cycle", int, "results W per output transfer"),
     ("--encoder", "encoder", str, f"tree walk: {', '.join(ENCODERS)}"),
-    ("--input", "input_format", str, "values and thresholds: fp16, or int2 to int16"),
+    ("--input", "input_format", str,
+     "values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, or int2 to int16"),
     ("--lut-bits", "lut_bits", int, "width of a LUT entry in bits"),
     ("--acc-bits", "acc_bits", int, "width of an accumulator in bits"),
+    ("--output-format", "output_format", str, f"results: {', '.join(OUTPUT_FORMATS)}"),
+    ("--relu", "relu", bool, "results below zero become zero"),
     ("--memory", "memory", str, f"LUT store: {', '.join(MEMORIES)}"),
     ("--write-word-bits", "write_word_bits", int, "bound on a program word in bits"),
     ("--tree-levels", "tree_levels_per_stage", int, "tree levels per stage (pipelined encoder)"),
@@ -52,7 +56,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
                 flag,
                 dest=field,
                 action=argparse.BooleanOptionalAction,
-                help=f"{text} (default: {default})",
+                help=f"{text} (default: {'yes' if default else 'no'})",
             )
             continue
         parser.add_argument(
@@ -103,7 +107,7 @@ def _summary(config: AnyConfig) -> str:
     return (
         f"{c.slug}\n{units}"
         f"  ports    in {c.rows * c.parallel_codebooks * c.tree_depth * c.input_bits} bits, "
-        f"out {c.output_width} x {c.accumulator_bits} bits, "
+        f"out {c.output_width} x {c.result_bits} bits, "
         f"program {c.program_address_bits} + {c.program_data_bits} bits\n"
         f"  timing   latency {c.latency_cycles} cycles, one group of {c.rows} row(s) every "
         f"{c.interval_cycles} cycle(s)\n"

@@ -1,6 +1,6 @@
 """Comparisons of a tree walk, on integers whatever the number format.
 
-An FP16 value compares like the integer made of its bits once negative values are complemented:
+A float compares like the integer made of its bits once negative values are complemented:
 {sign, magnitude ^ sign}. That key is one below for negative values (-0 becomes -1), which changes
 no strict comparison with a threshold as long as no threshold is stored as -0. A NaN is given the
 sign bit, which puts it below minus infinity: it never exceeds a threshold.
@@ -11,21 +11,23 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
+from halut.formats import FLOAT_FORMATS
+
 from .unit import Unit
 
 __all__ = ["Comparator", "comparison_key"]
 
-FP16_INFINITY = 0x7C00
-
 
 def comparison_key(m: Module, name: str, word: Value, input_format: str) -> Value:
     """Map an input word to the signed integer, of the same width, that it compares as."""
-    if input_format != "fp16":
+    floating = FLOAT_FORMATS.get(input_format)
+    if floating is None:
         return word.as_signed()
-    magnitude = word[:15]
+    bits = floating.bits - 1
+    magnitude = word[:bits]
     negative = Signal(name=f"{name}_negative")
-    m.d.comb += negative.eq(word[15] | (magnitude > FP16_INFINITY))
-    return Cat(magnitude ^ negative.replicate(15), negative).as_signed()
+    m.d.comb += negative.eq(word[bits] | (magnitude > floating.largest))
+    return Cat(magnitude ^ negative.replicate(bits), negative).as_signed()
 
 
 class Comparator(Unit):

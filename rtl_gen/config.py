@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ from typing import Any
 import yaml
 
 from halut.errors import HalutError, closest
-from halut.program import input_format_bits
+from halut.formats import input_format_bits
+from halut.output import ADDEND_BITS, MULTIPLIER_BITS, OUTPUT_FORMATS
 
 __all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "ceil_log2"]
 
@@ -32,6 +34,16 @@ MAX_CODEBOOKS = 1024
 MAX_OUTPUTS = 1024
 MAX_PARALLEL = 256
 MAX_ACC_BITS = 32
+RESULT_BITS = {"fp16": 16, "int8": 8}
+OUTPUT_STAGES = {"raw": 0, "fp16": 3, "int8": 2}
+CONSTANT_BITS: dict[str, dict[str, int]] = {
+    "raw": {},
+    "fp16": {"scale": 32, "offset": 32},
+    "int8": {"multiplier": MULTIPLIER_BITS, "shift": 6, "addend": ADDEND_BITS, "zero": 8},
+}
+# Fields that a configuration's hash leaves out at their defaults, so that it stays what it was
+# before there were these fields.
+_LATER_FIELDS = ("output_format", "relu")
 
 
 def ceil_log2(value: int) -> int:
@@ -68,11 +80,16 @@ class AcceleratorConfig:
         Pipelined encoder: levels compared side by side in a stage, with 2**levels - 1 comparators
         per row and lane; 1 to T.
     input_format : str
-        ``fp16``, or ``int2`` to ``int16`` (signed), of the split-dimension values and thresholds.
+        Of the split-dimension values and thresholds: ``fp16``, ``bf16``, ``fp8_e4m3``,
+        ``fp8_e5m2`` (see `halut.formats`), or ``int2`` to ``int16`` (signed).
     lut_bits : int
         Width of a LUT entry, signed; 2 to 16 bits.
     acc_bits : int, optional
         Width of an accumulator; at least, and by default, lut_bits + ceil(log2 C); at most 32.
+    output_format : {"raw", "fp16", "int8"}
+        Results: accumulators, half floats, or requantised bytes; see `halut.output`.
+    relu : bool
+        Results below zero become zero.
     memory : {"latch", "ff", "lutram"}
         LUT and threshold store: standard-cell latches with a clock gate per word, flip-flops, or
         FPGA distributed RAM.
@@ -122,6 +139,8 @@ class AcceleratorConfig:
     adder_levels_per_stage: int = 3
     double_buffer: bool = False
     codebook_width: int = 9
+    output_format: str = "raw"
+    relu: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.name):
@@ -147,6 +166,9 @@ class AcceleratorConfig:
         if self.acc_bits is None:
             object.__setattr__(self, "acc_bits", self.minimum_acc_bits)
         self._check_range("acc_bits", self.minimum_acc_bits, MAX_ACC_BITS)
+        self._check_choice("output_format", OUTPUT_FORMATS)
+        if not isinstance(self.relu, bool):
+            raise HalutError(f"relu must be true or false, not {self.relu!r}")
         self._check_range("write_word_bits", max(self.lut_bits, self.input_bits), 4096)
         self._check_range("tree_levels_per_stage", 1, self.tree_depth)
         if self.encoder == "interleaved" and self.tree_levels_per_stage != 1:
@@ -156,6 +178,11 @@ class AcceleratorConfig:
             )
         if not isinstance(self.double_buffer, bool):
             raise HalutError(f"double_buffer must be true or false, not {self.double_buffer!r}")
+        if self.double_buffer and self.output_constants:
+            raise HalutError(
+                f'output_format must be "raw" with double_buffer, not {self.output_format!r}: '
+                "constants are stored once"
+            )
         self._check_range("look_up_adder_levels", 0, 8)
         self._check_range("adder_levels_per_stage", 1, 8)
         self._check_range("codebook_width", 1, 1 << 20)
@@ -212,6 +239,11 @@ class AcceleratorConfig:
         """Accumulator bits of this configuration."""
         assert self.acc_bits is not None
         return self.acc_bits
+
+    @property
+    def result_bits(self) -> int:
+        """Bits of one result."""
+        return RESULT_BITS.get(self.output_format, self.accumulator_bits)
 
     @property
     def output_width(self) -> int:
@@ -281,14 +313,24 @@ class AcceleratorConfig:
         return self.encoder_cycles + 1 + self.sum_stages
 
     @property
+    def has_output_stage(self) -> bool:
+        """Whether anything is done with the sums before they leave."""
+        return self.relu or self.output_format != "raw"
+
+    @property
+    def output_stages(self) -> int:
+        """Pipeline stages of the output stage: fp16 3, int8 2, raw 0."""
+        return OUTPUT_STAGES[self.output_format]
+
+    @property
     def latency_cycles(self) -> int:
         """Clock cycles from a row group's last input transfer to its first output transfer.
 
         Tree stages (+ 1 if the input is captured) + 1 look-up + sum stages, + 1 for the output
-        buffer when a row group leaves in several beats. Counted between the two transferring
-        clock edges when nothing stalls.
+        buffer when a row group leaves in several beats, + the output stage's. Counted between the
+        two transferring clock edges when nothing stalls.
         """
-        return self.pipeline_stages + int(self.n_beats > 1)
+        return self.pipeline_stages + int(self.n_beats > 1) + self.output_stages
 
     @property
     def interval_cycles(self) -> int:
@@ -349,11 +391,31 @@ class AcceleratorConfig:
         return max(lut, self.thresholds_per_word * self.input_bits)
 
     @cached_property
+    def output_constants(self) -> dict[str, tuple[int, int]]:
+        """Constants of one output's conversion: {name: (lowest bit, width)}; empty for raw."""
+        fields = dict(CONSTANT_BITS[self.output_format])
+        if not self.relu:
+            fields.pop("zero", None)
+        lows = itertools.accumulate(fields.values(), initial=0)
+        return {name: (low, fields[name]) for name, low in zip(fields, lows, strict=False)}
+
+    @property
+    def output_constant_bits(self) -> int:
+        """Bits of one output's constants."""
+        return sum(width for _, width in self.output_constants.values())
+
+    @property
+    def output_constant_words(self) -> int:
+        """Program words that hold one output's constants."""
+        return -(-self.output_constant_bits // self.program_data_bits)
+
+    @cached_property
     def address_fields(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Fields of a program address: {region: {field: (lowest bit, width)}}.
 
-        The top bit tells the regions apart: 0 LUT, 1 thresholds. LUT words are addressed by
-        (codebook, prototype, block), thresholds by (codebook, word). With `double_buffer`,
+        The top bit tells the regions apart: 0 LUT, 1 thresholds; the top two bits where there are
+        constants of the output stage, region 2. LUT words are addressed by (codebook, prototype,
+        block), thresholds by (codebook, word), constants by (column, word). With `double_buffer`,
         codebook counts those of both banks, and the bit above, `command`, is 0 for words; a
         ``switch`` command names the `bank` that the next row groups use.
         """
@@ -364,27 +426,40 @@ class AcceleratorConfig:
         region_bit = max(lut_bits, word_bits + codebook_bits)
         command = {"command": (region_bit + 1, 1)} if self.double_buffer else {}
         switch = {"switch": {"bank": (0, 1), **command}} if self.double_buffer else {}
+        region_bits = 1
+        output: dict[str, dict[str, tuple[int, int]]] = {}
+        if self.output_constants:
+            constant_bits = ceil_log2(self.output_constant_words)
+            column_bits = ceil_log2(self.n_outputs)
+            region_bit = max(region_bit, constant_bits + column_bits)
+            region_bits = 2
+            output["output"] = {
+                "word": (0, constant_bits),
+                "column": (constant_bits, column_bits),
+                "region": (region_bit, region_bits),
+            }
         return {
             "lut": {
                 "block": (0, block_bits),
                 "prototype": (block_bits, self.tree_depth),
                 "codebook": (block_bits + self.tree_depth, codebook_bits),
-                "region": (region_bit, 1),
+                "region": (region_bit, region_bits),
                 **command,
             },
             "thresholds": {
                 "word": (0, word_bits),
                 "codebook": (word_bits, codebook_bits),
-                "region": (region_bit, 1),
+                "region": (region_bit, region_bits),
                 **command,
             },
+            **output,
             **switch,
         }
 
     @property
     def program_address_bits(self) -> int:
         """Width of the program port's address."""
-        return self.address_fields["lut"]["region"][0] + 1 + int(self.double_buffer)
+        return sum(self.address_fields["lut"]["region"]) + int(self.double_buffer)
 
     def lut_address(self, codebook: int, prototype: int, block: int) -> int:
         """Program address of the LUT word of (codebook, prototype) for one decoder block."""
@@ -409,6 +484,15 @@ class AcceleratorConfig:
         fields = self.address_fields["switch"]
         return (1 << fields["command"][0]) | (bank << fields["bank"][0])
 
+    def output_address(self, column: int, word: int) -> int:
+        """Program address of a word of an output's constants."""
+        fields = self.address_fields["output"]
+        return (
+            (2 << fields["region"][0])
+            | (column << fields["column"][0])
+            | (word << fields["word"][0])
+        )
+
     # Identity
 
     @property
@@ -429,6 +513,10 @@ class AcceleratorConfig:
         ):
             if getattr(self, field) != defaults[field]:
                 slug += f"_{label}{getattr(self, field)}"
+        if self.output_format != "raw":
+            slug += f"_out{self.output_format}"
+        if self.relu:
+            slug += "_relu"
         return slug + ("_double" if self.double_buffer else "")
 
     def to_dict(self) -> dict[str, Any]:
@@ -443,8 +531,15 @@ class AcceleratorConfig:
 
     @property
     def hash(self) -> str:
-        """SHA-256 (hex) of the configuration as canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """SHA-256 (hex) of the configuration as canonical JSON.
+
+        Fields that were added later count only where they are not at their defaults.
+        """
+        values = self.to_dict()
+        for each in dataclasses.fields(self):
+            if each.name in _LATER_FIELDS and values[each.name] == each.default:
+                del values[each.name]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod

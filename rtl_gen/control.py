@@ -35,6 +35,9 @@ class Control(Unit):
         Program stream's handshake.
     sums_valid : Out(1), sums_ready : In(1)
         Handshake of the decoders' finished sums.
+    output_busy : In(1)
+        Only where the output stage has constants, which program words change: results wait
+        behind the sums.
     enable : Out(pipeline_stages)
         Bit s: the transfer in stage s moves on at the next clock edge.
     phase : Out(T)
@@ -66,6 +69,8 @@ class Control(Unit):
             "sums_ready": In(1),
             "enable": Out(c.pipeline_stages),
         }
+        if c.output_constants:
+            members["output_busy"] = In(1)
         if c.encoder == "interleaved":
             members["phase"] = Out(c.tree_depth)
         is_binary = c.memory == "lutram"
@@ -81,8 +86,10 @@ class Control(Unit):
         super().__init__(
             members,
             module_name=f"halut_control_g{c.n_groups}_t{c.tree_depth}_r{c.tree_levels_per_stage}_{c.encoder}"
-            f"_s{c.pipeline_stages}" + ("_binary" if is_binary and c.stored_groups > 1 else "")
-            + ("_double" if c.double_buffer else ""),
+            f"_s{c.pipeline_stages}"
+            + ("_binary" if is_binary and c.stored_groups > 1 else "")
+            + ("_double" if c.double_buffer else "")
+            + ("_output" if c.output_constants else ""),
             has_reset=True,
         )
 
@@ -97,7 +104,10 @@ class Control(Unit):
             starts = [equals(self.group[0], bank * c.n_groups) for bank in range(c.n_banks)]
             at_group_start = starts[0] if c.n_banks == 1 else starts[0] | starts[1]
         bank = Signal(name="active_bank")
-        program_ready = at_group_start & ~valid.any()
+        empty = ~valid.any()
+        if c.output_constants:
+            empty &= ~self.sums_valid & ~self.output_busy
+        program_ready = at_group_start & empty
         held: Value = self.program_valid
         if c.double_buffer:
             aside = Signal(name="program_aside")  # the word goes to the bank that is not used

@@ -12,6 +12,7 @@ from typing import Any
 import halut
 from halut.errors import HalutError
 from halut.files import atomic_write
+from halut.formats import FLOAT_FORMATS
 
 from .config import AcceleratorConfig
 from .tiled import HalutTiled
@@ -57,7 +58,7 @@ def _result_text(config: AnyConfig) -> str:
 
 
 def _result_dimensions(config: AnyConfig) -> list[dict[str, Any]]:
-    bits = config.accumulator_bits
+    bits = config.result_bits
     if isinstance(config, AcceleratorConfig):
         return [_dimension("result", config.output_width, bits)]
     part = config.unit.output_width
@@ -74,6 +75,7 @@ def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
     lane = c.tree_depth * c.input_bits
     row = c.parallel_codebooks * lane
     fields = c.address_fields
+    label = c.input_format.upper().replace("_", " ")
     return {
         "i_data": {
             "element": f"split-dimension value, {c.input_format}",
@@ -85,8 +87,8 @@ def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
             ],
         },
         "o_data": {
-            "element": "sum, signed",
-            "element_bits": c.accumulator_bits,
+            "element": _result(c),
+            "element_bits": c.result_bits,
             "dimensions": _result_dimensions(c),
             "result": _result_text(c),
         },
@@ -105,14 +107,41 @@ def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
                 "element": "threshold as a signed comparison key; element i is tree node "
                 f"word * {c.thresholds_per_word} + i, breadth-first"
                 + (
-                    "; key of an FP16 value: magnitude bits, complemented if negative, -0 as +0"
-                    if c.input_format == "fp16"
+                    f"; key of an {label} value: magnitude bits, complemented if negative, -0 as +0"
+                    if c.input_format in FLOAT_FORMATS
                     else ""
                 ),
                 "element_bits": c.input_bits,
                 "dimensions": [_dimension("i", c.thresholds_per_word, c.input_bits)],
             },
+            **_constants_layout(c),
         },
+    }
+
+
+def _result(config: AnyConfig) -> str:
+    """What one result is, in words."""
+    kind = {
+        "raw": "sum, signed",
+        "fp16": "IEEE 754 binary16",
+        "int8": "requantised result, signed",
+    }[config.output_format]
+    return f"{kind}, ReLU applied" if config.relu else kind
+
+
+def _constants_layout(config: AnyConfig) -> dict[str, Any]:
+    """Where the output stage's constants are in their program words."""
+    if not config.output_constants:
+        return {}
+    return {
+        "output": {
+            "element": "constants of an output's conversion side by side, cut into words of "
+            f"{config.program_data_bits} bits, lowest first",
+            "fields": {
+                name: {"lowest_bit": low, "bits": bits}
+                for name, (low, bits) in config.output_constants.items()
+            },
+        }
     }
 
 
@@ -146,6 +175,7 @@ def _manifest(config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str) ->
             "data_bits": c.program_data_bits,
             "lut_words": c.n_codebooks * c.n_prototypes * c.n_blocks,
             "threshold_words": c.n_codebooks * c.threshold_words,
+            "output_words": c.n_outputs * c.output_constant_words,
             "fields": layouts["program_address"],
         },
         "timing": {
@@ -161,6 +191,7 @@ def _manifest(config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str) ->
         "memory": {
             "lut_bits": c.lut_total_bits,
             "threshold_bits": c.threshold_total_bits,
+            "output_bits": c.n_outputs * c.output_constant_bits,
         },
         "accumulator": {
             "bits": c.accumulator_bits,

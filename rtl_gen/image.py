@@ -6,6 +6,7 @@ import numpy as np
 
 from halut import golden
 from halut.errors import HalutError
+from halut.formats import FLOAT_FORMATS
 from halut.program import Program
 from halut.tiles import select
 
@@ -23,7 +24,8 @@ def check_program(config: AnyConfig, program: Program) -> None:
     HalutError
         Naming the first number that differs.
     """
-    for name in ("n_codebooks", "n_prototypes", "n_outputs", "input_format", "lut_bits"):
+    for name in ("n_codebooks", "n_prototypes", "n_outputs", "input_format", "lut_bits",
+                 "output_format", "relu"):  # fmt: skip
         wanted, given = getattr(config, name), getattr(program, name)
         if wanted != given:
             raise HalutError(
@@ -34,10 +36,9 @@ def check_program(config: AnyConfig, program: Program) -> None:
 
 def _threshold_keys(program: Program) -> np.ndarray:
     """Thresholds, int64 (C, K-1), as the comparators take them: see `comparator`."""
-    if program.input_format != "fp16":
-        return program.thresholds.astype(np.int64)
-    bits = program.thresholds.view(np.uint16)
-    keys = golden.comparison_keys(bits, "fp16").astype(np.int64)
+    keys = golden.comparison_keys(program.threshold_words, program.input_format).astype(np.int64)
+    if program.input_format not in FLOAT_FORMATS:
+        return keys
     return np.where(keys < 0, keys - 1, keys)
 
 
@@ -61,7 +62,8 @@ def program_image(config: AnyConfig, program: Program, bank: int = 0) -> list[tu
     -------
     list of (address, data)
         Thresholds first, then the LUT: `config.threshold_words` words per codebook and
-        `config.n_blocks` per (codebook, prototype).
+        `config.n_blocks` per (codebook, prototype); at last the output stage's constants,
+        `config.output_constant_words` per output.
 
     Raises
     ------
@@ -117,4 +119,20 @@ def _unit_image(config: AcceleratorConfig, program: Program, bank: int) -> list[
         rest, block = divmod(index, config.n_blocks)
         codebook, prototype = divmod(rest, config.n_prototypes)
         image.append((config.lut_address(offset + codebook, prototype, block), word))
+    return image + _constants(config, program)
+
+
+def _constants(config: AcceleratorConfig, program: Program) -> list[tuple[int, int]]:
+    """The words of the output stage's constants."""
+    mask = (1 << config.program_data_bits) - 1
+    image: list[tuple[int, int]] = []
+    for column in range(config.n_outputs if config.output_constants else 0):
+        whole = 0
+        for name, (low, width) in config.output_constants.items():
+            array = program.output.constants[name]
+            bits = array.view(np.uint32) if array.dtype == np.float32 else array
+            whole |= (int(bits[column]) & ((1 << width) - 1)) << low
+        for word in range(config.output_constant_words):
+            part = whole >> (word * config.program_data_bits) & mask
+            image.append((config.output_address(column, word), part))
     return image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -17,13 +17,14 @@ __all__ = ["OutputSerializer", "output_payload"]
 def output_payload(config: AnyConfig) -> data.StructLayout:
     """Payload of the output stream.
 
-    Fields: `data`, W signed accumulators; `index`, the beat's number (only with several beats);
-    `last`, high on a row group's last beat. Beat b's element j is result b*W + j of the row
-    group, counted row by row: row = (b*W + j) // M, output m = (b*W + j) % M.
+    Fields: `data`, W results: signed accumulators, bits of half floats, or signed bytes; `index`,
+    the beat's number (only with several beats); `last`, high on a row group's last beat. Beat b's
+    element j is result b*W + j of the row group, counted row by row: row = (b*W + j) // M, output
+    m = (b*W + j) % M.
     """
-    fields: dict[str, object] = {
-        "data": data.ArrayLayout(signed(config.accumulator_bits), config.output_width)
-    }
+    is_signed = config.output_format != "fp16"
+    shape = signed(config.result_bits) if is_signed else unsigned(config.result_bits)
+    fields: dict[str, object] = {"data": data.ArrayLayout(shape, config.output_width)}
     if config.n_beats > 1:
         fields["index"] = ceil_log2(config.n_beats)
     fields["last"] = 1
@@ -42,7 +43,7 @@ class OutputSerializer(Unit):
     i : In(stream.Signature(ArrayLayout(signed(acc_bits), P*M)))
         Sums, row by row.
     o_data, o_last, o_valid : Out; o_index : Out, several beats only; o_ready : In
-        See `output_payload`.
+        See `output_payload`; accumulators.
 
     Timing
     ------

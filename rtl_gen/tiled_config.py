@@ -66,6 +66,10 @@ class TiledConfig:
                 raise HalutError(
                     f"tiles.{key} must be an integer in [1, {MAX_TILES}], not {value!r}"
                 )
+        # Partial sums are joined before anything can be made of them.
+        if self.unit.output_format != "raw" or self.unit.relu:
+            what = "relu" if self.unit.relu else f"output_format {self.unit.output_format!r}"
+            raise HalutError(f"tiles must have raw results (output_format, relu), not {what}")
 
     @property
     def tiles(self) -> dict[str, int]:
@@ -115,6 +119,36 @@ class TiledConfig:
         """Bits of a result: the unit's, or what sums of all codebooks need if that is more."""
         needed = self.unit.lut_bits + ceil_log2(self.n_codebooks)
         return max(self.unit.accumulator_bits, needed)
+
+    @property
+    def output_format(self) -> str:
+        """Format of a result."""
+        return self.unit.output_format
+
+    @property
+    def relu(self) -> bool:
+        """Whether results below zero become zero."""
+        return self.unit.relu
+
+    @property
+    def result_bits(self) -> int:
+        """Bits of a result: an accumulator."""
+        return self.accumulator_bits
+
+    @property
+    def output_constants(self) -> dict[str, tuple[int, int]]:
+        """Constants of an output's conversion: none, results are raw."""
+        return self.unit.output_constants
+
+    @property
+    def output_constant_words(self) -> int:
+        """Program words per output that hold its constants: none."""
+        return self.unit.output_constant_words
+
+    @property
+    def output_constant_bits(self) -> int:
+        """Bits of all outputs' constants: none."""
+        return self.unit.output_constant_bits
 
     @property
     def latency_cycles(self) -> int:

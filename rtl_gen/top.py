@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from .cells import equals, storage_kind
 from .config import AcceleratorConfig, ceil_log2
 from .control import Control
+from .convert import OutputStage, is_region
 from .decoder import DecoderBlock
 from .encoder import Encoder
 from .output import OutputSerializer, output_payload
@@ -81,7 +82,7 @@ class HalutMatmul(Unit):
         blocks = [
             self._add_block(m, platform, b, control, write, encoders) for b in range(c.n_blocks)
         ]
-        output = OutputSerializer(c)
+        output: OutputSerializer | OutputStage = OutputSerializer(c)
         self.add(m, "output", output, platform)
         columns = [block.sums[u] for block in blocks for u in range(c.decoders_per_word)]
         m.d.comb += [
@@ -90,13 +91,51 @@ class HalutMatmul(Unit):
             ),
             output.i.valid.eq(control.sums_valid),
             control.sums_ready.eq(output.i.ready),
+        ]
+        if c.has_output_stage:
+            output = self._add_output_stage(m, platform, output, control, write)
+        m.d.comb += [
             self.o.valid.eq(output.o_valid),
             output.o_ready.eq(self.o.ready),
-            self.o.payload.data.eq(output.o_data),
+            self.o.payload.data.as_value().eq(output.o_data.as_value())
+            if c.has_output_stage
+            else self.o.payload.data.eq(output.o_data),
             self.o.payload.last.eq(output.o_last),
         ]
         if c.n_beats > 1:
             m.d.comb += self.o.payload.index.eq(output.o_index)
+
+    def _add_output_stage(
+        self,
+        m: Module,
+        platform: object,
+        serializer: OutputSerializer,
+        control: Control,
+        write: _ProgramWrite,
+    ) -> OutputStage:
+        c = self.config
+        stage = OutputStage(c)
+        self.add(m, "output_stage", stage, platform)
+        m.d.comb += [
+            stage.i_valid.eq(serializer.o_valid),
+            serializer.o_ready.eq(stage.i_ready),
+            stage.i_data.eq(serializer.o_data),
+            stage.i_last.eq(serializer.o_last),
+        ]
+        if c.n_beats > 1:
+            m.d.comb += stage.i_index.eq(serializer.o_index)
+        if c.output_constants:
+            is_constant = is_region(write.field("output", "region"), 2)
+            m.d.comb += [
+                control.output_busy.eq(stage.busy),
+                stage.write_enable.eq(write.accepted & is_constant),
+                stage.write_data.eq(write.data[: len(stage.write_data)]),
+            ]
+            if c.n_outputs > 1:
+                m.d.comb += stage.write_column.eq(write.field("output", "column"))
+            if c.output_constant_words > 1:
+                m.d.comb += stage.write_word.eq(write.field("output", "word"))
+        return stage
 
     @property
     def _lanes(self) -> range:
@@ -113,7 +152,9 @@ class HalutMatmul(Unit):
         m.d.comb += [
             *(encoder.words[row].eq(self.i.payload[row][q]) for row in range(c.rows)),
             encoder.enable.eq(control.enable[: c.encoder_cycles]),
-            encoder.write_enable.eq(write.stored & write.field("thresholds", "region") & hit),
+            encoder.write_enable.eq(
+                write.stored & is_region(write.field("thresholds", "region"), 1) & hit
+            ),
             encoder.write_data.eq(write.data[: len(encoder.write_data)]),
         ]
         if c.encoder == "interleaved":
@@ -136,7 +177,7 @@ class HalutMatmul(Unit):
         c = self.config
         block = DecoderBlock(c)
         self.add(m, f"block{index}", block, platform)
-        is_lut = ~write.field("lut", "region")
+        is_lut = is_region(write.field("lut", "region"), 0)
         hit = equals(write.field("lut", "block"), index)
         m.d.comb += [
             block.write_enable.eq(write.stored & is_lut & hit),

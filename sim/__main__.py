@@ -102,6 +102,10 @@ def _matrix(options: argparse.Namespace) -> int:
 
     config = load_config(options.config)
     program = Program.load(options.program)
+    if options.dequantize and program.output_format != "raw":
+        raise HalutError(
+            f'--dequantize must be given for raw results only, not "{program.output_format}"'
+        )
     matrix = load_matrix("input", options.input)
     # The target is opened first: nobody waits for a simulation that cannot be saved.
     with atomic_write(options.output) as temporary:

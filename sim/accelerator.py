@@ -6,11 +6,13 @@ testbench only moves integers between lists and ports.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from halut import golden
 from halut.program import Program
+from rtl_gen import reference
 from rtl_gen.tiled_config import AnyConfig, TiledConfig, result_order
 from sim.packing import pack, unpack
 
@@ -47,7 +49,7 @@ def port_widths(config: AnyConfig) -> dict[str, int]:
         * config.input_bits,
         "o_valid": 1,
         "o_ready": 1,
-        "o_data": config.output_width * config.accumulator_bits,
+        "o_data": config.output_width * config.result_bits,
         "o_last": 1,
         "program_valid": 1,
         "program_ready": 1,
@@ -109,9 +111,9 @@ def expected_beats(
     """
     if len(words) % config.rows:
         raise ValueError(f"n_rows must be a multiple of {config.rows}, not {len(words)}")
-    sums = golden.matmul(program, words, config.accumulator_bits)  # (N, M)
-    ordered = sums.reshape(-1, config.rows * config.n_outputs)[:, result_order(config)]
-    beats = pack(ordered.reshape(-1, config.output_width), config.accumulator_bits)
+    values = reference.result_words(reference.results(config, program, words))  # (N, M)
+    ordered = values.reshape(-1, config.rows * config.n_outputs)[:, result_order(config)]
+    beats = pack(ordered.reshape(-1, config.output_width), config.result_bits)
     n_beats = config.n_beats
     if n_beats == 1:
         return [(beat, 1) for beat in beats]
@@ -120,7 +122,7 @@ def expected_beats(
     ]
 
 
-def results(config: AnyConfig, beats: list[int], n_rows: int) -> NDArray[np.int64]:
+def results(config: AnyConfig, beats: list[int], n_rows: int) -> NDArray[Any]:
     """Put the output stream's data together again.
 
     Parameters
@@ -133,15 +135,15 @@ def results(config: AnyConfig, beats: list[int], n_rows: int) -> NDArray[np.int6
 
     Returns
     -------
-    ndarray of shape (n_rows, n_outputs), int64
-        Accumulators, in the range of signed `accumulator_bits` bits.
+    ndarray of shape (n_rows, n_outputs)
+        Accumulators, int32 or int64; float16; or int8.
     """
-    fields = unpack(beats, config.output_width, config.accumulator_bits, signed=True)
+    fields = unpack(beats, config.output_width, config.result_bits, signed=True)
     order = result_order(config).ravel()
     groups = fields.reshape(-1, len(order))
-    sums = np.empty_like(groups)
-    sums[:, order] = groups
-    return sums.reshape(-1, config.n_outputs)[:n_rows]
+    words = np.empty_like(groups)
+    words[:, order] = groups
+    return reference.results_of_words(config, words.reshape(-1, config.n_outputs)[:n_rows])
 
 
 def describe_beat(
@@ -155,8 +157,9 @@ def describe_beat(
         if want != got:
             return f"o_{name} of beat {beat}, row group {row_group}, must be {want}, not {got}"
     pair = [expected[0], received[0]]
-    values = unpack(pair, config.output_width, config.accumulator_bits, signed=True)
-    wrong = np.flatnonzero(values[0] != values[1])
+    words = unpack(pair, config.output_width, config.result_bits, signed=True)
+    wrong = np.flatnonzero(words[0] != words[1])
+    values = reference.results_of_words(config, words)
     flat = int(result_order(config)[beat, wrong[0]])
     row = row_group * config.rows + flat // config.n_outputs
     return (

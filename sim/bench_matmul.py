@@ -20,6 +20,7 @@ from cocotb.utils import get_sim_time
 
 from halut import golden
 from halut.program import Program
+from rtl_gen import reference
 from rtl_gen.image import program_image
 from rtl_gen.tiled_config import AnyConfig, config_from_dict
 from sim.accelerator import (
@@ -133,16 +134,7 @@ class TB:
 
     def random_program(self, seed: int, corner: bool = False) -> Program:
         """Return a random program that fits the configuration."""
-        c = self.config
-        return golden.random_program(
-            np.random.default_rng([seed, 1]),
-            c.n_codebooks,
-            c.n_prototypes,
-            c.n_outputs,
-            c.input_format,
-            c.lut_bits,
-            corner=corner,
-        )
+        return reference.random_program(self.config, np.random.default_rng([seed, 1]), corner)
 
     def random_words(self, program: Program, seed: int, corner: bool = False) -> Any:
         """Return input words of ``HALUT_ROWS`` rows, rounded up to whole row groups."""

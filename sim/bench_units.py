@@ -17,6 +17,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
 from halut import golden
+from rtl_gen import reference
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.image import program_image
 from sim.packing import pack
@@ -75,10 +76,7 @@ class UnitTB:
     def case(self, corner: bool) -> tuple[Any, Any]:
         """Return a program and input words of `N_ROW_GROUPS` row groups."""
         c = self.config
-        program = golden.random_program(
-            self.rng, c.n_codebooks, c.n_prototypes, c.n_outputs, c.input_format, c.lut_bits,
-            corner=corner,
-        )  # fmt: skip
+        program = reference.random_program(c, self.rng, corner)
         words = golden.random_words(self.rng, program, N_ROW_GROUPS * c.rows, corner)
         return program, words
 
@@ -94,7 +92,7 @@ async def _write_thresholds(tb: UnitTB, program: Any, lane: int) -> dict[int, in
     stored: dict[int, int] = {}
     spoil = tb.spoil
     for address, word in program_image(c, program):
-        if not _field(c, "thresholds", "region", address):
+        if _field(c, "thresholds", "region", address) != 1:
             continue
         group, q = divmod(_field(c, "thresholds", "codebook", address), c.parallel_codebooks)
         if q != lane:
@@ -448,6 +446,53 @@ async def output_serializer(dut: Any, pattern: str) -> None:
     board.finish()
 
 
+@cocotb.test(timeout_time=100, timeout_unit="us")
+@cocotb.parametrize(pattern=STALL_PATTERNS, corner=[False, True])
+async def output_stage(dut: Any, pattern: str, corner: bool) -> None:
+    """Constants in, then beats of sums in and of results out, whoever pauses."""
+    tb = UnitTB(dut)
+    c = tb.config
+    tb.set(i_valid=0, write_enable=0)
+    await tb.start()
+    program, _ = tb.case(corner)
+    for address, word in program_image(c, program):
+        if _field(c, "output", "region", address) != 2:
+            continue
+        ports = {"write_data": word & ((1 << len(dut.write_data)) - 1)}
+        if c.n_outputs > 1:
+            ports["write_column"] = _field(c, "output", "column", address)
+        if c.output_constant_words > 1:
+            ports["write_word"] = _field(c, "output", "word", address)
+        await tb.step(write_enable=1, **ports)
+    await tb.step(write_enable=0)
+    limit = 1 << (c.accumulator_bits - 1)
+    sums = tb.rng.integers(-limit, limit, (40 * c.rows, c.n_outputs))
+    values = reference.result_words(program.output.apply(sums))
+    places = [
+        ((k % c.n_beats,) if c.n_beats > 1 else ()) + (int(k % c.n_beats == c.n_beats - 1),)
+        for k in range(40 * c.n_beats)
+    ]
+    fields = ("data", "index", "last") if c.n_beats > 1 else ("data", "last")
+    board = Scoreboard("o")
+    results = pack(values.reshape(-1, c.output_width), c.result_bits)
+    board.expect((beat, *place) for beat, place in zip(results, places, strict=True))
+    items = pack((sums ^ -int(tb.spoil)).reshape(-1, c.output_width), c.accumulator_bits)
+    driver = StreamDriver(dut, "i", dut.clk_i, fields=fields)
+    monitor = StreamMonitor(
+        dut, "o", dut.clk_i, fields=fields, receive=board.receive,
+        wait=stalls(pattern, "sink", cocotb.RANDOM_SEED),
+    )  # fmt: skip
+    cocotb.start_soon(monitor.run())
+    beats = [(item, *place) for item, place in zip(items, places, strict=True)]
+    await driver.send(beats, stalls(pattern, "source", cocotb.RANDOM_SEED))
+    while not board.done:
+        await RisingEdge(dut.clk_i)
+    for _ in range(c.output_stages + 4):
+        await RisingEdge(dut.clk_i)
+    board.finish()
+    assert not tb.get("busy")
+
+
 @cocotb.test()
 async def control(dut: Any) -> None:
     """Every output, cycle by cycle, against the rules that the unit's docstring states."""
@@ -468,9 +513,13 @@ async def control(dut: Any) -> None:
         program_valid = program_valid or int(tb.rng.random() < 0.05)
         sums_ready = int(tb.rng.random() < 0.7)
         advance = not finished or sums_ready
+        output_busy = int(bool(c.output_constants) and tb.rng.random() < 0.5)
         begins = group == 0
         i_ready = int(advance and not (begins and (program_valid or settling)))
         program_ready = int(begins and all(stage is None for stage in stages[1:]))
+        if c.output_constants:
+            program_ready = int(program_ready and not finished and not output_busy)
+            tb.set(output_busy=output_busy)
         taken = i_valid and i_ready
         stages[0] = group if taken else None
         enable = sum(bool(advance and s is not None) << k for k, s in enumerate(stages))

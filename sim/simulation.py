@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import rtl_gen
-from halut import golden
 from halut.errors import CheckFailed, HalutError, closest
 from halut.program import Program
-from rtl_gen import check_program
+from rtl_gen import check_program, reference
 from rtl_gen.tiled_config import AnyConfig
 from sim import runner
 from sim.accelerator import top_name
@@ -34,8 +33,8 @@ class SimulationResult:
 
     Attributes
     ----------
-    outputs : ndarray of shape (n_rows, n_outputs), int32 or int64
-        Accumulators; `halut.golden.dequantize` turns them into the product.
+    outputs : ndarray of shape (n_rows, n_outputs), int32 or int64; float16; int8
+        Results. Accumulators are turned into the product by `halut.golden.dequantize`.
     cycles : int
         Clock cycles from the first input transfer to the last output transfer, both included.
     load_cycles : int
@@ -137,7 +136,7 @@ def simulate(
     seed : int, default 1
         Seed of the pauses.
     check : bool, default True
-        Compare every output with `halut.golden.matmul`.
+        Compare every output with `halut.golden.results`.
     timeout_s : float, default 600
         Limit for the build and for the run, each in seconds.
 
@@ -238,11 +237,9 @@ def simulate_all(
         outputs = [np.load(folder / f"outputs-{k}.npy") for k in range(len(jobs))]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    dtype = np.int32 if config.accumulator_bits <= 32 else np.int64
-    outputs = [array.astype(dtype) for array in outputs]
     if check:
         for k, (program, _) in enumerate(jobs):
-            expected = golden.matmul(program, words[k], config.accumulator_bits)
+            expected = reference.results(config, program, words[k])
             _check_equal(outputs[k], expected, f"job {k}, " if len(jobs) > 1 else "")
     return [
         SimulationResult(
@@ -257,9 +254,11 @@ def simulate_all(
 
 
 def _check_equal(outputs: NDArray[Any], expected: NDArray[Any], where: str) -> None:
-    if not np.array_equal(outputs, expected):
-        row, column = np.argwhere(outputs != expected)[0]
-        n_wrong = int((outputs != expected).sum())
+    # Bits, not values: zeros have signs, and NaN must be where it is.
+    differ = reference.result_words(outputs) != reference.result_words(expected)
+    if differ.any():
+        row, column = np.argwhere(differ)[0]
+        n_wrong = int(differ.sum())
         raise CheckFailed(
             f"outputs must equal the model: {where}row {row}, output {column} must be "
             f"{expected[row, column]}, not {outputs[row, column]} "

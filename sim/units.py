@@ -8,6 +8,7 @@ from halut.errors import HalutError, closest
 from rtl_gen.comparator import Comparator
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.control import Control
+from rtl_gen.convert import OutputStage
 from rtl_gen.decoder import Decoder, DecoderBlock
 from rtl_gen.encoder import Encoder
 from rtl_gen.lut_memory import LutMemory
@@ -33,9 +34,13 @@ UNITS: dict[str, Callable[[AcceleratorConfig], Unit]] = {
     "decoder": Decoder,
     "decoder_block": DecoderBlock,
     "output_serializer": OutputSerializer,
+    "output_stage": OutputStage,
     "control": Control,
 }
-"""Unit kinds, each with the testbench of that name in `sim.bench_units`."""
+"""Unit kinds, each with the testbench of that name in `sim.bench_units`.
+
+`output_stage` is there only where a configuration converts its results.
+"""
 
 
 def build_unit(

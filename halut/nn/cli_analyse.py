@@ -35,7 +35,8 @@ def add_verb(verbs: Any) -> None:
     add("--lut-bits", default="8", metavar="N",
         help="width of a LUT entry in bits, or float (default: %(default)s)")  # fmt: skip
     add("--input", dest="input_format", default="float", metavar="X",
-        help="values, thresholds: float, fp16, int2 to int16 (default: %(default)s)")  # fmt: skip
+        help="values, thresholds: float, fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16 "
+        "(default: %(default)s)")  # fmt: skip
     add("--calibration", type=int, default=256, metavar="N",
         help="images of the training part to learn from (default: %(default)s)")  # fmt: skip
     add("--images", type=int, default=500, metavar="N",

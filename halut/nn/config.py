@@ -9,7 +9,7 @@ from typing import Any
 
 from halut.arrays import integer_at_least, power_of_two
 from halut.errors import HalutError, closest
-from halut.program import input_format_bits
+from halut.formats import input_format_bits
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
 
 __all__ = ["ENCODERS", "LAYOUTS", "LayerConfig"]
@@ -50,7 +50,8 @@ class LayerConfig:
     lut_granularity : {"column", "table"}, default "column"
         One table scale per output, or one for all.
     input_format : str or None, default None
-        What trees compare: ``"fp16"``, ``"int2"`` to ``"int16"``, or None for floats.
+        What trees compare: ``"fp16"``, ``"bf16"``, ``"fp8_e4m3"``, ``"fp8_e5m2"``, ``"int2"`` to
+        ``"int16"``, or None for floats.
     input_granularity : {"codebook", "dimension", "all"}, default "codebook"
         Integer formats: what shares one input scale.
     temperature : float, default 1.0

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from halut.errors import HalutError
+from halut.formats import FLOAT_FORMATS
 from halut.nn.chains import Chain, Graph, Path, Step, shape_of
 from halut.nn.convert import replace_module
 from halut.nn.layers import HalutConv2d, HalutLayer
@@ -363,9 +364,9 @@ def _transfer(
 
 def _decides(program: Program, values: NDArray[Any], codebooks: slice) -> NDArray[Any]:
     """Return what trees compare for values (C', T, W): float32 or float64 of that shape."""
-    if program.input_format == "fp16":
-        with np.errstate(over="ignore"):
-            return values.astype(np.float16).astype(np.float32)
+    floating = FLOAT_FORMATS.get(program.input_format)
+    if floating:
+        return floating.values(floating.words(values))
     words = values.astype(np.float64)
     words -= program.input_offset[codebooks, :, None]
     words /= program.input_scale[codebooks, :, None]
@@ -413,7 +414,7 @@ def _integer_inputs(
             )  # (C', T, W)
             if (np.diff(compared) < 0).any():
                 raise _Refused("rounding makes the way between the layers not monotone")
-            nodes = program.thresholds[part].astype(compared.dtype)
+            nodes = program.threshold_values[part].astype(compared.dtype)
             for level, at in _levels(consumer.tree_depth):
                 for index in range(len(read)):
                     below = np.searchsorted(compared[index, level], nodes[index, at], "right")
@@ -450,7 +451,7 @@ def _zero_decides(program: Program) -> NDArray[np.bool_]:
     compared = _decides(program, zero, slice(None))
     return np.concatenate(
         [
-            compared[:, level] > program.thresholds[:, at].astype(compared.dtype)
+            compared[:, level] > program.threshold_values[:, at].astype(compared.dtype)
             for level, at in _levels(program.tree_depth)
         ],
         axis=1,
@@ -588,14 +589,14 @@ def _fold_relu(graph: Graph, node: Any) -> list[Edge]:
             reason = f"{odd[0].name} lies between"
         elif consumer.config.encoder != "tree" or consumer.input_bits:
             reason = f"{path.end.target} compares no floats"
-        elif consumer.input_format not in (None, "fp16") and not _all_above_zero(consumer):
+        elif consumer.input_format not in (None, *FLOAT_FORMATS) and not _all_above_zero(consumer):
             reason = f"{path.end.target} has thresholds below 0, which integers cannot leave out"
     sources = [str(source.target) for source in node.all_input_nodes]
     if reason:
         return [Edge(source, name, "relu", False, reason) for source in sources]
     for consumer in readers:
-        if consumer.input_format in (None, "fp16"):
-            # A half float's threshold is rounded down; minus infinity becomes the lowest one.
+        if consumer.input_format in (None, *FLOAT_FORMATS):
+            # Minus infinity becomes the lowest finite threshold of the format.
             consumer.thresholds[consumer.thresholds < 0] = -math.inf
     replace_module(graph.model, name, nn.Identity())
     graph.modules[name] = nn.Identity()

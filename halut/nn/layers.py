@@ -22,18 +22,19 @@ import halut
 from halut.baseline import ProductQuantization
 from halut.errors import HalutError
 from halut.forest import subspaces
+from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.matmul import HalutMatmul
 from halut.nn.config import LayerConfig
 from halut.nn.functional import look_up, nearest, nearest_sums, walk
 from halut.nn.quantize import (
-    half_inputs,
-    half_thresholds,
+    float_inputs,
+    float_thresholds,
     input_words,
     integer_thresholds,
     quantize_tables,
     scaled,
 )
-from halut.program import Program, input_format_bits
+from halut.program import Program
 
 __all__ = ["Executor", "HalutConv2d", "HalutLayer", "HalutLinear"]
 
@@ -243,8 +244,9 @@ class HalutLayer(nn.Module):
             nodes = self.threshold_words.to(dtype) + 0.5
         elif self.config.input_format is None:
             values, nodes = x, thresholds
-        elif self.config.input_format == "fp16":
-            values, nodes = half_inputs(x), half_thresholds(thresholds)
+        elif self.config.input_format in FLOAT_FORMATS:
+            name = self.config.input_format
+            values, nodes = float_inputs(x, name), float_thresholds(thresholds, name)
         else:
             bits = input_format_bits(self.config.input_format)
             words, scale, offset = integer_thresholds(
@@ -369,15 +371,19 @@ class HalutLayer(nn.Module):
         entries, lut_scale, lut_offset = self._tables()
         nothing = self.thresholds.new_zeros((1, *self.split_dims.shape, 1), dtype=torch.float32)
         _, nodes, _, scale, offset = self._compared(nothing)
-        fp16 = self.input_format == "fp16"
-        words = nodes if fp16 else nodes - 0.5
+        if self.input_format in FLOAT_FORMATS:
+            words = _numpy(nodes)
+            if self.input_format != "fp16":
+                words = FLOAT_FORMATS[self.input_format].words(words)
+        else:
+            words = _numpy(nodes - 0.5)
         return [
             Program(
                 n_features=self.n_features,
                 input_format=str(self.input_format),
                 lut_bits=int(self.config.lut_bits or 0),
                 split_dims=_numpy(self.split_dims[group]),
-                thresholds=_numpy(words[group]),
+                thresholds=words[group],
                 lut=_numpy(entries[group]),
                 lut_scale=_numpy(lut_scale[group]),
                 lut_offset=_numpy(lut_offset[group]),

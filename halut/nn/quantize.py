@@ -1,6 +1,6 @@
 """Tables, thresholds and inputs as the hardware holds them, with straight-through gradients.
 
-Forward, every value is the very integer (held in a float) or half float that the accelerator
+Forward, every value is the very integer (held in a float) or short float that the accelerator
 works with, so that a layer's forward pass is the hardware's. Backward, rounding is the identity.
 The rules are those of `halut.quantize`; scales follow the parameters at every step.
 
@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from halut.formats import FLOAT_FORMATS
+
 __all__ = [
-    "half_inputs",
-    "half_thresholds",
+    "float_inputs",
+    "float_thresholds",
     "input_words",
     "integer_thresholds",
     "quantize_tables",
@@ -196,38 +198,79 @@ def _words_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
 input_words.register_autograd(_words_backward, setup_context=_words_context)
 
 
-@torch.library.custom_op("halut::half_inputs", mutates_args=())
-def half_inputs(x: Tensor) -> Tensor:
-    """Round to the nearest half float, ties to even, and back; overflow gives infinity."""
-    return x.half().to(x.dtype)
+_DTYPES = {
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp8_e4m3": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+}
 
 
-@torch.library.custom_op("halut::half_thresholds", mutates_args=())
-def half_thresholds(thresholds: Tensor) -> Tensor:
-    """Round thresholds down to half floats, which decide half a step above on rounded inputs.
+def _short(x: Tensor, name: str) -> Tensor:
+    """Round to the nearest value of a floating format, ties to even; see `FloatFormat.words`."""
+    if x.dtype == torch.float64:
+        # To odd first: rounding twice to nearest would go wrong at ties of the second time.
+        single = x.float()
+        bits = single.view(torch.int32)
+        towards_zero = torch.where(single.double().abs() > x.abs(), bits - 1, bits)
+        x = torch.where(single.double() == x, bits, towards_zero | 1).view(torch.float32)
+    floating = FLOAT_FORMATS[name]
+    if not floating.has_infinity:
+        x = x.clamp(-floating.largest_finite, floating.largest_finite)
+    return x.to(_DTYPES[name])
+
+
+@torch.library.custom_op("halut::float_inputs", mutates_args=())
+def float_inputs(x: Tensor, name: str) -> Tensor:
+    """Round to the nearest value of a floating format, ties to even, and back.
 
     Parameters
     ----------
-    thresholds : float Tensor of any shape, finite
+    x : float Tensor of any shape
+    name : str
+        One of `halut.formats.FLOAT_FORMATS`.
+
+    Returns
+    -------
+    Tensor of the shape and dtype of `x`
+    """
+    return _short(x, name).to(x.dtype)
+
+
+@torch.library.custom_op("halut::float_thresholds", mutates_args=())
+def float_thresholds(thresholds: Tensor, name: str) -> Tensor:
+    """Round thresholds down to a floating format: they decide half a step above on rounded inputs.
+
+    Parameters
+    ----------
+    thresholds : float Tensor of any shape, not NaN
+    name : str
+        One of `halut.formats.FLOAT_FORMATS`.
 
     Returns
     -------
     Tensor of the shape and dtype of `thresholds`
-        Values of half floats, at most 65504.
+        Finite values of the format.
     """
-    exact = thresholds.clamp(-65504.0, 65504.0)
-    nearest = exact.half()
-    bits = nearest.view(torch.int16)
+    edge = FLOAT_FORMATS[name].largest_finite
+    exact = thresholds.clamp(-edge, edge)
+    nearest = _short(exact, name)
+    bits = nearest.view(torch.int16 if nearest.element_size() == 2 else torch.int8)
+    value = nearest.to(exact.dtype)
     # One step towards minus infinity: from zero to the smallest negative subnormal.
-    below = torch.where(nearest > 0, bits - 1, bits + 1)
-    below = torch.where(nearest == 0, torch.full_like(bits, -0x7FFF), below).view(torch.float16)
-    chosen = torch.where(nearest.to(exact.dtype) > exact, below, nearest)
-    return chosen.to(thresholds.dtype)
+    below = torch.where(value > 0, bits - 1, bits + 1)
+    first = torch.iinfo(bits.dtype).min + 1
+    below = torch.where(value == 0, torch.full_like(bits, first), below).view(nearest.dtype)
+    return torch.where(value > exact, below.to(exact.dtype), value).to(thresholds.dtype)
 
 
-for _operator in (half_inputs, half_thresholds):
-    _operator.register_fake(torch.empty_like)
-    _operator.register_autograd(lambda _, grad: grad)
+def _float_context(ctx: Any, inputs: Any, output: Any) -> None:
+    """Nothing is kept: the gradient passes straight through."""
+
+
+for _operator in (float_inputs, float_thresholds):
+    _operator.register_fake(lambda x, _: torch.empty_like(x))
+    _operator.register_autograd(lambda _, grad: (grad, None), setup_context=_float_context)
 
 
 @torch.library.custom_op("halut::scaled", mutates_args=())

@@ -68,6 +68,9 @@ def test_every_flag_is_used(files):
         ["--num-k", "8"],
         ["--input", "int4"],
         ["--lut-bits", "4"],
+        ["--output-format", "fp16"],
+        ["--output-format", "int8"],
+        ["--relu"],
         ["--lut-granularity", "table"],
         ["--input-granularity", "dimension"],
         ["--loss", "features", "--refine-passes", "0"],
@@ -86,7 +89,7 @@ def test_every_flag_is_used(files):
         (["--num-c", "25"], "C must be at most the columns of A, 24, not 25"),
         (["--num-k", "12"], "K must be a power of two in [2, 256], not 12"),
         (["--num-k", "x"], "argument --num-k: invalid int value: 'x'"),
-        (["--input", "int17"], 'input_format must be "fp16" or "int2" to "int16", not \'int17\''),
+        (["--input", "int17"], 'or "int2" to "int16", not \'int17\''),
         (["--lut-bits", "20"], "lut_bits must be in [2, 16], not 20"),
         (["--ridge", "-1"], "ridge must be greater than 0 and finite, not -1.0"),
         (["--ridge", "x"], "argument --ridge: must be \"auto\" or a number, not 'x'"),
@@ -141,7 +144,8 @@ def test_bad_places(files, capsys):
     assert run(main, ["inf"]) == 2
     assert '(did you mean "info"?)' in capsys.readouterr().err
     assert run(main, ["bench", "speed"]) == 2
-    assert "WHAT must be accuracy, learn or online, not 'speed'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "WHAT must be accuracy, formats, learn, online, layers, not 'speed'" in said
     assert run(main, ["bench", "--threads", "0"]) == 2
     assert "--threads must be in [1, 1024], not 0" in capsys.readouterr().err
     assert run(main, []) == 2
@@ -153,6 +157,18 @@ def test_bench(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "A @ B" in said and "ratio" in said and "1 thread(s)" in said
     assert json.loads(output.read_text())["online"]["ratio"] > 0
+
+
+def test_bench_formats(capsys):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    assert run(main, ["bench", "formats"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = {tuple(line.split()[:2]): line.split()[3:] for line in lines[4:-2]}
+    assert [line.split()[2] for line in lines[-2:]] == ["fp16", "int8"]
+    errors = {name: float(values[0]) for name, values in found.items()}
+    assert errors["float", "float"] < errors["fp8_e5m2", "int8"] < errors["int2", "int8"]
+    assert errors["int8", "int16"] < errors["int8", "int4"] < errors["int8", "int2"]
+    assert float(found["int8", "int8"][1].rstrip("%")) > 85
 
 
 @pytest.mark.parametrize("verb", [[], ["learn"], ["info"], ["multiply"], ["bench"]])

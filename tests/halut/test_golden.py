@@ -8,6 +8,7 @@ import pytest
 
 from halut import golden
 from halut.errors import HalutError
+from halut.formats import FLOAT_FORMATS
 from halut.program import Program
 
 DEPTHS = [1, 2, 4, 8]
@@ -96,12 +97,13 @@ def reference(program, words):
     """The same in plain Python floats and integers, one value at a time."""
     codes = np.zeros(words.shape[:2], dtype=int)
     sums = np.zeros((len(words), program.n_outputs), dtype=object)
-    values = words.view(np.float16) if program.input_format == "fp16" else words
+    floating = FLOAT_FORMATS.get(program.input_format)
+    values = floating.values(words) if floating else words
     for row, codebook in itertools.product(*map(range, codes.shape)):
         node = 0
         for level in range(program.tree_depth):
             greater = float(values[row, codebook, level]) > float(
-                program.thresholds[codebook, node]
+                program.threshold_values[codebook, node]
             )
             node = 2 * node + (2 if greater else 1)
         codes[row, codebook] = node - (program.n_prototypes - 1)
@@ -110,7 +112,7 @@ def reference(program, words):
     return codes, sums
 
 
-@pytest.mark.parametrize("input_format", ["fp16", "int2", "int8", "int16"])
+@pytest.mark.parametrize("input_format", [*FLOAT_FORMATS, "int2", "int8", "int16"])
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("corner", [False, True])
 def test_against_plain_python(input_format, depth, corner):
@@ -214,12 +216,16 @@ def test_random_is_seeded():
     assert first != other
 
 
-def test_corner_words_hit_what_they_are_for():
+@pytest.mark.parametrize("input_format", FLOAT_FORMATS)
+def test_corner_words_hit_what_they_are_for(input_format):
     rng = np.random.default_rng(1)
-    program = golden.random_program(rng, 4, 16, 3, corner=True)
-    values = golden.random_words(rng, program, 500, corner=True).view(np.float16)
-    assert np.isnan(values).any() and np.isinf(values).any()
+    floating = FLOAT_FORMATS[input_format]
+    program = golden.random_program(rng, 4, 16, 3, input_format, corner=True)
+    values = floating.values(golden.random_words(rng, program, 500, corner=True))
+    assert np.isnan(values).any() and np.isinf(values).any() == floating.has_infinity
+    assert (np.abs(values) == floating.largest_finite).any()
     assert (np.signbit(values) & (values == 0)).any()
-    assert ((values != 0) & (np.abs(values) < 2.0**-14)).any()
-    root = program.thresholds[:, 0]
+    smallest_normal = floating.values(np.array(1 << floating.mantissa_bits))
+    assert ((values != 0) & (np.abs(values) < smallest_normal)).any()
+    root = program.threshold_values[:, 0]
     assert (values[:, :, 0] == root).any(axis=0).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from halut.errors import HalutError
-from halut.quantize import half_thresholds, integer_thresholds, quantize_lut
+from halut.quantize import integer_thresholds, quantize_lut
 
 
 def tables(seed=0, shape=(5, 6, 16)):
@@ -94,30 +94,6 @@ def test_clipping_pays_where_bits_are_few():
 def test_lut_refused(arguments, message):
     with pytest.raises(HalutError, match=message):
         quantize_lut(*tables(), *arguments)
-
-
-def test_half_thresholds_decide_nearest():
-    """No half float decides closer to the threshold than the one that was chosen."""
-    rng = np.random.default_rng(0)
-    exact = np.concatenate([rng.standard_normal(200) * 10.0**e for e in range(-8, 5)])
-    exact = np.concatenate([exact, [0.0, 1.0, -1.0, 65504.0, -65504.0, 2.0**-24]])
-    chosen = half_thresholds(exact.astype(np.float32))
-    assert chosen.dtype == np.float16 and not np.isnan(chosen).any()
-    words = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
-    finite = np.unique(np.concatenate([-words, words]))
-    places = (finite[:-1] + finite[1:]) / 2  # where "greater than the lower one" begins
-    index = np.searchsorted(places, exact).clip(1, len(places) - 1)
-    nearest = np.minimum(np.abs(places[index] - exact), np.abs(places[index - 1] - exact))
-    lower = np.searchsorted(finite, chosen.astype(np.float64))
-    inside = (lower >= 0) & (lower < len(places)) & (np.abs(exact) < 65472)
-    distance = np.abs(places[lower[inside]] - exact[inside])
-    np.testing.assert_allclose(distance, nearest[inside], rtol=1e-3, atol=1e-12)
-    assert inside.sum() > 2000
-
-
-def test_half_thresholds_beyond_the_range():
-    chosen = half_thresholds(np.array([1e9, -1e9], dtype=np.float32))
-    assert chosen.tolist() == [65504.0, -np.inf]  # only infinity is greater; all but -infinity
 
 
 @pytest.mark.parametrize("granularity", ["codebook", "dimension", "all"])

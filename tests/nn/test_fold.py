@@ -91,7 +91,7 @@ MIDDLES: dict[str, Callable[[int], list[nn.Module]]] = {
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("formats", ["int8", "fp16", "int2", "int16"])
+@pytest.mark.parametrize("formats", ["int8", "fp16", "fp8_e4m3", "int2", "int16"])
 @pytest.mark.parametrize("middle", MIDDLES)
 def test_integers_between_convolutions(middle: str, formats: str, seed: int) -> None:
     torch.manual_seed(seed)
@@ -340,7 +340,7 @@ def test_one_scale_for_all_tables_keeps_its_batch_norm() -> None:
     assert "one scale for all tables" in str(report)
 
 
-@pytest.mark.parametrize("input_format", [None, "fp16"])
+@pytest.mark.parametrize("input_format", [None, "fp16", "fp8_e4m3", "bf16"])
 def test_relu_into_float_thresholds(input_format: str | None) -> None:
     torch.manual_seed(9)
     config = _config(input_format=input_format)

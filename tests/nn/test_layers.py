@@ -16,7 +16,7 @@ from halut import golden  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
 
-FORMATS = ["fp16", "int4", "int8", "int16"]
+FORMATS = ["fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int4", "int8", "int16"]
 CONVOLUTIONS = {
     "plain": {"kernel_size": 3, "padding": 1},
     "stride": {"kernel_size": 3, "stride": 2, "padding": 1},

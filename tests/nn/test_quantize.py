@@ -8,7 +8,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
 
 from halut import quantize as reference  # noqa: E402
-from halut.nn.quantize import half_thresholds, integer_thresholds, quantize_tables  # noqa: E402
+from halut.formats import FLOAT_FORMATS  # noqa: E402
+from halut.nn.quantize import (  # noqa: E402
+    float_inputs,
+    float_thresholds,
+    integer_thresholds,
+    quantize_tables,
+)
 
 
 def random_thresholds(seed: int) -> torch.Tensor:
@@ -58,25 +64,51 @@ def test_constant_tables_are_kept() -> None:
     assert torch.equal(total, torch.full((1, 2), 15.0))
 
 
-def test_half_thresholds_decide_beside_the_exact_ones() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", FLOAT_FORMATS)
+def test_float_inputs_are_those_of_numpy(name: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
+    floating = FLOAT_FORMATS[name]
+    words = np.arange(1 << floating.bits).astype(floating.dtype)
+    values = floating.values(words).astype(np.float64)
+    values = np.unique(values[np.isfinite(values)])
+    exact = torch.from_numpy((values[:-1] + values[1:]) / 2)
+    exact = torch.cat([exact, exact * (1 + 2.0**-40), exact * (1 - 2.0**-40),
+                       torch.randn(5000) * 10.0 ** torch.randint(-7, 5, (5000,)),
+                       torch.tensor([0.0, -0.0, 1e9, -1e9, torch.inf, -torch.inf, torch.nan])])
+    x = exact.to(dtype)  # fmt: skip
+    wanted = floating.values(floating.words(x.numpy()))
+    found = float_inputs(x, name)
+    assert found.dtype == dtype
+    assert np.array_equal(found.numpy(), wanted, equal_nan=True)
+    known = ~np.isnan(wanted)
+    assert np.array_equal(np.signbit(found.numpy()[known]), np.signbit(wanted[known]))
+
+
+@pytest.mark.parametrize("name", FLOAT_FORMATS)
+def test_float_thresholds_decide_beside_the_exact_ones(name: str) -> None:
+    torch.manual_seed(0)
+    floating = FLOAT_FORMATS[name]
+    edge = floating.largest_finite
     spread = torch.randn(5000) * 10.0 ** torch.randint(-7, 5, (5000,))
-    corners = torch.tensor([0.0, -0.0, 1e9, -1e9, 65504.0, -65504.0, 6e-8, -6e-8])
-    exact = torch.cat([spread, corners])
-    found = half_thresholds(exact)
-    assert torch.equal(found.half().float(), found) and torch.isfinite(found).all()
-    # The largest half float that is not greater, which NumPy's choice is within one step of.
-    inside = exact.abs() < 65504
-    above = torch.from_numpy(np.nextafter(found.half().numpy(), np.float16(np.inf))).float()
-    assert (found[inside] <= exact[inside]).all() and (above[inside] > exact[inside]).all()
-    wanted = reference.half_thresholds(exact.numpy())
-    assert (found.half().numpy() == wanted).mean() > 0.99
+    exact = torch.cat([spread, torch.tensor([0.0, -0.0, 1e9, -1e9, edge, -edge, 6e-8, -6e-8])])
+    found = float_thresholds(exact, name)
+    assert torch.isfinite(found).all()
+    words = np.arange(1 << floating.bits).astype(floating.dtype)
+    values = floating.values(words)
+    values = np.unique(np.append(values[np.isfinite(values)], 0.0))  # one zero
+    # The largest value that is not greater.
+    at = np.searchsorted(values, np.clip(exact.numpy(), -edge, edge), side="right") - 1
+    assert np.array_equal(found.numpy(), values[at])
+    if name != "fp8_e4m3":  # NumPy's choice is within one step of it
+        wanted = floating.values(floating.thresholds(exact.numpy()))
+        assert (np.abs(np.searchsorted(values, wanted.clip(-edge, edge)) - at) <= 1).all()
 
 
 def test_gradients_pass_straight_through() -> None:
     torch.manual_seed(0)
     thresholds = torch.randn(1, 2, 15, requires_grad=True)
-    half_thresholds(thresholds).sum().backward()
+    float_thresholds(float_inputs(thresholds, "bf16"), "fp16").sum().backward()
     assert torch.equal(thresholds.grad, torch.ones_like(thresholds))
     thresholds.grad = None
     words, scale, _ = integer_thresholds(thresholds, 8, "codebook")

@@ -12,6 +12,7 @@ from amaranth.sim import Simulator
 
 from halut import golden
 from halut.program import Program
+from rtl_gen import reference
 from rtl_gen.image import program_image
 from rtl_gen.tiled import HalutTiled
 from rtl_gen.tiled_config import AnyConfig, TiledConfig, result_order
@@ -127,7 +128,7 @@ class TopBench:
         simulator.run()
 
     def matmul(self, program: Program, words: np.ndarray) -> np.ndarray:
-        """Load a program, send words (N, C, T), return sums (N, M)."""
+        """Load a program, send words (N, C, T), return results (N, M) as integers."""
         n_groups = len(words) // self.config.rows
 
         async def stimulus(ctx):
@@ -149,13 +150,5 @@ class TopBench:
 def random_case(config: AnyConfig, n_rows: int, seed: int = 1, corner: bool = False):
     """A random program that fits and random words for it."""
     rng = np.random.default_rng(seed)
-    program = golden.random_program(
-        rng,
-        config.n_codebooks,
-        config.n_prototypes,
-        config.n_outputs,
-        config.input_format,
-        config.lut_bits,
-        corner=corner,
-    )
+    program = reference.random_program(config, rng, corner)
     return program, golden.random_words(rng, program, n_rows, corner=corner)

@@ -17,6 +17,10 @@ CONFIGS = sorted(Path("configs").glob("*.yaml"))
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (
+            {"double_buffer": True, "output_format": "int8"},
+            r'output_format must be "raw" with double_buffer, not .int8.',
+        ),
         ({"n_codebooks": 0}, r"n_codebooks must be an integer in \[1, 1024\], not 0"),
         ({"n_codebooks": 2.0}, r"n_codebooks must be an integer"),
         ({"n_codebooks": True}, r"n_codebooks must be an integer"),
@@ -30,12 +34,15 @@ CONFIGS = sorted(Path("configs").glob("*.yaml"))
         ({"outputs_per_cycle": 9}, r"outputs_per_cycle must be an integer in \[1, 8\], not 9"),
         ({"encoder": "pipeline"}, r'not \'pipeline\' \(did you mean "pipelined"\?\)'),
         ({"memory": "sram"}, r"memory must be one of latch, ff, lutram, not 'sram'"),
-        ({"input_format": "int1"}, r'input_format must be "fp16" or "int2" to "int16"'),
+        ({"input_format": "int1"}, r'input_format must be "fp16", .* or "int2" to "int16"'),
+        ({"input_format": "fp8_e3m4"}, r'not \'fp8_e3m4\' \(did you mean "fp8_e'),
         ({"input_format": 8}, r"input_format must be"),
         ({"lut_bits": 17}, r"lut_bits must be an integer in \[2, 16\], not 17"),
         ({"acc_bits": 11}, r"acc_bits must be an integer in \[12, 32\], not 11"),
         ({"write_word_bits": 8}, r"write_word_bits must be an integer in \[16, 4096\], not 8"),
         ({"adder_levels_per_stage": 0}, r"adder_levels_per_stage must be an integer in \[1, 8\]"),
+        ({"output_format": "fp32"}, r"output_format must be one of raw, fp16, int8, not 'fp32'"),
+        ({"relu": 1}, r"relu must be true or false, not 1"),
         ({"codebook_width": 0}, r"codebook_width must be an integer"),
         ({"name": "a b"}, r"name must be letters, digits, _ and -, not 'a b'"),
     ],
@@ -82,7 +89,11 @@ def test_committed_configurations_are_there():
 
 
 def test_addresses_are_distinct_and_fit():
-    for values in ({}, {"n_codebooks": 5, "n_outputs": 12, "write_word_bits": 32}):
+    for values in (
+        {},
+        {"n_codebooks": 5, "n_outputs": 12, "write_word_bits": 32},
+        {"n_codebooks": 2, "n_outputs": 12, "output_format": "int8", "write_word_bits": 16},
+    ):
         config = AcceleratorConfig(**values)
         addresses = [
             config.lut_address(c, k, b)
@@ -95,8 +106,30 @@ def test_addresses_are_distinct_and_fit():
             for c in range(config.n_codebooks)
             for w in range(config.threshold_words)
         ]
+        addresses += [
+            config.output_address(m, w)
+            for m in range(config.n_outputs)
+            for w in range(config.output_constant_words)
+        ]
         assert len(set(addresses)) == len(addresses)
         assert min(addresses) >= 0 and max(addresses) < 1 << config.program_address_bits
+
+
+def test_later_fields_change_the_hash_only_when_used():
+    """Hashes of before there were output formats, in the header of every Verilog file."""
+    assert AcceleratorConfig().hash[:16] == "3ef2c9d0007ecd37"
+    assert AcceleratorConfig(relu=True).hash != AcceleratorConfig().hash
+    assert AcceleratorConfig(output_format="fp16").slug.endswith("_latch_outfp16")
+
+
+def test_output_constants_by_hand():
+    config = AcceleratorConfig(output_format="int8", relu=True)
+    assert config.output_constants == {
+        "multiplier": (0, 16), "shift": (16, 6), "addend": (22, 48), "zero": (70, 8)
+    }  # fmt: skip
+    assert (config.output_constant_bits, config.output_constant_words) == (78, 2)
+    assert config.result_bits == 8
+    assert "zero" not in AcceleratorConfig(output_format="int8").output_constants
 
 
 def test_name_does_not_change_the_hardware():

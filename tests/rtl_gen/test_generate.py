@@ -29,6 +29,11 @@ SMALL = {
                    "encoder": "pipelined", "tree_levels_per_stage": 2},
     "flash": {"n_codebooks": 2, "n_prototypes": 16, "n_outputs": 2, "parallel_codebooks": 2,
               "encoder": "pipelined", "tree_levels_per_stage": 4, "look_up_adder_levels": 0},
+    "to-fp16": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 6, "outputs_per_cycle": 2,
+                "output_format": "fp16", "write_word_bits": 32},
+    "to-int8": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                "parallel_codebooks": 4, "output_format": "int8", "relu": True, "memory": "ff"},
+    "relu": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 3, "relu": True},
     "smallest": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1, "encoder": "pipelined"},
 }  # fmt: skip
 

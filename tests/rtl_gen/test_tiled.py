@@ -203,3 +203,10 @@ def test_command_line(tmp_path):
     assert "  units    3\n" in done.stdout
     four = load_config(Path("configs/four_units.yaml"))
     assert four.n_units == 4
+
+
+@pytest.mark.parametrize("values", [{"relu": True}, {"output_format": "int8"}])
+def test_units_have_raw_results(values):
+    unit = AcceleratorConfig(n_codebooks=4, n_outputs=2, **values)
+    with pytest.raises(HalutError, match="tiles must have raw results"):
+        TiledConfig(unit=unit, codebook_tiles=2)

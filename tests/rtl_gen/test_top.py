@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from halut import golden
+from rtl_gen import reference
 from rtl_gen.config import AcceleratorConfig
 from tests.rtl_gen.support import STALLS, TopBench, random_case
 
@@ -31,6 +32,15 @@ CONFIGS = {
     "two-levels": {"n_codebooks": 6, "n_prototypes": 32, "n_outputs": 2, "rows": 2,
                    "parallel_codebooks": 2, "encoder": "pipelined", "tree_levels_per_stage": 2,
                    "look_up_adder_levels": 0},
+    "fp8_e4m3": {"n_codebooks": 4, "n_prototypes": 8, "n_outputs": 2, "rows": 2,
+                 "parallel_codebooks": 4, "encoder": "pipelined", "input_format": "fp8_e4m3"},
+    "to-fp16": {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 6, "output_format": "fp16",
+                "outputs_per_cycle": 2},
+    "to-fp16-relu": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                     "parallel_codebooks": 4, "output_format": "fp16", "relu": True,
+                     "write_word_bits": 16, "acc_bits": 24, "memory": "lutram"},
+    "to-int8": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 6, "rows": 2,
+                "outputs_per_cycle": 3, "output_format": "int8", "write_word_bits": 32},
     "smallest": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1, "encoder": "pipelined"},
     "smallest-interleaved": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1},
     "output-bound": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 6, "outputs_per_cycle": 2,
@@ -47,7 +57,8 @@ def test_sums_equal_golden(name, stall):
     for corner in (False, True):
         program, words = random_case(config, 6 * config.rows, corner=corner)
         bench = TopBench(config, stall)
-        np.testing.assert_array_equal(bench.matmul(program, words), golden.matmul(program, words))
+        expected = reference.result_words(reference.results(config, program, words))
+        np.testing.assert_array_equal(bench.matmul(program, words), expected)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -64,7 +75,9 @@ def test_latency_and_rate_are_as_stated(name):
     assert set(np.diff(received[2:])) == {config.interval_cycles}
 
 
-@pytest.mark.parametrize("name", ["interleaved", "dense", "groups-of-three", "lutram"])
+@pytest.mark.parametrize(
+    "name", ["interleaved", "dense", "groups-of-three", "lutram", "to-fp16", "to-int8"]
+)
 @pytest.mark.parametrize("stall", ["none", "both"])
 def test_a_row_group_sees_one_program(name, stall):
     """A second program arrives while the first one's rows are still on their way."""
@@ -84,8 +97,9 @@ def test_a_row_group_sees_one_program(name, stall):
 
     bench.run(send, receive)
     sums = np.array(bench.results).reshape(-1, config.n_outputs)
-    np.testing.assert_array_equal(sums[: len(words)], golden.matmul(first, words))
-    np.testing.assert_array_equal(sums[len(words) :], golden.matmul(second, words))
+    for program, found in ((first, sums[: len(words)]), (second, sums[len(words) :])):
+        expected = reference.result_words(reference.results(config, program, words))
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ["interleaved", "dense", "lutram"])

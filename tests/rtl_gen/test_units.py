@@ -9,6 +9,7 @@ import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
 
 from halut import golden
+from halut.formats import FLOAT_FORMATS
 from rtl_gen.cells import equals, one_hot, one_hot_select
 from rtl_gen.comparator import Comparator, comparison_key
 from rtl_gen.config import AcceleratorConfig, ceil_log2
@@ -57,33 +58,36 @@ def test_one_hot_and_select(n_lines):
     simulate(Decode(), bench, clocked=False)
 
 
-def test_fp16_keys_compare_as_half_floats():
-    """Hand vector: key(value) > key(threshold) for all pairs of special values."""
-    word, key = Signal(16), Signal(16)
-    negative_keys = {}
+@pytest.mark.parametrize("input_format", FLOAT_FORMATS)
+def test_keys_compare_as_floats(input_format):
+    """key(value) > key(threshold) wherever value > threshold, NaN never."""
+    floating = FLOAT_FORMATS[input_format]
+    word, key = Signal(floating.bits), Signal(floating.bits)
+    words = list(range(1 << floating.bits))
+    if floating.bits > 8:
+        corners = golden._corner_words(input_format).tolist()
+        words = [*corners, *random.Random(1).sample(words, 500)]
+    found = []
 
     class Key(Elaboratable):
         def elaborate(self, _platform):
             m = Module()
-            m.d.comb += key.eq(comparison_key(m, "word", word, "fp16"))
+            m.d.comb += key.eq(comparison_key(m, "word", word, input_format))
             return m
 
     async def bench(ctx):
-        for bits in [*SPECIAL_HALVES, *random.Random(1).sample(range(1 << 16), 500)]:
+        for bits in words:
             ctx.set(word, bits)
             await ctx.delay(1e-9)
-            value = ctx.get(key)
-            negative_keys[bits] = value - (1 << 16) if value >> 15 else value
+            found.append(ctx.get(key))
 
     simulate(Key(), bench, clocked=False)
-    values = _halves(list(negative_keys)).view(np.float16)
-    keys = np.array(list(negative_keys.values()))
-    thresholds = [i for i, t in enumerate(values) if not np.isnan(t) and negative_keys]
-    for i in thresholds:
-        if values[i] == 0:
-            continue  # zero thresholds are stored as +0, checked below
+    keys = np.array(found)
+    keys = np.where(keys >> (floating.bits - 1), keys - (1 << floating.bits), keys)
+    values = floating.values(np.array(words))
+    for i in np.flatnonzero(~np.isnan(values) & (values != 0)):
         np.testing.assert_array_equal(keys > keys[i], values > values[i])
-    np.testing.assert_array_equal(keys > 0, values > 0)
+    np.testing.assert_array_equal(keys > 0, values > 0)  # zero thresholds are stored as +0
 
 
 @pytest.mark.parametrize("width", [2, 8, 16])
