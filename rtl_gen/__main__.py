@@ -62,7 +62,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
                 flag,
                 dest=field,
                 action=argparse.BooleanOptionalAction,
-                help=f"{text} (default: {default})",
+                help=f"{text} (default: {'yes' if default else 'no'})",
             )
             continue
         parser.add_argument(

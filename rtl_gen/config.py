@@ -192,10 +192,6 @@ class AcceleratorConfig:
         self._check_range("acc_bits", low, high)
         if not isinstance(self.relu, bool):
             raise HalutError(f"relu must be true or false, not {self.relu!r}")
-        if self.double_buffer and self.output_format != "raw":
-            raise HalutError(
-                f"output_format must be raw with double_buffer, not {self.output_format}"
-            )
         self._check_range("write_word_bits", max(self.lut_bits, self.input_bits), 4096)
         self._check_range("tree_levels_per_stage", 1, self.tree_depth)
         if self.encoder == "interleaved" and self.tree_levels_per_stage != 1:
@@ -205,6 +201,11 @@ class AcceleratorConfig:
             )
         if not isinstance(self.double_buffer, bool):
             raise HalutError(f"double_buffer must be true or false, not {self.double_buffer!r}")
+        if self.double_buffer and self.output_constants:
+            raise HalutError(
+                f'output_format must be "raw" with double_buffer, not {self.output_format!r}: '
+                "constants are stored once"
+            )
         self._check_range("look_up_adder_levels", 0, 8)
         self._check_range("adder_levels_per_stage", 1, 8)
         self._check_range("codebook_width", 1, 1 << 20)

@@ -58,7 +58,7 @@ def _result_text(config: AnyConfig) -> str:
 
 
 def _result_dimensions(config: AnyConfig) -> list[dict[str, Any]]:
-    bits = config.accumulator_bits
+    bits = config.result_bits
     if isinstance(config, AcceleratorConfig):
         return [_dimension("result", config.output_width, bits)]
     part = config.unit.output_width

@@ -68,7 +68,7 @@ class TiledConfig:
                 raise HalutError(
                     f"tiles.{key} must be an integer in [1, {MAX_TILES}], not {value!r}"
                 )
-
+        # Partial sums are joined before anything can be made of them.
         for field, wanted in _UNIT_FIELDS.items():
             given = getattr(self.unit, field)
             if given != wanted:

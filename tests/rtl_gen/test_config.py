@@ -17,6 +17,10 @@ CONFIGS = sorted(Path("configs").glob("*.yaml"))
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (
+            {"double_buffer": True, "output_format": "int8"},
+            r'output_format must be "raw" with double_buffer, not .int8.',
+        ),
         ({"n_codebooks": 0}, r"n_codebooks must be an integer in \[1, 1024\], not 0"),
         ({"n_codebooks": 2.0}, r"n_codebooks must be an integer"),
         ({"n_codebooks": True}, r"n_codebooks must be an integer"),
@@ -59,10 +63,6 @@ CONFIGS = sorted(Path("configs").glob("*.yaml"))
         ({"overflow": "wrap"}, r"acc_bits must be an integer in \[8, 11\], not 12"),
         ({"overflow": "wrap", "n_codebooks": 1}, r"overflow must be absent where nothing is added"),
         ({"output_format": "fp32"}, r"output_format must be one of raw, fp16, int8, not 'fp32'"),
-        (
-            {"double_buffer": True, "output_format": "int8"},
-            r"output_format must be raw with double_buffer, not int8",
-        ),
         ({"relu": 1}, r"relu must be true or false, not 1"),
         ({"codebook_width": 0}, r"codebook_width must be an integer"),
         ({"name": "a b"}, r"name must be letters, digits, _ and -, not 'a b'"),
