@@ -61,6 +61,7 @@ def page(
     rows: Sequence[scaling.Figures],
     options: RunOptions,
     command: str,
+    failures: Sequence[str] = (),
 ) -> str:
     """The page as Markdown.
 
@@ -75,6 +76,8 @@ def page(
     options : RunOptions
     command : str
         What was run.
+    failures : sequence of str
+        Rows that could not be measured.
     """
     source: dict[str, Any] = base_provenance()
     commit = source["commit"] or "no repository"
@@ -107,6 +110,8 @@ def page(
         "",
         scaling.markdown(rows),
     ]
+    if failures:
+        lines.append(f"Not measured: {', '.join(failures)}.\n")
     return "\n".join(lines)
 
 
@@ -223,9 +228,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         name: units.measure_units(list(units.UNITS), config, name, options, build)
         for name in arguments.names
     }
-    rows, failures = comparison(arguments.designs, arguments.names, arguments.targets, common, build)
+    rows, failures = comparison(
+        arguments.designs, arguments.names, arguments.targets, common, build
+    )
     given = sys.argv[2:] if argv is None else argv
-    text = page(config, measured, rows, options, " ".join(["python -m flow tables", *given]))
+    command = " ".join(["python -m flow tables", *given])
+    text = page(config, measured, rows, options, command, failures)
     Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(arguments.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
