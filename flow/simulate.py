@@ -356,7 +356,9 @@ def testbench(
             f"    if (started >= 0 && cycle == started + {warm_up + window}) $dumpoff;",
         ]
     lines += [
-        f"    if (answers == {len(out.items)} || cycle == {timeout}) begin",
+        # All answers, and all of the last input stream.
+        f"    if ((answers == {len(out.items)} && phase == {len(streams)}) || cycle == {timeout})",
+        "    begin",
         '      $fwrite(file, "end %0d %0d\\n", started, cycle); $fclose(file); $finish;',
         "    end",
         "  end",
