@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -101,6 +101,9 @@ class Design:
     config_hash : str
     workload : callable
         `workload(seed, n_transfers)` returns a `Workload` of about that many input transfers.
+    loading : callable or None
+        `loading(seed)` returns a `Workload` whose inputs load a program, and the number of its
+        words that are in the window; None when nothing is loaded.
     labels : mapping of str to str
         Kind of unit by prefix of the module's name; other modules are their own kind.
     workload_key : str
@@ -120,6 +123,7 @@ class Design:
     interval_cycles: int
     config_hash: str
     workload: Callable[[int, int], Workload]
+    loading: Callable[[int], tuple[Workload, int]] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     workload_key: str = ""
     group_transfers: int = 1
@@ -129,6 +133,10 @@ class Design:
     def verilog_hash(self) -> str:
         return hashlib.sha256(self.verilog.encode()).hexdigest()
 
+
+# Words before a window of loading, and the most in it.
+LOADING_WARM_UP = 8
+_LOADING_WINDOW = 1024
 
 _UNITS = {
     "halut_lut_memory": "LUT memory and select",
@@ -212,6 +220,22 @@ def accelerator(
             seed=seed,
         )
 
+    def loading(seed: int) -> tuple[Workload, int]:
+        """One row group through a program, then another program over it."""
+        work = workload(seed, config.n_groups)
+        rng = np.random.default_rng(seed + 1)
+        image = program_image(config, reference.random_program(config, rng))
+        window = image[-_LOADING_WINDOW:]
+        return Workload(
+            setup=[*work.setup, work.inputs],
+            inputs=replace(work.setup[0], items=[*image[-LOADING_WARM_UP:], *window, *image[:4]]),
+            outputs=work.outputs,
+            look_ups=0,
+            macs=0,
+            description="a random program over another",
+            seed=seed,
+        ), len(window)
+
     return Design(
         name=config.name,
         slug=config.slug,
@@ -226,6 +250,7 @@ def accelerator(
         interval_cycles=config.interval_cycles,
         config_hash=config.hash,
         workload=workload,
+        loading=loading,
         labels=_UNITS,
         workload_key=key.hexdigest(),
         group_transfers=config.n_groups,

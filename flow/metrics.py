@@ -60,6 +60,7 @@ METRICS: dict[str, tuple[str, int]] = {
     "halut__power__without_glitches": ("mW", -1),
     "halut__energy__per_cycle": ("pJ", -1),
     "halut__energy__per_look_up": ("pJ", -1),
+    "halut__energy__per_program_word": ("pJ", -1),
     "halut__energy__per_mac": ("pJ", -1),
     "halut__energy__per_mac_without_glitches": ("pJ", -1),
     "halut__energy__per_mac_without_clock_tree": ("pJ", -1),

@@ -33,6 +33,7 @@ _ROWS = [
     ("energy per MAC", "halut__energy__per_mac"),
     ("  without glitches", "halut__energy__per_mac_without_glitches"),
     ("  without clock buffers", "halut__energy__per_mac_without_clock_tree"),
+    ("energy per program word", "halut__energy__per_program_word"),
     ("throughput density", "halut__throughput__gmacs_per_s_per_mm2"),
     ("  at the shortest period", "halut__throughput__gmacs_per_s_per_mm2_at_shortest"),
 ]

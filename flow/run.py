@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from flow.activity import Activity, read_vcd
-from flow.design import Design
+from flow.design import LOADING_WARM_UP, Design, Workload
 from flow.liberty import Library
 from flow.metrics import Metrics, base_provenance
 from flow.netlist import Instance, Netlist, Port, from_json
 from flow.platform import Platform, generic_library
-from flow.power import liberty_power
+from flow.power import Power, liberty_power
 from flow.repair import repair
-from flow.simulate import run_netlist
+from flow.simulate import NetlistRun, run_netlist
 from flow.sta import (
     PathPoint,
     StaTiming,
@@ -273,29 +273,11 @@ class _Run:
         options, design = self.options, self.design
         warm_up, window = _window(design, options.cycles)
         workload = design.workload(options.seed, warm_up + window + design.interval_cycles)
-        period = options.clock_ns
-        if shortest is not None and period < 1.1 * shortest:
-            # Too fast for its clock: the activity of the same work at a clock that it meets.
-            period = 1.1 * shortest
-        timed = self.platform.has_library
-        run = run_netlist(
-            tool,
-            self.netlist,
-            self.library,
-            self.timing if timed else None,
-            workload,
-            self.folder / "simulation",
-            clock=design.clock,
-            reset=design.reset,
-            period_ns=period,
-            warm_up=warm_up,
-            window=window,
-            dump=timed,
+        run, begin, period_ps = self._play(
+            tool, shortest, workload, warm_up, window, "simulation", "activity.npz"
         )
-        period_ps = max(20, 2 * round(period * 500))
-        begin = run.started + warm_up
         transfers = sum(begin <= cycle < begin + window for cycle in run.input_cycles)
-        result: dict[str, Any] = {
+        return {
             "checked": run.answers,
             "window": window,
             "transfers": transfers,
@@ -306,6 +288,50 @@ class _Run:
             "macs": workload.macs,
             "description": workload.description,
         }
+
+    def load(self, tool: Tool, shortest: float | None, sta: Tool | None) -> dict[str, Any]:
+        """Power while a program is loaded, a word in every cycle."""
+        assert self.design.loading is not None
+        workload, window = self.design.loading(self.options.seed)
+        run, begin, period_ps = self._play(
+            tool, shortest, workload, LOADING_WARM_UP, window, "loading", "loading.npz"
+        )
+        words = sum(begin <= cycle < begin + window for cycle in run.input_cycles)
+        power, _ = self._power(sta, "loading.npz", period_ps)
+        return {"total": power.total, "words": words, "window": window}
+
+    def _play(
+        self,
+        tool: Tool,
+        shortest: float | None,
+        workload: Workload,
+        warm_up: int,
+        window: int,
+        folder: str,
+        activity_file: str,
+    ) -> tuple[NetlistRun, int, int]:
+        """Simulate a workload; the run, its window's first cycle, and the period in ps."""
+        design = self.design
+        period = self.options.clock_ns
+        if shortest is not None and period < 1.1 * shortest:
+            # Too fast for its clock: the activity of the same work at a clock that it meets.
+            period = 1.1 * shortest
+        timed = self.platform.has_library
+        run = run_netlist(
+            tool,
+            self.netlist,
+            self.library,
+            self.timing if timed else None,
+            workload,
+            self.folder / folder,
+            clock=design.clock,
+            reset=design.reset,
+            period_ns=period,
+            warm_up=warm_up,
+            window=window,
+            dump=timed,
+        )
+        period_ps = max(20, 2 * round(period * 500))
         if timed and run.dump is not None:
             activity = read_vcd(
                 run.dump,
@@ -315,20 +341,19 @@ class _Run:
                 np.array(sorted(self.timing.clock_nets), int),
             )
             np.savez(
-                self.folder / "activity.npz",
+                self.folder / activity_file,
                 toggles=activity.toggles,
                 settled=activity.settled,
                 duty=activity.duty,
                 cycles=activity.cycles,
             )
             run.dump.unlink()
-        return result
+        return run, run.started + warm_up, period_ps
 
-    def power(self, tool: Tool | None, simulation: dict[str, Any], buffers: list[str]) -> dict:
-        with np.load(self.folder / "activity.npz") as data:
+    def _power(self, tool: Tool | None, name: str, period_ps: int) -> tuple[Power, Activity]:
+        with np.load(self.folder / name) as data:
             activity = Activity(int(data["cycles"]), data["toggles"], data["settled"], data["duty"])
         power = liberty_power(self.timing, activity)
-        settled = liberty_power(self.timing, activity, glitches=False)
         if tool is not None and reads_activity(tool):
             ports = power.ports
             power = opensta_power(
@@ -340,9 +365,14 @@ class _Run:
                 plain_liberty(self.liberty, self.cache),
                 self.folder / "netlist.v",
                 self.folder / "timing",
-                simulation["period_ps"],
+                period_ps,
             )
             power = dataclasses.replace(power, ports=ports)
+        return power, activity
+
+    def power(self, tool: Tool | None, simulation: dict[str, Any], buffers: list[str]) -> dict:
+        power, activity = self._power(tool, "activity.npz", simulation["period_ps"])
+        settled = liberty_power(self.timing, activity, glitches=False)
         in_tree = set(buffers)
         tree = np.array([i.name in in_tree for i in self.netlist.instances], bool)
         groups: dict[str, np.ndarray] = {}
@@ -385,7 +415,7 @@ def _path_words(path: list[PathPoint], netlist: Netlist, kinds: Any) -> list[dic
     return words
 
 
-STAGES = ["yosys", "finish", "timing", "simulate", "power"]
+STAGES = ["yosys", "finish", "timing", "simulate", "power", "loading"]
 
 
 def measure(
@@ -423,7 +453,8 @@ def measure(
     sta = find_sta(options.sta) if platform.has_library else None
     simulator = find_simulator(options.simulator) if options.power else None
     run.folder.mkdir(parents=True, exist_ok=True)
-    stages = Stages(run.folder, STAGES if options.power else STAGES[:3], options.force)
+    last = 3 if not options.power else 6 if design.loading and platform.has_library else 5
+    stages = Stages(run.folder, STAGES[:last], options.force)
     source = {
         "platform": platform.source.read_text(),
         "corner": run.corner,
@@ -462,7 +493,7 @@ def measure(
     _describe(metrics, run, yosys, sta, simulator)
     _area(metrics, run, finished)
     _timing(metrics, run, timing, found, sta)
-    simulation = power = None
+    simulation = power = loading = None
     if not options.power:
         metrics.missing(("sim__", "synth__power", "halut__power", "halut__energy"), "--no-power")
     elif simulator is None:
@@ -485,8 +516,16 @@ def measure(
             power = stages.run(
                 "power", [], [], lambda: run.power(sta, checked, finished["clock_buffers"])
             )
+            if design.loading:
+                loading = stages.run(
+                    "loading", [], [], lambda: run.load(chosen, shortest, sta)
+                )
     if simulation is not None:
         _energy(metrics, run, simulation, power)
+    if loading is not None:
+        _loading(metrics, run, loading)
+    elif power is not None:
+        metrics.missing(("halut__energy__per_program_word",), "no program is loaded")
     _breakdown(metrics, run, finished, power)
     metrics.provenance["seconds"] = stages.seconds
     path = run.folder / "metrics.json"
@@ -651,7 +690,7 @@ def _energy(
     put("halut__energy__per_cycle", power["total"] * clock)
     macs, look_ups = simulation["macs"] * per_cycle, simulation["look_ups"] * per_cycle
     if not macs:
-        metrics.missing(("halut__energy",), _NO_ENGINE)
+        metrics.missing(("halut__energy__per_look_up", "halut__energy__per_mac"), _NO_ENGINE)
         return
     if look_ups:
         put("halut__energy__per_look_up", power["total"] * clock / look_ups)
@@ -662,6 +701,14 @@ def _energy(
     put(
         "halut__energy__per_mac_without_clock_tree",
         (power["total"] - power["clock_tree"]) * clock / macs,
+    )
+
+
+def _loading(metrics: Metrics, run: _Run, loading: dict[str, Any]) -> None:
+    per_word = loading["total"] * run.options.clock_ns * loading["window"] / loading["words"]
+    metrics.set("halut__energy__per_program_word", per_word)
+    metrics.notes["loading"] = (
+        f"random program over another, {loading['words']} words in {loading['window']} cycles"
     )
 
 

@@ -293,7 +293,8 @@ def testbench(
     connections = ", ".join(f".{port.name}({port.name})" for port in netlist.ports)
     lines.append(f"  {netlist.top} dut ({connections});")
     lines += [
-        f"  always #{period_ps // 2} {clock} = !{clock};",
+        # Gates are unknown until their inputs have come through: no register may take that.
+        f"  initial begin #{64 * period_ps}; forever #{period_ps // 2} {clock} = !{clock}; end",
         "  integer cycle = 0, phase = 0, answers = 0, file, started = -1;",
     ]
     for number, stream in enumerate(streams):
@@ -356,7 +357,9 @@ def testbench(
             f"    if (started >= 0 && cycle == started + {warm_up + window}) $dumpoff;",
         ]
     lines += [
-        f"    if (answers == {len(out.items)} || cycle == {timeout}) begin",
+        # All answers, and all of the last input stream.
+        f"    if ((answers == {len(out.items)} && phase == {len(streams)}) || cycle == {timeout})",
+        "    begin",
         '      $fwrite(file, "end %0d %0d\\n", started, cycle); $fclose(file); $finish;',
         "    end",
         "  end",

@@ -221,8 +221,9 @@ def _energy(machine: _Machine, streaming: int, total: int, words: int) -> dict[s
     if per_cycle is None or leakage is None or clock is None:
         return dict.fromkeys(("stream", "other_cycles", "load", "without_load", "total"))
     stream = per_cycle * streaming
-    other = leakage * clock * (total - streaming)
     load = None if per_word is None else per_word * words
+    loading = 0 if load is None else words  # a word per cycle, its leakage included
+    other = leakage * clock * (total - streaming - loading)
     return {
         "stream": stream,
         "other_cycles": other,

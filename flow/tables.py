@@ -17,7 +17,7 @@ from flow.metrics import Metrics, base_provenance
 from flow.platform import read_platform
 from flow.run import RunOptions, measure
 from halut.cli import Parser
-from halut.errors import HalutError, closest
+from halut.errors import CheckFailed, HalutError, closest
 from halut.files import atomic_write
 from rtl_gen.config import AcceleratorConfig
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _CONFIG = Path(__file__).resolve().parent.parent / "configs" / "paper.yaml"
 _PLATFORMS = "nangate45,asap7"
-_ROWS = "stella_nera,dense,dot_product"
+_ROWS = "stella_nera,dense,dot_product_latch"
 _NODES = "14nm,3nm"
 
 # Of the paper's own sub-units; nothing of it was measured here.
@@ -61,6 +61,7 @@ def page(
     rows: Sequence[scaling.Figures],
     options: RunOptions,
     command: str,
+    failures: Sequence[str] = (),
 ) -> str:
     """The page as Markdown.
 
@@ -75,6 +76,8 @@ def page(
     options : RunOptions
     command : str
         What was run.
+    failures : sequence of str
+        Rows that could not be measured.
     """
     source: dict[str, Any] = base_provenance()
     commit = source["commit"] or "no repository"
@@ -107,6 +110,8 @@ def page(
         "",
         scaling.markdown(rows),
     ]
+    if failures:
+        lines.append(f"Not measured: {', '.join(failures)}.\n")
     return "\n".join(lines)
 
 
@@ -116,21 +121,33 @@ def comparison(
     targets: Sequence[int],
     options: RunOptions,
     build: Path,
-) -> list[scaling.Figures]:
-    """Measure rows of the bench on every platform, scale each, and add what others published."""
+) -> tuple[list[scaling.Figures], list[str]]:
+    """Measure rows of the bench on every platform, scale each, and add what others published.
+
+    Returns
+    -------
+    rows : list of Figures
+    failures : list of str
+        What could not be measured.
+    """
     rows: list[scaling.Figures] = []
+    failures = []
     for name in names:
         for platform in platforms:
             log.info("%s on %s", name, platform)
-            design = ROWS[name].design()
-            metrics, _ = measure(design, read_platform(platform), options, build)
+            try:
+                metrics, _ = measure(ROWS[name].design(), read_platform(platform), options, build)
+            except HalutError as error:
+                log.error("error: %s on %s: %s", name, platform, error)
+                failures.append(f"{name} on {platform}")
+                continue
             rows.append(scaling.measured_row(metrics))
             rows += [
                 scaling.scaled_row(scaling.scale(metrics, target))
                 for target in targets
                 if target != scaling.source_node(metrics)
             ]
-    return [*rows, *scaling.PUBLISHED]
+    return [*rows, *scaling.PUBLISHED], failures
 
 
 def _parser() -> Parser:
@@ -211,11 +228,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         name: units.measure_units(list(units.UNITS), config, name, options, build)
         for name in arguments.names
     }
-    rows = comparison(arguments.designs, arguments.names, arguments.targets, common, build)
+    rows, failures = comparison(
+        arguments.designs, arguments.names, arguments.targets, common, build
+    )
     given = sys.argv[2:] if argv is None else argv
-    text = page(config, measured, rows, options, " ".join(["python -m flow tables", *given]))
+    command = " ".join(["python -m flow tables", *given])
+    text = page(config, measured, rows, options, command, failures)
     Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(arguments.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {arguments.output}")
+    if failures:
+        raise CheckFailed(f"all rows must be measured, not miss {', '.join(failures)}")
     return 0

@@ -130,10 +130,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .direct.cli import main as direct
 
         return direct(argv[1:])
+    if argv[:1] == ["front-end"]:
+        from .front_end_cli import main as front_end
+
+        return front_end(argv[1:])
     parser = Parser(
         prog="python -m rtl_gen",
         description="Write the Verilog of a MADDNESS accelerator and its manifest.",
-        epilog="python -m rtl_gen direct --help: the exact engines that it is compared with.",
+        epilog="python -m rtl_gen front-end --help: behind a front end for 3x3 convolutions. "
+        "python -m rtl_gen direct --help: the exact engines that it is compared with.",
     )
     add_config_flags(parser)
     parser.add_argument(

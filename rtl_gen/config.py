@@ -579,6 +579,8 @@ class AcceleratorConfig:
         if version != CONFIG_VERSION:
             raise HalutError(f"version must be {CONFIG_VERSION}, not {version!r}")
         known = [f.name for f in dataclasses.fields(cls)]
+        if "tiles" in values:
+            raise HalutError("a configuration must be of one unit here, not have tiles")
         for key in values:
             if key not in known:
                 hint = closest(key, known)

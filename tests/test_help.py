@@ -32,6 +32,7 @@ COMMANDS = {
     "halut analyse": OPTIONAL + ",amaranth,yaml",
     "halut train": OPTIONAL + ",amaranth,yaml",
     "rtl_gen": OPTIONAL + ",sim,flow",
+    "rtl_gen front-end": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",
     "sim.demo": OPTIONAL + ",flow",
     "flow": OPTIONAL,

@@ -80,6 +80,10 @@ def test_a_small_accelerator(name, tmp_path):
     assert values["halut__energy__per_look_up"] == pytest.approx(
         9 * values["halut__energy__per_mac"]
     )
+    words = config.n_codebooks * (config.threshold_words + config.n_prototypes * config.n_blocks)
+    assert metrics.notes["loading"].endswith(f"{words} words in {words} cycles")
+    leakage = values["synth__power__leakage__total"] * 6.0
+    assert values["halut__energy__per_program_word"] > max(0.0, leakage)
     if name == "osu018":
         return
     for metric in ("max_slew", "max_cap", "max_fanout"):

@@ -155,8 +155,11 @@ def test_figures_by_hand() -> None:
 
 def test_energy_of_loading_is_taken_when_it_was_measured() -> None:
     metrics = measured(CONFIG, halut__energy__per_program_word=7.0)
-    energy = system("n", [LAYER], CONFIG, metrics=metrics)["total"]["energy_per_inference_pj"]
+    total = system("n", [LAYER], CONFIG, metrics=metrics)["total"]
+    energy = total["energy_per_inference_pj"]
     assert energy["load"] == 6 * 20 * 7.0
+    waiting = total["cycles"]["settle"] + total["cycles"]["drain"]
+    assert energy["other_cycles"] == pytest.approx(waiting * 0.25 * 2)
     assert energy["total"] == energy["without_load"] + energy["load"]
 
 

@@ -100,7 +100,8 @@ def test_page_of_tables() -> None:
     }  # fmt: skip
     options = RunOptions(clock_ns=1.6, target_ns=1.1, cycles=256)
     units = {"nangate45": {"adder": metrics}}
-    text = page(SMALL, units, PUBLISHED, options, "python -m flow tables")
+    text = page(SMALL, units, PUBLISHED, options, "python -m flow tables", ["dense on asap7"])
+    assert "Not measured: dense on asap7." in text
     above, below = text.split("### nangate45")
     assert "| published | 43.1 | 5.1 |" in below.split("## Comparison")[1]
     assert "`python -m flow tables`" in above and "no wires" in above

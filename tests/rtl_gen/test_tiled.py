@@ -190,6 +190,11 @@ def test_rules(tiles, message, tmp_path):
         load_config(path)
 
 
+def test_one_unit_where_several_will_not_do():
+    with pytest.raises(HalutError, match=r"must be of one unit here, not have tiles \(.*\.yaml\)"):
+        AcceleratorConfig.from_yaml("configs/four_units.yaml")
+
+
 def test_command_line(tmp_path):
     command = [sys.executable, "-m", "rtl_gen", "--config", "configs/small.yaml"]
     target = tmp_path / "a.v"
