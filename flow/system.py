@@ -177,7 +177,7 @@ def _looked_up(machine: _Machine, layer: Layer) -> dict[str, Any]:
             for name, transfers, bits in (
                 ("input", row_groups * config.n_groups, _input_width(config)),
                 ("output", row_groups * config.n_beats,
-                 config.output_width * config.accumulator_bits),
+                 config.output_width * config.result_bits),
                 ("program", jobs * cycles.load, config.program_data_bits),
             )
         },
@@ -401,7 +401,7 @@ def _total(
             }
             for name, width in (
                 ("input", _input_width(config)),
-                ("output", config.output_width * config.accumulator_bits),
+                ("output", config.output_width * config.result_bits),
                 ("program", config.program_data_bits),
             )
         },

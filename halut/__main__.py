@@ -21,7 +21,7 @@ from halut.matmul import LOSSES, HalutMatmul
 from halut.nn import cli_analyse, cli_export, cli_fold, cli_stats, cli_train
 from halut.output import OUTPUT_FORMATS, byte_grid
 from halut.problems import relative_error
-from halut.program import Program
+from halut.program import LUT_FORMATS, Program
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
 
 
@@ -71,6 +71,8 @@ def _add_learn(verbs: Any) -> None:
         "(default: %(default)s)")  # fmt: skip
     add("--lut-bits", type=int, default=8, metavar="N",
         help="width of a LUT entry in bits (default: %(default)s)")  # fmt: skip
+    add("--lut-format", choices=LUT_FORMATS, default="int",
+        help="LUT entries: integers, or half floats of 16 bits (default: %(default)s)")
     add("--lut-granularity", choices=LUT_GRANULARITIES, default="column",
         help="one LUT scale per output column, or per table (default: %(default)s)")  # fmt: skip
     add("--input-granularity", choices=INPUT_GRANULARITIES, default="codebook",
@@ -115,6 +117,7 @@ def _learn(options: argparse.Namespace) -> int:
             options.lut_granularity,
             options.input_granularity,
             A if options.calibrate else None,
+            options.lut_format,
         )
         grid: dict[str, float] = {}
         if options.output_format == "int8":
@@ -158,12 +161,13 @@ def _info(options: argparse.Namespace) -> int:
         "n_outputs": program.n_outputs,
         "input_format": program.input_format,
         "lut_bits": program.lut_bits,
+        "lut_format": program.lut_format,
         "accumulator_bits": program.accumulator_bits,
         "output_format": program.output_format,
         "relu": program.relu,
         "lut_total_bits": program.lut.size * program.lut_bits,
         "threshold_total_bits": program.thresholds.size * program.input_bits,
-        "lut_range": [int(program.lut.min()), int(program.lut.max())],
+        "lut_range": [program.lut.min().item(), program.lut.max().item()],
         "distinct_split_dims": len(np.unique(program.split_dims)),
         "provenance": program.provenance,
     }

@@ -27,7 +27,8 @@ Examples
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,12 +38,16 @@ from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.output import OutputStage
 from halut.program import Program
 
+T = TypeVar("T")
+
 __all__ = [
+    "OVERFLOWS",
     "accumulate",
     "comparison_keys",
     "dequantize",
     "encode",
     "matmul",
+    "pairwise",
     "random_program",
     "random_words",
     "results",
@@ -127,10 +132,39 @@ def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     return partial.astype(np.uint8)
 
 
+OVERFLOWS = ("saturate", "wrap")
+"""What an accumulator that is too narrow does."""
+
+
+def pairwise(terms: Sequence[T], add: Callable[[T, T], T]) -> T:
+    """Add up terms: neighbours first, then their sums; an odd last term is kept for later.
+
+    The order of additions of the adder tree, in the model and in the hardware.
+
+    Examples
+    --------
+    >>> pairwise(["a", "b", "c", "d", "e"], lambda a, b: f"({a}{b})")
+    '(((ab)(cd))e)'
+    """
+    while len(terms) > 1:
+        pairs = [add(a, b) for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + list(terms[len(terms) - len(terms) % 2 :])
+    return terms[0]
+
+
 def accumulate(
-    program: Program, codes: ArrayLike, acc_bits: int | None = None
-) -> NDArray[np.signedinteger[Any]]:
+    program: Program,
+    codes: ArrayLike,
+    acc_bits: int | None = None,
+    overflow: str | None = None,
+    parallel_codebooks: int = 1,
+) -> NDArray[Any]:
     """Add up the table entries that the codes select.
+
+    Exact integers are the same in any order. Half floats and saturation are not: codebooks
+    g*Q to g*Q + Q-1, with Q = `parallel_codebooks`, are added up by `pairwise`, and the result to
+    the accumulator, for g = 0, 1, …, which begins as the first of them. Saturation happens once
+    per g, then, not within `pairwise`.
 
     Parameters
     ----------
@@ -139,17 +173,30 @@ def accumulate(
     acc_bits : int, optional
         Width of the accumulator, `Program.accumulator_bits` when absent. A wider one changes
         nothing but the dtype.
+    overflow : {"saturate", "wrap"}, optional
+        Needed, and allowed, only where `acc_bits` is narrower than that.
+    parallel_codebooks : int, default 1
+        Q, a divisor of the number of codebooks.
 
     Returns
     -------
-    ndarray of shape (n_rows, n_outputs), int32 up to 32 bits, int64 above
-        Accumulators; none can overflow.
+    ndarray of shape (n_rows, n_outputs)
+        Accumulators: int32 up to 32 bits, int64 above; float32 for tables of half floats, with
+        every NaN 0x7fc00000.
 
     Raises
     ------
     HalutError
-        When the codes do not fit the program, or `acc_bits` could overflow.
+        When the codes do not fit the program, or `acc_bits` could overflow and `overflow` is
+        absent.
     """
+    if not 1 <= parallel_codebooks <= program.n_codebooks or (
+        program.n_codebooks % parallel_codebooks
+    ):
+        raise HalutError(
+            f"parallel_codebooks must divide the {program.n_codebooks} codebooks, "
+            f"not be {parallel_codebooks}"
+        )
     array = np.asarray(codes)
     if array.ndim != 2 or array.shape[1] != program.n_codebooks:
         raise HalutError(f"codes must have shape (any, {program.n_codebooks}), not {array.shape}")
@@ -163,19 +210,53 @@ def accumulate(
     width = needed if acc_bits is None else acc_bits
     if isinstance(width, bool) or not isinstance(width, (int, np.integer)):
         raise HalutError(f"acc_bits must be an integer, not {width!r}")
-    if not needed <= width <= 64:
-        raise HalutError(f"acc_bits must be in [{needed}, 64], not {width}")
+    if overflow is None:
+        low, high = needed, 64
+    elif overflow in OVERFLOWS:
+        low, high = program.lut_bits, needed - 1
+    else:
+        raise HalutError(f"overflow must be one of {', '.join(OVERFLOWS)}, not {overflow!r}")
+    if program.lut_format == "fp16":
+        low = high = 32
+    if not low <= width <= high:
+        raise HalutError(f"acc_bits must be in [{low}, {high}], not {width}")
     dtype = np.int32 if width <= 32 else np.int64
     table = np.ascontiguousarray(program.lut.transpose(1, 2, 0))  # (C, K, M)
+    if program.lut_format == "fp16":
+        return _add_floats(table, array, parallel_codebooks)
+    half = 1 << (width - 1)
     sums = np.zeros((array.shape[0], program.n_outputs), dtype=dtype)
     for codebook in range(program.n_codebooks):
         sums += table[codebook][array[:, codebook]]
+        if overflow == "saturate" and (codebook + 1) % parallel_codebooks == 0:
+            np.clip(sums, -half, half - 1, out=sums)
+    if overflow == "wrap":
+        sums = ((sums + half) & (2 * half - 1)) - half
     return sums
 
 
+def _add_floats(
+    table: NDArray[np.float16], codes: NDArray[Any], parallel_codebooks: int
+) -> NDArray[np.float32]:
+    """Add entries of tables (C, K, M) in single precision, in the order of `accumulate`."""
+    sums: NDArray[np.float32] | None = None
+    with np.errstate(all="ignore"):
+        for first in range(0, len(table), parallel_codebooks):
+            lanes = range(first, first + parallel_codebooks)
+            terms = [table[lane][codes[:, lane]].astype(np.float32) for lane in lanes]
+            step = pairwise(terms, np.add)
+            sums = step if sums is None else sums + step
+    assert sums is not None
+    return np.where(np.isnan(sums), np.float32(np.nan), sums)
+
+
 def matmul(
-    program: Program, words: ArrayLike, acc_bits: int | None = None
-) -> NDArray[np.signedinteger[Any]]:
+    program: Program,
+    words: ArrayLike,
+    acc_bits: int | None = None,
+    overflow: str | None = None,
+    parallel_codebooks: int = 1,
+) -> NDArray[Any]:
     """Return the accumulators that the hardware returns for input words.
 
     Parameters
@@ -183,18 +264,24 @@ def matmul(
     program : Program
     words : ndarray of shape (n_rows, n_codebooks, tree_depth)
         As `Program.input_words` returns them.
-    acc_bits : int, optional
+    acc_bits, overflow, parallel_codebooks
         As for `accumulate`.
 
     Returns
     -------
-    ndarray of shape (n_rows, n_outputs), int32 or int64
-        ``accumulate(program, encode(program, words), acc_bits)``.
+    ndarray of shape (n_rows, n_outputs), int32, int64 or float32
+        ``accumulate(program, encode(program, words), …)``.
     """
-    return accumulate(program, encode(program, words), acc_bits)
+    return accumulate(program, encode(program, words), acc_bits, overflow, parallel_codebooks)
 
 
-def results(program: Program, words: ArrayLike, acc_bits: int | None = None) -> NDArray[Any]:
+def results(
+    program: Program,
+    words: ArrayLike,
+    acc_bits: int | None = None,
+    overflow: str | None = None,
+    parallel_codebooks: int = 1,
+) -> NDArray[Any]:
     """Return what leaves the hardware for input words: accumulators after the output stage.
 
     Parameters
@@ -202,27 +289,27 @@ def results(program: Program, words: ArrayLike, acc_bits: int | None = None) -> 
     program : Program
     words : ndarray of shape (n_rows, n_codebooks, tree_depth)
         As `Program.input_words` returns them.
-    acc_bits : int, optional
+    acc_bits, overflow, parallel_codebooks
         As for `accumulate`.
 
     Returns
     -------
     ndarray of shape (n_rows, n_outputs)
-        `OutputStage.apply` of the accumulators: int32 or int64, float16, or int8.
+        `OutputStage.apply` of the accumulators: int32, int64 or float32; float16; or int8.
     """
-    return program.output.apply(matmul(program, words, acc_bits))
+    return program.output.apply(matmul(program, words, acc_bits, overflow, parallel_codebooks))
 
 
 def dequantize(program: Program, accumulators: ArrayLike) -> NDArray[np.float32]:
     """Turn accumulators into values of the product.
 
-    Computed in float32, in this order: the accumulator is rounded to float32, multiplied by
+    Computed in float32, in this order: an integer accumulator is rounded to float32, multiplied by
     `Program.lut_scale`, rounded, `Program.lut_offset` is added, rounded; each to nearest even.
 
     Parameters
     ----------
     program : Program
-    accumulators : integer ndarray of shape (n_rows, n_outputs)
+    accumulators : integer, or for tables of half floats float32, ndarray (n_rows, n_outputs)
 
     Returns
     -------
@@ -233,7 +320,10 @@ def dequantize(program: Program, accumulators: ArrayLike) -> NDArray[np.float32]
         raise HalutError(
             f"accumulators must have shape (any, {program.n_outputs}), not {array.shape}"
         )
-    if array.dtype.kind not in "iu":
+    if program.lut_format == "fp16":
+        if array.dtype != np.float32:
+            raise HalutError(f"accumulators must be float32, not {array.dtype}")
+    elif array.dtype.kind not in "iu":
         raise HalutError(f"accumulators must be integers, not {array.dtype}")
     return array.astype(np.float32) * program.lut_scale + program.lut_offset
 
@@ -274,6 +364,7 @@ def random_program(
     corner: bool = False,
     output_format: str = "raw",
     relu: bool = False,
+    lut_format: str = "int",
 ) -> Program:
     """Return a program of random content, for benches.
 
@@ -301,6 +392,7 @@ def random_program(
     output_format : {"raw", "fp16", "int8"}, default "raw"
     relu : bool, default False
         See `OutputStage`.
+    lut_format : {"int", "fp16"}, default "int"
 
     Returns
     -------
@@ -316,6 +408,7 @@ def random_program(
     nodes = (n_codebooks, n_prototypes - 1)
     low, high = -(2 ** (lut_bits - 1)), 2 ** (lut_bits - 1) - 1
     shape = (n_outputs, n_codebooks, n_prototypes)
+    lut: NDArray[Any]
     if corner:
         pool = _corner_words(input_format)
         if input_format in FLOAT_FORMATS:
@@ -323,16 +416,31 @@ def random_program(
         thresholds = rng.choice(pool, nodes)
         level = rng.choice(pool, (n_codebooks, 1))
         thresholds = np.where(rng.random((n_codebooks, 1)) < 0.25, level, thresholds)
+    else:
+        thresholds = _random_words(rng, input_format, nodes)
+    if lut_format == "fp16":
+        # Sums round, since entries differ in size.
+        size = 2.0 ** rng.integers(-14, 15, shape)
+        lut = (rng.standard_normal(shape) * size).astype(np.float16)
+        if corner:
+            kind = rng.random(shape)
+            special = rng.choice(_corner_words("fp16"), shape).view(np.float16)
+            lut = np.where(kind < 0.1, special, lut)
+            # Both signs of few values cancel: zeros have signs, and subnormals appear.
+            small = rng.choice(np.array([-3, -1, -0.0, 0.0, 1, 2]) * 2.0**-24, shape)
+            lut[0] = small[0]
+            lut[-1] = np.where(kind[-1] < 0.03, special[-1], lut[-1])
+    elif corner:
         lut = rng.choice(np.array([low, low, -1, 0, 1, high, high]), shape)
         lut[0] = low
         lut[-1] = high
     else:
-        thresholds = _random_words(rng, input_format, nodes)
         lut = rng.integers(low, high + 1, shape)
     program = Program(
         n_features=features,
         input_format=input_format,
         lut_bits=lut_bits,
+        lut_format=lut_format,
         split_dims=rng.integers(0, features, (n_codebooks, tree_depth)),
         thresholds=thresholds.view(np.float16) if input_format == "fp16" else thresholds,
         lut=lut,

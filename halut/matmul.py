@@ -32,7 +32,7 @@ from halut.forest import Forest
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.lookup import LookUpProduct, chunks, gather, look_up, product_basis, walk_rows
 from halut.program import Program
-from halut.quantize import integer_thresholds, quantize_lut
+from halut.quantize import half_lut, integer_thresholds, quantize_lut
 from halut.ridge import Fit, Gram, best_strength, count_meetings, entries_of
 from halut.trees import walk
 
@@ -368,6 +368,7 @@ class HalutMatmul(LookUpProduct):
         lut_granularity: str = "column",
         input_granularity: str = "codebook",
         calibration: ArrayLike | None = None,
+        lut_format: str = "int",
     ) -> Program:
         """Quantise into what an accelerator is loaded with.
 
@@ -390,6 +391,10 @@ class HalutMatmul(LookUpProduct):
             making up for the rounding of others, and the mean error of each output is taken off
             its offset. Pays from 4 bits down.
 
+        lut_format : {"int", "fp16"}, default "int"
+            Table entries: integers, or half floats, of 16 bits whatever `lut_bits` says. These are
+            rounded one by one; `lut_granularity` and `calibration` then change nothing.
+
         Returns
         -------
         Program
@@ -401,9 +406,15 @@ class HalutMatmul(LookUpProduct):
         """
         self._check_learned("program")
         bits = input_format_bits(input_format)
-        lut, lut_scale, lut_offset = quantize_lut(
-            self.lut_, self.offset_, self.stats_.code_counts, lut_bits, lut_granularity
-        )
+        counts = self.stats_.code_counts
+        lut: NDArray[Any]
+        if lut_format == "fp16":
+            lut_bits = 16
+            lut, lut_scale, lut_offset = half_lut(self.lut_, self.offset_, counts)
+        else:
+            lut, lut_scale, lut_offset = quantize_lut(
+                self.lut_, self.offset_, counts, lut_bits, lut_granularity
+            )
         scale = offset = None
         if input_format in FLOAT_FORMATS:
             thresholds: NDArray[Any] = FLOAT_FORMATS[input_format].thresholds(self.thresholds_)
@@ -417,6 +428,7 @@ class HalutMatmul(LookUpProduct):
             "n_features": self.n_features_,
             "input_format": input_format,
             "lut_bits": int(lut_bits),
+            "lut_format": lut_format,
             "split_dims": self.split_dims_,
             "thresholds": thresholds,
             "lut": lut,
@@ -437,7 +449,7 @@ class HalutMatmul(LookUpProduct):
             },
         }
         program = Program(**content)
-        if calibration is None:
+        if calibration is None or lut_format == "fp16":
             return program
         rows = training_matrix("calibration", calibration)
         codes = golden.encode(program, program.input_words(rows))

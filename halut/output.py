@@ -122,8 +122,9 @@ class OutputStage:
 
         Parameters
         ----------
-        accumulators : integer ndarray of shape (n_rows, n_outputs)
-            Of up to 29 bits for ``"fp16"``, 32 for ``"int8"``.
+        accumulators : ndarray of shape (n_rows, n_outputs)
+            Integers, of up to 29 bits for ``"fp16"``, 32 for ``"int8"``; or, for ``"raw"``,
+            float32.
 
         Returns
         -------
@@ -132,7 +133,10 @@ class OutputStage:
         """
         sums = np.asarray(accumulators)
         if self.format == "raw":
-            return np.maximum(sums, 0) if self.relu else sums
+            if not self.relu:
+                return sums
+            negative = np.signbit(sums) if sums.dtype.kind == "f" else sums < 0
+            return np.where(negative & (sums == sums), sums.dtype.type(0), sums)
         limit = 2 ** ((MAX_EXACT_BITS if self.format == "fp16" else 32) - 1)
         if sums.size and (sums.min() < -limit or sums.max() >= limit):
             raise HalutError(

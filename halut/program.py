@@ -31,14 +31,16 @@ __all__ = ["FORMAT_VERSION", "KIND", "Program", "input_format_bits"]
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
-"""Version 1 has ``fp16`` and integers as its only input formats, and raw results only."""
+"""Version 1 has ``fp16`` and integers as its only input formats, integer tables, raw results."""
+
+LUT_FORMATS = ("int", "fp16")
 
 KIND = "halut-program"
 
 _ARRAYS = ("split_dims", "thresholds", "lut", "lut_scale", "lut_offset", "input_scale",
            "input_offset")  # fmt: skip
-_SCALARS = ("n_features", "input_format", "lut_bits")
-_FILE_FIELDS = ("kind", "format_version", *_SCALARS, *_ARRAYS, "provenance")
+_SCALARS = ("n_features", "input_format", "lut_bits", "lut_format")
+_FILE_FIELDS = ("kind", "format_version", *_SCALARS[:3], *_ARRAYS, "provenance")  # of version 1
 
 
 def _integer(name: str, value: Any, low: int, high: int) -> int:
@@ -70,15 +72,18 @@ class Program:
         ``"fp16"``, ``"bf16"``, ``"fp8_e4m3"``, ``"fp8_e5m2"``, or ``"int2"`` to ``"int16"``: the
         words that the trees compare, see `halut.formats`.
     lut_bits : int, default 8
-        Width of a table entry, 2 to 16.
+        Width of a table entry, 2 to 16; 16 for half floats.
     split_dims : int32 ndarray of shape (n_codebooks, tree_depth), range [0, n_features)
         The column of A that level t of codebook c's tree looks at.
     thresholds : ndarray of shape (n_codebooks, n_prototypes - 1)
         Breadth-first: node ``2**level - 1 + partial_code``. float16 for ``"fp16"``, bit patterns
         for the other floating formats, uint16 or uint8 (infinities allowed, NaN not); int16 in the
         format's range for integer formats.
-    lut : int8 or int16 ndarray of shape (n_outputs, n_codebooks, n_prototypes)
-        Table entries in the range of signed `lut_bits` bits; int8 up to 8 bits.
+    lut_format : {"int", "fp16"}, default "int"
+        Table entries: integers of `lut_bits`, or half floats, added up in float32.
+    lut : int8, int16 or float16 ndarray of shape (n_outputs, n_codebooks, n_prototypes)
+        Table entries in the range of signed `lut_bits` bits; int8 up to 8 bits. Half floats of
+        any value.
     lut_scale : float32 ndarray of shape (n_outputs,)
         Greater than 0.
     lut_offset : float32 ndarray of shape (n_outputs,)
@@ -124,6 +129,7 @@ class Program:
     lut_scale: NDArray[Any]
     lut_offset: NDArray[Any]
     lut_bits: int = 8
+    lut_format: str = "int"
     input_scale: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
     input_offset: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
     output: OutputStage = field(default_factory=OutputStage)
@@ -160,9 +166,16 @@ class Program:
         elif np.isnan(self.threshold_values).any():
             raise HalutError("thresholds must not be NaN")
 
-        dtype = np.int8 if self.lut_bits <= 8 else np.int16
+        if self.lut_format not in LUT_FORMATS:
+            raise HalutError(f"lut_format must be int or fp16, not {self.lut_format!r}")
+        dtype: Any = np.int8 if self.lut_bits <= 8 else np.int16
+        if self.lut_format == "fp16":
+            dtype = np.float16
+            if self.lut_bits != 16:
+                raise HalutError(f"lut_bits must be 16 for lut_format fp16, not {self.lut_bits}")
         put("lut", checked_array("lut", self.lut, dtype, (None, n_codebooks, n_prototypes)))
-        self._check_range("lut", self.lut, self.lut_bits)
+        if self.lut_format == "int":
+            self._check_range("lut", self.lut, self.lut_bits)
 
         outputs = (self.lut.shape[0],)
         inputs = (n_codebooks, tree_depth)
@@ -188,6 +201,10 @@ class Program:
 
         if not isinstance(self.output, OutputStage):
             raise HalutError(f"output must be an OutputStage, not {type(self.output).__name__}")
+        if self.lut_format == "fp16" and self.output.format != "raw":
+            raise HalutError(
+                f"output_format must be raw for lut_format fp16, not {self.output.format}"
+            )
         for name, array in self.output.constants.items():
             if array.shape != outputs:
                 raise HalutError(f"{name} must have shape {outputs}, not {array.shape}")
@@ -249,7 +266,12 @@ class Program:
 
     @property
     def accumulator_bits(self) -> int:
-        """Width at which no sum of C table entries overflows: lut_bits + ceil(log2 C)."""
+        """Width at which no sum of C table entries overflows: lut_bits + ceil(log2 C).
+
+        32 for half floats, which are added up in float32.
+        """
+        if self.lut_format == "fp16":
+            return 32
         return self.lut_bits + (self.n_codebooks - 1).bit_length()
 
     @property
@@ -379,6 +401,7 @@ class Program:
             "n_features": np.array(self.n_features, dtype="<i8"),
             "input_format": np.array(self.input_format),
             "lut_bits": np.array(self.lut_bits, dtype="<i4"),
+            "lut_format": np.array(self.lut_format),
             "output_format": np.array(self.output.format),
             "relu": np.array(self.output.relu),
         }
@@ -456,7 +479,7 @@ class Program:
         constants: dict[str, str] = {}
         output = OutputStage()
         if version > 1:
-            wanted = (*wanted, "output_format", "relu")
+            wanted = (*wanted, "lut_format", "output_format", "relu")
             if "output_format" in content:
                 output_format = scalar("output_format", "U")
                 constants = {name: f"output_{name}" for name in CONSTANTS.get(output_format, {})}
@@ -481,6 +504,7 @@ class Program:
             "n_features": scalar("n_features", "iu"),
             "input_format": scalar("input_format", "U"),
             "lut_bits": scalar("lut_bits", "iu"),
+            "lut_format": scalar("lut_format", "U") if version > 1 else "int",
             **{name: content[name] for name in _ARRAYS},
             "output": output,
             "provenance": provenance,
@@ -507,5 +531,6 @@ class Program:
             f"Program(n_features={self.n_features}, n_codebooks={self.n_codebooks}, "
             f"n_prototypes={self.n_prototypes}, n_outputs={self.n_outputs}, "
             f'input_format="{self.input_format}", lut_bits={self.lut_bits}, '
+            f'lut_format="{self.lut_format}", '
             f'output_format="{self.output_format}", relu={self.relu})'
         )

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from halut.errors import HalutError, closest
 
-__all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "integer_thresholds", "quantize_lut"]
+__all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "half_lut", "integer_thresholds",
+           "quantize_lut"]  # fmt: skip
 
 LUT_GRANULARITIES = ("column", "table")
 INPUT_GRANULARITIES = ("dimension", "codebook", "all")
@@ -112,6 +113,38 @@ def quantize_lut(
         best_scale.astype(np.float32),
         constant.astype(np.float32),
     )
+
+
+def half_lut(
+    lut: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    counts: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.float32]]:
+    """Round tables to half floats.
+
+    Parameters
+    ----------
+    lut, offset, counts
+        As for `quantize_lut`.
+
+    Returns
+    -------
+    entries : float16 ndarray of the shape of `lut`
+    scale : float32 ndarray of shape (n_outputs,)
+        Powers of two, which bring entries into the middle of the half floats' range.
+    offset : float32 ndarray of shape (n_outputs,)
+        ``sum of entries * scale + offset`` is about the sum of table entries plus the old offset.
+    """
+    exact = np.asarray(lut, dtype=np.float64)
+    middle = (exact.min(axis=2) + exact.max(axis=2)) / 2  # (M, C)
+    shifted = exact - middle[:, :, None]
+    size = np.maximum(np.abs(shifted).max(axis=(1, 2)), np.finfo(np.float32).tiny * 2.0**10)
+    scale = np.exp2(np.ceil(np.log2(size)) - 4)
+    entries = (shifted / scale[:, None, None]).astype(np.float16)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (C, K)
+    error = entries * scale[:, None, None] - shifted
+    constant = offset + middle.sum(axis=1) - np.einsum("mck,ck->m", error, share)
+    return entries, scale.astype(np.float32), constant.astype(np.float32)
 
 
 def _round(

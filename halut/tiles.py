@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halut.errors import HalutError
-from halut.program import Program, input_format_bits
+from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.program import Program
 
 __all__ = ["Tiling", "select", "tile", "widen"]
 
@@ -141,7 +142,7 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     Raises
     ------
     HalutError
-        When a size is not an integer of at least 1.
+        When a size is not an integer of at least 1, or tables are half floats.
 
     Examples
     --------
@@ -160,6 +161,10 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     for name, size in (("n_codebooks", n_codebooks), ("n_outputs", n_outputs)):
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise HalutError(f"{name} of a tile must be an integer of at least 1, not {size!r}")
+    if program.lut_format != "int":
+        raise HalutError(
+            f"lut_format must be int for tiles, whose sums are exact, not {program.lut_format}"
+        )
     tiles = []
     for first in range(0, program.n_codebooks, n_codebooks):
         last = min(first + n_codebooks, program.n_codebooks)
@@ -224,7 +229,7 @@ def widen(
     Raises
     ------
     HalutError
-        When the accelerator's number is less than the program's, or one of the formats is fp16.
+        When the accelerator's number is less than the program's, or one of the formats is a float.
 
     Examples
     --------
@@ -250,10 +255,13 @@ def widen(
             )
     bits = input_format_bits(input_format)
     same = input_format == program.input_format
-    if not same and ("fp16" in (input_format, program.input_format) or program.input_bits > bits):
+    floating = FLOAT_FORMATS.get(input_format)
+    if not same and (
+        floating or program.input_format in FLOAT_FORMATS or program.input_bits > bits
+    ):
         raise HalutError(
             f"program.input_format must be the accelerator's {input_format}"
-            f"{'' if input_format == 'fp16' else ' or a narrower integer'}, "
+            f"{'' if floating else ' or a narrower integer'}, "
             f"not {program.input_format}"
         )
     if (n_prototypes, input_format, lut_bits) == (
@@ -263,26 +271,27 @@ def widen(
     if n_prototypes & (n_prototypes - 1):
         raise HalutError(f"n_prototypes must be a power of two, not {n_prototypes}")
     # Inputs saturate at the format's highest value, which no threshold there lets go right.
-    never: Any = np.float16(np.inf) if input_format == "fp16" else np.int16(2 ** (bits - 1) - 1)
+    never: Any = np.int16(2 ** (bits - 1) - 1)
+    if floating:  # nothing is greater than infinity, or than the largest value without it
+        never = floating.dtype(floating.largest)
+        never = never.view(np.float16) if input_format == "fp16" else never
     thresholds = program.thresholds.copy()
     if not same:
         thresholds[thresholds == 2 ** (program.input_bits - 1) - 1] = never
     levels = n_prototypes.bit_length() - 1 - program.tree_depth
     added = ((0, 0), (0, levels))
-    lut = np.zeros((*program.lut.shape[:2], n_prototypes), np.int16)
+    kind = np.float16 if program.lut_format == "fp16" else np.int16
+    lut = np.zeros((*program.lut.shape[:2], n_prototypes), kind)
     lut[:, :, :: 2**levels] = program.lut
-    return Program(
-        n_features=program.n_features,
+    return replace(
+        program,
         input_format=input_format,
         split_dims=np.pad(program.split_dims, added, mode="edge"),
         thresholds=np.pad(
             thresholds, ((0, 0), (0, n_prototypes - program.n_prototypes)), constant_values=never
         ),
         lut=lut,
-        lut_scale=program.lut_scale,
-        lut_offset=program.lut_offset,
         lut_bits=lut_bits,
         input_scale=np.pad(program.input_scale, added, mode="edge"),
         input_offset=np.pad(program.input_offset, added, mode="edge"),
-        provenance=program.provenance,
     )

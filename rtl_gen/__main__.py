@@ -10,7 +10,9 @@ from typing import Any
 
 from halut.cli import Parser, run
 from halut.errors import HalutError
+from halut.golden import OVERFLOWS
 from halut.output import OUTPUT_FORMATS
+from halut.program import LUT_FORMATS
 
 from .config import ENCODERS, MEMORIES, AcceleratorConfig
 from .tiled_config import TILES, AnyConfig, config_from_dict
@@ -27,7 +29,10 @@ FLAGS: tuple[tuple[str, str, type, str], ...] = (
     ("--input", "input_format", str,
      "values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, or int2 to int16"),
     ("--lut-bits", "lut_bits", int, "width of a LUT entry in bits"),
+    ("--lut-format", "lut_format", str, f"LUT entries: {', '.join(LUT_FORMATS)} (of 16 bits)"),
     ("--acc-bits", "acc_bits", int, "width of an accumulator in bits"),
+    ("--overflow", "overflow", str,
+     f"what an accumulator narrower than needed does: {', '.join(OVERFLOWS)}"),
     ("--output-format", "output_format", str, f"results: {', '.join(OUTPUT_FORMATS)}"),
     ("--relu", "relu", bool, "results below zero become zero"),
     ("--memory", "memory", str, f"LUT store: {', '.join(MEMORIES)}"),
@@ -42,6 +47,7 @@ FLAGS: tuple[tuple[str, str, type, str], ...] = (
 _DERIVED = {
     "acc_bits": "lut bits + ceil(log2 C)",
     "outputs_per_cycle": "fewest that keep up",
+    "overflow": "there is none",
 }
 
 

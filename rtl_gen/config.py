@@ -23,7 +23,9 @@ import yaml
 
 from halut.errors import HalutError, closest
 from halut.formats import input_format_bits
+from halut.golden import OVERFLOWS
 from halut.output import ADDEND_BITS, MULTIPLIER_BITS, OUTPUT_FORMATS
+from halut.program import LUT_FORMATS
 
 __all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "ceil_log2"]
 
@@ -41,9 +43,8 @@ CONSTANT_BITS: dict[str, dict[str, int]] = {
     "fp16": {"scale": 32, "offset": 32},
     "int8": {"multiplier": MULTIPLIER_BITS, "shift": 6, "addend": ADDEND_BITS, "zero": 8},
 }
-# Fields that a configuration's hash leaves out at their defaults, so that it stays what it was
-# before there were these fields.
-_LATER_FIELDS = ("output_format", "relu")
+# Left out of a configuration's dictionary, and so of its hash, where they are at their defaults.
+_LATER_FIELDS = ("double_buffer", "output_format", "relu", "lut_format", "overflow")
 
 
 def ceil_log2(value: int) -> int:
@@ -82,10 +83,16 @@ class AcceleratorConfig:
     input_format : str
         Of the split-dimension values and thresholds: ``fp16``, ``bf16``, ``fp8_e4m3``,
         ``fp8_e5m2`` (see `halut.formats`), or ``int2`` to ``int16`` (signed).
+    lut_format : {"int", "fp16"}
+        LUT entries: signed integers of `lut_bits`, or half floats, which are added up in binary32.
     lut_bits : int
-        Width of a LUT entry, signed; 2 to 16 bits.
+        Width of a LUT entry; 2 to 16 bits, 16 for half floats.
     acc_bits : int, optional
         Width of an accumulator; at least, and by default, lut_bits + ceil(log2 C); at most 32.
+        32 for half floats. With `overflow` less, but at least lut_bits.
+    overflow : {"saturate", "wrap"}, optional
+        What an accumulator does that is narrower than that, and only such a one. The order of
+        additions is that of `halut.golden.accumulate`: saturation is once per step.
     output_format : {"raw", "fp16", "int8"}
         Results: accumulators, half floats, or requantised bytes; see `halut.output`.
     relu : bool
@@ -141,6 +148,8 @@ class AcceleratorConfig:
     codebook_width: int = 9
     output_format: str = "raw"
     relu: bool = False
+    lut_format: str = "int"
+    overflow: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.name):
@@ -163,10 +172,24 @@ class AcceleratorConfig:
         self._check_choice("memory", MEMORIES)
         input_format_bits(self.input_format)
         self._check_range("lut_bits", 2, 16)
+        self._check_choice("output_format", OUTPUT_FORMATS)
+        self._check_choice("lut_format", LUT_FORMATS)
+        if self.lut_format == "fp16":
+            for name, wanted in (("lut_bits", 16), ("output_format", "raw"), ("overflow", None)):
+                if getattr(self, name) != wanted:
+                    raise HalutError(
+                        f"{name} must be {'absent' if wanted is None else wanted} "
+                        f"for lut_format fp16, not {getattr(self, name)}"
+                    )
+        low, high = self.minimum_acc_bits, MAX_ACC_BITS
+        if self.overflow is not None:
+            self._check_choice("overflow", OVERFLOWS)
+            low, high = self.lut_bits, self.minimum_acc_bits - 1
+            if low > high:
+                raise HalutError("overflow must be absent where nothing is added up")
         if self.acc_bits is None:
             object.__setattr__(self, "acc_bits", self.minimum_acc_bits)
-        self._check_range("acc_bits", self.minimum_acc_bits, MAX_ACC_BITS)
-        self._check_choice("output_format", OUTPUT_FORMATS)
+        self._check_range("acc_bits", low, high)
         if not isinstance(self.relu, bool):
             raise HalutError(f"relu must be true or false, not {self.relu!r}")
         self._check_range("write_word_bits", max(self.lut_bits, self.input_bits), 4096)
@@ -230,8 +253,15 @@ class AcceleratorConfig:
         return input_format_bits(self.input_format)
 
     @property
+    def entry_name(self) -> str:
+        """A LUT entry's format in names: its bits, or ``fp16``."""
+        return "fp16" if self.lut_format == "fp16" else str(self.lut_bits)
+
+    @property
     def minimum_acc_bits(self) -> int:
-        """Accumulator bits that C look-ups of lut_bits cannot overflow."""
+        """Accumulator bits that C look-ups of lut_bits cannot overflow; 32 for half floats."""
+        if self.lut_format == "fp16":
+            return 32
         return self.lut_bits + ceil_log2(self.n_codebooks)
 
     @property
@@ -479,11 +509,6 @@ class AcceleratorConfig:
             | (word << fields["word"][0])
         )
 
-    def switch_address(self, bank: int) -> int:
-        """Program address of the command that switches to a bank, with `double_buffer`."""
-        fields = self.address_fields["switch"]
-        return (1 << fields["command"][0]) | (bank << fields["bank"][0])
-
     def output_address(self, column: int, word: int) -> int:
         """Program address of a word of an output's constants."""
         fields = self.address_fields["output"]
@@ -493,6 +518,11 @@ class AcceleratorConfig:
             | (word << fields["word"][0])
         )
 
+    def switch_address(self, bank: int) -> int:
+        """Program address of the command that switches to a bank, with `double_buffer`."""
+        fields = self.address_fields["switch"]
+        return (1 << fields["command"][0]) | (bank << fields["bank"][0])
+
     # Identity
 
     @property
@@ -501,7 +531,7 @@ class AcceleratorConfig:
         slug = (
             f"c{self.n_codebooks}_k{self.n_prototypes}_m{self.n_outputs}_p{self.rows}"
             f"_q{self.parallel_codebooks}_w{self.output_width}_{self.encoder}"
-            f"_{self.input_format}_lut{self.lut_bits}_acc{self.accumulator_bits}_{self.memory}"
+            f"_{self.input_format}_lut{self.entry_name}_acc{self.accumulator_bits}_{self.memory}"
         )
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         if self.write_word_bits != defaults["write_word_bits"]:
@@ -517,29 +547,26 @@ class AcceleratorConfig:
             slug += f"_out{self.output_format}"
         if self.relu:
             slug += "_relu"
+        if self.overflow:
+            slug += f"_{self.overflow}"
         return slug + ("_double" if self.double_buffer else "")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, with the file's version, ready for YAML or JSON.
 
-        `double_buffer` only where it is set: other configurations have the hash they had before.
+        Fields that were added later only where they are set: configurations without them have
+        the hash they had before.
         """
         values = dataclasses.asdict(self)
-        if not self.double_buffer:
-            del values["double_buffer"]
+        for each in dataclasses.fields(self):
+            if each.name in _LATER_FIELDS and values[each.name] == each.default:
+                del values[each.name]
         return {"version": CONFIG_VERSION, **values}
 
     @property
     def hash(self) -> str:
-        """SHA-256 (hex) of the configuration as canonical JSON.
-
-        Fields that were added later count only where they are not at their defaults.
-        """
-        values = self.to_dict()
-        for each in dataclasses.fields(self):
-            if each.name in _LATER_FIELDS and values[each.name] == each.default:
-                del values[each.name]
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        """SHA-256 (hex) of the configuration as canonical JSON."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod

@@ -88,8 +88,8 @@ class Control(Unit):
             module_name=f"halut_control_g{c.n_groups}_t{c.tree_depth}_r{c.tree_levels_per_stage}_{c.encoder}"
             f"_s{c.pipeline_stages}"
             + ("_binary" if is_binary and c.stored_groups > 1 else "")
-            + ("_double" if c.double_buffer else "")
-            + ("_output" if c.output_constants else ""),
+            + ("_output" if c.output_constants else "")
+            + ("_double" if c.double_buffer else ""),
             has_reset=True,
         )
 
@@ -104,10 +104,9 @@ class Control(Unit):
             starts = [equals(self.group[0], bank * c.n_groups) for bank in range(c.n_banks)]
             at_group_start = starts[0] if c.n_banks == 1 else starts[0] | starts[1]
         bank = Signal(name="active_bank")
-        empty = ~valid.any()
+        program_ready = at_group_start & ~valid.any()
         if c.output_constants:
-            empty &= ~self.sums_valid & ~self.output_busy
-        program_ready = at_group_start & empty
+            program_ready &= ~self.sums_valid & ~self.output_busy
         held: Value = self.program_valid
         if c.double_buffer:
             aside = Signal(name="program_aside")  # the word goes to the bank that is not used

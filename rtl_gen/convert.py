@@ -15,31 +15,13 @@ from halut.output import ADDEND_BITS, MULTIPLIER_BITS
 
 from .cells import clock_gate, equals, one_hot, one_hot_select, storage_kind, store_word
 from .config import AcceleratorConfig, ceil_log2
+from .normalise import normalise
 from .unit import Unit
 
-__all__ = ["ByteConverter", "HalfConverter", "OutputStage", "normalise"]
+__all__ = ["ByteConverter", "HalfConverter", "OutputStage", "is_region"]
 
 _MANTISSA = 24  # bits of a float32's mantissa, the leading one included
 _GUARD = _MANTISSA + 2  # bits below the product that the offset may have without being sticky
-
-
-def normalise(m: Module, name: str, value: Value) -> tuple[Value, Value]:
-    """Shift `value` left until its top bit is set; returns it and the number of places.
-
-    A zero stays zero.
-    """
-    width = len(value)
-    places: list[Value] = []
-    for step in reversed([1 << i for i in range(ceil_log2(width))]):
-        empty = Signal(name=f"{name}_empty{step}")
-        shifted = Signal(width, name=f"{name}_shifted{step}")
-        m.d.comb += [
-            empty.eq(~value[width - step :].any()),
-            shifted.eq(Mux(empty, Cat(Const(0, step), value[: width - step]), value)),
-        ]
-        places.insert(0, empty)
-        value = shifted
-    return value, Cat(places)
 
 
 class HalfConverter(Unit):

@@ -1,19 +1,26 @@
 # amaranth: UnusedElaboratable=no
 """Decoders: look up, add, accumulate; one column per output, blocks of columns written together.
 
-Entries are stored in offset binary (value + 2**(lut_bits-1)), so that all sums are of unsigned
-numbers and no sign is extended. The offset of all C entries of a product, C * 2**(lut_bits-1),
-is taken off once: as the accumulator's first value, or in the last sum.
+Integer entries are stored in offset binary (value + 2**(lut_bits-1)), so that all sums are of
+unsigned numbers and no sign is extended. The offset of all C entries of a product,
+C * 2**(lut_bits-1), is taken off once: as the accumulator's first value, or in the last sum; an
+accumulator that saturates takes it off step by step. Half floats are widened to binary32 behind
+the look-up and added by IEEE 754 adders, in the order of `halut.golden.accumulate`.
 """
 
 from __future__ import annotations
+
+import itertools
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from halut import golden
+
 from .cells import clock_gate, one_hot, storage_kind
 from .config import AcceleratorConfig, ceil_log2
+from .float32 import FloatAdder, HalfToSingle
 from .lut_memory import LutMemory, select_members
 from .unit import Unit
 
@@ -37,8 +44,9 @@ def _column_select_members(config: AcceleratorConfig) -> dict[str, int]:
 def _name_suffix(config: AcceleratorConfig) -> str:
     return (
         f"c{config.n_codebooks}_k{config.n_prototypes}_p{config.rows}"
-        f"_q{config.parallel_codebooks}_lut{config.lut_bits}_acc{config.accumulator_bits}"
+        f"_q{config.parallel_codebooks}_lut{config.entry_name}_acc{config.accumulator_bits}"
         f"_add{config.look_up_adder_levels}_{config.adder_levels_per_stage}_{config.memory}"
+        + (f"_{config.overflow}" if config.overflow else "")
         + ("_double" if config.double_buffer else "")
     )
 
@@ -57,7 +65,7 @@ class Decoder(Unit):
     write_enable : In(Q), write_index : In(ceil(log2(G*K)))
         ``memory="lutram"`` only, instead of `write_strobe`.
     write_data : In(lut_bits)
-        Offset binary.
+        Offset binary, or a half float.
     select, group : In
         See `lut_memory.select_members`; lane q's `select` follows lane q-1's.
     enable : In(1 + sum_stages)
@@ -65,6 +73,7 @@ class Decoder(Unit):
     first : In(1)
         G > 1 only, with the last enable: a new sum is begun.
     sums : Out(ArrayLayout(signed(acc_bits), P))
+        For half floats the bits of binary32s.
 
     Timing
     ------
@@ -91,8 +100,26 @@ class Decoder(Unit):
         c = self.config
         lanes = [self._add_lane(m, platform, q) for q in range(c.parallel_codebooks)]
         for row in range(c.rows):
-            total = self._sum_row(m, row, [lane.value[row] for lane in lanes])
+            values = [lane.value[row] for lane in lanes]
+            if c.lut_format == "fp16":
+                values = [
+                    self._widen(m, platform, f"row{row}_lane{q}", value)
+                    for q, value in enumerate(values)
+                ]
+            total = self._sum_row(m, platform, row, values)
             m.d.comb += self.sums[row].eq(total)
+
+    def _widen(self, m: Module, platform: object, name: str, half: Value) -> Value:
+        unit = HalfToSingle()
+        self.add(m, f"{name}_single", unit, platform)
+        m.d.comb += unit.half.eq(half)
+        return unit.result
+
+    def _add_floats(self, m: Module, platform: object, name: str, a: Value, b: Value) -> Value:
+        adder = FloatAdder()
+        self.add(m, name, adder, platform)
+        m.d.comb += [adder.a.eq(a), adder.b.eq(b)]
+        return adder.result
 
     def _add_lane(self, m: Module, platform: object, q: int) -> LutMemory:
         """The table of lane q: codebooks q, Q + q, 2Q + q, …"""
@@ -130,15 +157,22 @@ class Decoder(Unit):
             m.d.sync += register.eq(value)
         return register
 
-    def _sum_row(self, m: Module, row: int, values: list[Value]) -> Value:
+    def _sum_row(self, m: Module, platform: object, row: int, values: list[Value]) -> Value:
         """Add up to 2**levels terms per stage; accumulate in the last."""
         c = self.config
+        counter = itertools.count()
+
+        def add(a: Value, b: Value) -> Value:
+            if c.lut_format == "int":
+                return a + b
+            return self._add_floats(m, platform, f"row{row}_adder{next(counter)}", a, b)
+
         width = c.accumulator_bits
         offset = Const(-(c.n_codebooks << (c.lut_bits - 1)) % (1 << width), width)
         terms = values
         for stage in range(1 + c.sum_stages):
             size = 2 ** (c.adder_levels_per_stage if stage else c.look_up_adder_levels)
-            terms = [_total(terms[i : i + size]) for i in range(0, len(terms), size)]
+            terms = [golden.pairwise(terms[i : i + size], add) for i in range(0, len(terms), size)]
             name = f"row{row}_stage{stage}"
             enable = self.enable[stage]
             if stage < c.sum_stages:
@@ -148,18 +182,31 @@ class Decoder(Unit):
                 ]
                 continue
             accumulator = Signal(width, name=f"row{row}_accumulator", reset_less=True)
-            base = offset if c.n_groups == 1 else Mux(self.first, offset, accumulator)
+            if c.lut_format == "fp16":
+                following = terms[0]
+                if c.n_groups > 1:
+                    following = Mux(self.first, terms[0], add(accumulator, terms[0]))
+            elif c.overflow == "saturate":
+                following = self._saturated(m, row, terms[0], accumulator)
+            else:
+                base = offset if c.n_groups == 1 else Mux(self.first, offset, accumulator)
+                following = terms[0] + base
             with m.If(enable):
-                m.d.sync += accumulator.eq(terms[0] + base)
+                m.d.sync += accumulator.eq(following)
         return accumulator
 
-
-def _total(terms: list[Value]) -> Value:
-    """The sum of unsigned terms, added pairwise."""
-    while len(terms) > 1:
-        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + (terms[-1:] if len(terms) % 2 else [])
-    return terms[0]
+    def _saturated(self, m: Module, row: int, step: Value, accumulator: Signal) -> Value:
+        """The accumulator plus a step's unsigned sum less its offset, within the accumulator."""
+        c = self.config
+        width = c.accumulator_bits
+        base: Value = Const(0)
+        if c.n_groups > 1:
+            base = Mux(self.first, 0, accumulator.as_signed())
+        total = Signal(signed(max(len(step), width) + 2), name=f"row{row}_total")
+        m.d.comb += total.eq(step - (c.parallel_codebooks << (c.lut_bits - 1)) + base)
+        top = total[width - 1 :]
+        limit = Cat((~total[-1]).replicate(width - 1), total[-1])
+        return Mux(top.any() & ~top.all(), limit, total[:width])
 
 
 class DecoderBlock(Unit):
@@ -176,8 +223,8 @@ class DecoderBlock(Unit):
     write_codebook : In(ceil(log2 stored_codebooks)), write_prototype : In(T)
         Which (`write_codebook` is absent for one).
     write_data : In(decoders_per_word * lut_bits)
-        Two's complement, the block's first column in the lowest bits; see `ThresholdMemory` for
-        when latches take it.
+        Two's complement or half floats, the block's first column in the lowest bits; see
+        `ThresholdMemory` for when latches take it.
     codes : In(ArrayLayout(ArrayLayout(K or T, P), Q))
         Per lane and row the code, as `Encoder.codes`.
     group : In(stored_groups, or ceil(log2 stored_groups) for lutram)
@@ -235,7 +282,7 @@ class DecoderBlock(Unit):
             m.d.comb += [
                 *(getattr(decoder, name).eq(value) for name, value in write.items()),
                 *(getattr(decoder, name).eq(value) for name, value in select.items()),
-                decoder.write_data.eq(entry ^ sign_bit),
+                decoder.write_data.eq(entry ^ sign_bit if c.lut_format == "int" else entry),
                 decoder.enable.eq(self.enable),
                 self.sums[u].eq(decoder.sums),
             ]

@@ -98,7 +98,9 @@ def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
         },
         "program_data": {
             "lut": {
-                "element": "LUT entry, two's complement; element u is output "
+                "element": "LUT entry, "
+                + ("IEEE 754 binary16" if c.lut_format == "fp16" else "two's complement")
+                + "; element u is output "
                 f"block * {c.decoders_per_word} + u",
                 "element_bits": c.lut_bits,
                 "dimensions": [_dimension("u", c.decoders_per_word, c.lut_bits)],
@@ -122,7 +124,7 @@ def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
 def _result(config: AnyConfig) -> str:
     """What one result is, in words."""
     kind = {
-        "raw": "sum, signed",
+        "raw": "sum, IEEE 754 binary32" if config.lut_format == "fp16" else "sum, signed",
         "fp16": "IEEE 754 binary16",
         "int8": "requantised result, signed",
     }[config.output_format]
@@ -161,9 +163,6 @@ def _manifest(config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str) ->
         if name in layouts:
             entry["layout"] = layouts[name]
         ports.append(entry)
-    low = -c.n_codebooks << (c.lut_bits - 1)
-    high = c.n_codebooks * ((1 << (c.lut_bits - 1)) - 1)
-    acc_low, acc_high = -1 << (c.accumulator_bits - 1), (1 << (c.accumulator_bits - 1)) - 1
     return {
         "version": MANIFEST_VERSION,
         "kind": "halut-manifest",
@@ -193,12 +192,7 @@ def _manifest(config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str) ->
             "threshold_bits": c.threshold_total_bits,
             "output_bits": c.n_outputs * c.output_constant_bits,
         },
-        "accumulator": {
-            "bits": c.accumulator_bits,
-            "overflow": "impossible",
-            "proof": f"{c.n_codebooks} entries of {c.lut_bits} bits sum to [{low}, {high}], "
-            f"within [{acc_low}, {acc_high}]",
-        },
+        "accumulator": _accumulator(c),
         "tools": {
             "halut-stack": halut.__version__,
             "amaranth": version("amaranth"),
@@ -209,6 +203,38 @@ def _manifest(config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str) ->
             "verilog": hashlib.sha256(verilog.encode()).hexdigest(),
         },
     }
+
+
+def _accumulator(config: AnyConfig) -> dict[str, Any]:
+    """Width, and the proof that nothing overflows, or what happens then."""
+    c = config
+    order = (
+        f"codebooks g * {c.parallel_codebooks} and up pairwise (neighbours first), then onto the "
+        f"accumulator, for g = 0 to {c.n_groups - 1}"
+    )
+    if c.lut_format == "fp16":
+        return {
+            "bits": c.accumulator_bits,
+            "format": "IEEE 754 binary32, to nearest, ties to even; NaN is 0x7fc00000",
+            "order": order,
+            "overflow": "to infinity",
+        }
+    low = -c.n_codebooks << (c.lut_bits - 1)
+    high = c.n_codebooks * ((1 << (c.lut_bits - 1)) - 1)
+    acc_low, acc_high = -1 << (c.accumulator_bits - 1), (1 << (c.accumulator_bits - 1)) - 1
+    sums = f"{c.n_codebooks} entries of {c.lut_bits} bits sum to [{low}, {high}]"
+    if c.overflow is None:
+        return {
+            "bits": c.accumulator_bits,
+            "overflow": "impossible",
+            "proof": f"{sums}, within [{acc_low}, {acc_high}]",
+        }
+    result = {
+        "bits": c.accumulator_bits,
+        "overflow": c.overflow,
+        "warning": f"{sums}, beyond [{acc_low}, {acc_high}]",
+    }
+    return result | ({"order": order} if c.overflow == "saturate" else {})
 
 
 def generate(config: AnyConfig) -> Generated:

@@ -25,7 +25,7 @@ def check_program(config: AnyConfig, program: Program) -> None:
         Naming the first number that differs.
     """
     for name in ("n_codebooks", "n_prototypes", "n_outputs", "input_format", "lut_bits",
-                 "output_format", "relu"):  # fmt: skip
+                 "lut_format", "output_format", "relu"):  # fmt: skip
         wanted, given = getattr(config, name), getattr(program, name)
         if wanted != given:
             raise HalutError(
@@ -114,7 +114,8 @@ def _unit_image(config: AcceleratorConfig, program: Program, bank: int) -> list[
     for index, word in enumerate(words):
         codebook, position = divmod(index, config.threshold_words)
         image.append((config.threshold_address(offset + codebook, position), word))
-    entries = program.lut.transpose(1, 2, 0).reshape(-1, config.decoders_per_word)
+    stored = program.lut.view(np.uint16) if config.lut_format == "fp16" else program.lut
+    entries = stored.transpose(1, 2, 0).reshape(-1, config.decoders_per_word)
     for index, word in enumerate(_pack(entries, config.lut_bits)):
         rest, block = divmod(index, config.n_blocks)
         codebook, prototype = divmod(rest, config.n_prototypes)

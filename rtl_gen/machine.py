@@ -21,6 +21,8 @@ def machine(config: AnyConfig) -> Machine:
         output_transfers=config.n_beats,
         pipeline_cycles=unit.pipeline_stages,
         output_cycles=config.latency_cycles - unit.pipeline_stages,
-        program_words=lut_words + config.n_codebooks * config.threshold_words,
+        program_words=lut_words
+        + config.n_codebooks * config.threshold_words
+        + config.n_outputs * config.output_constant_words,
         banks=unit.n_banks,
     )

@@ -22,7 +22,7 @@ def output_payload(config: AnyConfig) -> data.StructLayout:
     element j is result b*W + j of the row group, counted row by row: row = (b*W + j) // M, output
     m = (b*W + j) % M.
     """
-    is_signed = config.output_format != "fp16"
+    is_signed = "fp16" not in (config.output_format, config.lut_format)
     shape = signed(config.result_bits) if is_signed else unsigned(config.result_bits)
     fields: dict[str, object] = {"data": data.ArrayLayout(shape, config.output_width)}
     if config.n_beats > 1:

@@ -29,12 +29,15 @@ def random_program(
         corner=corner,
         output_format=config.output_format,
         relu=config.relu,
+        lut_format=config.lut_format,
     )
 
 
 def results(config: AnyConfig, program: Program, words: ArrayLike) -> NDArray[Any]:
     """Return the results (n_rows, n_outputs) that the accelerator gives for input words."""
-    return golden.results(program, words, config.accumulator_bits)
+    return golden.results(
+        program, words, config.accumulator_bits, config.overflow, config.parallel_codebooks
+    )
 
 
 def result_words(results: NDArray[Any]) -> NDArray[np.int64]:
@@ -46,6 +49,8 @@ def result_words(results: NDArray[Any]) -> NDArray[np.int64]:
 
 def results_of_words(config: AnyConfig, words: NDArray[np.int64]) -> NDArray[Any]:
     """The inverse of `result_words`."""
+    if config.lut_format == "fp16":
+        return words.astype(np.uint32).view(np.float32)
     if config.output_format == "fp16":
         return words.astype(np.uint16).view(np.float16)
     if config.output_format == "int8":

@@ -27,6 +27,8 @@ __all__ = ["TILES", "AnyConfig", "TiledConfig", "config_from_dict", "load_config
 TILES = ("rows", "outputs", "codebooks")
 """Keys of ``tiles`` in YAML, each the number of units in that direction."""
 MAX_TILES = 16
+_UNIT_FIELDS = {"output_format": "raw", "relu": False, "lut_format": "int", "overflow": None}
+"""What units must have, whose partial sums are joined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +69,11 @@ class TiledConfig:
                     f"tiles.{key} must be an integer in [1, {MAX_TILES}], not {value!r}"
                 )
         # Partial sums are joined before anything can be made of them.
-        if self.unit.output_format != "raw" or self.unit.relu:
-            what = "relu" if self.unit.relu else f"output_format {self.unit.output_format!r}"
-            raise HalutError(f"tiles must have raw results (output_format, relu), not {what}")
+        for field, wanted in _UNIT_FIELDS.items():
+            given = getattr(self.unit, field)
+            if given != wanted:
+                rule = "absent" if wanted is None else str(wanted).lower()
+                raise HalutError(f"{field} must be {rule} for several units, not {given}")
 
     @property
     def tiles(self) -> dict[str, int]:
@@ -121,34 +125,44 @@ class TiledConfig:
         return max(self.unit.accumulator_bits, needed)
 
     @property
+    def result_bits(self) -> int:
+        """Bits of a result."""
+        return self.accumulator_bits
+
+    @property
     def output_format(self) -> str:
-        """Format of a result."""
+        """Results are accumulators."""
         return self.unit.output_format
 
     @property
     def relu(self) -> bool:
-        """Whether results below zero become zero."""
+        """There is none."""
         return self.unit.relu
 
     @property
-    def result_bits(self) -> int:
-        """Bits of a result: an accumulator."""
-        return self.accumulator_bits
+    def lut_format(self) -> str:
+        """Tables hold integers."""
+        return self.unit.lut_format
+
+    @property
+    def overflow(self) -> str | None:
+        """There is none."""
+        return self.unit.overflow
 
     @property
     def output_constants(self) -> dict[str, tuple[int, int]]:
-        """Constants of an output's conversion: none, results are raw."""
+        """There are none."""
         return self.unit.output_constants
 
     @property
-    def output_constant_words(self) -> int:
-        """Program words per output that hold its constants: none."""
-        return self.unit.output_constant_words
+    def output_constant_bits(self) -> int:
+        """Bits of one output's constants."""
+        return self.unit.output_constant_bits
 
     @property
-    def output_constant_bits(self) -> int:
-        """Bits of all outputs' constants: none."""
-        return self.unit.output_constant_bits
+    def output_constant_words(self) -> int:
+        """Program words of one output's constants."""
+        return self.unit.output_constant_words
 
     @property
     def latency_cycles(self) -> int:

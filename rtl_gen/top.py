@@ -97,9 +97,7 @@ class HalutMatmul(Unit):
         m.d.comb += [
             self.o.valid.eq(output.o_valid),
             output.o_ready.eq(self.o.ready),
-            self.o.payload.data.as_value().eq(output.o_data.as_value())
-            if c.has_output_stage
-            else self.o.payload.data.eq(output.o_data),
+            self.o.payload.data.as_value().eq(output.o_data.as_value()),
             self.o.payload.last.eq(output.o_last),
         ]
         if c.n_beats > 1:

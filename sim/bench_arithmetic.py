@@ -168,3 +168,45 @@ async def byte_converter(dut: Any) -> None:
     if relu:
         operands["zero"] = (zero, 8)
     await _compare(dut, operands, expected.astype(np.int64), 2, late=("addend", "shift", "zero"))
+
+
+def _any_single(rng: np.random.Generator, n: int) -> NDArray[np.uint32]:
+    """Bits of float32s of all kinds, NaN and infinities included."""
+    corners = np.array([0, 1, 2, 0x007FFFFF, 0x00800000, 0x00800001, 0x3F800000, 0x3F7FFFFF,
+                        0x3F800001, 0x4B000000, 0x4B7FFFFF, 0x4B800000, 0x7F7FFFFF, 0x7F000000,
+                        0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF], dtype=np.uint32)
+    bits = rng.integers(0, 1 << 31, n, dtype=np.uint32)  # fmt: skip
+    bits = np.where(rng.random(n) < 0.1, rng.choice(corners, n), bits)
+    return (bits | rng.integers(0, 2, n, dtype=np.uint32) << 31).astype(np.uint32)
+
+
+@cocotb.test()
+async def float_adder(dut: Any) -> None:
+    """All pairs of corners; anything; operands near in exponent; cancellation; ties."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    n = _n_cases()
+    a, b = _any_single(rng, n), _any_single(rng, n)
+    # Exponents up to 30 apart, and mantissas of few bits, so that sums are ties now and then.
+    kind = rng.random(n)
+    exponent = (a >> 23 & 0xFF).astype(np.int64)
+    beside = np.clip(exponent + rng.integers(-30, 31, n), 0, 254).astype(np.uint32)
+    sparse = b & 0x007FFFFF
+    sparse = np.where(rng.random(n) < 0.5, sparse & (sparse << rng.integers(0, 24, n)), sparse)
+    near = (b & 0x80000000) | beside << 23 | (sparse & 0x007FFFFF).astype(np.uint32)
+    b = np.where(kind < 0.6, near, b)
+    cancelling = (a ^ np.uint32(0x80000000)) + rng.integers(-2, 3, n).astype(np.uint32)
+    b = np.where((kind > 0.6) & (kind < 0.7), cancelling, b).astype(np.uint32)
+    with np.errstate(all="ignore"):
+        expected = (a.view(np.float32) + b.view(np.float32)).view(np.uint32)
+        expected = np.where(np.isnan(expected.view(np.float32)), 0x7FC00000, expected)
+    operands = {"a": (a.astype(np.int64), 32), "b": (b.astype(np.int64), 32)}
+    await _compare(dut, operands, expected.astype(np.int64), delays=0)
+
+
+@cocotb.test()
+async def half_to_single(dut: Any) -> None:
+    """Every half float there is."""
+    halves = np.arange(1 << 16, dtype=np.uint16)
+    expected = halves.view(np.float16).astype(np.float32)
+    expected = np.where(np.isnan(expected), 0x7FC00000, expected.view(np.uint32))
+    await _compare(dut, {"half": (halves.astype(np.int64), 16)}, expected.astype(np.int64), 0)

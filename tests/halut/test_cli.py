@@ -68,6 +68,7 @@ def test_every_flag_is_used(files):
         ["--num-k", "8"],
         ["--input", "int4"],
         ["--lut-bits", "4"],
+        ["--lut-format", "fp16"],
         ["--output-format", "fp16"],
         ["--output-format", "int8"],
         ["--relu"],
@@ -168,6 +169,7 @@ def test_bench_formats(capsys):
     errors = {name: float(values[0]) for name, values in found.items()}
     assert errors["float", "float"] < errors["fp8_e5m2", "int8"] < errors["int2", "int8"]
     assert errors["int8", "int16"] < errors["int8", "int4"] < errors["int8", "int2"]
+    assert abs(errors["int8", "fp16"] / errors["int8", "int16"] - 1) < 0.01
     assert float(found["int8", "int8"][1].rstrip("%")) > 85
 
 

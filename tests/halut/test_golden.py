@@ -165,6 +165,93 @@ def test_accumulator_width():
         golden.accumulate(program, codes, 12.0)
 
 
+def test_narrow_accumulators_by_hand():
+    """Four codebooks of entries 5, 6, -7, -8 and, in the second output, their opposites."""
+    entries = np.array([[5, 6, -7, -8], [-5, -6, 7, 7]])
+    program = Program(
+        n_features=1, input_format="int8", split_dims=[[0]] * 4, thresholds=[[0]] * 4,
+        lut=np.repeat(entries[:, :, None], 2, axis=2), lut_scale=[1, 1], lut_offset=[0, 0],
+        lut_bits=4,
+    )  # fmt: skip
+    codes = np.zeros((1, 4), dtype=int)
+
+    def sums(*arguments):
+        return golden.accumulate(program, codes, *arguments)[0].tolist()
+
+    assert sums() == [-4, 3]
+    assert sums(4, "wrap") == [-4, 3] == sums(4, "wrap", 2)
+    assert sums(4, "saturate") == [-8, 6]  # 5, 7, 0, -8; -5, -8, -1, 6
+    assert sums(4, "saturate", 2) == [-8, 6]  # 11 -> 7, 7 - 15 -> -8; -11 -> -8, -8 + 14
+    assert sums(5, "saturate") == [-4, 3]
+    assert sums(4, "saturate", 4) == [-4, 3]
+    for arguments, message in (
+        ((4, None), r"acc_bits must be in \[6, 64\], not 4"),
+        ((3, "wrap"), r"acc_bits must be in \[4, 5\], not 3"),
+        ((6, "saturate"), r"acc_bits must be in \[4, 5\], not 6"),
+        ((4, "round"), "overflow must be one of saturate, wrap, not 'round'"),
+        ((6, None, 3), "parallel_codebooks must divide the 4 codebooks, not be 3"),
+    ):
+        with pytest.raises(HalutError, match=message):
+            golden.accumulate(program, codes, *arguments)
+
+
+def half_program(columns):
+    entries = np.array(columns, dtype=np.float16)
+    n_codebooks = entries.shape[1]
+    return Program(
+        n_features=1, input_format="int8", split_dims=[[0]] * n_codebooks,
+        thresholds=[[0]] * n_codebooks, lut=np.repeat(entries[:, :, None], 2, axis=2),
+        lut_scale=np.ones(len(entries)), lut_offset=np.zeros(len(entries)), lut_bits=16,
+        lut_format="fp16",
+    )  # fmt: skip
+
+
+def test_half_float_tables_by_hand():
+    """The order of additions decides: 2**-24 is lost beside 2 and above, not beside another."""
+    tiny = 2.0**-24
+    program = half_program([[1, tiny, tiny, tiny], [2048, -2048, tiny, -0.0], [-0.0] * 4])
+    codes = np.zeros((1, 4), dtype=int)
+    one_by_one = golden.accumulate(program, codes)
+    assert one_by_one.dtype == np.float32
+    assert one_by_one[0].tolist() == [1.0, tiny, 0.0]
+    assert np.signbit(one_by_one[0]).tolist() == [False, False, True]
+    # (1 + tiny) + (tiny + tiny): 1, and then 2 * tiny, the last place of a number from 1 on.
+    in_pairs = golden.accumulate(program, codes, parallel_codebooks=4)
+    assert in_pairs[0].tolist() == [1.0 + 2 * tiny, tiny, 0.0]
+    assert program.accumulator_bits == 32
+    assert golden.dequantize(program, in_pairs)[0].tolist() == in_pairs[0].tolist()
+    infinity = half_program([[np.inf, -np.inf], [np.nan, 1], [65504, np.inf]])
+    sums = golden.accumulate(infinity, codes[:, :2])
+    assert sums.view(np.uint32)[0].tolist() == [0x7FC00000, 0x7FC00000, 0x7F800000]
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 3, 6])
+def test_half_float_tables_against_plain_python(parallel):
+    """Additions one by one in double precision, rounded to single after each: the same."""
+    rng = np.random.default_rng(parallel)
+    program = golden.random_program(rng, 6, 4, 3, lut_bits=16, lut_format="fp16")
+    codes = golden.encode(program, golden.random_words(rng, program, 50))
+    found = golden.accumulate(program, codes, parallel_codebooks=parallel)
+
+    def add(a, b):
+        return float(np.float32(a + b))  # a sum of two singles is rounded rightly by way of double
+
+    for row, output in itertools.product(range(50), range(3)):
+        entries = [float(program.lut[output, c, codes[row, c]]) for c in range(6)]
+        total = None
+        for first in range(0, 6, parallel):
+            step = entries[first : first + parallel]
+            while len(step) > 1:
+                step = [
+                    add(*step[k : k + 2]) if k + 1 < len(step) else step[k]
+                    for k in range(0, len(step), 2)
+                ]
+            total = step[0] if total is None else add(total, step[0])
+        assert total == found[row, output]
+    if parallel > 1:
+        assert (found != golden.accumulate(program, codes)).any()  # the order does matter
+
+
 def test_no_rows():
     program = golden.random_program(np.random.default_rng(1), 4, 16, 3)
     words = program.input_words(np.zeros((0, program.n_features)))

@@ -12,6 +12,7 @@ from halut import golden
 from halut.errors import CheckFailed, HalutError, closest
 from halut.files import atomic_write
 from halut.golden import random_program
+from halut.output import OutputStage
 from halut.program import Program
 
 
@@ -85,6 +86,17 @@ def test_equality_is_by_content():
         ({"split_dims": [[0.5, 1], [6, 7]]}, "split_dims must hold integers that fit int32"),
         ({"split_dims": np.zeros((2, 9), int)}, "split_dims must have 1 to 8 levels, not 9"),
         ({"split_dims": np.zeros((2, 0), int)}, r"split_dims must have shape"),
+        ({"lut_format": "fp8"}, "lut_format must be int or fp16, not 'fp8'"),
+        ({"lut_format": "fp16"}, "lut_bits must be 16 for lut_format fp16, not 8"),
+        (
+            {"lut_format": "fp16", "lut_bits": 16, "lut": np.full((3, 2, 4), 0.1)},
+            "lut must hold values that float16 can hold exactly",
+        ),
+        (
+            {"lut_format": "fp16", "lut_bits": 16,
+             "output": OutputStage(format="fp16", scale=[1] * 3, offset=[1] * 3)},
+            "output_format must be raw for lut_format fp16, not fp16",
+        ),
         ({"thresholds": [[0, 1, 2]]}, r"thresholds must have shape \(2, 3\), not \(1, 3\)"),
         ({"thresholds": [[0, 1, 128]] * 2}, r"thresholds must be in \[-128, 127\], not 0 to 128"),
         ({"thresholds": [[0, 1, 0.5]] * 2}, "thresholds must hold integers that fit int16"),
@@ -210,6 +222,16 @@ def test_round_trip(tmp_path, input_format, lut_bits, corner):
     assert os.listdir(tmp_path) == ["p.npz"]
 
 
+@pytest.mark.parametrize("corner", [False, True])
+def test_round_trip_of_half_float_tables(tmp_path, corner):
+    rng = np.random.default_rng(7)
+    program = random_program(rng, 3, 8, 5, lut_bits=16, lut_format="fp16", corner=corner)
+    assert program.lut.dtype == np.float16
+    loaded = Program.load(program.save(tmp_path / "p.npz"))
+    assert loaded == program and loaded.lut_format == "fp16"
+    assert np.isnan(program.lut).any() == corner
+
+
 def test_same_content_same_bytes(tmp_path, monkeypatch):
     example(provenance={"a": "1", "b": "2"}).save(tmp_path / "one.npz")
     monkeypatch.setattr("time.time", lambda: 2e9)
@@ -258,7 +280,8 @@ def test_bad_file_content(tmp_path, changes, message):
 def test_version_1_is_read(tmp_path):
     path = tmp_path / "p.npz"
     example().save(path)
-    rewritten(path, format_version=np.array(1), output_format=None, relu=None)
+    rewritten(path, format_version=np.array(1), output_format=None, relu=None,
+              lut_format=None)  # fmt: skip
     assert Program.load(path) == example()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from halut.errors import HalutError
-from halut.quantize import integer_thresholds, quantize_lut
+from halut.quantize import half_lut, integer_thresholds, quantize_lut
 
 
 def tables(seed=0, shape=(5, 6, 16)):
@@ -136,3 +136,24 @@ def test_one_threshold_decides_at_its_own_place():
 def test_input_granularity_refused():
     with pytest.raises(HalutError, match="input_granularity must be"):
         integer_thresholds(np.zeros((1, 1), np.float32), 8, "tables")
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e9])
+def test_half_float_tables(size):
+    rng = np.random.default_rng(4)
+    lut = (size * rng.standard_normal((3, 5, 16))).astype(np.float32)
+    offset = (size * rng.standard_normal(3)).astype(np.float32)
+    counts = rng.integers(1, 50, (5, 16))
+    entries, scale, constant = half_lut(lut, offset, counts)
+    assert entries.dtype == np.float16 and np.isfinite(entries).all()
+    assert np.array_equal(np.log2(scale), np.rint(np.log2(scale)))
+    codes = rng.integers(0, 16, (200, 5))
+    exact = lut[:, np.arange(5), codes].astype(np.float64).sum(axis=2) + offset[:, None]
+    found = entries[:, np.arange(5), codes].astype(np.float64).sum(axis=2) * scale[:, None]
+    error = found + constant[:, None] - exact
+    assert np.abs(error).max() < 5 * 2.0**-11 * np.abs(lut).max() * 2
+    share = counts / counts.sum(axis=1, keepdims=True)
+    middle = (lut.min(axis=2) + lut.max(axis=2)).astype(np.float64) / 2
+    rounding = entries * scale[:, None, None] + middle[:, :, None] - lut
+    bias = (rounding * share).sum(axis=(1, 2)) + constant - offset - middle.sum(axis=1)
+    np.testing.assert_allclose(bias, 0, atol=1e-6 * size)

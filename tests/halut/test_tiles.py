@@ -9,6 +9,7 @@ import pytest
 
 from halut import golden
 from halut.errors import HalutError
+from halut.formats import FLOAT_FORMATS
 from halut.program import Program
 from halut.tiles import tile, widen
 
@@ -179,3 +180,25 @@ def test_widening_refuses():
     half = golden.random_program(np.random.default_rng(1), 3, 8, 2, "fp16")
     with pytest.raises(HalutError, match="accelerator's int16 or a narrower integer, not fp16"):
         widen(half, input_format="int16")
+
+
+def test_half_float_tables_are_refused():
+    program = golden.random_program(
+        np.random.default_rng(1), 4, 4, 2, lut_bits=16, lut_format="fp16"
+    )
+    with pytest.raises(HalutError, match="lut_format must be int for tiles"):
+        tile(program, 2, 2)
+
+
+@pytest.mark.parametrize("input_format", FLOAT_FORMATS)
+def test_wider_trees_of_floats(input_format):
+    rng = np.random.default_rng(3)
+    program = golden.random_program(rng, 3, 4, 2, input_format, 16, lut_format="fp16", corner=True)
+    wide = widen(program, n_prototypes=16)
+    assert (wide.n_prototypes, wide.input_format, wide.lut_format) == (16, input_format, "fp16")
+    words = golden.random_words(rng, wide, 300, corner=True)
+    narrow = golden.encode(program, words[:, :, :2])
+    assert np.array_equal(golden.encode(wide, words), 4 * narrow)
+    assert np.array_equal(wide.lut[:, :, ::4].view(np.uint16), program.lut.view(np.uint16))
+    with pytest.raises(HalutError, match="input_format must be the accelerator's int8"):
+        widen(program, input_format="int8")

@@ -41,6 +41,27 @@ CONFIGS = sorted(Path("configs").glob("*.yaml"))
         ({"acc_bits": 11}, r"acc_bits must be an integer in \[12, 32\], not 11"),
         ({"write_word_bits": 8}, r"write_word_bits must be an integer in \[16, 4096\], not 8"),
         ({"adder_levels_per_stage": 0}, r"adder_levels_per_stage must be an integer in \[1, 8\]"),
+        ({"lut_format": "fp32"}, r"lut_format must be one of int, fp16, not 'fp32'"),
+        ({"lut_format": "fp16"}, r"lut_bits must be 16 for lut_format fp16, not 8"),
+        (
+            {"lut_format": "fp16", "lut_bits": 16, "output_format": "int8"},
+            r"output_format must be raw for lut_format fp16, not int8",
+        ),
+        (
+            {"lut_format": "fp16", "lut_bits": 16, "acc_bits": 24},
+            r"acc_bits must be an integer in \[32, 32\], not 24",
+        ),
+        (
+            {"lut_format": "fp16", "lut_bits": 16, "overflow": "wrap"},
+            r"overflow must be absent for lut_format fp16, not wrap",
+        ),
+        ({"overflow": "clip", "acc_bits": 8}, r"overflow must be one of saturate, wrap, not"),
+        (
+            {"overflow": "wrap", "acc_bits": 12},
+            r"acc_bits must be an integer in \[8, 11\], not 12",
+        ),
+        ({"overflow": "wrap"}, r"acc_bits must be an integer in \[8, 11\], not 12"),
+        ({"overflow": "wrap", "n_codebooks": 1}, r"overflow must be absent where nothing is added"),
         ({"output_format": "fp32"}, r"output_format must be one of raw, fp16, int8, not 'fp32'"),
         ({"relu": 1}, r"relu must be true or false, not 1"),
         ({"codebook_width": 0}, r"codebook_width must be an integer"),

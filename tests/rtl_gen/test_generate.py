@@ -33,6 +33,12 @@ SMALL = {
                 "output_format": "fp16", "write_word_bits": 32},
     "to-int8": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
                 "parallel_codebooks": 4, "output_format": "int8", "relu": True, "memory": "ff"},
+    "lut-fp16": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "parallel_codebooks": 3,
+                 "lut_format": "fp16", "lut_bits": 16},
+    "saturate": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "parallel_codebooks": 3,
+                 "acc_bits": 8, "overflow": "saturate"},
+    "wrap": {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 2, "acc_bits": 8,
+             "overflow": "wrap"},
     "relu": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 3, "relu": True},
     "smallest": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1, "encoder": "pipelined"},
 }  # fmt: skip
@@ -132,6 +138,23 @@ def test_manifest_layouts_fill_their_ports(generated):
         assert product == ports[name]["bits"]
         outer = layout["dimensions"][0]
         assert outer["size"] * outer["stride_bits"] == ports[name]["bits"]
+
+
+def test_manifest_says_what_overflow_does():
+    def accumulator(**values):
+        return generate(AcceleratorConfig(n_codebooks=4, n_outputs=1, **values)).manifest[
+            "accumulator"
+        ]
+
+    proven = accumulator()
+    assert proven["overflow"] == "impossible"
+    assert proven["proof"] == "4 entries of 8 bits sum to [-512, 508], within [-512, 511]"
+    wrapping = accumulator(acc_bits=9, overflow="wrap")
+    assert (wrapping["overflow"], "proof" in wrapping) == ("wrap", False)
+    assert wrapping["warning"] == "4 entries of 8 bits sum to [-512, 508], beyond [-256, 255]"
+    saturating = accumulator(acc_bits=9, overflow="saturate", parallel_codebooks=2)
+    assert saturating["order"].startswith("codebooks g * 2 and up pairwise")
+    assert accumulator(lut_format="fp16", lut_bits=16)["overflow"] == "to infinity"
 
 
 def test_write_leaves_an_equal_file_alone(tmp_path):

@@ -210,8 +210,15 @@ def test_command_line(tmp_path):
     assert four.n_units == 4
 
 
-@pytest.mark.parametrize("values", [{"relu": True}, {"output_format": "int8"}])
-def test_units_have_raw_results(values):
-    unit = AcceleratorConfig(n_codebooks=4, n_outputs=2, **values)
-    with pytest.raises(HalutError, match="tiles must have raw results"):
-        TiledConfig(unit=unit, codebook_tiles=2)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"relu": True}, "relu must be false for several units, not True"),
+        ({"output_format": "fp16"}, "output_format must be raw for several units, not fp16"),
+        ({"lut_format": "fp16", "lut_bits": 16}, "lut_format must be int for several units"),
+        ({"overflow": "wrap", "acc_bits": 9}, "overflow must be absent for several units"),
+    ],
+)
+def test_results_that_cannot_be_joined(fields, message):
+    with pytest.raises(HalutError, match=message):
+        TiledConfig(unit=AcceleratorConfig(**fields), codebook_tiles=2)

@@ -9,6 +9,7 @@ import pytest
 
 from halut.errors import HalutError
 from rtl_gen.convert import ByteConverter, HalfConverter
+from rtl_gen.float32 import FloatAdder, HalfToSingle
 from rtl_gen.unit import Unit
 from sim import runner
 from sim.arithmetic import build_bank
@@ -17,6 +18,8 @@ UNITS: dict[str, tuple[str, Callable[[], Unit]]] = {
     "half_12": ("half_converter", lambda: HalfConverter(width=12, relu=False)),
     "half_24": ("half_converter", lambda: HalfConverter(width=24, relu=True)),
     "half_32": ("half_converter", lambda: HalfConverter(width=32, relu=False)),
+    "adder": ("float_adder", FloatAdder),
+    "widening": ("half_to_single", HalfToSingle),
     "byte_11": ("byte_converter", lambda: ByteConverter(width=11, relu=False)),
     "byte_32": ("byte_converter", lambda: ByteConverter(width=32, relu=True)),
 }
@@ -36,7 +39,7 @@ def _run(name: str, n_cases: int, *, spoil: bool = False) -> None:
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize("name", ["half_12", "byte_11"])
+@pytest.mark.parametrize("name", ["half_12", "adder", "widening"])
 def test_unit_equals_numpy(name: str) -> None:
     _run(name, 100_000)
 
@@ -49,7 +52,7 @@ def test_unit_equals_numpy_on_millions(name: str) -> None:
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize("name", ["half_12", "byte_11"])
+@pytest.mark.parametrize("name", ["half_12", "adder"])
 def test_one_wrong_bit_is_caught(name: str) -> None:
     with pytest.raises(runner.SimulationFailed, match="result must be"):
         _run(name, 1000, spoil=True)

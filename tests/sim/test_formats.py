@@ -21,6 +21,15 @@ FORMATS = {
         f"inputs_{name}": {"input_format": name}
         for name in ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int4", "int8", "int12", "int16")
     },
+    **{
+        f"lut_int{bits}": {"lut_bits": bits, "input_format": "int8"} for bits in (4, 8, 12, 16)
+    },
+    "acc_24": {"acc_bits": 24, "input_format": "int8"},
+    "acc_32": {"acc_bits": 32, "input_format": "int8"},
+    "saturate": {"acc_bits": 9, "overflow": "saturate", "input_format": "int8"},
+    "wrap": {"acc_bits": 9, "overflow": "wrap", "input_format": "int8"},
+    "lut_fp16": {"lut_format": "fp16", "lut_bits": 16},
+    "lut_fp16_relu": {"lut_format": "fp16", "lut_bits": 16, "relu": True, "input_format": "bf16"},
     "relu": {"relu": True, "input_format": "int8"},
     "to_fp16": {"output_format": "fp16", "input_format": "int8"},
     "to_fp16_relu": {"output_format": "fp16", "relu": True, "memory": "ff"},
@@ -29,7 +38,7 @@ FORMATS = {
 }
 # One of each kind; `make test-slow` runs all.
 FAST = {("inputs_bf16", "p1q1"), ("inputs_fp8_e4m3", "p2q4"), ("to_fp16", "p1q1"),
-        ("to_int8_relu", "p2q4")}  # fmt: skip
+        ("to_int8_relu", "p2q4"), ("saturate", "p1q1"), ("lut_fp16", "p2q4")}  # fmt: skip
 
 
 @pytest.mark.sim

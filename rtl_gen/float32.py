@@ -1,0 +1,141 @@
+"""Binary32 arithmetic for tables of half floats: exact widening, and IEEE 754 addition."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib.wiring import In, Out
+
+from .normalise import normalise
+from .unit import Unit
+
+__all__ = ["FloatAdder", "HalfToSingle"]
+
+_NAN = 0x7FC00000
+_INFINITY = 0x7F800000
+
+
+class HalfToSingle(Unit):
+    """Widen a half float to binary32, exactly; every NaN becomes 0x7fc00000.
+
+    Members
+    -------
+    half : In(16)
+    result : Out(32)
+
+    Timing
+    ------
+    Combinational.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"half": In(16), "result": Out(32)}, module_name="halut_half_to_single", has_clock=False
+        )
+
+    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+        mantissa, exponent, sign = self.half[:10], self.half[10:15], self.half[15]
+        # A subnormal is normal in binary32.
+        lead, places = normalise(m, "subnormal", mantissa)
+        magnitude = Signal(31)
+        wide = Signal(8)
+        with m.If(exponent.all()):
+            m.d.comb += magnitude.eq(Mux(mantissa.any(), _NAN, _INFINITY))
+        with m.Elif(exponent.any()):
+            m.d.comb += [
+                wide.eq(exponent + 112),
+                magnitude.eq(Cat(Const(0, 13), mantissa, wide)),
+            ]
+        with m.Elif(mantissa.any()):
+            m.d.comb += [
+                wide.eq(112 - places),
+                magnitude.eq(Cat(Const(0, 14), lead[:9], wide)),
+            ]
+        m.d.comb += self.result.eq(Cat(magnitude, sign & ~(exponent.all() & mantissa.any())))
+
+
+class FloatAdder(Unit):
+    """IEEE 754 binary32 addition: round to nearest, ties to even.
+
+    Subnormals, infinities and zeros of both signs as the standard says; every NaN is 0x7fc00000.
+
+    Members
+    -------
+    a, b : In(32)
+    result : Out(32)
+
+    Timing
+    ------
+    Combinational, so that a sum is accumulated in one cycle.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"a": In(32), "b": In(32), "result": Out(32)},
+            module_name="halut_float_adder",
+            has_clock=False,
+        )
+
+    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+        swap = Signal()
+        large, small = Signal(32), Signal(32)
+        m.d.comb += [
+            swap.eq(self.b[:31] > self.a[:31]),
+            large.eq(Mux(swap, self.b, self.a)),
+            small.eq(Mux(swap, self.a, self.b)),
+        ]
+        opposite = large[31] ^ small[31]
+        exponents, mantissas = [], []
+        for name, word in (("large", large), ("small", small)):
+            is_normal = Signal(name=f"{name}_is_normal")
+            exponent = Signal(8, name=f"{name}_exponent")
+            m.d.comb += [
+                is_normal.eq(word[23:31].any()),
+                exponent.eq(Cat(word[23] | ~is_normal, word[24:31])),
+            ]
+            exponents.append(exponent)
+            mantissas.append(Cat(word[:23], is_normal))
+
+        # Three bits below the mantissa, the last one sticky: when more than one bit cancels, the
+        # exponents differ by one at most and all bits are there.
+        distance = Signal(8)
+        shift = Signal(5)
+        moved = Signal(54)
+        aligned = Signal(27)
+        total = Signal(28)
+        m.d.comb += [
+            distance.eq(exponents[0] - exponents[1]),
+            shift.eq(Mux(distance > 27, 27, distance)),
+            moved.eq(Cat(Const(0, 30), mantissas[1]) >> shift),
+            aligned.eq(Cat(moved[:28].any(), moved[28:])),
+            total.eq(
+                Mux(
+                    opposite,
+                    Cat(Const(0, 3), mantissas[0]) - aligned,
+                    Cat(Const(0, 3), mantissas[0]) + aligned,
+                )
+            ),
+        ]
+        # A mark stops the search for the leading one where the result becomes subnormal.
+        marked = Signal(28)
+        m.d.comb += marked.eq(total | (Const(1 << 27, 28) >> exponents[0]))
+        _, places = normalise(m, "total", marked)
+        shifted = Signal(28)
+        magnitude = Signal(32)
+        up = shifted[3] & (shifted[:3].any() | shifted[4])
+        # The leading one adds one to the exponent, and so does a carry out of the mantissa.
+        exponent = Signal(8)
+        m.d.comb += [
+            shifted.eq(total << places),
+            exponent.eq(exponents[0] - places),
+            magnitude.eq(Cat(Const(0, 23), exponent) + shifted[4:] + up),
+        ]
+        large_ones, small_ones = large[23:31].all(), small[23:31].all()
+        is_nan = large_ones & (large[:23].any() | (small_ones & opposite))
+        with m.If(is_nan):
+            m.d.comb += self.result.eq(_NAN)
+        with m.Elif(~(large_ones | total.any())):
+            m.d.comb += self.result.eq(Cat(Const(0, 31), large[31] & small[31]))
+        with m.Elif(large_ones | (magnitude >= _INFINITY)):
+            m.d.comb += self.result.eq(Cat(Const(_INFINITY, 31), large[31]))
+        with m.Else():
+            m.d.comb += self.result.eq(Cat(magnitude[:31], large[31]))
