@@ -43,6 +43,9 @@ __all__ = [
 
 
 MODEL_VERSION = 1
+_NOT_FITTED = ("double_buffer", "output_format", "relu", "lut_format", "overflow")
+"""Fields of a configuration that no fitted point sets."""
+
 TARGETS = {
     "area_um2": "synth__design__instance__area__stdcell",
     "energy_pj_per_cycle": "halut__energy__per_cycle",
@@ -219,7 +222,14 @@ class Model:
     points: Sequence[Mapping[str, Any]]
 
     def estimate(self, config: AcceleratorConfig) -> Estimate:
-        """Estimate a configuration."""
+        """Estimate a configuration; only of the kinds that the model was fitted to."""
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        for name in _NOT_FITTED:
+            if getattr(config, name) != defaults[name]:
+                raise HalutError(
+                    f"{name} must be {defaults[name]!r} for an estimate, not "
+                    f"{getattr(config, name)!r}: the model was fitted without (flow synth measures)"
+                )
         value = {
             target: sum(
                 coefficient * _FEATURES[target](config)[name]

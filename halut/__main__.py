@@ -18,7 +18,7 @@ from halut.cli import Parser, run
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.matmul import LOSSES, HalutMatmul
-from halut.nn import cli_analyse, cli_export, cli_fold, cli_stats, cli_train
+from halut.nn import cli_analyse, cli_export, cli_fold, cli_formats, cli_stats, cli_train
 from halut.output import OUTPUT_FORMATS, byte_grid
 from halut.problems import relative_error
 from halut.program import LUT_FORMATS, Program
@@ -46,6 +46,7 @@ def _parser() -> Parser:
     _add_bench(verbs)
     cli_export.add_verb(verbs)
     cli_fold.add_verb(verbs)
+    cli_formats.add_verb(verbs)
     cli_stats.add_verb(verbs)
     cli_analyse.add_verb(verbs)
     cli_train.add_verb(verbs)

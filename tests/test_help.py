@@ -28,6 +28,7 @@ COMMANDS = {
     "halut bench": OPTIONAL + ",amaranth,yaml",
     "halut export": OPTIONAL + ",amaranth,yaml",
     "halut stats": OPTIONAL + ",amaranth,yaml",
+    "halut formats": OPTIONAL + ",amaranth,yaml",
     "halut fold": OPTIONAL + ",amaranth,yaml",
     "halut analyse": OPTIONAL + ",amaranth,yaml",
     "halut train": OPTIONAL + ",amaranth,yaml",

@@ -79,3 +79,12 @@ def test_foreign_files(tmp_path, text):
     path.write_text(text)
     with pytest.raises(HalutError, match="a model must be a file written by"):
         Model.load(path)
+
+
+@pytest.mark.parametrize(
+    "values", [{"double_buffer": True}, {"relu": True}, {"lut_format": "fp16", "lut_bits": 16}]
+)
+def test_what_was_not_fitted_is_refused(values):
+    config = AcceleratorConfig(**values)
+    with pytest.raises(HalutError, match=rf"{next(iter(values))} must be .* for an estimate"):
+        Model(coefficients={}, errors={}, conditions={}, points=()).estimate(config)
