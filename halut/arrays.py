@@ -156,6 +156,13 @@ def integer_at_least(name: str, value: Any, low: int) -> int:
     return int(value)
 
 
+def integer_in(name: str, value: Any, low: int, high: int) -> int:
+    """Return `value` when it is an int from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise HalutError(f"{name} must be an integer in [{low}, {high}], not {value!r}")
+    return value
+
+
 def power_of_two(name: str, value: Any) -> int:
     """Return `value` when it is a power of two from 2 to 256."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):

@@ -7,14 +7,13 @@ leaves all of them at once, so one set of handshakes serves them all.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
-from amaranth.lib import data, stream
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from .cells import equals
-from .output import output_payload
 from .tiled_config import TiledConfig
-from .top import HalutMatmul
+from .top import HalutMatmul, accelerator_members
 from .unit import Unit
 
 __all__ = ["HalutTiled", "JoinAdder"]
@@ -94,21 +93,7 @@ class HalutTiled(Unit):
 
     def __init__(self, config: TiledConfig) -> None:
         self.config = config
-        c = config
-        words = data.ArrayLayout(unsigned(c.input_bits), c.tree_depth)
-        lanes = data.ArrayLayout(words, c.parallel_codebooks)
-        program = data.StructLayout(
-            {"address": c.program_address_bits, "data": c.program_data_bits}
-        )
-        super().__init__(
-            {
-                "i": In(stream.Signature(data.ArrayLayout(lanes, c.rows))),
-                "o": Out(stream.Signature(output_payload(c))),
-                "program": In(stream.Signature(program)),
-            },
-            module_name="halut_tiled",
-            has_reset=True,
-        )
+        super().__init__(accelerator_members(config), module_name="halut_tiled", has_reset=True)
 
     def build(self, m: Module, platform: object) -> None:
         c = self.config

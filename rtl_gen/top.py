@@ -14,9 +14,23 @@ from .convert import OutputStage, is_region
 from .decoder import DecoderBlock
 from .encoder import Encoder
 from .output import OutputSerializer, output_payload
+from .tiled_config import AnyConfig
 from .unit import Unit
 
-__all__ = ["HalutMatmul"]
+__all__ = ["HalutMatmul", "accelerator_members"]
+
+
+def accelerator_members(config: AnyConfig) -> dict[str, In | Out]:
+    """Return the streams of an accelerator, one unit or several: rows, results, program words."""
+    c = config
+    words = data.ArrayLayout(unsigned(c.input_bits), c.tree_depth)
+    lanes = data.ArrayLayout(words, c.parallel_codebooks)
+    program = data.StructLayout({"address": c.program_address_bits, "data": c.program_data_bits})
+    return {
+        "i": In(stream.Signature(data.ArrayLayout(lanes, c.rows))),
+        "o": Out(stream.Signature(output_payload(c))),
+        "program": In(stream.Signature(program)),
+    }
 
 
 class HalutMatmul(Unit):
@@ -46,20 +60,8 @@ class HalutMatmul(Unit):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
-        c = config
-        words = data.ArrayLayout(unsigned(c.input_bits), c.tree_depth)
-        lanes = data.ArrayLayout(words, c.parallel_codebooks)
-        program = data.StructLayout(
-            {"address": c.program_address_bits, "data": c.program_data_bits}
-        )
         super().__init__(
-            {
-                "i": In(stream.Signature(data.ArrayLayout(lanes, c.rows))),
-                "o": Out(stream.Signature(output_payload(c))),
-                "program": In(stream.Signature(program)),
-            },
-            module_name="halut_matmul",
-            has_reset=True,
+            accelerator_members(config), module_name="halut_matmul", has_reset=True
         )
 
     def build(self, m: Module, platform: object) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,7 +37,7 @@ from halut.nn.quantize import (
 )
 from halut.program import Program
 
-__all__ = ["Executor", "HalutConv2d", "HalutLayer", "HalutLinear"]
+__all__ = ["Executor", "HalutConv2d", "HalutLayer", "HalutLinear", "layer_of", "layers_of"]
 
 Executor = Callable[["HalutLayer", Tensor], Tensor]
 """Takes a layer and its input, returns accumulators (G, N, M), integers."""
@@ -49,7 +50,7 @@ _EXACT_FLOAT32 = 24
 _UNCHANGED: Any = object()
 
 
-class HalutLayer(nn.Module):
+class HalutLayer(nn.Module, ABC):
     """What `HalutLinear` and `HalutConv2d` share.
 
     Parameters
@@ -140,17 +141,17 @@ class HalutLayer(nn.Module):
 
     # What a subclass says.
 
+    @abstractmethod
     def geometry(self) -> dict[str, Any]:
         """Return the constructor's arguments but `config`, as JSON has them, and the kind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
         """Gather features (G, C, S) of all positions as (B, G, C, S, L)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Turn outputs (B, G, M, L) for an input into the module's output."""
-        raise NotImplementedError
 
     def _in_layout(self, dims: Tensor) -> Tensor:
         """Turn indices into the features as the layout orders them into indices of features."""
@@ -745,6 +746,29 @@ class HalutConv2d(HalutLayer):
         if pad is not None and self.pad_value is None:
             self.pad_value = torch.empty_like(pad, device=self.lut.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+_CLASSES: dict[str, type[HalutLayer]] = {"linear": HalutLinear, "conv2d": HalutConv2d}
+
+
+def layer_of(entry: Mapping[str, Any]) -> HalutLayer:
+    """Make a layer with random parameters, as files describe it.
+
+    Parameters
+    ----------
+    entry : mapping
+        ``geometry``, as `HalutLayer.geometry` gave it, and ``config``, of `LayerConfig.to_dict`.
+    """
+    arguments = dict(entry["geometry"])
+    kind = arguments.pop("kind")
+    if kind not in _CLASSES:
+        raise HalutError(f"kind of a layer must be one of {', '.join(_CLASSES)}, not {kind!r}")
+    return _CLASSES[kind](**arguments, config=LayerConfig.from_dict(entry["config"]))
+
+
+def layers_of(model: nn.Module) -> dict[str, HalutLayer]:
+    """Return the replaced layers of a model by their names; there may be none."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, HalutLayer)}
 
 
 def _pair(value: Any) -> tuple[int, int]:

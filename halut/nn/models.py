@@ -14,15 +14,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from halut.arrays import integer_in
 from halut.errors import HalutError, closest
 
 __all__ = ["DSCNN", "MODELS", "ResNet9", "ResNet20", "arguments", "build"]
-
-
-def _integer(field: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise HalutError(f"{field} must be an integer in [{low}, {high}], not {value!r}")
-    return value
 
 
 def _convolution(in_channels: int, out_channels: int, *, pool: bool = False) -> nn.Sequential:
@@ -81,10 +76,10 @@ class ResNet9(nn.Module):
         image_size: int = 32,
     ) -> None:
         super().__init__()
-        channels = _integer("in_channels", in_channels, 1, 1024)
-        width = _integer("width", width, 1, 1024)
-        n_classes = _integer("n_classes", n_classes, 1, 65536)
-        size = _integer("image_size", image_size, 4, 1024)
+        channels = integer_in("in_channels", in_channels, 1, 1024)
+        width = integer_in("width", width, 1, 1024)
+        n_classes = integer_in("n_classes", n_classes, 1, 65536)
+        size = integer_in("image_size", image_size, 4, 1024)
         pools = [size >= 8 * 2**level for level in range(3)]
         self.prep = _convolution(channels, width)
         self.layer1 = _convolution(width, 2 * width, pool=pools[0])
@@ -144,8 +139,8 @@ class ResNet20(nn.Module):
 
     def __init__(self, in_channels: int = 3, n_classes: int = 10, width: int = 16) -> None:
         super().__init__()
-        channels = _integer("in_channels", in_channels, 1, 1024)
-        width = _integer("width", width, 1, 1024)
+        channels = integer_in("in_channels", in_channels, 1, 1024)
+        width = integer_in("width", width, 1, 1024)
         self.prep = _convolution(channels, width)
         stages, before = [], width
         for level in range(3):
@@ -159,7 +154,7 @@ class ResNet20(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(4 * width, _integer("n_classes", n_classes, 1, 65536))
+        self.classifier = nn.Linear(4 * width, integer_in("n_classes", n_classes, 1, 65536))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (n_images, n_classes), of images (n_images, in_channels, H, W)."""
@@ -182,8 +177,8 @@ class DSCNN(nn.Module):
 
     def __init__(self, in_channels: int = 1, n_classes: int = 12, width: int = 64) -> None:
         super().__init__()
-        channels = _integer("in_channels", in_channels, 1, 1024)
-        width = _integer("width", width, 1, 1024)
+        channels = integer_in("in_channels", in_channels, 1, 1024)
+        width = integer_in("width", width, 1, 1024)
         self.prep = nn.Sequential(
             nn.Conv2d(channels, width, (10, 4), stride=2, padding=(5, 1), bias=False),
             nn.BatchNorm2d(width),
@@ -204,7 +199,7 @@ class DSCNN(nn.Module):
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(width, _integer("n_classes", n_classes, 1, 65536))
+        self.classifier = nn.Linear(width, integer_in("n_classes", n_classes, 1, 65536))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (n_inputs, n_classes), of inputs (n_inputs, in_channels, H, W)."""

@@ -25,10 +25,9 @@ import halut
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.nn.attention import HalutMultiheadAttention
-from halut.nn.config import LayerConfig
 from halut.nn.convert import replace_module, run_batch
 from halut.nn.data import Dataset, load
-from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+from halut.nn.layers import HalutLayer, layer_of, layers_of
 from halut.nn.models import build
 from halut.nn.prune import fit_
 from halut.program import Program
@@ -50,7 +49,6 @@ MANIFEST = "network.json"
 MANIFEST_KIND = "halut-network-manifest"
 MANIFEST_VERSION = 1
 
-_CLASSES = {"linear": HalutLinear, "conv2d": HalutConv2d}
 _FIELDS = ("architecture", "identities", "attentions", "layers", "state", "data", "versions")
 _DATA = ("name", "root", "seed", "n_train", "n_test")
 _STATES = ("input_bits", "raw_output")
@@ -65,9 +63,7 @@ def halut_layers(model: nn.Module) -> dict[str, HalutLayer]:
     HalutError
         When there is none.
     """
-    layers = {
-        name: module for name, module in model.named_modules() if isinstance(module, HalutLayer)
-    }
+    layers = layers_of(model)
     if not layers:
         raise HalutError("network must have a converted layer, not none (halut.nn.convert_)")
     return layers
@@ -139,8 +135,7 @@ def save_network(
             "config": module.config.to_dict(),
             **{field: getattr(module, field) for field in _STATES},
         }
-        for name, module in model.named_modules()
-        if isinstance(module, HalutLayer)
+        for name, module in layers_of(model).items()
     }
     header = {
         "architecture": None if architecture is None else dict(architecture),
@@ -270,11 +265,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _layer(entry: Mapping[str, Any]) -> HalutLayer:
-    geometry = dict(entry["geometry"])
-    kind = geometry.pop("kind")
-    if kind not in _CLASSES:
-        raise HalutError(f"kind of a layer must be one of {', '.join(_CLASSES)}, not {kind!r}")
-    layer: HalutLayer = _CLASSES[kind](**geometry, config=LayerConfig.from_dict(entry["config"]))
+    layer = layer_of(entry)
     for field in _STATES:
         setattr(layer, field, entry[field])
     return layer

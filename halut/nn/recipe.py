@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from halut.arrays import integer_in
 from halut.errors import HalutError, closest
 from halut.nn.config import LayerConfig, one_of
 
@@ -30,11 +31,6 @@ MODES = ("sequential", "simultaneous")
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine", "trained")
 MOMENTS = ("replace", "fine_tune", "end")
-
-
-def _integer(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise HalutError(f"{name} must be an integer in [{low}, {high}], not {value!r}")
 
 
 def _number(name: str, value: object, low: float, high: float = math.inf) -> None:
@@ -72,7 +68,7 @@ class Stage:
     warm_up_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        _integer("epochs", self.epochs, 0, 100_000)
+        integer_in("epochs", self.epochs, 0, 100_000)
         _number("lr", self.lr, 1e-12)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         _number("weight_decay", self.weight_decay, 0)
@@ -110,7 +106,7 @@ class Augmentation:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        _integer("pixels", self.pixels, 0, 64)
+        integer_in("pixels", self.pixels, 0, 64)
         if not isinstance(self.flip, bool):
             raise HalutError(f"flip must be true or false, not {self.flip!r}")
 
@@ -267,11 +263,11 @@ class Recipe:
         ):
             raise HalutError(f"model_options must be a mapping, not {self.model_options!r}")
         object.__setattr__(self, "model_options", dict(self.model_options))
-        _integer("seed", self.seed, 0, 2**31 - 1)
+        integer_in("seed", self.seed, 0, 2**31 - 1)
         for name in ("n_train", "n_test"):
             if getattr(self, name) is not None:
-                _integer(name, getattr(self, name), 1, 10**9)
-        _integer("batch_size", self.batch_size, 2, 1_000_000)
+                integer_in(name, getattr(self, name), 1, 10**9)
+        integer_in("batch_size", self.batch_size, 2, 1_000_000)
         _number("label_smoothing", self.label_smoothing, 0, 1)
         one_of("mode", self.mode, MODES)
         if isinstance(self.layers, str):
@@ -282,7 +278,7 @@ class Recipe:
         one_of("lut_bits_from", self.lut_bits_from, MOMENTS)
         one_of("input_format_from", self.input_format_from, MOMENTS)
         _number("thresholds_lr", self.thresholds_lr, 0)
-        _integer("calibration_images", self.calibration_images, 1, 10**9)
+        integer_in("calibration_images", self.calibration_images, 1, 10**9)
 
     @property
     def hash(self) -> str:

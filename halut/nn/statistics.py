@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from halut.errors import HalutError
 from halut.nn.convert import run_batch
-from halut.nn.layers import HalutLayer
+from halut.nn.layers import HalutLayer, layers_of
 from halut.nn.prune import required_channels, required_inputs
 
 __all__ = ["LayerStatistics", "collect", "plot", "table"]
@@ -191,7 +191,7 @@ def collect(
     """
     if isinstance(window, bool) or not isinstance(window, int) or window < 2:
         raise HalutError(f"window must be an integer of at least 2, not {window!r}")
-    layers = {name: part for name, part in model.named_modules() if isinstance(part, HalutLayer)}
+    layers = layers_of(model)
     if not layers:
         raise HalutError("model must hold at least one Halut layer (convert_)")
     counters = {name: _Counter(layer, window) for name, layer in layers.items()}

@@ -34,10 +34,9 @@ from torch.nn.parallel import DistributedDataParallel
 import halut
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
-from halut.nn.config import LayerConfig
 from halut.nn.convert import convert_, replace_module
 from halut.nn.data import Dataset, Shifts, load
-from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+from halut.nn.layers import HalutLayer, layer_of, layers_of
 from halut.nn.models import arguments, build
 from halut.nn.network import save_network
 from halut.nn.recipe import Recipe, Stage
@@ -52,7 +51,6 @@ HISTORY, SUMMARY, RECIPE = "history.jsonl", "summary.json", "recipe.yaml"
 _KIND, _VERSION = "halut-training", 1
 _TEST_BATCH = 512
 _LOWEST_TEMPERATURE = 1e-3
-_CLASSES: dict[str, type[HalutLayer]] = {"conv2d": HalutConv2d, "linear": HalutLinear}
 
 
 @dataclass
@@ -273,14 +271,14 @@ class _Run:
             self._set_formats("fine_tune")
 
     def _set_formats(self, moment: str) -> None:
-        for layer in _halut_layers(self.model).values():
+        for layer in layers_of(self.model).values():
             if self.recipe.lut_bits_from == moment:
                 layer.set_formats(lut_bits=self.recipe.layer.lut_bits)
             if self.recipe.input_format_from == moment:
                 layer.set_formats(input_format=self.recipe.layer.input_format)
 
     def _train_temperatures(self) -> None:
-        for layer in _halut_layers(self.model).values():
+        for layer in layers_of(self.model).values():
             layer.temperature.requires_grad_(self.recipe.temperature.schedule == "trained")
 
     def _set_teacher(self, model: nn.Module) -> None:
@@ -343,7 +341,7 @@ class _Run:
             loss.backward()
             self.optimizer.step()
             if recipe.temperature.schedule == "trained":
-                for layer in _halut_layers(self.model).values():
+                for layer in layers_of(self.model).values():
                     layer.temperature.data.clamp_(min=_LOWEST_TEMPERATURE)
             right = (logits.detach().argmax(dim=1) == labels).sum()
             total += torch.stack([loss.detach().double() * len(labels), right.double()])
@@ -386,7 +384,7 @@ class _Run:
         before = self.recipe.base.epochs * self.steps_per_epoch
         steps = sum(stage.epochs for _, stage, _ in self.stages) * self.steps_per_epoch - before
         value = schedule.at(min(1.0, max(0, self.progress.step - before) / max(1, steps - 1)))
-        for layer in _halut_layers(self.model).values():
+        for layer in layers_of(self.model).values():
             layer.temperature.data.fill_(value)
 
     def _new_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
@@ -458,7 +456,7 @@ class _Run:
             "errors": self.errors,
             "layers": {
                 name: {"geometry": layer.geometry(), "config": layer.config.to_dict()}
-                for name, layer in _halut_layers(self.model).items()
+                for name, layer in layers_of(self.model).items()
             },
             "model": self.model.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
@@ -515,9 +513,7 @@ class _Run:
             teacher.load_state_dict(content["teacher"])
             self._set_teacher(teacher)
         for name, entry in content["layers"].items():
-            geometry = dict(entry["geometry"])
-            config = LayerConfig.from_dict(entry["config"])
-            layer = _CLASSES[geometry.pop("kind")](**geometry, config=config)
+            layer = layer_of(entry)
             replace_module(self.model, name, layer.to(self.device))
         self._train_temperatures()
         self.model.load_state_dict(content["model"])
@@ -548,7 +544,7 @@ class _Run:
             "final_accuracy": now.stages[-1]["test_accuracy"],
             "stages": now.stages,
             "layers": self.targets,
-            "table_bytes": sum(one.table_bytes for one in _halut_layers(self.model).values()),
+            "table_bytes": sum(one.table_bytes for one in layers_of(self.model).values()),
             "n_train": len(self.data.train_x),
             "n_test": len(self.data.test_x),
             "seconds": now.seconds,
@@ -678,10 +674,6 @@ def _targets(recipe: Recipe, model: nn.Module, image: Tensor) -> list[str]:
     if not chosen:
         raise HalutError("layers must leave at least one layer to replace, not none")
     return chosen
-
-
-def _halut_layers(model: nn.Module) -> dict[str, HalutLayer]:
-    return {name: one for name, one in model.named_modules() if isinstance(one, HalutLayer)}
 
 
 @contextmanager
