@@ -226,24 +226,8 @@ class _Wires:
         }
 
 
-def read_def(path: Path, lef: Lef, clock_nets: Iterable[str] = ()) -> PlacedDesign:
-    """Read a placed design.
-
-    Parameters
-    ----------
-    path : Path
-        DEF.
-    lef : Lef
-        Of its technology and cells.
-    clock_nets : iterable of str
-        Nets of the clock besides those that the file marks with ``USE CLOCK``.
-
-    Raises
-    ------
-    HalutError
-        When the file is no whole DEF, or a cell is not placed or not in the LEF.
-    """
-    text = _text(path, "DEF")
+def _header(text: str, path: Path) -> tuple[str, float, np.ndarray]:
+    """Design, units per µm, and the die's bounding box in units."""
     head = {}
     for key, pattern in {
         "DESIGN": r"^\s*DESIGN\s+(\S+)\s*;",
@@ -254,11 +238,36 @@ def read_def(path: Path, lef: Lef, clock_nets: Iterable[str] = ()) -> PlacedDesi
         if match is None:
             raise HalutError(f"DEF must have {key}, not none ({path})")
         head[key] = match[1]
-    scale = float(head["UNITS"])
-    corners = np.array(re.findall(r"\(\s*(-?\d+)\s+(-?\d+)\s*\)", head["DIEAREA"]), float)
+    corners = np.array(re.findall(r"\(\s*(-?\d+)\s+(-?\d+)\s*\)", head["DIEAREA"]), np.int64)
     if len(corners) < 2 or (np.ptp(corners, axis=0) == 0).any():
         raise HalutError(f"DIEAREA must be an area, not {head['DIEAREA'].strip()} ({path})")
+    die = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    return _plain(head["DESIGN"]), float(head["UNITS"]), die
 
+
+def read_def(
+    path: Path, lef: Lef, clock_nets: Iterable[str] = (), *, wires: bool = True
+) -> PlacedDesign:
+    """Read a placed design.
+
+    Parameters
+    ----------
+    path : Path
+        DEF.
+    lef : Lef
+        Of its technology and cells.
+    clock_nets : iterable of str
+        Nets of the clock besides those that the file marks with ``USE CLOCK``.
+    wires : bool
+        Read nets and wires, too; without, there is only the die with its cells.
+
+    Raises
+    ------
+    HalutError
+        When the file is no whole DEF, or a cell is not placed or not in the LEF.
+    """
+    text = _text(path, "DEF")
+    title, scale, die = _header(text, path)
     names, masters, boxes = [], [], []
     for name, rest in _section(text, "COMPONENTS", path):
         master, _, rest = rest.strip().partition(" ")
@@ -278,30 +287,30 @@ def read_def(path: Path, lef: Lef, clock_nets: Iterable[str] = ()) -> PlacedDesi
         boxes.append((x, y, x + width, y + height))
 
     given = set(clock_nets)
-    wires, supply, clock = (_Wires(lef.layers, scale, path) for _ in range(3))
+    signals, supply, clock = (_Wires(lef.layers, scale, path) for _ in range(3))
     on_clock: dict[str, list[str]] = {}
     try:
-        for name, rest in _section(text, "NETS", path):
-            wires.add(rest, special=False)
+        for name, rest in _section(text, "NETS", path) if wires else []:
+            signals.add(rest, special=False)
             if _plain(name) in given or re.search(r"\+\s+USE\s+CLOCK\b", rest):
                 clock.add(rest, special=False)
                 pins = _PIN.findall(_PATH.split(rest, maxsplit=1)[0])
                 on_clock[_plain(name)] = [_plain(pin) for pin in pins if pin != "PIN"]
-        for _, rest in _section(text, "SPECIALNETS", path):
+        for _, rest in _section(text, "SPECIALNETS", path) if wires else []:
             supply.add(rest, special=True)
     except (ValueError, IndexError) as error:
         if isinstance(error, HalutError):
             raise
         raise HalutError(f"wires must be as in the DEF language, not: {error} ({path})") from None
     return PlacedDesign(
-        name=_plain(head["DESIGN"]),
-        die=np.concatenate([corners.min(axis=0), corners.max(axis=0)]) / scale,
+        name=title,
+        die=die / scale,
         instances=names,
         masters=masters,
         boxes=np.array(boxes, float).reshape(-1, 4),
-        wires=wires.arrays(),
+        wires=signals.arrays(),
         supply=supply.arrays(),
         clock=clock.arrays(),
-        lengths={layer: length / scale for layer, length in wires.lengths.items()},
+        lengths={layer: length / scale for layer, length in signals.lengths.items()},
         clock_nets=on_clock,
     )

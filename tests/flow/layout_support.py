@@ -27,6 +27,14 @@ LAYER M2
   WIDTH 0.4 ;
   PITCH 1 ;
 END M2
+VIA via1 DEFAULT
+  LAYER M1 ;
+    RECT -0.1 -0.1 0.1 0.1 ;
+  LAYER V1 ;
+    RECT -0.05 -0.05 0.05 0.05 ;
+  LAYER M2 ;
+    RECT -0.2 -0.2 0.2 0.2 ;
+END via1
 SITE unit
   CLASS CORE ;
   SIZE 1 BY 2 ;
