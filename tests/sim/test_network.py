@@ -145,7 +145,7 @@ def test_one_wrong_table_bit_is_caught(
     assert model[2].executor is None
     # The second group's outputs are numbered behind the first's.
     monkeypatch.setattr(sim.network, "tile", corrupted(2, (0, 0, slice(0, 4))))
-    with pytest.raises(CheckFailed, match="integers must equal torch's: layer 5, row 0, output 3"):
+    with pytest.raises(CheckFailed, match="results must equal torch's: layer 5, row 0, output 3"):
         simulate_network(CONFIG, model, images)
 
 
@@ -155,7 +155,7 @@ def test_the_verilogs_integers_flow_onward(
 ) -> None:
     """Without the check of the layers, wrong integers reach the outputs, which are checked."""
     monkeypatch.setattr(sim.network, "tile", corrupted(0, (0, 0, slice(0, 4)), bit=6))
-    monkeypatch.setattr(sim.network, "_check_integers", lambda *_: None)
+    monkeypatch.setattr(sim.network, "_check_results", lambda *_: None)
     with pytest.raises(CheckFailed, match=r"outputs must equal torch's: image \d, output \d must"):
         simulate_network(CONFIG, network(), images)
 
@@ -231,11 +231,11 @@ def test_command_line(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == f"wrote {target}"
     assert "images               3 of digits (test part)" in printed
-    assert "integers             798, all equal to torch's" in printed  # 3 x (64 x 4 + 10)
+    assert "results              798, all equal to torch's" in printed  # 3 x (64 x 4 + 10)
     assert "classes              3, all equal to torch's" in printed
     facts = json.loads(target.read_text())
     assert [layer["name"] for layer in facts["layers"]] == ["layer1.0", "classifier"]
-    assert facts["integers"] == 798 and len(facts["classes"]) == 3
+    assert facts["results"] == 798 and len(facts["classes"]) == 3
     assert facts["cycles"] == sum(layer["cycles"] for layer in facts["layers"]) > 3 * 64
 
 
