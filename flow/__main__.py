@@ -205,7 +205,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # Commands with their own modules and parsers.
     modules = {
-        **{name: name for name in ("bench", "model", "system", "units", "tables", "doctor")},
+        **{
+            name: name for name in ("bench", "model", "system", "units", "tables", "orfs", "doctor")
+        },
         "scale": "scaling",
     }
     if given and given[0] in modules:
@@ -217,8 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Synthesis, timing and energy. Further commands with their own --help: bench "
         "(ours and the direct engines in one table), model (estimates without synthesis), system "
         "(a whole network on an accelerator), units (encoder, decoder, adder alone), tables "
-        "(the paper's tables rebuilt), scale (metrics carried to another technology), doctor "
-        "(which tools are there).",
+        "(the paper's tables rebuilt), scale (metrics carried to another technology), orfs "
+        "(a design of OpenROAD-flow-scripts), doctor (which tools are there).",
         epilog=_EPILOG,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)

