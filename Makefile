@@ -18,6 +18,7 @@ PLATFORM ?= generic
 CLOCK_NS ?= 6
 TARGET_NS ?=
 BASELINE ?=
+RUNS     ?=
 RECIPE   ?= configs/networks/digits_resnet9_int8.yaml
 IMAGES   ?= 100
 OUT      ?=
@@ -43,7 +44,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow lint doctor rtl synth bench tables bench-software clean distclean
+.PHONY: help venv demo network test test-slow lint doctor rtl synth report bench tables bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -51,7 +52,8 @@ help: ## this list
 	  awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo "Variables (defaults):"
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
-	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth: metrics.json to compare)"
+	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth, report: metrics.json to compare)"
+	@echo "  RUNS=  (report: folders to compare, in place of CONFIG's run)"
 	@echo "  RECIPE=$(RECIPE)  IMAGES=$(IMAGES)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
 	@echo "  TORCH=$(TORCH)  (empty: tests without it; those of networks are skipped)"
@@ -82,6 +84,10 @@ synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
 	@cd $(ROOT) && $(py) -m flow synth --config $(CONFIG) --platform $(PLATFORM) \
 	  --clock-ns $(CLOCK_NS) $(if $(TARGET_NS),--target-ns $(TARGET_NS)) \
 	  $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
+
+report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page (to OUT)
+	@cd $(ROOT) && $(py) -m flow report $(or $(RUNS),--config $(CONFIG) --platform $(PLATFORM) \
+	  --clock-ns $(CLOCK_NS)) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
 
 # It needs a library, so its default platform is not that of synth.
 bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nangate45)

