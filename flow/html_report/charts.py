@@ -16,6 +16,7 @@ from flow.design import PARTS
 from flow.html_report.runs import Run, stage, title, unit_words
 from flow.html_report.svg import shade
 from flow.metrics import METRICS, Metrics
+from flow.report import number as digits
 
 __all__ = ["COLOURS", "COMPARED", "bars", "critical_path", "scatter", "templates", "treemap"]
 
@@ -187,7 +188,8 @@ def critical_path(metrics: Metrics) -> dict[str, Any] | None:
         starts = [now + sum(delays[:k]) for k in range(len(delays))]
         now += sum(delays)
         count = len(part["cells"])
-        name = f"<b>{number}</b> {escape(part['kind'], quote=False)}<br>{part['delay_ns']:.3f} ns, {count} cell"
+        kind = escape(part["kind"], quote=False)
+        name = f"<b>{number}</b> {kind}<br>{part['delay_ns']:.3f} ns, {count} cell"
         name += "s" * (count > 1)
         colour = _colour(part["kind"], order)
         figure.add_trace(
@@ -242,7 +244,7 @@ def bars(runs: list[Run], name: str) -> dict[str, Any] | None:
             y=labels,
             x=values,
             marker={"color": COLOURS["encoders"]},
-            texttemplate="%{x:,.4~r}",
+            text=[digits(value) for value in values],
             textposition="auto",
             hovertemplate="%{y}<br>%{x:,.5~r} " + unit + "<extra></extra>",
         )

@@ -76,7 +76,11 @@ def _mark(change: float | None, verdict: int) -> dict[str, str] | None:
         return None
     sign = {1: "▲", -1: "▼", 0: "•"}[verdict]
     word = {1: "better", -1: "worse", 0: "changed"}[verdict]
-    share = "" if change is None else f"{change:+.1%}" if abs(change) >= 0.001 else f"{change:+.2g}"
+    share = ""
+    if change is not None:
+        # From ten times on, percents do not say much.
+        share = f"×{1 + change:.3g}" if change >= 9 else f"{100 * change:+.3g} %"
+        share = share.replace("-", "−")
     return {"sign": sign, "word": word, "share": share, "sort": f"{change or 0:.9g}"}
 
 
@@ -277,7 +281,7 @@ def _comparison(contents: Contents, figures: _Figures) -> dict[str, Any]:
     ]
     return {
         "labels": [run.label for run in runs],
-        "captions": [caption(run.metrics) for run in runs],
+        "baseline": next((k for k, run in enumerate(runs) if run.metrics is baseline), None),
         "rows": rows,
         "plots": plots,
         "differing": differing,
