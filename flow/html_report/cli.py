@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _needed(package)
     from flow.html_report.accuracy import accuracy
     from flow.html_report.page import Contents, render
-    from flow.html_report.runs import metrics_of, read_run
+    from flow.html_report.runs import metrics_of, name_of, read_run
     from halut.arrays import load_matrix
     from halut.files import atomic_write
     from halut.program import Program
@@ -102,7 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = [read_run(place, taken) for place in places]
     contents = Contents(runs=runs)
     if arguments.baseline:
-        contents.baseline = (arguments.baseline, metrics_of(arguments.baseline)[0])
+        earlier, _ = metrics_of(arguments.baseline)
+        date = earlier.provenance.get("date")
+        name = name_of(earlier) + (f", {date}" if date else "")
+        contents.baseline = (name, earlier)
     elif len(runs) > 1:
         contents.baseline = (runs[0].label, runs[0].metrics)
     program = rows = None

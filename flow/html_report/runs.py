@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from flow.metrics import METRICS, Metrics, read_metrics
-from flow.report import TITLES, number
+from flow.report import TITLES
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 
-__all__ = ["Run", "caption", "read_run", "stage", "title", "unit_words", "value_words"]
+__all__ = [
+    "Run",
+    "caption",
+    "metrics_of",
+    "name_of",
+    "read_run",
+    "stage",
+    "title",
+    "unit_words",
+]
 
 # By the first word of a metric's name, in the order of the flow.
 STAGES = {
@@ -137,8 +146,15 @@ def _pictures(folder: Path) -> list[tuple[str, bytes]]:
             raise HalutError(f"a picture must be readable: {error.strerror} ({path})") from None
         if not content.startswith(_PNG):
             raise HalutError(f"a picture must be a PNG file ({path})")
-        found.append((path.stem.replace("_", " ").replace("-", " "), content))
+        # A number in front puts them in order, and is no part of the title.
+        found.append((re.sub(r"[_-]", " ", re.sub(r"^\d+[_-]", "", path.stem)), content))
     return found
+
+
+def name_of(metrics: Metrics) -> str:
+    """Design, platform and corner of a run."""
+    source = metrics.provenance
+    return f"{source['design']}, {source['platform']} {source.get('corner') or ''}".rstrip()
 
 
 def read_run(place: str | Path, taken: set[str]) -> Run:
@@ -157,19 +173,17 @@ def read_run(place: str | Path, taken: set[str]) -> Run:
         When something there is not what a run leaves behind.
     """
     metrics, path = metrics_of(place)
-    source = metrics.provenance
-    label = f"{source['design']}, {source['platform']}"
-    if source.get("corner"):
-        label += f" {source['corner']}"
-    wanted, count = label, 1
+    label = wanted = name_of(metrics)
+    count = 1
     while label in taken:
         count += 1
         label = f"{wanted} ({count})"
     taken.add(label)
     config = None
-    if source.get("configuration") is not None:
+    given = metrics.provenance.get("configuration")
+    if given is not None:
         try:
-            config = AcceleratorConfig.from_dict(source["configuration"])
+            config = AcceleratorConfig.from_dict(given)
         except HalutError as error:
             raise HalutError(f"{error} ({path}, provenance.configuration)") from None
     return Run(
@@ -204,11 +218,6 @@ def unit_words(name: str) -> str:
     """A metric's unit as it is printed."""
     unit = METRICS[name][0]
     return re.sub(r"\bum\b", "µm", unit.replace("um2", "µm²").replace("mm2", "mm²"))
-
-
-def value_words(name: str, value: float | int | None) -> str:
-    """A value with its unit."""
-    return f"{number(value)} {unit_words(name)}"
 
 
 def caption(metrics: Metrics) -> str:
