@@ -17,7 +17,7 @@ from flow.html_report.waveform import Excerpt
 from flow.metrics import METRICS, Metrics, compare
 from flow.report import number
 
-__all__ = ["Contents", "render"]
+__all__ = ["Contents", "reached", "render"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # The figures at the top of a run. Where the flow went on to a layout, its figure stands beside.
@@ -183,7 +183,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
     return rows
 
 
-def _reached(metrics: Metrics) -> str:
+def reached(metrics: Metrics) -> str:
     """The last stage of the flow that has figures."""
     words = {name.split("__")[0] for name, value in metrics.values.items() if value is not None}
     last = [text for key, text in STAGES.items() if key in words and key != "sim"]
@@ -203,6 +203,7 @@ def _waveform(run: Run, excerpt: Excerpt | str | None) -> dict[str, Any] | None:
         "svg": waveform.draw(run.config, excerpt),
         "results": words,
         "program": excerpt.program,
+        "wide": len(excerpt.cycles) > 22,
         "cut": any(b != a + 1 for a, b in zip(excerpt.cycles, excerpt.cycles[1:], strict=False)),
     }
 
@@ -218,7 +219,7 @@ def _section(run: Run, contents: Contents, figures: _Figures, index: int) -> dic
         "id": f"run-{index}",
         "label": run.label,
         "caption": caption(metrics),
-        "reached": _reached(metrics),
+        "reached": reached(metrics),
         "headlines": _headlines(run, baseline),
         "conditions": [str(text) for text in notes.get("conditions", [])],
         "how": [str(notes[key]) for key in ("timing_by", "power_by", "workload") if key in notes],

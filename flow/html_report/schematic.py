@@ -177,9 +177,8 @@ class _Schematic:
         self.svg.box(right, _TOP + 40, width - half - 54, 192, "inner decoders", 5)
         levels = ceil_log2(c.parallel_codebooks)
         self.svg.text(right + 10, _TOP + 60, "look up and add", "strong")
-        steps: list[tuple[str, str]] = [
-            (f"{c.n_prototypes}:1 select", f"× {_plural(c.parallel_codebooks * c.rows, 'look-up')}")
-        ]
+        look_ups = _plural(c.parallel_codebooks * c.rows, "look-up")
+        steps = [(f"{c.n_prototypes}:1 select", f"{look_ups} a cycle")]
         if levels:
             steps.append(("adder tree", f"{c.parallel_codebooks} terms, {levels} levels"))
         if c.n_groups > 1:

@@ -280,8 +280,8 @@ class _Diagram:
     def _short(self, words: str) -> str:
         if len(words) <= self.letters:
             return words
-        side = (self.letters - 1) // 2
-        return f"{words[:side]}…{words[-side:]}"
+        tail = (self.letters - 1) // 2
+        return f"{words[: self.letters - 1 - tail]}…{words[-tail:]}"
 
 
 def draw(config: AcceleratorConfig, excerpt: Excerpt) -> str:

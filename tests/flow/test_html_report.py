@@ -18,6 +18,7 @@ import pytest
 from flow.__main__ import main
 from flow.design import PARTS, accelerator
 from flow.html_report import charts, runs, schematic, waveform
+from flow.html_report.page import reached
 from flow.metrics import METRICS, Metrics
 from halut import HalutMatmul, golden
 from halut.cli import run
@@ -144,6 +145,15 @@ def test_stages_are_never_more_than_they_are():
     assert runs.stage("halut__design__macs_per_cycle") == "by construction"
 
 
+def test_the_page_says_how_far_the_flow_went():
+    metrics = Metrics()
+    metrics.set(AREA, 1.0)
+    metrics.values["finish__timing__setup__ws"] = None
+    assert reached(metrics) == "after synthesis"
+    metrics.values["finish__timing__setup__ws"] = 0.1
+    assert reached(metrics) == "after routing"
+
+
 def test_samples_are_taken_before_the_edge(tmp_path):
     (tmp_path / "d.vcd").write_text(
         "$timescale 1ns $end\n$scope module top $end\n$var wire 1 ! clk $end\n"
@@ -216,6 +226,19 @@ def test_same_inputs_same_bytes_and_no_text_is_markup(tmp_path, small):
     # Once per file, however many plots there are.
     assert text.count("* plotly.js v") == 1
     assert "no OpenSTA" in text
+
+
+def test_a_direct_engine_without_power_or_path_still_has_a_page(tmp_path):
+    metrics = _metrics(None)
+    metrics.set(POWER, None, "no simulator here")
+    metrics.breakdown = [{"unit": "multipliers", "area": 3.0}]
+    del metrics.notes["critical_path"]
+    metrics.notes["timing_by"] = "no OpenSTA here"
+    metrics.write(tmp_path / "metrics.json")
+    assert _report(tmp_path, "-o", tmp_path / "p.html") == 0
+    text = (tmp_path / "p.html").read_text()
+    assert 'class="drawing' not in text and "multipliers" in text
+    assert "no simulator here" in text and "no OpenSTA here" in text
 
 
 def test_marks_against_a_baseline(tmp_path, small):
@@ -337,6 +360,8 @@ class _Opened:
 
     def __init__(self, browser: Any, path: Path, **options: Any) -> None:
         self.context = browser.new_context(offline=True, **options)
+        # Generous: a loaded machine takes long to start a browser's processes.
+        self.context.set_default_timeout(120_000)
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.requests: list[str] = []
@@ -427,7 +452,7 @@ def test_in_a_browser_dark_is_dark(opened):
     light = opened.page.evaluate(look)
     opened.page.emulate_media(color_scheme="dark")
     opened.page.wait_for_function(
-        f"before => ({look})()[1] !== before", arg=light[1], timeout=10_000
+        f"before => ({look})()[1] !== before", arg=light[1]
     )
     dark = opened.page.evaluate(look)
 
@@ -448,6 +473,10 @@ def test_in_a_browser_it_prints(opened):
     assert content.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", content)) > 3
     widths = opened.page.evaluate("window.printed")
     assert len(widths) == opened.page.locator(".plot").count() and max(widths) <= 660
+    # And on the screen they are as wide as their places again.
+    opened.page.wait_for_function("""() => [...document.querySelectorAll('.plot')].every(plot =>
+        Math.abs(plot.clientWidth
+            - plot.querySelector('.main-svg').getBoundingClientRect().width) < 2)""")
     # Print is on white paper whatever the screen's theme.
     opened.page.emulate_media(media="print", color_scheme="dark")
     paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -16,7 +16,9 @@ function draw(theme, width) {
   return Promise.all(Object.entries(figures).map(([id, figure]) => {
     const layout = { ...figure.layout, template: templates[theme] };
     if (width) layout.width = width;
-    return Plotly.react(id, figure.data, layout, options);
+    const drawn = Plotly.react(id, figure.data, layout, options);
+    // A width that was set for printing stays until the plot is told to look again.
+    return width ? drawn : drawn.then(() => Plotly.Plots.resize(id));
   }));
 }
 
