@@ -18,7 +18,16 @@ from flow.html_report.svg import shade
 from flow.metrics import METRICS, Metrics
 from flow.report import number as digits
 
-__all__ = ["COLOURS", "COMPARED", "bars", "critical_path", "scatter", "templates", "treemap"]
+__all__ = [
+    "COLOURS",
+    "COMPARED",
+    "bar_title",
+    "bars",
+    "critical_path",
+    "scatter",
+    "templates",
+    "treemap",
+]
 
 # Parts of the architecture. They stand out on light and dark, and next to each other for
 # colour-blind readers; the style sheet gets them from here.
@@ -37,6 +46,9 @@ COMPARED = (
     "synth__power__total",
     "halut__energy__per_mac",
     "halut__throughput__gmacs_per_s_per_mm2",
+    "halut__routed__die_area_per_mac_per_cycle",
+    "halut__routed__shortest_period",
+    "halut__routed__energy_per_mac",
 )
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
@@ -93,13 +105,17 @@ def _colour(unit: str, order: list[str]) -> str:
     return _OTHER[order.index(unit) % len(_OTHER)]
 
 
-def treemap(metrics: Metrics, quantity: str) -> dict[str, Any] | None:
+def treemap(rows: list[dict[str, Any]], keys: tuple[str, ...], unit: str) -> dict[str, Any] | None:
     """Area or power by unit, grouped by part of the architecture.
 
     Parameters
     ----------
-    metrics : Metrics
-    quantity : {"area", "power"}
+    rows : list of dict
+        A breakdown of `Metrics`.
+    keys : tuple of str
+        Columns that are added up.
+    unit : str
+        Of the sum.
 
     Returns
     -------
@@ -109,15 +125,12 @@ def treemap(metrics: Metrics, quantity: str) -> dict[str, Any] | None:
     import plotly.graph_objects as go
 
     sizes: dict[str, float] = {}
-    for row in metrics.breakdown:
-        keys = ("area",) if quantity == "area" else ("internal_mw", "switching_mw", "leakage_mw")
+    for row in rows:
         size = float(sum(row.get(key, 0.0) for key in keys))
         if size > 0:
             sizes[row["unit"]] = size
     if not sizes:
         return None
-    library = metrics.values.get("synth__design__instance__area__stdcell") is not None
-    unit = "mW" if quantity == "power" else "µm²" if library else "GE"
     root = "all cells"
     members: dict[str, list[str]] = {}
     for name in sizes:

@@ -20,18 +20,20 @@ from flow.report import number
 __all__ = ["Contents", "reached", "render"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# The figures at the top of a run. Where the flow went on to a layout, its figure stands beside.
-_HEADLINES = (
-    "synth__design__instance__area__stdcell",
-    "halut__area__per_mac_per_cycle",
-    "halut__timing__shortest_period",
-    "halut__energy__per_mac",
-    "halut__throughput__gmacs_per_s_per_mm2",
-    "sim__latency__cycles",
-    "halut__area__gate_equivalents",
-    "synth__design__logic__depth",
-    "halut__design__look_ups_per_cycle",
-)
+# The figures at the top of a run, and what became of them where the flow went on to a layout.
+_HEADLINES = {
+    "synth__design__instance__area__stdcell": "finish__design__instance__area__stdcell",
+    "halut__area__per_mac_per_cycle": "halut__routed__area_per_mac_per_cycle",
+    "halut__timing__shortest_period": "halut__routed__shortest_period",
+    "halut__energy__per_mac": "halut__routed__energy_per_mac",
+    "halut__throughput__gmacs_per_s_per_mm2": None,
+    "sim__latency__cycles": None,
+    "halut__area__gate_equivalents": "halut__routed__gate_equivalents",
+    "synth__design__logic__depth": None,
+    "halut__design__look_ups_per_cycle": None,
+}
+_HOW = ("timing_by", "power_by", "workload", "routed_power", "routing")
+_POWER = ("internal_mw", "switching_mw", "leakage_mw")
 _HEADLINE_COUNT = 6
 
 
@@ -97,6 +99,8 @@ def _metric_rows(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
     rows = []
     for name in METRICS:
         value = run.metrics.values.get(name)
+        if value is None:
+            continue
         rows.append(
             {
                 "title": title(name),
@@ -105,7 +109,6 @@ def _metric_rows(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
                 "shown": number(value),
                 "unit": unit_words(name),
                 "stage": stage(name),
-                "reason": run.metrics.reasons.get(name, "not in this file"),
                 "before": number(baseline.values.get(name)) if baseline else "",
                 "mark": marks.get(name),
             }
@@ -116,12 +119,11 @@ def _metric_rows(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
 def _headlines(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
     marks = _marks(baseline, run.metrics)
     tiles = []
-    for name in _HEADLINES:
+    for name, final in _HEADLINES.items():
         value = run.metrics.values.get(name)
         if value is None:
             continue
-        final = name.replace("synth__", "finish__", 1)
-        routed = run.metrics.values.get(final) if final != name and final in METRICS else None
+        routed = run.metrics.values.get(final) if final else None
         tiles.append(
             {
                 "title": title(name),
@@ -130,21 +132,33 @@ def _headlines(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
                 "stage": stage(name),
                 "mark": marks.get(name),
                 "routed": None if routed is None else number(routed),
-                "routed_stage": stage(final),
+                "routed_stage": stage(final) if final else "",
             }
         )
     return tiles[:_HEADLINE_COUNT]
 
 
+def _area_unit(metrics: Metrics) -> str:
+    library = metrics.values.get("synth__design__instance__area__stdcell") is not None
+    return "µm²" if library else "GE"
+
+
+def _not_measured(metrics: Metrics) -> list[tuple[str, list[str]]]:
+    """Reasons, each with what has no value for it."""
+    found: dict[str, list[str]] = {}
+    for name in METRICS:
+        if metrics.values.get(name) is None:
+            reason = metrics.reasons.get(name, "not in this file")
+            found.setdefault(str(reason), []).append(f"{title(name)} ({stage(name)})")
+    return list(found.items())
+
+
 def _breakdown(metrics: Metrics) -> dict[str, Any]:
-    keys = ("internal_mw", "switching_mw", "leakage_mw")
-    powers = [sum(row.get(key, 0.0) for key in keys) for row in metrics.breakdown]
+    powers = [sum(row.get(key, 0.0) for key in _POWER) for row in metrics.breakdown]
     area, power = sum(row["area"] for row in metrics.breakdown), sum(powers)
     return {
         "with_power": any("internal_mw" in row for row in metrics.breakdown),
-        "unit": "µm²"
-        if metrics.values.get("synth__design__instance__area__stdcell") is not None
-        else "GE",
+        "unit": _area_unit(metrics),
         "rows": [
             {
                 "unit": row["unit"],
@@ -153,7 +167,7 @@ def _breakdown(metrics: Metrics) -> dict[str, Any]:
                 "cells": row.get("cells", 0),
                 "area": row["area"],
                 "area_share": row["area"] / area if area else 0.0,
-                "parts": [row.get(key, 0.0) for key in keys],
+                "parts": [row.get(key, 0.0) for key in _POWER],
                 "power": own,
                 "power_share": own / power if power else 0.0,
             }
@@ -208,6 +222,21 @@ def _waveform(run: Run, excerpt: Excerpt | str | None) -> dict[str, Any] | None:
     }
 
 
+def _treemaps(metrics: Metrics, figures: _Figures) -> list[dict[str, Any]]:
+    """Area and power by unit, after synthesis and, where there are, after routing."""
+    area = _area_unit(metrics)
+    found = []
+    for rows, when in (
+        (metrics.breakdown, STAGES["synth"]),
+        (metrics.notes.get("routed_breakdown", []), STAGES["finish"]),
+    ):
+        for words, keys, unit in (("Area", ("area",), area), ("Power", _POWER, "mW")):
+            place = figures.place(charts.treemap(rows, keys, unit))
+            if place is not None:
+                found.append({"title": f"{words} by unit, {when}", "place": place})
+    return found
+
+
 def _section(run: Run, contents: Contents, figures: _Figures, index: int) -> dict[str, Any]:
     metrics = run.metrics
     baseline = contents.baseline[1] if contents.baseline else None
@@ -222,11 +251,9 @@ def _section(run: Run, contents: Contents, figures: _Figures, index: int) -> dic
         "reached": reached(metrics),
         "headlines": _headlines(run, baseline),
         "conditions": [str(text) for text in notes.get("conditions", [])],
-        "how": [str(notes[key]) for key in ("timing_by", "power_by", "workload") if key in notes],
+        "how": [str(notes[key]) for key in _HOW if key in notes],
         "schematic": schematic.draw(run.config, metrics) if run.config else None,
-        "area": figures.place(charts.treemap(metrics, "area")),
-        "power": figures.place(charts.treemap(metrics, "power")),
-        "power_reason": metrics.reasons.get("synth__power__total", "not measured"),
+        "treemaps": _treemaps(metrics, figures),
         "path": figures.place(charts.critical_path(metrics)),
         "path_from": str(path.get("from", "")),
         "path_to": str(path.get("to", "")),
@@ -239,6 +266,7 @@ def _section(run: Run, contents: Contents, figures: _Figures, index: int) -> dic
         ],
         "breakdown": _breakdown(metrics),
         "rows": _metric_rows(run, baseline),
+        "not_measured": _not_measured(metrics),
         "baseline": contents.baseline[0] if baseline is not None and contents.baseline else None,
         "provenance": _provenance(run),
     }

@@ -34,6 +34,7 @@ STAGES = {
     "globalroute": "after global routing",
     "detailedroute": "after routing",
     "finish": "after routing",
+    "routed": "after routing",
 }
 # Metrics that the terminal's table leaves out.
 _TITLES = {
@@ -101,7 +102,10 @@ def _numbers(row: Any, keys: tuple[str, ...]) -> bool:
 
 def _tables(metrics: Metrics, path: Path) -> None:
     keys = ("instances", "cells", "area", "internal_mw", "switching_mw", "leakage_mw")
-    for row in metrics.breakdown:
+    routed = metrics.notes.get("routed_breakdown", [])
+    if not isinstance(routed, list):
+        raise HalutError(f"notes.routed_breakdown must be a list, not {routed!r} ({path})")
+    for row in [*metrics.breakdown, *routed]:
         if not isinstance(row, dict) or not isinstance(row.get("unit"), str):
             raise HalutError(f"a row of breakdown must have a unit, not be {row!r} ({path})")
         if "area" not in row or not _numbers(row, keys):

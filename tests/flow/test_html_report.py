@@ -118,15 +118,14 @@ def test_the_schematic_tells_the_sizes(name):
 
 def test_a_treemap_adds_up_and_groups_by_part(small):
     metrics = _metrics(small)
-    trace = charts.treemap(metrics, "area")["data"][0]
+    trace = charts.treemap(metrics.breakdown, ("area",), "µm²")["data"][0]
     sizes = dict(zip(trace["ids"], trace["values"], strict=True))
     assert sizes["all cells"] == pytest.approx(sum(row["area"] for row in metrics.breakdown))
     parents = dict(zip(trace["ids"], trace["parents"], strict=True))
     assert parents["comparators"] == "part encoders" and parents["output"] == "all cells"
     inside = [sizes[name] for name, parent in parents.items() if parent == "part encoders"]
     assert sizes["part encoders"] == pytest.approx(sum(inside))
-    metrics.breakdown = [{"unit": "x", "area": 1.0}]
-    assert charts.treemap(metrics, "power") is None
+    assert charts.treemap([{"unit": "x", "area": 1.0}], ("leakage_mw",), "mW") is None
 
 
 def test_the_critical_path_is_cells_one_after_the_other(small):
@@ -141,6 +140,8 @@ def test_stages_are_never_more_than_they_are():
     assert runs.stage(AREA) == "after synthesis"
     assert runs.stage(ENERGY) == "after synthesis"
     assert runs.stage("finish__timing__setup__ws") == "after routing"
+    assert runs.stage("halut__routed__energy_per_mac") == "after routing"
+    assert runs.stage("detailedplace__power__total") == "after placement"
     assert runs.stage("sim__latency__cycles") == "simulated netlist"
     assert runs.stage("halut__design__macs_per_cycle") == "by construction"
 
@@ -276,6 +277,7 @@ def test_accuracy_names_its_data(tmp_path, small):
         (lambda d: d.update(breakdown=7), "breakdown must be a list"),
         (lambda d: d.update(breakdown=[{"unit": "x"}]), "must hold numbers"),
         (lambda d: d.update(breakdown=[3]), "must have a unit"),
+        (lambda d: d["notes"].update(routed_breakdown=3), "routed_breakdown must be a list"),
         (lambda d: d.update(notes=[]), "notes must be a mapping"),
         (lambda d: d["notes"].update(critical_path={"stretches": [1]}), "critical_path must be"),
         (lambda d: d["provenance"].pop("clock_ns"), "clock_ns must be a number, not None"),
