@@ -45,11 +45,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-<<<<<<< HEAD
-.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr orfs bench tables bench-software clean distclean
-=======
-.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr report bench tables bench-software clean distclean
->>>>>>> report
+.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr orfs report bench tables bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -97,19 +93,15 @@ pnr: $(stamp) ## CONFIG placed and routed with OpenROAD (on PATH or OPENROAD_EXE
 	  --clock-ns $(CLOCK_NS) $(if $(TARGET_NS),--target-ns $(TARGET_NS)) \
 	  $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
 
-<<<<<<< HEAD
+report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page (to OUT)
+	@cd $(ROOT) && $(py) -m flow report $(or $(RUNS),--config $(CONFIG) --platform $(PLATFORM) \
+	  --clock-ns $(CLOCK_NS)) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
+
 # These need a library, so their default platform is not that of synth.
 orfs: $(stamp) ## CONFIG as a design of OpenROAD-flow-scripts (PLATFORM: nangate45)
 	@cd $(ROOT) && $(py) -m flow orfs --config $(CONFIG) $(if $(filter file,$(origin PLATFORM)),, \
 	  --platform $(PLATFORM)) --clock-ns $(CLOCK_NS) $(if $(OUT),-o $(OUT)) $(ARGS)
 
-=======
-report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page (to OUT)
-	@cd $(ROOT) && $(py) -m flow report $(or $(RUNS),--config $(CONFIG) --platform $(PLATFORM) \
-	  --clock-ns $(CLOCK_NS)) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
-
-# It needs a library, so its default platform is not that of synth.
->>>>>>> report
 bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nangate45)
 	@cd $(ROOT) && $(py) -m flow bench $(if $(filter file,$(origin PLATFORM)),,--platform \
 	  $(PLATFORM)) --clock-ns $(CLOCK_NS) $(ARGS)

