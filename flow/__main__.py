@@ -159,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # Commands with their own modules and parsers.
     modules = {
-        **{name: name for name in ("bench", "model", "system", "units", "tables", "doctor")},
+        **{name: name for name in ("bench", "model", "system", "units", "tables", "doctor",
+                                   "sweep", "pareto", "fit")},
         "scale": "scaling",
     }
     if given and given[0] in modules:

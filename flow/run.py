@@ -120,12 +120,14 @@ def _window(design: Design, cycles: int | None) -> tuple[int, int]:
 class _Run:
     """State that the stages share."""
 
-    def __init__(self, design: Design, platform: Platform, options: RunOptions, build: Path):
+    def __init__(
+        self, design: Design, platform: Platform, options: RunOptions, build: Path, cache: Path
+    ):
         self.design = design
         self.platform = platform
         self.options = options
         # The tools run in folders of their own.
-        self.cache = (build / "cache").resolve()
+        self.cache = cache.resolve()
         self.corner = ""
         self.liberty: list[Path] = []
         if platform.has_library:
@@ -423,6 +425,7 @@ def measure(
     platform: Platform,
     options: RunOptions,
     build: Path = BUILD,
+    cache: Path | None = None,
 ) -> tuple[Metrics, Path]:
     """Run the flow.
 
@@ -433,6 +436,8 @@ def measure(
     options : RunOptions
     build : Path
         Products go to ``<build>/<slug>/<platform>[_<corner>]``.
+    cache : Path, optional
+        Where read libraries are kept; ``<build>/cache`` when None.
 
     Returns
     -------
@@ -448,7 +453,7 @@ def measure(
     CheckFailed
         When a tool fails, or the netlist does not compute what the model says.
     """
-    run = _Run(design, platform, options, build)
+    run = _Run(design, platform, options, build, cache or build / "cache")
     yosys = find_yosys(options.yosys)
     sta = find_sta(options.sta) if platform.has_library else None
     simulator = find_simulator(options.simulator) if options.power else None
