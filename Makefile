@@ -20,6 +20,7 @@ TARGET_NS ?=
 BASELINE ?=
 RECIPE   ?= configs/networks/digits_resnet9_int8.yaml
 IMAGES   ?= 100
+SPACE    ?= configs/spaces/digits.yaml
 OUT      ?=
 ARGS     ?=
 
@@ -43,7 +44,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow lint doctor rtl synth bench tables bench-software clean distclean
+.PHONY: help venv demo network test test-slow lint doctor rtl synth bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -53,6 +54,7 @@ help: ## this list
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
 	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth: metrics.json to compare)"
 	@echo "  RECIPE=$(RECIPE)  IMAGES=$(IMAGES)"
+	@echo "  SPACE=$(SPACE)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
 	@echo "  TORCH=$(TORCH)  (empty: tests without it; those of networks are skipped)"
 	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  EXTRAS=$(EXTRAS)"
@@ -90,6 +92,13 @@ bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nanga
 
 tables: $(stamp) ## the paper's tables rebuilt on NanGate45 and ASAP7 (to OUT, build/TABLES.md)
 	@cd $(ROOT) && $(py) -m flow tables $(if $(OUT),-o $(OUT)) $(ARGS)
+
+# Its results are below build/sweep, in a folder with the name of the space.
+sweep: $(stamp) ## learn, estimate, prune and synthesise every point of SPACE (to OUT)
+	@cd $(ROOT) && $(py) -m flow sweep $(SPACE) $(if $(OUT),-o $(OUT)) $(ARGS)
+
+pareto: $(stamp) ## front of SPACE's finished points: table and interactive page (to OUT)
+	@cd $(ROOT) && $(py) -m flow pareto $(SPACE) $(if $(OUT),-o $(OUT)) $(ARGS)
 
 network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hardware (IMAGES)
 	@cd $(ROOT) && $(py) -m halut train $(RECIPE) -o $(network_out) $(ARGS)

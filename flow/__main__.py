@@ -172,8 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Synthesis, timing and energy. Further commands with their own --help: bench "
         "(ours and the direct engines in one table), model (estimates without synthesis), system "
         "(a whole network on an accelerator), units (encoder, decoder, adder alone), tables "
-        "(the paper's tables rebuilt), scale (metrics carried to another technology), doctor "
-        "(which tools are there).",
+        "(the paper's tables rebuilt), scale (metrics carried to another technology), sweep (every "
+        "point of a space), pareto (which of them nothing beats), fit (configurations that meet "
+        "budgets), doctor (which tools are there).",
         epilog=_EPILOG,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)

@@ -37,9 +37,22 @@ from halut.errors import HalutError, closest
 from halut.matmul import HalutMatmul
 from rtl_gen.config import AcceleratorConfig
 
-__all__ = ["BUILTIN", "FLOW_FIELDS", "OBJECTIVES", "Data", "Prune", "Space", "SpacePoint"]
+__all__ = [
+    "BUILD",
+    "BUILTIN",
+    "FLOW_FIELDS",
+    "OBJECTIVES",
+    "Data",
+    "Prune",
+    "Space",
+    "SpacePoint",
+    "default_results",
+]
 
 SPACE_VERSION = 1
+BUILD = Path("build") / "sweep"
+"""Folder of finished points, of what was learned, and of results."""
+
 FLOW_FIELDS: dict[str, Any] = {
     "platform": "generic",
     "corner": None,
@@ -380,3 +393,8 @@ class Space:
                 )
             derived["codebook_width"] = n_features // n_codebooks
         return derived
+
+
+def default_results(space: Space, build: Path = BUILD) -> Path:
+    """Where a sweep writes a space's results to."""
+    return build / space.name / "results.parquet"

