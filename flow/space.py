@@ -58,8 +58,11 @@ FLOW_FIELDS: dict[str, Any] = {
     "corner": None,
     "clock_ns": 6.0,
     "target_ns": None,
+    "layout": "none",
 }
 """What a point has besides its configuration, with defaults: see `flow.run.RunOptions`."""
+
+LAYOUTS = ("none", "placed", "routed")
 
 OBJECTIVES = ("error", "area", "energy", "throughput")
 MARGINS = ("mean", "largest")
@@ -189,7 +192,7 @@ class SpacePoint:
         The combination: axes over base.
     config : AcceleratorConfig or None
         None when the combination is invalid.
-    platform, corner, clock_ns, target_ns
+    platform, corner, clock_ns, target_ns, layout
         See `flow.run.RunOptions`; `target_ns` is never None.
     skipped : str
         Why the combination is invalid, in the configuration's own words; else empty.
@@ -202,6 +205,7 @@ class SpacePoint:
     corner: str | None
     clock_ns: float
     target_ns: float
+    layout: str = "none"
     skipped: str = ""
 
 
@@ -275,6 +279,9 @@ class Space:
                     number = isinstance(value, (int, float)) and not isinstance(value, bool)
                     if not number or not 0 < value < 1e6:
                         raise HalutError(f"{name} must be a positive number of ns, not {value!r}")
+            if name == "layout":
+                for value in values:
+                    _known("layout", value, LAYOUTS)
             if name in ("platform", "corner") and not all(isinstance(v, str) for v in values):
                 raise HalutError(f"{name} must be text, not {values!r}")
         if self.data is not None:
@@ -372,6 +379,7 @@ class Space:
                     corner=flow["corner"],
                     clock_ns=clock,
                     target_ns=float(flow["target_ns"] or clock),
+                    layout=flow["layout"],
                     skipped=skipped,
                 )
             )

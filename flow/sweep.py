@@ -61,8 +61,9 @@ def sources_hash() -> str:
     """Hash of all code that a point's result depends on."""
     digest = hashlib.sha256(code_hash().encode())
     root = Path(__file__).parents[1]
-    for folder in ("halut", "rtl_gen", "sim"):
-        for path in sorted((root / folder).glob("*.py")):
+    for pattern in ("halut/*.py", "rtl_gen/*.py", "sim/*.py", "flow/pnr.py", "flow/openroad.py",
+                    "flow/tcl/*"):
+        for path in sorted(root.glob(pattern)):
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -178,6 +179,7 @@ class _Job:
     corner: str | None
     clock_ns: float
     target_ns: float
+    layout: str
     seed: int
     program: Program | None
     words: Any
@@ -201,8 +203,9 @@ def _measure(job: _Job) -> dict[str, Any]:
     try:
         design = accelerator(job.config, job.program, job.words)
         options = RunOptions(
-            clock_ns=job.clock_ns, target_ns=job.target_ns, corner=job.corner, seed=job.seed
-        )
+            clock_ns=job.clock_ns, target_ns=job.target_ns, corner=job.corner, seed=job.seed,
+            layout=job.layout,
+        )  # fmt: skip
         metrics, _ = measure(
             design, read_platform(job.platform), options, build / job.folder, build / "cache"
         )
@@ -368,57 +371,52 @@ class Row:
         return None if config is None else config.macs_per_cycle / self.point.clock_ns
 
 
-def _costs(row: Row, objectives: Sequence[str]) -> list[tuple[float, float]] | None:
-    """(smallest, largest) value of each objective, smaller is better; None when unknown."""
-    costs = {"throughput": (-(row.gmacs_per_s or 0.0), 0.0)}
+_MODELLED = {"area": "area_um2", "energy": "energy_pj_per_cycle"}
+"""Objectives that are estimated, and the target of the model whose error they have."""
+
+
+def _costs(row: Row, objectives: Sequence[str]) -> list[float] | None:
+    """Value of each objective, smaller is better; None when one is not known."""
+    costs = {"throughput": -(row.gmacs_per_s or 0.0)}
     if row.learned is not None:
-        costs["error"] = (row.learned.error, 0.0)
+        costs["error"] = row.learned.error
     if row.estimate is not None:
-        costs["area"] = (row.estimate.area_um2, 1.0)
-        costs["energy"] = (row.estimate.energy_pj_per_mac, 1.0)
+        costs["area"] = row.estimate.area_um2
+        costs["energy"] = row.estimate.energy_pj_per_mac
     if any(name not in costs for name in objectives):
         return None
     return [costs[name] for name in objectives]
 
 
-_MODELLED = {"area": "area_um2", "energy": "energy_pj_per_cycle"}
-
-
 def prune(rows: Sequence[Row], rule: Prune, with_error: bool) -> None:
-    """Mark pending rows as pruned by `Prune`'s rule."""
+    """Mark pending rows as pruned by `Prune`'s rule.
+
+    Rows that are measured already count with their estimates, too: a sweep that goes on prunes
+    what it would have pruned at first.
+    """
     objectives = [name for name in rule.objectives if with_error or name != "error"]
-    groups: dict[tuple[Any, ...], list[Row]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[Row, Estimate, list[float]]]] = {}
     for row in rows:
-        p = row.point
-        if row.status == "pending" and row.model and _costs(row, objectives) is not None:
-            groups.setdefault((p.platform, p.corner, p.clock_ns, p.target_ns), []).append(row)
+        p, known = row.point, _costs(row, objectives)
+        if row.estimate is not None and known is not None:
+            key = (p.platform, p.corner, p.clock_ns, p.target_ns, p.layout)
+            groups.setdefault(key, []).append((row, row.estimate, known))
     for members in groups.values():
-        model = members[0].model
+        model = members[0][0].model
         assert model is not None
-
-        def allowance(target: str, model: Model = model) -> float:
-            return (
-                float(model.errors[target][rule.margin])
-                if isinstance(rule.margin, str)
-                else rule.margin
-            )
-
-        margins = np.array(
-            [allowance(_MODELLED[name]) if name in _MODELLED else 0.0 for name in objectives]
-        )
-        costs = np.array([[cost for cost, _ in _costs(row, objectives) or []] for row in members])
+        allowed = {
+            target: float(error[rule.margin] if isinstance(rule.margin, str) else rule.margin)
+            for target, error in model.errors.items()
+        }
+        margins = np.array([allowed[_MODELLED[o]] if o in _MODELLED else 0.0 for o in objectives])
+        costs = np.array([known for _, _, known in members])
         # Pessimistic for what prunes, optimistic for what is pruned.
         high, low = costs * (1 + margins), costs * (1 - margins)
-        slowest = 1 + allowance("period_ns")
-        meets = np.array(
-            [
-                row.estimate is not None and row.estimate.period_ns * slowest <= row.point.clock_ns
-                for row in members
-            ]
-        )
-        for i, row in enumerate(members):
+        periods = np.array([estimate.period_ns for _, estimate, _ in members])
+        meets = periods * (1 + allowed["period_ns"]) <= members[0][0].point.clock_ns
+        for i, (row, _, _) in enumerate(members):
             better = (high <= low[i]).all(axis=1) & (costs < costs[i]).any(axis=1) & meets
-            if better.any():
+            if row.status == "pending" and better.any():
                 row.status = "pruned"
 
 
@@ -542,7 +540,10 @@ class Sweep:
     def _point_key(self, row: Row) -> str:
         assert row.point.config is not None
         data = self._learned_path(row.point.config).name if self.data is not None else None
-        return _key(self._netlist_parts(row), row.point.clock_ns, self.space.seed, data)
+        point = row.point
+        return _key(
+            self._netlist_parts(row), point.clock_ns, point.layout, self.space.seed, data
+        )
 
     def _record_path(self, key: str) -> Path:
         return self.build / "points" / f"{key}.json"
@@ -623,6 +624,7 @@ class Sweep:
                     corner=row.point.corner,
                     clock_ns=row.point.clock_ns,
                     target_ns=row.point.target_ns,
+                    layout=row.point.layout,
                     seed=self.space.seed,
                     program=program,
                     words=words,
@@ -680,6 +682,7 @@ class Sweep:
             "corner": point.corner or self._platforms[point.platform].default_corner or None,
             "clock_ns": point.clock_ns,
             "target_ns": point.target_ns,
+            "layout": point.layout,
             **(point.values if config is None else {**config.to_dict(), "slug": config.slug}),
             "throughput__gmacs_per_s": row.gmacs_per_s,
             "provenance__code": sources_hash(),
@@ -715,7 +718,7 @@ def _columns() -> dict[str, tuple[type, str]]:
     """Columns of the results: type and unit."""
     columns: dict[str, tuple[type, str]] = {
         name: (str, "") for name in ("status", "message", "point", "space", "data", "platform",
-                                     "corner")
+                                     "corner", "layout")
     }  # fmt: skip
     columns |= {"clock_ns": (float, "ns"), "target_ns": (float, "ns")}
     for f in dataclasses.fields(AcceleratorConfig):

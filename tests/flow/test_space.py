@@ -98,6 +98,9 @@ BAD = {
     r"axes.rows must not have a value twice": {"axes": {"rows": [1, 1]}},
     r"clock_ns must be in axes or in base, not in both": {"axes": {"clock_ns": [1]}},
     r"target_ns must be a positive number of ns, not 0": {"axes": {"target_ns": [0]}},
+    r'layout must be among none, placed, routed, not \'route\' \(did you mean "routed"\?\)': {
+        "axes": {"layout": ["none", "route"]}
+    },
     r"platform must be text": {"axes": {"platform": [1]}},
     r"axes must span at most 100,000 points, not 131,072": {
         "axes": {

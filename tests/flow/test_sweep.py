@@ -165,7 +165,7 @@ def _made_up(design, platform, options, build, cache):
     metrics = Metrics()
     metrics.set("halut__area__gate_equivalents", len(design.verilog) / options.clock_ns)
     metrics.provenance = {"date": "today", "tools": {}, "seed": options.seed}
-    assert platform.name == "generic"
+    assert (platform.name, options.layout) == ("generic", "none")
     return metrics, build
 
 
@@ -250,6 +250,7 @@ def test_a_result_depends_on_everything_that_it_is_named_after(tmp_path):
         _space(axes=axes, base=base | {"clock_ns": 5}),
         _space(axes=axes, base=base | {"clock_ns": 5, "target_ns": 6}),
         _space(axes=axes, base=base | {"lut_bits": 4}),
+        _space(axes=axes, base=base | {"layout": "placed"}),
     ]
     keys = []
     for space in spaces:
@@ -295,6 +296,14 @@ def test_what_is_beaten_by_more_than_the_models_error_is_pruned():
     assert _pruned(_row(1, 1), _row(1.3, 1.3), margin="largest") == [False, False]
     assert _pruned(_row(1, 1), _row(3.1, 3.1), margin="largest") == [False, True]
     assert _pruned(_row(1, 1), _row(1, 1), margin=0) == [False, False]
+
+
+def test_what_is_measured_already_prunes_too_and_stays():
+    first, second = _row(1, 1), _row(9, 9)
+    first.status = "measured"
+    assert _pruned(first, second) == [False, True]
+    second.status = "measured"
+    assert _pruned(first, second) == [False, False]
 
 
 def test_what_is_better_somewhere_is_kept():
