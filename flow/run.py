@@ -129,13 +129,18 @@ class Run:
     """
 
     def __init__(
-        self, design: Design, platform: Platform, options: RunOptions, build: Path, cache: Path
+        self,
+        design: Design,
+        platform: Platform,
+        options: RunOptions,
+        build: Path,
+        cache: Path | None = None,
     ):
         self.design = design
         self.platform = platform
         self.options = options
         # The tools run in folders of their own.
-        self.cache = cache.resolve()
+        self.cache = (cache or build / "cache").resolve()
         self.corner = ""
         self.liberty: list[Path] = []
         if platform.has_library:
@@ -461,7 +466,7 @@ def measure(
     CheckFailed
         When a tool fails, or the netlist does not compute what the model says.
     """
-    run = Run(design, platform, options, build, cache or build / "cache")
+    run = Run(design, platform, options, build, cache)
     yosys = find_yosys(options.yosys)
     sta = find_sta(options.sta) if platform.has_library else None
     simulator = find_simulator(options.simulator) if options.power else None
