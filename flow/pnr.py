@@ -25,6 +25,8 @@ import numpy as np
 
 from flow.activity import Activity
 from flow.design import window_of
+from flow.gds import write_gds
+from flow.layout import draw_layout
 from flow.liberty import Library
 from flow.metrics import METRICS, Metrics
 from flow.netlist import Netlist, from_json
@@ -535,20 +537,67 @@ def measure_layout(
         "stages": {name: asdict(used) for name, used in usage.items()},
         "options": asdict(run.options.place_and_route),
     }
+    known = {instance.name: run.kind(instance) for instance in run.netlist.instances}
     if not routed:
         metrics.missing(_LATER, "placed only: make pnr goes on")
+        _draw(metrics, run, folder, "place.def", known)
         return
     errors = metrics.values["detailedroute__route__drc_errors"]
     if errors:
         metrics.notes["routing"] = f"{errors} design-rule violations are left ({folder}/drc.rpt)"
-    known = {instance.name: run.kind(instance) for instance in run.netlist.instances}
     final = read_routed(yosys, folder, run.design.top, run.library, known)
+    kinds = {
+        instance.name: kind
+        for instance, kind in zip(final.netlist.instances, final.kinds, strict=True)
+    }
+    _draw(metrics, run, folder, "final.def", kinds)
+    _write_gds(metrics, run, folder)
     _routed_area(metrics, run, final)
     _routed_timing(metrics, folder)
     if simulator is None or simulation is None:
         metrics.missing(("finish__power", "halut__routed"), "no simulation")
         return
     _routed_energy(metrics, run, tool, simulator, final, folder)
+
+
+def _lef(run: Run) -> list[Path]:
+    layout = run.platform.layout
+    assert layout is not None
+    return [
+        run.platform.layout_file(pattern) for pattern in (layout.technology_lef, *layout.cell_lef)
+    ]
+
+
+def _draw(metrics: Metrics, run: Run, folder: Path, name: str, kinds: Mapping[str, str]) -> None:
+    """Pictures of a layout, in ``pictures``; those of an earlier, further one are removed."""
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    drawn = draw_layout(
+        folder / name,
+        _lef(run),
+        kinds,
+        pictures,
+        platform=run.platform.name,
+        clock_nets=[run.design.clock],
+    )
+    metrics.notes["pictures"] = sorted(str(path.relative_to(run.folder)) for path in
+                                       drawn.files.values())  # fmt: skip
+
+
+def _write_gds(metrics: Metrics, run: Run, folder: Path) -> None:
+    layout = run.platform.layout
+    assert layout is not None
+    if not layout.gds:
+        metrics.notes["gds"] = f"none: platform {run.platform.name} has no GDS of its cells"
+        return
+    write_gds(
+        folder / "final.def",
+        _lef(run),
+        [run.platform.layout_file(pattern) for pattern in layout.gds],
+        folder / "final.gds",
+        run.platform.layout_file(layout.klayout) if layout.klayout else None,
+    )
+    metrics.notes["gds"] = str((folder / "final.gds").relative_to(run.folder))
 
 
 def _put_found(metrics: Metrics, found: Mapping[str, Any], with_activity: bool) -> None:
@@ -663,9 +712,7 @@ def _routed_energy(
     _routed_breakdown(metrics, run, final, np.stack([internal, switching, leakage]))
 
 
-def _routed_breakdown(
-    metrics: Metrics, run: Run, final: RoutedNetlist, power: np.ndarray
-) -> None:
+def _routed_breakdown(metrics: Metrics, run: Run, final: RoutedNetlist, power: np.ndarray) -> None:
     rows: dict[str, dict[str, Any]] = {}
     for index, (instance, kind) in enumerate(
         zip(final.netlist.instances, final.kinds, strict=True)
@@ -680,5 +727,3 @@ def _routed_breakdown(
         for part, value in zip(("internal", "switching", "leakage"), power[:, index], strict=True):
             row[f"{part}_mw"] += float(value)
     metrics.notes["routed_breakdown"] = sorted(rows.values(), key=lambda row: -row["area"])
-
-

@@ -23,8 +23,8 @@ def code_hash() -> str:
     folder = Path(__file__).parent
     skipped = {
         "__main__.py", "report.py", "bench.py", "model.py", "doctor.py", "peers.py", "system.py",
-        "scaling.py", "units.py", "tables.py", "pnr.py", "openroad.py", "space.py", "sweep.py",
-        "pareto.py", "fit.py", "quantities.py",
+        "scaling.py", "units.py", "tables.py", "pnr.py", "openroad.py", "layout.py", "gds.py",
+        "lefdef.py", "space.py", "sweep.py", "pareto.py", "fit.py", "quantities.py",
     }  # fmt: skip
     for path in sorted(folder.glob("*.py")):
         if path.name not in skipped:

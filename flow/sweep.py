@@ -61,8 +61,8 @@ def sources_hash() -> str:
     """Hash of all code that a point's result depends on."""
     digest = hashlib.sha256(code_hash().encode())
     root = Path(__file__).parents[1]
-    for pattern in ("halut/*.py", "rtl_gen/*.py", "sim/*.py", "flow/pnr.py", "flow/openroad.py",
-                    "flow/tcl/*"):
+    layout = [f"flow/{name}.py" for name in ("pnr", "openroad", "layout", "gds", "lefdef")]
+    for pattern in ("halut/*.py", "rtl_gen/*.py", "sim/*.py", "flow/tcl/*", *layout):
         for path in sorted(root.glob(pattern)):
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
@@ -259,9 +259,14 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Any]:
             "(or pip install -e .[flow])"
         ) from None
     if scheduler is None:
-        # Synthesis and simulation are child processes, whose memory Dask does not count.
+        # Synthesis and simulation are child processes, whose memory Dask does not count. Workers
+        # that were silent because the machine slept are still there.
+        settings = {
+            "temporary-directory": str(Path("build").resolve()),
+            "distributed.scheduler.worker-ttl": None,
+        }
         with (
-            dask.config.set({"temporary-directory": str(Path("build").resolve())}),
+            dask.config.set(settings),
             LocalCluster(
                 n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0"
             ) as cluster,
