@@ -537,8 +537,10 @@ class Sweep:
         """What a point's netlist depends on."""
         assert row.point.config is not None
         platform = self._platforms[row.point.platform]
+        # The name is that of the space, and changes no hardware.
+        config = {k: v for k, v in row.point.config.to_dict().items() if k != "name"}
         return [
-            row.point.config.to_dict(), platform.source.read_text(), row.point.corner,
+            config, platform.source.read_text(), row.point.corner,
             row.point.target_ns, sources_hash(),
         ]  # fmt: skip
 

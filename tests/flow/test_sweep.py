@@ -258,6 +258,9 @@ def test_a_result_depends_on_everything_that_it_is_named_after(tmp_path):
         sweep.prepare()
         keys.append(sweep.rows[0].key)
     assert len(set(keys)) == len(spaces)
+    other = Sweep(_space(axes=axes, name="other"), tmp_path)
+    other.prepare()
+    assert other.rows[0].key == keys[0]
 
 
 # Pruning
