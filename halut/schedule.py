@@ -229,6 +229,12 @@ class Schedule:
             wanted, given = getattr(self, name), getattr(program, name)
             if wanted != given:
                 raise HalutError(f"program.{name} must be the schedule's {wanted}, not {given}")
+        if program.lut_format != "int" or program.output_format != "raw" or program.relu:
+            raise HalutError(
+                "program must be of integer tables and raw results for a schedule, which adds up "
+                f"those of tiles, not of lut_format {program.lut_format}, output_format "
+                f"{program.output_format}, relu {str(program.relu).lower()}"
+            )
         return tile(program, self.machine.n_codebooks, self.machine.n_outputs)
 
     def join(

@@ -3,7 +3,8 @@
 A program of any C and M becomes a grid of tiles, codebooks by outputs, each with exactly the
 accelerator's C and M. Outputs are independent, and the sum over codebooks is exact, so the
 accumulators of the tiles give those of the whole bit by bit. `widen` changes no accumulator
-either.
+either. Sums of half floats, and what an output stage makes of sums, are not sums of the tiles':
+such programs are cut along the outputs only, and need an accelerator of at least their C.
 """
 
 from __future__ import annotations
@@ -50,41 +51,47 @@ class Tiling:
             -(-self.program.n_outputs // self.n_outputs),
         )
 
-    def join(self, accumulators: Sequence[NDArray[Any]]) -> NDArray[np.signedinteger[Any]]:
+    def join(self, results: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Put the results of the tiles together to those of the whole.
 
         Parameters
         ----------
-        accumulators : sequence of integer ndarray of shape (n_rows, n_outputs of a tile)
-            One for each of `tiles`, in their order.
+        results : sequence of ndarray of shape (n_rows, n_outputs of a tile)
+            One for each of `tiles`, in their order: integers, float32 for tables of half floats,
+            float16 or int8 for such an output format.
 
         Returns
         -------
-        ndarray of shape (n_rows, n_outputs of the whole), int32 up to 32 bits, int64 above
-            What `halut.golden.matmul` returns for the whole program.
+        ndarray of shape (n_rows, n_outputs of the whole)
+            What `halut.golden.results` returns for the whole program: accumulators as int32 up to
+            32 bits, int64 above; others of the dtype of `results`.
 
         Raises
         ------
         HalutError
             When the number of arrays, a shape or a dtype is wrong.
         """
-        if len(accumulators) != len(self.tiles):
+        if len(results) != len(self.tiles):
             raise HalutError(
-                f"accumulators must be those of {len(self.tiles)} tiles, not {len(accumulators)}"
+                f"results must be those of {len(self.tiles)} tiles, not {len(results)}"
             )
-        arrays = [np.asarray(array) for array in accumulators]
+        arrays = [np.asarray(array) for array in results]
+        kind, name = "i", "integers"
+        if self.program.lut_format == "fp16" or self.program.output_format == "fp16":
+            kind, name = "f", "floats"
         wanted = (len(arrays[0]) if arrays[0].ndim else 0, self.n_outputs)
         for k, array in enumerate(arrays):
-            if array.shape != wanted or array.dtype.kind != "i":
+            if array.shape != wanted or array.dtype.kind != kind:
                 raise HalutError(
-                    f"accumulators of a tile must be integers of shape {wanted}, "
+                    f"results of a tile must be {name} of shape {wanted}, "
                     f"not {array.dtype}{array.shape} (tile {k})"
                 )
         # A partial sum fits its tile's accumulator; the sum of all may need a wider one.
         dtype = np.int32 if self.program.accumulator_bits <= 32 else np.int64
         along_codebooks, along_outputs = self.grid
         grid = np.stack(arrays).reshape(along_codebooks, along_outputs, *wanted)
-        sums = grid.sum(axis=0, dtype=dtype)  # (output tiles, N, M of a tile)
+        # (output tiles, N, M of a tile)
+        sums = grid.sum(axis=0, dtype=dtype) if _adds_up(self.program) else grid[0]
         joined = sums.transpose(1, 0, 2).reshape(wanted[0], -1)
         return np.ascontiguousarray(joined[:, : self.program.n_outputs])
 
@@ -122,6 +129,11 @@ def select(program: Program, codebooks: NDArray[np.integer], outputs: slice) -> 
     )
 
 
+def _adds_up(program: Program) -> bool:
+    """Whether results are sums of those of the tiles: exact integers as they are."""
+    return program.lut_format == "int" and program.output_format == "raw" and not program.relu
+
+
 def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     """Cut a program into tiles of `n_codebooks` by `n_outputs`.
 
@@ -131,7 +143,8 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     Parameters
     ----------
     program : Program
-        Of any number of codebooks and outputs.
+        Of any number of codebooks and outputs; of at most `n_codebooks` when its tables are half
+        floats, or it has an output stage.
     n_codebooks, n_outputs : int
         C and M of the accelerator, at least 1.
 
@@ -142,7 +155,7 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     Raises
     ------
     HalutError
-        When a size is not an integer of at least 1, or tables are half floats.
+        When a size is not an integer of at least 1, or too small for such a program.
 
     Examples
     --------
@@ -161,10 +174,14 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     for name, size in (("n_codebooks", n_codebooks), ("n_outputs", n_outputs)):
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise HalutError(f"{name} of a tile must be an integer of at least 1, not {size!r}")
-    if program.lut_format != "int":
+    if not _adds_up(program) and n_codebooks < program.n_codebooks:
         raise HalutError(
-            f"lut_format must be int for tiles, whose sums are exact, not {program.lut_format}"
+            f"n_codebooks of a tile must be at least the program's {program.n_codebooks}, whose "
+            f"results (lut_format {program.lut_format}, output_format {program.output_format}, "
+            f"relu {str(program.relu).lower()}) are no sums of tiles', not {n_codebooks}"
         )
+    # Nothing is changed by adding it: -0 where zeros have signs.
+    nothing = -0.0 if program.lut_format == "fp16" else 0
     tiles = []
     for first in range(0, program.n_codebooks, n_codebooks):
         last = min(first + n_codebooks, program.n_codebooks)
@@ -173,12 +190,17 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
         for start in range(0, program.n_outputs, n_outputs):
             stop = min(start + n_outputs, program.n_outputs)
             outputs = slice(0, stop - start)
-            lut = np.zeros((n_outputs, n_codebooks, program.n_prototypes), program.lut.dtype)
+            shape = (n_outputs, n_codebooks, program.n_prototypes)
+            lut = np.full(shape, nothing, program.lut.dtype)
             lut[outputs, : last - first] = program.lut[start:stop, first:last]
             scale, offset = np.ones(n_outputs), np.zeros(n_outputs)
             scale[outputs] = program.lut_scale[start:stop]
             if first == 0:  # the tiles' products add up to the whole's
                 offset[outputs] = program.lut_offset[start:stop]
+            constants: dict[str, Any] = {
+                name: np.pad(array[start:stop], (0, n_outputs - (stop - start)))
+                for name, array in program.output.constants.items()
+            }
             tiles.append(
                 Program(
                     n_features=program.n_features,
@@ -189,8 +211,10 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
                     lut_scale=scale,
                     lut_offset=offset,
                     lut_bits=program.lut_bits,
+                    lut_format=program.lut_format,
                     input_scale=program.input_scale[chosen],
                     input_offset=program.input_offset[chosen],
+                    output=replace(program.output, **constants),
                     provenance=program.provenance,
                 )
             )

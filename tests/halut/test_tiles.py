@@ -123,7 +123,7 @@ def test_errors():
     with pytest.raises(HalutError, match="must be those of 2 tiles, not 1"):
         tiling.join([good])
     for wrong in (good[:4], good[:, :1], good.astype(np.float32), np.int32(1)):
-        with pytest.raises(HalutError, match="accumulators of a tile must be integers of shape"):
+        with pytest.raises(HalutError, match="results of a tile must be integers of shape"):
             tiling.join([good, wrong])
 
 
@@ -182,12 +182,33 @@ def test_widening_refuses():
         widen(half, input_format="int16")
 
 
-def test_half_float_tables_are_refused():
-    program = golden.random_program(
-        np.random.default_rng(1), 4, 4, 2, lut_bits=16, lut_format="fp16"
-    )
-    with pytest.raises(HalutError, match="lut_format must be int for tiles"):
-        tile(program, 2, 2)
+@pytest.mark.parametrize("formats", [
+    {"lut_format": "fp16", "lut_bits": 16},
+    {"lut_format": "fp16", "lut_bits": 16, "relu": True},
+    {"relu": True},
+    {"output_format": "fp16"},
+    {"output_format": "int8", "relu": True},
+])  # fmt: skip
+def test_results_that_do_not_add_up_are_cut_along_the_outputs(formats):
+    """Codebooks that fill up an accelerator of Q lanes change no bit, zeros' signs included."""
+    for seed, codebooks in enumerate((1, 3, 5, 8)):
+        rng = np.random.default_rng(seed)
+        program = golden.random_program(rng, codebooks, 4, 5, corner=True, **formats)
+        words = golden.random_words(rng, program, 400, corner=True)
+        wanted = golden.results(program, words, parallel_codebooks=codebooks)
+        tiling = tile(program, 8, 2)
+        assert tiling.grid == (1, 3)
+        padded = np.concatenate([words, np.repeat(words[:, -1:], 8 - codebooks, axis=1)], axis=1)
+        parts = [golden.results(part, padded, parallel_codebooks=8) for part in tiling.tiles]
+        joined = tiling.join(parts)
+        assert joined.dtype == wanted.dtype
+        assert joined.tobytes() == wanted.tobytes()
+    with pytest.raises(HalutError, match="n_codebooks of a tile must be at least the program's 8"):
+        tile(program, 4, 2)
+    kind = "floats" if "fp16" in formats.values() else "integers"
+    with pytest.raises(HalutError, match=f"results of a tile must be {kind} of shape"):
+        wrong = np.int32 if kind == "floats" else np.float32
+        tiling.join([np.zeros(part.shape, wrong) for part in parts])
 
 
 @pytest.mark.parametrize("input_format", FLOAT_FORMATS)
