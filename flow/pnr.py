@@ -221,11 +221,13 @@ def _files(layout: Layout, platform: Platform) -> dict[str, Any]:
     }
 
 
-def _script_hash() -> str:
-    digest = hashlib.sha256()
-    for path in [*sorted(_TCL.glob("*.tcl")), Path(__file__)]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _scripts(name: str) -> list[Path]:
+    return [_TCL / "common.tcl", _TCL / f"{name}.tcl"]
+
+
+def _script_hash(name: str) -> str:
+    texts = [path.read_text() for path in _scripts(name)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def layout_unit(name: str, known: Mapping[str, str]) -> str:
@@ -317,7 +319,8 @@ def run_stages(
         "texts": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
         "openroad": tool.version,
     }
-    stages = Stages(folder, list(names), run.options.force, key=_script_hash())
+    # What the scripts are given is in `inputs`: this package's sources are no part of the key.
+    stages = Stages(folder, list(names), run.options.force, key="")
     metrics: dict[str, Any] = {}
     usage: dict[str, Usage] = {}
     before: Path | None = None
@@ -330,12 +333,10 @@ def run_stages(
         ) -> dict[str, Any]:
             with atomic_write(own) as temporary:
                 temporary.write_text(settings(values | {"input": before or "", "output": output}))
-            found, used = run_script(
-                tool, [own, _TCL / "common.tcl", _TCL / f"{name}.tcl"], folder, name
-            )
+            found, used = run_script(tool, [own, *_scripts(name)], folder, name)
             return {"metrics": found, "usage": asdict(used)}
 
-        result = stages.run(name, inputs, [output], work)
+        result = stages.run(name, inputs | {"script": _script_hash(name)}, [output], work)
         metrics |= result["metrics"]
         usage[name] = Usage(**result["usage"])
         before = output

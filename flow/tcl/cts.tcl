@@ -2,7 +2,8 @@
 halut_open
 halut_routing_layers
 repair_clock_inverters
-clock_tree_synthesis -sink_clustering_enable -repair_clock_nets
+# Tables have a gated clock for every word: with wide spacing for all of them nothing else fits.
+clock_tree_synthesis -sink_clustering_enable -repair_clock_nets -apply_ndr none
 set_propagated_clock [all_clocks]
 detailed_placement
 estimate_parasitics -placement
