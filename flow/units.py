@@ -574,6 +574,9 @@ def _parser() -> Parser:
     add("--seed", type=int, default=1, metavar="N", help="seed (default: %(default)s)")
     add("--cycles", type=int, default=256, metavar="N",
         help="cycles that activity is counted in (default: %(default)s)")  # fmt: skip
+    add("--routed", action="store_true",
+        help="go on to a routed layout of each, with OpenROAD; the table stays that of synthesis, "
+        "`python -m flow layouts` makes that of layouts")  # fmt: skip
     add("--force", action="store_true", help="do unchanged steps again")
     add("-o", "--output", default="build/units", metavar="DIR",
         help="folder for all products (default: %(default)s)")  # fmt: skip
@@ -615,6 +618,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=arguments.seed,
         cycles=arguments.cycles,
         force=arguments.force,
+        layout="routed" if arguments.routed else "none",
     )
     kinds = arguments.kinds or list(UNITS)
     build = Path(arguments.output)
