@@ -77,7 +77,7 @@ def stage_settings(folder: Path, **changed: object) -> str:
         "liberty": ["tiny.lib"], "folder": folder, "netlist": "netlist.v", "constraints": sdc,
         "activity": "activity.saif", "period": 2.0, "input": "before.odb",
         "output": folder / "after.odb", "spef": "final.spef", "saif": "routed.saif",
-        "ports": ["b", 0.5, 0.5],
+        "ports": ["b", 0.5, 0.5], "gate_driven": ["gated"],
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files | changed)
 
@@ -95,7 +95,7 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
     expected = {
         "floorplan": ["read_lef", "link_design", "initialize_floorplan", "tapcell", "pdngen"],
         "place": ["global_placement", "place_pins", "detailed_placement", "write_def"],
-        "cts": ["clock_tree_synthesis", "set_propagated_clock", "repair_timing"],
+        "cts": ["set_cts_config", "clock_tree_synthesis", "set_propagated_clock", "repair_timing"],
         "globalroute": ["pin_access", "global_route", "repair_antennas"],
         "detailedroute": ["filler_placement", "detailed_route", "check_antennas"],
         "finish": ["extract_parasitics", "read_spef", "write_def", "write_verilog"],
