@@ -16,6 +16,7 @@ from flow.platform import Platform, read_platform
 from flow.pnr import (
     ROUTED,
     LayoutOptions,
+    gate_driven_nets,
     layout_settings,
     layout_unit,
     wire_capacitance,
@@ -185,6 +186,21 @@ def test_clock_buffers_become_wires(tmp_path: Path) -> None:
     assert [i.name for i in bare.instances] == ["first", "invert", "join", "second"]
     assert {i.pins["CK"] for i in bare.instances if i.cell == "DFF"} == {clock}
     assert len(netlist.instances) == 6
+
+
+def test_a_gate_drives_small_nets_alone(tmp_path: Path) -> None:
+    library = support.tiny_library(tmp_path)
+    netlist = support.chain(library)
+    clock = netlist.ports[0].nets[0]
+    enable = netlist.ports[1].nets[0]
+    small, unread = netlist.add_net("small"), netlist.add_net("unread")
+    netlist.add_instance("gate_a", "GATE", {"CK": clock, "E": enable, "GCK": small})
+    netlist.add_instance("gate_b", "GATE", {"CK": clock, "E": enable, "GCK": unread})
+    for instance in netlist.instances:
+        if instance.cell == "DFF":
+            instance.pins["CK"] = small
+    assert gate_driven_nets(netlist, library, 2) == ["small"]
+    assert gate_driven_nets(netlist, library, 1) == []
 
 
 SPEF = """*SPEF "ieee 1481-1999"
