@@ -17,6 +17,7 @@ CONFIG   ?= configs/small.yaml
 PLATFORM ?= generic
 CLOCK_NS ?= 6
 TARGET_NS ?=
+SYNTH_ONLY ?=
 BASELINE ?=
 RECIPE   ?= configs/networks/digits_resnet9_int8.yaml
 IMAGES   ?= 100
@@ -43,7 +44,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow lint doctor rtl synth bench tables bench-software clean distclean
+.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr bench tables bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -52,6 +53,7 @@ help: ## this list
 	@echo "Variables (defaults):"
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
 	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth: metrics.json to compare)"
+	@echo "  SYNTH_ONLY=  (synth: 1 stops before OpenROAD)"
 	@echo "  RECIPE=$(RECIPE)  IMAGES=$(IMAGES)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
 	@echo "  TORCH=$(TORCH)  (empty: tests without it; those of networks are skipped)"
@@ -80,6 +82,12 @@ rtl: $(stamp) ## Verilog and manifest of CONFIG (to OUT)
 
 synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
 	@cd $(ROOT) && $(py) -m flow synth --config $(CONFIG) --platform $(PLATFORM) \
+	  --clock-ns $(CLOCK_NS) $(if $(TARGET_NS),--target-ns $(TARGET_NS)) \
+	  $(if $(BASELINE),--baseline $(BASELINE)) $(if $(SYNTH_ONLY),--synth-only) \
+	  $(if $(OUT),-o $(OUT)) $(ARGS)
+
+pnr: $(stamp) ## CONFIG placed and routed with OpenROAD (on PATH or OPENROAD_EXE)
+	@cd $(ROOT) && $(py) -m flow pnr --config $(CONFIG) --platform $(PLATFORM) \
 	  --clock-ns $(CLOCK_NS) $(if $(TARGET_NS),--target-ns $(TARGET_NS)) \
 	  $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
 

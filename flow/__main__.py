@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from halut.cli import Parser, run
 from halut.errors import CheckFailed, HalutError
@@ -15,14 +16,41 @@ from halut.errors import CheckFailed, HalutError
 _EPILOG = "Exit status: 0 done, 1 a check or a tool failed, 2 wrong input or something missing."
 
 
-def _synth_parser(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
+def _run_parsers(commands: argparse._SubParsersAction) -> None:
+    """`synth` and `pnr`: the same run, which ends earlier or later."""
+    synth = commands.add_parser(
         "synth",
         help="area, timing and energy of a configuration",
         description="Synthesise a configuration, time it, simulate the netlist against the exact "
-        "model and tell its energy. Unchanged steps of an earlier run are not done again.",
+        "model and tell its energy; with OpenROAD (on PATH or OPENROAD_EXE), place it and tell "
+        "area, timing and power with estimated wires. Unchanged steps of an earlier run are not "
+        "done again.",
         epilog=_EPILOG,
     )
+    _run_arguments(synth)
+    synth.add_argument("--synth-only", action="store_true", help="do not go on to OpenROAD")
+    pnr = commands.add_parser(
+        "pnr",
+        help="a routed, extracted, timed layout of a configuration, with OpenROAD",
+        description="What synth does, and then OpenROAD from floorplan to routed layout: DEF, GDS, "
+        "SPEF, netlist, pictures, and the energy of a simulation of the routed netlist. Stops can "
+        "be resumed: finished stages are not done again.",
+        epilog=_EPILOG,
+    )
+    _run_arguments(pnr)
+    add = pnr.add_argument
+    add("--utilisation", type=float, metavar="SHARE",
+        help="share of the core that cells may take (default: the platform's)")  # fmt: skip
+    add("--aspect", type=float, default=1.0, metavar="RATIO",
+        help="height over width of the core (default: %(default)s)")  # fmt: skip
+    add("--repair-tns", type=int, default=100, metavar="PERCENT",
+        help="percent of violating endpoints that setup repair works on (default: %(default)s)"
+        )  # fmt: skip
+    add("--threads", type=int, default=0, metavar="N",
+        help="threads of the router; 0 for all cores (default: %(default)s)")  # fmt: skip
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
     add("--platform", default="generic", metavar="NAME",
@@ -73,6 +101,7 @@ def _synth(arguments: argparse.Namespace) -> int:
     from flow.design import accelerator
     from flow.metrics import check_rules, read_metrics
     from flow.platform import read_platform
+    from flow.pnr import LayoutOptions
     from flow.report import comparison, summary
     from flow.run import RunOptions, measure
     from flow.synth import SynthOptions
@@ -104,6 +133,19 @@ def _synth(arguments: argparse.Namespace) -> int:
         except ValueError:
             raise HalutError(f"rules must be JSON ({arguments.rules})") from None
     baseline = read_metrics(Path(arguments.baseline)) if arguments.baseline else None
+    layout: dict[str, Any] = {"layout": "auto"}
+    if arguments.command == "pnr":
+        layout = {
+            "layout": "routed",
+            "place_and_route": LayoutOptions(
+                utilisation=arguments.utilisation,
+                aspect=arguments.aspect,
+                repair_tns=arguments.repair_tns,
+                threads=arguments.threads,
+            ),
+        }
+    elif arguments.synth_only:
+        layout = {"layout": "none"}
     options = RunOptions(
         clock_ns=arguments.clock_ns,
         target_ns=arguments.target_ns,
@@ -122,6 +164,7 @@ def _synth(arguments: argparse.Namespace) -> int:
         cycles=arguments.cycles,
         power=not arguments.no_power,
         force=arguments.force,
+        **layout,
     )
     design = accelerator(config, program, words)
     metrics, folder = measure(design, platform, options, Path(arguments.output))
@@ -132,7 +175,10 @@ def _synth(arguments: argparse.Namespace) -> int:
     elif previous.is_file():
         print(comparison(read_metrics(previous), metrics, "the run before"))
     failures = check_rules(metrics, rules, Path(arguments.rules)) if rules is not None else []
-    print(f"wrote {folder / 'metrics.json'}, {folder / 'netlist.v'}")
+    files = ["metrics.json", "netlist.v"]
+    if arguments.command == "pnr":
+        files += ["pnr/final.def", "pnr/final.v", "pnr/final.spef"]
+    print(f"wrote {', '.join(str(folder / name) for name in files)}")
     if failures:
         raise CheckFailed("; ".join(failures))
     return 0
@@ -176,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=_EPILOG,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    _synth_parser(commands)
+    _run_parsers(commands)
     commands.add_parser("platforms", help="list the platforms and where their files are")
     arguments = parser.parse_args(given)
     if arguments.command is None:

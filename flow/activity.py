@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from halut.errors import CheckFailed
+from halut.files import atomic_write
 
 __all__ = ["Activity", "read_vcd"]
 
@@ -40,6 +41,23 @@ class Activity:
     toggles: np.ndarray
     settled: np.ndarray
     duty: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Write a ``.npz`` file."""
+        with atomic_write(path) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                cycles=self.cycles,
+                toggles=self.toggles,
+                settled=self.settled,
+                duty=self.duty,
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Activity:
+        """Read what `save` wrote."""
+        with np.load(path) as data:
+            return cls(int(data["cycles"]), data["toggles"], data["settled"], data["duty"])
 
 
 def _codes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from rtl_gen.config import AcceleratorConfig
 from rtl_gen.image import check_program, program_image
 from sim.accelerator import expected_beats, input_transfers, output_fields
 
-__all__ = ["Design", "Stream", "Workload", "accelerator"]
+__all__ = ["Design", "Stream", "Workload", "accelerator", "window_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +149,16 @@ _UNITS = {
     "halut_output": "output",
     "halut_matmul": "top",
 }
+
+
+def window_of(design: Design, cycles: int | None) -> tuple[int, int]:
+    """Warm-up and window, in cycles: whole row groups, enough of them for an average."""
+    interval = max(1, design.interval_cycles)
+    if cycles is None:
+        work = max(1.0, design.look_ups_per_cycle, design.macs_per_cycle / 16)
+        cycles = int(min(256, max(64, 8192 / work)))
+    warm_up = design.latency_cycles + 2 * interval + 4
+    return -(-warm_up // interval) * interval, -(-cycles // interval) * interval
 
 
 def accelerator(

@@ -167,6 +167,47 @@ class Netlist:
                     del instance.pins[pin]
         return before - len(self.instances)
 
+    def without_buffers(
+        self, names: Iterable[str], buffers: Mapping[str, tuple[str, str]]
+    ) -> Netlist:
+        """A copy in which some buffers are wires.
+
+        Parameters
+        ----------
+        names : names
+            Instances to take out.
+        buffers : mapping of str to (str, str)
+            Input and output pin of each kind of cell that may be taken out.
+
+        Returns
+        -------
+        Netlist
+        """
+        out = set(names)
+        source: dict[int, int] = {}
+        kept = []
+        for instance in self.instances:
+            if instance.name in out:
+                enter, leave = buffers[instance.cell]
+                source[instance.pins[leave]] = instance.pins[enter]
+            else:
+                kept.append(instance)
+
+        def root(net: int) -> int:
+            while net in source:
+                net = source[net]
+            return net
+
+        return Netlist(
+            self.top,
+            [Port(p.name, p.direction, [root(net) for net in p.nets], p.scalar)
+             for p in self.ports],
+            list(self.net_names),
+            [Instance(i.name, i.cell, {pin: root(net) for pin, net in i.pins.items()}, i.unit)
+             for i in kept],
+            list(self.units),
+        )  # fmt: skip
+
     def verilog(self, cells: Mapping[str, Iterable[str]] | None = None) -> str:
         """Structural Verilog: one module, one line per cell.
 

@@ -7,6 +7,7 @@ where the platform's `also` says.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import glob
 import os
@@ -20,7 +21,15 @@ import yaml
 from flow.liberty import Arc, Cell, Library, Pin, Table, load_libraries
 from halut.errors import HalutError, closest
 
-__all__ = ["Corner", "Platform", "generic_library", "platform_names", "read_platform"]
+__all__ = [
+    "Corner",
+    "Layout",
+    "Platform",
+    "Stripe",
+    "generic_library",
+    "platform_names",
+    "read_platform",
+]
 
 _FOLDER = Path(__file__).parent / "platforms"
 
@@ -62,6 +71,7 @@ _KEYS = {
     "max_fanout",
     "clock_fanout",
     "gate_equivalents",
+    "layout",
 }
 
 
@@ -72,6 +82,82 @@ class Corner:
     liberty: tuple[str, ...]
     voltage: float
     temperature: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stripe:
+    """Power stripes of one layer, um; `follow_pins` for the rails of the cell rows."""
+
+    layer: str
+    width: float
+    pitch: float = 0.0
+    offset: float = 0.0
+    spacing: float = 0.0
+    follow_pins: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How the cells of a platform are placed and wired.
+
+    Attributes
+    ----------
+    technology_lef : str
+        Pattern below the PDK's folder, like all files here.
+    cell_lef, gds : tuple of str
+    klayout : str
+        KLayout's technology file, "" for none.
+    extraction : str
+        OpenRCX's rules, "" for none: parasitics are then estimated from the routes.
+    site : str
+        Placement site of the rows.
+    tracks : tuple of mapping
+        Arguments of ``make_tracks`` by layer; the LEF's pitches when empty.
+    tap : mapping
+        ``cell``, ``distance_um`` and, when it differs, ``endcap``; empty for no taps.
+    fill : tuple of str
+        Filler cells.
+    diode : str
+        Antenna diode, "" for none.
+    power_pins, ground_pins : tuple of str
+        Patterns of the cells' supply pins.
+    stripes : tuple of Stripe
+        From the cells' rails upwards; neighbours are connected.
+    pins : mapping
+        Layers of the block's ports, ``horizontal`` and ``vertical``.
+    signal_layers, clock_layers : tuple of (str, str)
+        Lowest and highest routing layer.
+    reserve : mapping of str to float
+        Share of a layer's tracks that global routing leaves free.
+    wire : mapping
+        ``signal`` and ``clock``: the layers that unrouted wires are taken to be on; ``layers``:
+        ohm and fF per um by layer; ``vias``: ohm by via layer.
+    utilisation : float
+        Share of the core that cells may take.
+    padding : int
+        Sites that are left free on each side of a cell in global placement.
+    """
+
+    technology_lef: str
+    cell_lef: tuple[str, ...]
+    site: str
+    stripes: tuple[Stripe, ...]
+    pins: Mapping[str, str]
+    signal_layers: tuple[str, str]
+    clock_layers: tuple[str, str]
+    wire: Mapping[str, Any]
+    utilisation: float
+    gds: tuple[str, ...] = ()
+    klayout: str = ""
+    extraction: str = ""
+    tracks: tuple[Mapping[str, Any], ...] = ()
+    tap: Mapping[str, Any] = field(default_factory=dict)
+    fill: tuple[str, ...] = ()
+    diode: str = ""
+    power_pins: tuple[str, ...] = ("VDD",)
+    ground_pins: tuple[str, ...] = ("VSS",)
+    reserve: Mapping[str, float] = field(default_factory=dict)
+    padding: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +196,8 @@ class Platform:
         Sinks of a clock net; more get clock buffers.
     gate_equivalents : mapping of str to float
         Gate equivalents of Yosys' own gates, for a platform without a library.
+    layout : Layout or None
+        What place and route needs; None when the platform cannot be laid out.
     """
 
     name: str
@@ -129,6 +217,7 @@ class Platform:
     max_fanout: int = 32
     clock_fanout: int = 24
     gate_equivalents: Mapping[str, float] = field(default_factory=dict)
+    layout: Layout | None = None
 
     @property
     def has_library(self) -> bool:
@@ -190,6 +279,24 @@ class Platform:
             f"FLOW_HOME to an OpenROAD-flow-scripts checkout"
             f"{'; ' + self.get.strip() if self.get else ''}. Without it --platform generic still "
             f"works, and so do rtl_gen and sim ({self.source.name})"
+        )
+
+    def layout_file(self, pattern: str) -> Path:
+        """A file of the PDK that place and route needs.
+
+        Raises
+        ------
+        HalutError
+            When no place of the PDK has it.
+        """
+        for place in self.places():
+            matches = sorted(glob.glob(str(place / pattern)))
+            if matches:
+                return Path(matches[0])
+        looked = ", ".join(str(place) for place in self.places()) or "nothing"
+        raise HalutError(
+            f"platform {self.name} must have {pattern} for place and route, not none in {looked} "
+            f"({self.source.name})"
         )
 
     def library(self, corner: str | None = None, cache: Path | None = None) -> Library:
@@ -281,6 +388,73 @@ def read_platform(name: str | os.PathLike[str]) -> Platform:
     except yaml.YAMLError as error:
         raise HalutError(f"a platform must be YAML: {' '.join(str(error).split())}") from None
     return _platform(data, path)
+
+
+_TEXT, _TEXTS, _SHARE, _MAP, _LIST = "a text", "a list of texts", "in (0, 1]", "a mapping", "a list"
+_LAYOUT: dict[str, str] = {
+    "technology_lef": _TEXT,
+    "cell_lef": _TEXTS,
+    "site": _TEXT,
+    "stripes": _LIST,
+    "pins": _MAP,
+    "signal_layers": _TEXTS,
+    "clock_layers": _TEXTS,
+    "wire": _MAP,
+    "utilisation": _SHARE,
+    "gds": _TEXTS,
+    "klayout": _TEXT,
+    "extraction": _TEXT,
+    "tracks": _LIST,
+    "tap": _MAP,
+    "fill": _TEXTS,
+    "diode": _TEXT,
+    "power_pins": _TEXTS,
+    "ground_pins": _TEXTS,
+    "reserve": _MAP,
+    "padding": "a number of sites, at least 0",
+}
+_LAYOUT_MUST = tuple(
+    item.name for item in dataclasses.fields(Layout)
+    if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+)  # fmt: skip
+
+
+def _layout(data: Any, fail: Any) -> Layout:
+    """The `layout` part of a platform."""
+    if not isinstance(data, dict):
+        raise fail("layout must be a mapping of keys to values")
+    for key in data:
+        if key not in _LAYOUT:
+            raise fail(f"layout must have known keys only, not {key}{closest(key, _LAYOUT)}")
+    for key in _LAYOUT_MUST:
+        if key not in data:
+            raise fail(f"layout.{key} must be given")
+    checks = {
+        _TEXT: lambda value: isinstance(value, str),
+        _TEXTS: lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
+        _SHARE: lambda value: isinstance(value, (int, float)) and 0 < value <= 1,
+        _MAP: lambda value: isinstance(value, dict),
+        _LIST: lambda value: isinstance(value, list) and all(isinstance(v, dict) for v in value),
+        _LAYOUT["padding"]: lambda value: type(value) is int and value >= 0,
+    }
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if not checks[_LAYOUT[key]](value):
+            raise fail(f"layout.{key} must be {_LAYOUT[key]}, not {value!r}")
+        values[key] = tuple(value) if isinstance(value, list) else value
+    for key in ("signal_layers", "clock_layers"):
+        if len(values[key]) != 2:
+            raise fail(f"layout.{key} must be the lowest and the highest layer")
+    for key, names in (("pins", {"horizontal", "vertical"}), ("wire", {"signal", "clock"})):
+        if not names <= set(values[key]):
+            raise fail(f"layout.{key} must have {', '.join(sorted(names))}, not {values[key]!r}")
+    stripes = []
+    known = {item.name for item in dataclasses.fields(Stripe)}
+    for stripe in values["stripes"]:
+        if not {"layer", "width"} <= set(stripe) <= known:
+            raise fail(f"layout.stripes must have layer, width and {', '.join(sorted(known))} only")
+        stripes.append(Stripe(**stripe))
+    return Layout(**values | {"stripes": tuple(stripes)})
 
 
 def _platform(data: Any, path: Path) -> Platform:
@@ -377,6 +551,7 @@ def _platform(data: Any, path: Path) -> Platform:
         output_load_ff=load,
         max_fanout=limits["max_fanout"],
         clock_fanout=limits["clock_fanout"],
+        layout=_layout(data["layout"], fail) if "layout" in data else None,
     )
 
 

@@ -37,6 +37,36 @@ _ROWS = [
     ("throughput density", "halut__throughput__gmacs_per_s_per_mm2"),
     ("  at the shortest period", "halut__throughput__gmacs_per_s_per_mm2_at_shortest"),
 ]
+_PLACED_ROWS = [
+    ("die", "floorplan__design__die__area"),
+    ("cells", "detailedplace__design__instance__area__stdcell"),
+    ("utilisation of the core", "detailedplace__design__instance__utilization"),
+    ("worst setup slack", "detailedplace__timing__setup__ws"),
+    ("power", "detailedplace__power__total"),
+]
+_ROUTED_ROWS = [
+    ("die", "finish__design__die__area"),
+    ("cells", "finish__design__instance__area__stdcell"),
+    ("number of cells", "finish__design__instance__count__stdcell"),
+    ("gate equivalents", "halut__routed__gate_equivalents"),
+    ("utilisation of the core", "finish__design__instance__utilization"),
+    ("die per MAC/cycle", "halut__routed__die_area_per_mac_per_cycle"),
+    ("cells per MAC/cycle", "halut__routed__area_per_mac_per_cycle"),
+    ("wires", "detailedroute__route__wirelength"),
+    ("design-rule violations", "detailedroute__route__drc_errors"),
+    ("antenna violations", "detailedroute__antenna__violating__nets"),
+    ("worst setup slack", "finish__timing__setup__ws"),
+    ("total negative slack", "finish__timing__setup__tns"),
+    ("worst hold slack", "finish__timing__hold__ws"),
+    ("clock skew", "finish__clock__skew__setup"),
+    ("shortest period", "halut__routed__shortest_period"),
+    ("power", "finish__power__total"),
+    ("  internal", "finish__power__internal__total"),
+    ("  switching", "finish__power__switching__total"),
+    ("  leakage", "finish__power__leakage__total"),
+    ("energy per look-up", "halut__routed__energy_per_look_up"),
+    ("energy per MAC", "halut__routed__energy_per_mac"),
+]
 
 
 def _number(value: float | int | None) -> str:
@@ -59,15 +89,8 @@ def summary(metrics: Metrics) -> str:
         f"{source['design']} on {place}, clock {source['clock_ns']:g} ns, "
         f"made for {source['target_ns']:g} ns"
     ]
-    width = max(len(label) for label, _ in _ROWS)
     given: set[str] = set()
-    for label, name in _ROWS:
-        value = metrics.values[name]
-        if value is None:
-            given.add(metrics.reasons.get(name, ""))
-            continue
-        unit = METRICS[name][0]
-        lines.append(f"  {label:<{width}}  {_number(value):>12} {unit}")
+    lines += _table(metrics, _ROWS, given)
     width_of_code = metrics.values["halut__design__codebook_width"]
     if width_of_code and metrics.values["halut__energy__per_mac"] is not None:
         lines.append(f"  (one look-up counted as {width_of_code} MACs)")
@@ -81,13 +104,33 @@ def summary(metrics: Metrics) -> str:
             )
     if metrics.breakdown:
         lines += ["by kind of unit:", *_breakdown(metrics.breakdown)]
+    for title, rows in (
+        ("placed, wires estimated (OpenROAD):", _PLACED_ROWS),
+        ("routed, wires extracted (OpenROAD):", _ROUTED_ROWS),
+    ):
+        table = _table(metrics, rows, given)
+        if table:
+            lines += [title, *table]
     for reason in sorted(given - {""}):
         lines.append(f"not measured: {reason}")
-    for key in ("workload", "timing_by", "power_by"):
+    for key in ("workload", "timing_by", "power_by", "routed_power", "routing"):
         if key in notes:
             lines.append(f"{key.replace('_by', '')}: {notes[key]}")
     lines.append("conditions: " + "; ".join(notes.get("conditions", [])))
     return "\n".join(lines)
+
+
+def _table(metrics: Metrics, rows: list[tuple[str, str]], given: set[str]) -> list[str]:
+    """Lines of the metrics that have a value; reasons of the others go to `given`."""
+    width = max(len(label) for label, _ in _ROWS)
+    lines = []
+    for label, name in rows:
+        value = metrics.values[name]
+        if value is None:
+            given.add(metrics.reasons.get(name, ""))
+        else:
+            lines.append(f"  {label:<{width}}  {_number(value):>12} {METRICS[name][0]}")
+    return lines
 
 
 def _breakdown(rows: list[dict[str, Any]]) -> list[str]:

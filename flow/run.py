@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from flow.activity import Activity, read_vcd
-from flow.design import LOADING_WARM_UP, Design, Workload
+from flow.design import LOADING_WARM_UP, Design, Workload, window_of
 from flow.liberty import Library
 from flow.metrics import Metrics, base_provenance
 from flow.netlist import Instance, Netlist, Port, from_json
 from flow.platform import Platform, generic_library
+from flow.pnr import LayoutOptions, measure_layout
 from flow.power import Power, liberty_power
 from flow.repair import repair
 from flow.simulate import NetlistRun, run_netlist
@@ -37,7 +38,7 @@ from flow.tools import Tool, find_simulator, find_sta, find_yosys
 from halut.errors import HalutError
 from halut.files import atomic_write
 
-__all__ = ["RunOptions", "measure"]
+__all__ = ["Run", "RunOptions", "measure"]
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,9 @@ class RunOptions:
         Simulate and sum the power.
     force : bool
         Do unchanged stages again.
+    layout : {"none", "placed", "routed"}
+        How far OpenROAD goes on.
+    place_and_route : LayoutOptions
     """
 
     clock_ns: float = 6.0
@@ -84,6 +88,8 @@ class RunOptions:
     cycles: int | None = None
     power: bool = True
     force: bool = False
+    layout: str = "none"
+    place_and_route: LayoutOptions = field(default_factory=LayoutOptions)
 
 
 def _netlist_json(netlist: Netlist) -> dict[str, Any]:
@@ -107,18 +113,20 @@ def _read_netlist(path: Path) -> Netlist:
     )
 
 
-def _window(design: Design, cycles: int | None) -> tuple[int, int]:
-    """Warm-up and window, in cycles: whole row groups, enough of them for an average."""
-    interval = max(1, design.interval_cycles)
-    if cycles is None:
-        work = max(1.0, design.look_ups_per_cycle, design.macs_per_cycle / 16)
-        cycles = int(min(256, max(64, 8192 / work)))
-    warm_up = design.latency_cycles + 2 * interval + 4
-    return -(-warm_up // interval) * interval, -(-cycles // interval) * interval
+class Run:
+    """A design on a platform: what the stages share.
 
-
-class _Run:
-    """State that the stages share."""
+    Attributes
+    ----------
+    folder, cache : Path
+        Of this run's products, and of files that several runs share.
+    library : Library
+    liberty : list of Path
+    netlist : Netlist
+        Mapped, buffered and sized; there from the stage "finish" on.
+    timing : Timing
+        Of `netlist` at the asked clock.
+    """
 
     def __init__(self, design: Design, platform: Platform, options: RunOptions, build: Path):
         self.design = design
@@ -271,9 +279,9 @@ class _Run:
 
     def simulate(self, tool: Tool, shortest: float | None) -> dict[str, Any]:
         options, design = self.options, self.design
-        warm_up, window = _window(design, options.cycles)
+        warm_up, window = window_of(design, options.cycles)
         workload = design.workload(options.seed, warm_up + window + design.interval_cycles)
-        run, begin, period_ps = self._play(
+        run, begin, period_ps = self.play(
             tool, shortest, workload, warm_up, window, "simulation", "activity.npz"
         )
         transfers = sum(begin <= cycle < begin + window for cycle in run.input_cycles)
@@ -293,14 +301,14 @@ class _Run:
         """Power while a program is loaded, a word in every cycle."""
         assert self.design.loading is not None
         workload, window = self.design.loading(self.options.seed)
-        run, begin, period_ps = self._play(
+        run, begin, period_ps = self.play(
             tool, shortest, workload, LOADING_WARM_UP, window, "loading", "loading.npz"
         )
         words = sum(begin <= cycle < begin + window for cycle in run.input_cycles)
         power, _ = self._power(sta, "loading.npz", period_ps)
         return {"total": power.total, "words": words, "window": window}
 
-    def _play(
+    def play(
         self,
         tool: Tool,
         shortest: float | None,
@@ -309,19 +317,26 @@ class _Run:
         window: int,
         folder: str,
         activity_file: str,
+        timing: Timing | None = None,
     ) -> tuple[NetlistRun, int, int]:
-        """Simulate a workload; the run, its window's first cycle, and the period in ps."""
+        """Simulate a workload; the run, its window's first cycle, and the period in ps.
+
+        `timing` is of the netlist to simulate; this run's own by default.
+        """
         design = self.design
         period = self.options.clock_ns
         if shortest is not None and period < 1.1 * shortest:
             # Too fast for its clock: the activity of the same work at a clock that it meets.
             period = 1.1 * shortest
         timed = self.platform.has_library
+        if timing is None and timed:
+            timing = self.timing
+        netlist = timing.netlist if timing is not None else self.netlist
         run = run_netlist(
             tool,
-            self.netlist,
+            netlist,
             self.library,
-            self.timing if timed else None,
+            timing,
             workload,
             self.folder / folder,
             clock=design.clock,
@@ -332,27 +347,20 @@ class _Run:
             dump=timed,
         )
         period_ps = max(20, 2 * round(period * 500))
-        if timed and run.dump is not None:
+        if timing is not None and run.dump is not None:
             activity = read_vcd(
                 run.dump,
-                len(self.netlist.net_names),
+                len(netlist.net_names),
                 period_ps,
                 window,
-                np.array(sorted(self.timing.clock_nets), int),
+                np.array(sorted(timing.clock_nets), int),
             )
-            np.savez(
-                self.folder / activity_file,
-                toggles=activity.toggles,
-                settled=activity.settled,
-                duty=activity.duty,
-                cycles=activity.cycles,
-            )
+            activity.save(self.folder / activity_file)
             run.dump.unlink()
         return run, run.started + warm_up, period_ps
 
     def _power(self, tool: Tool | None, name: str, period_ps: int) -> tuple[Power, Activity]:
-        with np.load(self.folder / name) as data:
-            activity = Activity(int(data["cycles"]), data["toggles"], data["settled"], data["duty"])
+        activity = Activity.load(self.folder / name)
         power = liberty_power(self.timing, activity)
         if tool is not None and reads_activity(tool):
             ports = power.ports
@@ -448,7 +456,7 @@ def measure(
     CheckFailed
         When a tool fails, or the netlist does not compute what the model says.
     """
-    run = _Run(design, platform, options, build)
+    run = Run(design, platform, options, build)
     yosys = find_yosys(options.yosys)
     sta = find_sta(options.sta) if platform.has_library else None
     simulator = find_simulator(options.simulator) if options.power else None
@@ -527,6 +535,7 @@ def measure(
     elif power is not None:
         metrics.missing(("halut__energy__per_program_word",), "no program is loaded")
     _breakdown(metrics, run, finished, power)
+    measure_layout(metrics, run, yosys, simulator, finished["clock_buffers"], simulation)
     metrics.provenance["seconds"] = stages.seconds
     path = run.folder / "metrics.json"
     if path.is_file():
@@ -539,7 +548,7 @@ def measure(
 
 def _describe(
     metrics: Metrics,
-    run: _Run,
+    run: Run,
     yosys: Tool,
     sta: Tool | None,
     simulator: Tool | None,
@@ -577,7 +586,7 @@ def _describe(
         metrics.set(name, value, reason)
 
 
-def _area(metrics: Metrics, run: _Run, finished: dict[str, Any]) -> None:
+def _area(metrics: Metrics, run: Run, finished: dict[str, Any]) -> None:
     library, platform = run.library, run.platform
     in_tree = set(finished["clock_buffers"])
     cells = [library.cells[i.cell] for i in run.netlist.instances if i.name not in in_tree]
@@ -611,7 +620,7 @@ def _area(metrics: Metrics, run: _Run, finished: dict[str, Any]) -> None:
 
 def _timing(
     metrics: Metrics,
-    run: _Run,
+    run: Run,
     timing: dict[str, Any],
     found: StaTiming | None,
     sta: Tool | None,
@@ -659,7 +668,7 @@ def _timing(
 
 
 def _energy(
-    metrics: Metrics, run: _Run, simulation: dict[str, Any], power: dict[str, Any] | None
+    metrics: Metrics, run: Run, simulation: dict[str, Any], power: dict[str, Any] | None
 ) -> None:
     put = metrics.set
     put("sim__transfers__checked", simulation["checked"])
@@ -704,7 +713,7 @@ def _energy(
     )
 
 
-def _loading(metrics: Metrics, run: _Run, loading: dict[str, Any]) -> None:
+def _loading(metrics: Metrics, run: Run, loading: dict[str, Any]) -> None:
     per_word = loading["total"] * run.options.clock_ns * loading["window"] / loading["words"]
     metrics.set("halut__energy__per_program_word", per_word)
     metrics.notes["loading"] = (
@@ -713,7 +722,7 @@ def _loading(metrics: Metrics, run: _Run, loading: dict[str, Any]) -> None:
 
 
 def _breakdown(
-    metrics: Metrics, run: _Run, finished: dict[str, Any], power: dict[str, Any] | None
+    metrics: Metrics, run: Run, finished: dict[str, Any], power: dict[str, Any] | None
 ) -> None:
     in_tree = set(finished["clock_buffers"])
     rows: dict[str, dict[str, Any]] = {}

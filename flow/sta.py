@@ -29,10 +29,12 @@ __all__ = [
     "PathPoint",
     "StaTiming",
     "constraints_sdc",
+    "latch_arcs",
     "opensta_power",
     "opensta_timing",
     "plain_liberty",
     "reads_activity",
+    "saif",
 ]
 
 
@@ -150,21 +152,31 @@ def _prologue(liberty: Sequence[Path], netlist: Path, top: str, sdc: Path) -> li
     ]
 
 
+def latch_arcs(library: Library) -> list[str]:
+    """Commands that keep paths from running through the data pins of a library's latches."""
+    return [
+        f"set_disable_timing -from {pin} -to {output} "
+        f"[get_lib_cells {library.cell_library[name]}/{name}]"
+        for name, cell in sorted(library.cells.items())
+        if cell.kind == "latch"
+        for pin in cell.inputs
+        if pin not in clock_pins(cell)
+        for output in cell.outputs
+    ]
+
+
 def _latches(netlist: Netlist, library: Library) -> tuple[list[str], list[str]]:
     """Data pins of the latches, and commands that keep paths from running through them."""
-    pins, commands = [], []
-    for name in sorted(netlist.cells()):
+    pins = []
+    used = netlist.cells()
+    for name in sorted(used):
         cell = library.cells[name]
         if cell.kind == "latch":
-            enables = clock_pins(cell)
-            for pin in cell.inputs:
-                if pin not in enables:
-                    commands += [
-                        f"set_disable_timing -from {pin} -to {output} "
-                        f"[get_lib_cells {library.cell_library[name]}/{name}]"
-                        for output in cell.outputs
-                    ]
-                    pins += [f"{i.name}/{pin}" for i in netlist.instances if i.cell == name]
+            data = [pin for pin in cell.inputs if pin not in clock_pins(cell)]
+            pins += [f"{i.name}/{pin}" for pin in data for i in netlist.instances if i.cell == name]
+    commands = [
+        command for command in latch_arcs(library) if command.rsplit("/", 1)[1][:-1] in used
+    ]
     return pins, commands
 
 

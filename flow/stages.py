@@ -23,7 +23,8 @@ def code_hash() -> str:
     folder = Path(__file__).parent
     skipped = {
         "__main__.py", "report.py", "bench.py", "model.py", "doctor.py", "peers.py", "system.py",
-        "scaling.py", "units.py", "tables.py",
+        "scaling.py", "units.py", "tables.py", "pnr.py", "openroad.py", "layout.py", "gds.py",
+        "lefdef.py",
     }  # fmt: skip
     for path in sorted(folder.glob("*.py")):
         if path.name not in skipped:
@@ -43,14 +44,18 @@ class Stages:
         All stages, for "step i/n".
     force : bool
         Do everything again.
+    key : str, optional
+        What the first stage depends on besides its inputs; the package's sources by default.
     """
 
-    def __init__(self, folder: Path, names: list[str], force: bool = False):
+    def __init__(
+        self, folder: Path, names: list[str], force: bool = False, key: str | None = None
+    ):
         self.folder = folder
         self.names = names
         self.force = force
         self.seconds: dict[str, float] = {}
-        self._key = code_hash()
+        self._key = code_hash() if key is None else key
 
     def run(
         self,

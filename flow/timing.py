@@ -253,6 +253,8 @@ class Timing:
     library : Library
     platform : Platform
     constraints : Constraints
+    wire_ff : ndarray of shape (n_nets,), optional
+        Capacitance of every net's wires, fF, lumped at its driver; none without.
 
     Attributes
     ----------
@@ -272,11 +274,13 @@ class Timing:
         library: Library,
         platform: Platform,
         constraints: Constraints,
+        wire_ff: np.ndarray | None = None,
     ):
         self.netlist = netlist
         self.library = library
         self.platform = platform
         self.constraints = constraints
+        self.wire_ff = wire_ff
         self.tables = TableStack()
         alternatives = families(
             library,
@@ -491,7 +495,8 @@ class Timing:
         self.arc_instance, self.arc_local = _joined(arc_instance), _joined(arc_local)
         self.launch_out, self.launch_instance = _joined(launch_out), _joined(launch_instance)
         self.launch_local, self.launch_low = _joined(launch_local), _joined(launch_low)
-        self.port_load = np.zeros(count)
+        # What is there besides the cells' pins: wires, and loads at output ports.
+        self.port_load = np.zeros(count) if self.wire_ff is None else self.wire_ff.copy()
         self.load = np.zeros((count, 2))
         self.inputs = np.zeros(0, int)
         inputs = []

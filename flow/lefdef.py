@@ -1,0 +1,316 @@
+"""LEF and DEF: as much of them as pictures of a layout need.
+
+Sizes of cells and widths of wires come from LEF; the die, the placed cells, the wires, and the nets
+that a router marked as clock come from DEF (LEF/DEF 5.8 language reference).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from halut.errors import HalutError, closest
+
+__all__ = ["Lef", "Macro", "PlacedDesign", "read_def", "read_lef"]
+
+
+@dataclass(frozen=True)
+class Macro:
+    """A cell's outline: µm, and the words of its CLASS (such as CORE SPACER) in capitals."""
+
+    width: float
+    height: float
+    kind: tuple[str, ...]
+
+    @property
+    def is_fill(self) -> bool:
+        """Whether it holds no logic: filler, well tap, end cap or antenna diode."""
+        return bool({"SPACER", "WELLTAP", "ENDCAP", "ANTENNACELL"} & set(self.kind))
+
+
+@dataclass(frozen=True)
+class Lef:
+    """A library's outlines.
+
+    Attributes
+    ----------
+    layers : dict of str to float
+        Default wire width of every routing layer, µm, bottom up.
+    macros : dict of str to Macro
+        By cell.
+    """
+
+    layers: dict[str, float]
+    macros: dict[str, Macro]
+
+
+@dataclass(frozen=True)
+class PlacedDesign:
+    """A placed, perhaps routed, design. Boxes are left, bottom, right, top in µm.
+
+    Attributes
+    ----------
+    name : str
+    die : ndarray of shape (4,), float64
+        Bounding box of the die.
+    instances, masters : list of str
+        Name and cell of each instance; names without DEF's escape characters.
+    boxes : ndarray of shape (n_instances, 4), float64
+    wires, supply, clock : dict of str to ndarray of shape (n_wires, 4), float64
+        Wires of signals (clock included), of supplies, and of the clock nets alone, by layer.
+    lengths : dict of str to float
+        Centre lines of the signals' wires by layer, µm.
+    clock_nets : dict of str to list of str
+        Instances on each clock net.
+    """
+
+    name: str
+    die: np.ndarray
+    instances: list[str]
+    masters: list[str]
+    boxes: np.ndarray
+    wires: dict[str, np.ndarray]
+    supply: dict[str, np.ndarray]
+    clock: dict[str, np.ndarray]
+    lengths: dict[str, float]
+    clock_nets: dict[str, list[str]]
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="strict")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HalutError(f"{what} must be a readable text file: {error} ({path})") from None
+
+
+_LAYER = re.compile(r"^LAYER\s+(\S+)\s*\n(.*?)^END\s+\1\s*$", re.M | re.S)
+_MACRO = re.compile(r"^MACRO\s+(\S+)\s*\n(.*?)^END\s+\1\s*$", re.M | re.S)
+_TYPE = re.compile(r"^\s*TYPE\s+ROUTING\s*;", re.M)
+_WIDTH = re.compile(r"^\s*WIDTH\s+([\d.eE+-]+)\s*;", re.M)
+_CLASS = re.compile(r"^\s*CLASS\s+([^;]*);", re.M)
+_SIZE = re.compile(r"^\s*SIZE\s+([\d.eE+-]+)\s+BY\s+([\d.eE+-]+)\s*;", re.M)
+
+
+def read_lef(paths: Iterable[Path]) -> Lef:
+    """Read the routing layers and cell outlines of LEF files.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        The technology's LEF and the cells'.
+
+    Raises
+    ------
+    HalutError
+        When a file cannot be read, or there is no routing layer or no cell in them.
+    """
+    layers: dict[str, float] = {}
+    macros: dict[str, Macro] = {}
+    files = list(paths)
+    for path in files:
+        text = re.sub(r"#[^\n]*", "", _text(path, "LEF"))
+        for match in _LAYER.finditer(text):
+            width = _WIDTH.search(match[2])
+            if _TYPE.search(match[2]) and width:
+                layers[match[1]] = float(width[1])
+        for match in _MACRO.finditer(text):
+            size = _SIZE.search(match[2])
+            if size is None:
+                raise HalutError(f"a LEF cell must have a SIZE, not none: {match[1]} ({path})")
+            kind = _CLASS.search(match[2])
+            words = tuple(kind[1].upper().split()) if kind else ()
+            macros[match[1]] = Macro(float(size[1]), float(size[2]), words)
+    for what, found in (("routing layers", layers), ("cells", macros)):
+        if not found:
+            names = ", ".join(map(str, files)) or "no file"
+            raise HalutError(f"LEF must hold {what}, not none ({names})")
+    return Lef(layers, macros)
+
+
+_STATEMENT = re.compile(r"^\s*-\s+(\S+)([^;]*);", re.M)
+_PLACE = re.compile(r"\+\s+(?:PLACED|FIXED|COVER)\s+\(\s*(-?\d+)\s+(-?\d+)\s*\)\s*(\w+)")
+_PIN = re.compile(r"\(\s*(\S+)\s+\S+(?:\s+\+\s+SYNTHESIZED)?\s*\)")
+_PATH = re.compile(r"\+\s+(?:ROUTED|FIXED|COVER|SHIELD\s+\S+)\s|\sNEW\s")
+_SIDEWAYS = {"E", "W", "FE", "FW"}
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "")
+
+
+def _section(text: str, keyword: str, path: Path) -> list[tuple[str, str]]:
+    """Statements of a section as (name, rest)."""
+    match = re.search(rf"^\s*{keyword}\s+(\d+)\s*;", text, re.M)
+    if match is None:
+        return []
+    end = re.compile(rf"^\s*END\s+{keyword}\b", re.M).search(text, match.end())
+    found = _STATEMENT.findall(text, match.end(), end.start()) if end else []
+    if len(found) != int(match[1]):
+        raise HalutError(f"DEF must hold {match[1]} {keyword}, not {len(found)} ({path})")
+    return found
+
+
+def _points(tokens: Sequence[str], first: int) -> Iterator[tuple[int, int, int | None, bool]]:
+    """Points of a path as x, y, extension, and whether a wire leads here from the one before."""
+    at, end = first, len(tokens)
+    x = y = 0
+    started = drawn = False
+    while at < end:
+        token = tokens[at]
+        if token == "(":
+            close = tokens.index(")", at)
+            x = x if tokens[at + 1] == "*" else int(tokens[at + 1])
+            y = y if tokens[at + 2] == "*" else int(tokens[at + 2])
+            yield x, y, int(tokens[at + 3]) if close - at > 3 else None, started and drawn
+            started = drawn = True
+            at = close + 1
+        elif token == "RECT":
+            # A patch of metal at the point; too small to be seen.
+            at = tokens.index(")", at) + 1
+        elif token == "VIRTUAL":
+            drawn = False
+            at += 1
+        elif token in ("TAPERRULE", "STYLE", "SHAPE", "MASK"):
+            at += 2
+        else:
+            at += 1
+
+
+class _Wires:
+    """Boxes by layer, collected in units of the DEF."""
+
+    def __init__(self, widths: dict[str, float], scale: float, path: Path):
+        self._widths = {layer: round(width * scale) for layer, width in widths.items()}
+        self._scale = scale
+        self._path = path
+        self.boxes: dict[str, list[tuple[float, float, float, float]]] = {}
+        self.lengths: dict[str, int] = {}
+
+    def add(self, body: str, special: bool) -> None:
+        """Add the wires of a net's paths."""
+        for piece in _PATH.split(body)[1:]:
+            tokens = piece.split()
+            layer = tokens[0]
+            if layer not in self._widths:
+                raise HalutError(
+                    f"a wire's layer must be a routing layer of the LEF, not {layer}"
+                    f"{closest(layer, self._widths)} ({self._path})"
+                )
+            width = int(tokens[1]) if special else self._widths[layer]
+            boxes = self.boxes.setdefault(layer, [])
+            half = width / 2
+            before: tuple[int, int, float] = (0, 0, 0.0)
+            for x, y, extension, drawn in _points(tokens, 1 + special):
+                # Wires of special nets end at their point, others half a width behind it.
+                over = extension if extension is not None else 0.0 if special else half
+                if drawn:
+                    x0, y0, over0 = before
+                    self.lengths[layer] = self.lengths.get(layer, 0) + abs(x - x0) + abs(y - y0)
+                    if x == x0:
+                        low, high = ((y0, over0), (y, over)) if y0 < y else ((y, over), (y0, over0))
+                        boxes.append((x - half, low[0] - low[1], x + half, high[0] + high[1]))
+                    else:
+                        low, high = ((x0, over0), (x, over)) if x0 < x else ((x, over), (x0, over0))
+                        boxes.append((low[0] - low[1], y - half, high[0] + high[1], y + half))
+                before = (x, y, over)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            layer: np.array(self.boxes[layer], float).reshape(-1, 4) / self._scale
+            for layer in self._widths
+            if self.boxes.get(layer)
+        }
+
+
+def _header(text: str, path: Path) -> tuple[str, float, np.ndarray]:
+    """Design, units per µm, and the die's bounding box in units."""
+    head = {}
+    for key, pattern in {
+        "DESIGN": r"^\s*DESIGN\s+(\S+)\s*;",
+        "UNITS": r"^\s*UNITS\s+DISTANCE\s+MICRONS\s+([1-9]\d*)\s*;",
+        "DIEAREA": r"^\s*DIEAREA\s+([^;]*);",
+    }.items():
+        match = re.search(pattern, text, re.M)
+        if match is None:
+            raise HalutError(f"DEF must have {key}, not none ({path})")
+        head[key] = match[1]
+    corners = np.array(re.findall(r"\(\s*(-?\d+)\s+(-?\d+)\s*\)", head["DIEAREA"]), np.int64)
+    if len(corners) < 2 or (np.ptp(corners, axis=0) == 0).any():
+        raise HalutError(f"DIEAREA must be an area, not {head['DIEAREA'].strip()} ({path})")
+    die = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    return _plain(head["DESIGN"]), float(head["UNITS"]), die
+
+
+def read_def(
+    path: Path, lef: Lef, clock_nets: Iterable[str] = (), *, wires: bool = True
+) -> PlacedDesign:
+    """Read a placed design.
+
+    Parameters
+    ----------
+    path : Path
+        DEF.
+    lef : Lef
+        Of its technology and cells.
+    clock_nets : iterable of str
+        Nets of the clock besides those that the file marks with ``USE CLOCK``.
+    wires : bool
+        Read nets and wires, too; without, there is only the die with its cells.
+
+    Raises
+    ------
+    HalutError
+        When the file is no whole DEF, or a cell is not placed or not in the LEF.
+    """
+    text = _text(path, "DEF")
+    title, scale, die = _header(text, path)
+    names, masters, boxes = [], [], []
+    for name, rest in _section(text, "COMPONENTS", path):
+        master, _, rest = rest.strip().partition(" ")
+        place = _PLACE.search(rest)
+        if place is None:
+            raise HalutError(f"every cell must be placed, not {name} ({path})")
+        macro = lef.macros.get(master)
+        if macro is None:
+            raise HalutError(
+                f"every cell must be in the LEF, not {master}{closest(master, lef.macros)} ({path})"
+            )
+        x, y = int(place[1]) / scale, int(place[2]) / scale
+        size = (macro.width, macro.height)
+        width, height = size[::-1] if place[3] in _SIDEWAYS else size
+        names.append(_plain(name))
+        masters.append(master)
+        boxes.append((x, y, x + width, y + height))
+
+    given = set(clock_nets)
+    signals, supply, clock = (_Wires(lef.layers, scale, path) for _ in range(3))
+    on_clock: dict[str, list[str]] = {}
+    try:
+        for name, rest in _section(text, "NETS", path) if wires else []:
+            signals.add(rest, special=False)
+            if _plain(name) in given or re.search(r"\+\s+USE\s+CLOCK\b", rest):
+                clock.add(rest, special=False)
+                pins = _PIN.findall(_PATH.split(rest, maxsplit=1)[0])
+                on_clock[_plain(name)] = [_plain(pin) for pin in pins if pin != "PIN"]
+        for _, rest in _section(text, "SPECIALNETS", path) if wires else []:
+            supply.add(rest, special=True)
+    except (ValueError, IndexError) as error:
+        if isinstance(error, HalutError):
+            raise
+        raise HalutError(f"wires must be as in the DEF language, not: {error} ({path})") from None
+    return PlacedDesign(
+        name=title,
+        die=die / scale,
+        instances=names,
+        masters=masters,
+        boxes=np.array(boxes, float).reshape(-1, 4),
+        wires=signals.arrays(),
+        supply=supply.arrays(),
+        clock=clock.arrays(),
+        lengths={layer: length / scale for layer, length in signals.lengths.items()},
+        clock_nets=on_clock,
+    )

@@ -1,0 +1,18 @@
+# Clock tree, then setup and hold with the clock as it will arrive.
+halut_open
+halut_routing_layers
+repair_clock_inverters
+clock_tree_synthesis -sink_clustering_enable -repair_clock_nets
+set_propagated_clock [all_clocks]
+detailed_placement
+estimate_parasitics -placement
+repair_timing -setup -setup_margin $halut(setup_margin) -repair_tns $halut(repair_tns)
+repair_timing -hold -hold_margin $halut(hold_margin)
+detailed_placement
+check_placement -verbose
+estimate_parasitics -placement
+halut_report cts
+report_clock_skew > $halut(folder)/cts.skew.rpt
+report_clock_skew_metric -setup
+report_clock_skew_metric -hold
+halut_save
