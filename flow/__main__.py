@@ -107,11 +107,11 @@ def _synth(arguments: argparse.Namespace) -> int:
     from flow.synth import SynthOptions
     from halut.arrays import load_matrix
     from halut.program import Program
-    from rtl_gen.config import AcceleratorConfig
+    from rtl_gen.tiled_config import load_config
 
     _positive("--clock-ns", arguments.clock_ns)
     _positive("--target-ns", arguments.target_ns)
-    config = AcceleratorConfig.from_yaml(arguments.config)
+    config = load_config(arguments.config)
     platform = read_platform(arguments.platform)
     if arguments.corner and platform.has_library:
         platform.corner(arguments.corner)

@@ -16,9 +16,9 @@ from halut import golden
 from halut.errors import HalutError
 from halut.program import Program
 from rtl_gen import generate, reference
-from rtl_gen.config import AcceleratorConfig
 from rtl_gen.image import check_program, program_image
-from sim.accelerator import expected_beats, input_transfers, output_fields
+from rtl_gen.tiled_config import AnyConfig
+from sim.accelerator import expected_beats, input_transfers, output_fields, top_name
 
 __all__ = ["Design", "Stream", "Workload", "accelerator", "window_of"]
 
@@ -147,7 +147,9 @@ _UNITS = {
     "halut_encoder": "encoder",
     "halut_control": "control",
     "halut_output": "output",
+    "halut_join": "join",
     "halut_matmul": "top",
+    "halut_tiled": "top",
 }
 
 
@@ -162,7 +164,7 @@ def window_of(design: Design, cycles: int | None) -> tuple[int, int]:
 
 
 def accelerator(
-    config: AcceleratorConfig,
+    config: AnyConfig,
     program: Program | None = None,
     words: np.ndarray | None = None,
 ) -> Design:
@@ -170,7 +172,7 @@ def accelerator(
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     program : Program, optional
         Random by default.
     words : ndarray of shape (n_rows, n_codebooks, tree_depth), optional
@@ -250,7 +252,7 @@ def accelerator(
         name=config.name,
         slug=config.slug,
         verilog=generate(config).verilog,
-        top="halut_matmul",
+        top=top_name(config),
         clock="clk_i",
         reset="rst_ni",
         look_ups_per_cycle=config.look_ups_per_cycle,

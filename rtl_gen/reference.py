@@ -44,7 +44,7 @@ def results(config: AnyConfig, program: Program, words: ArrayLike) -> NDArray[An
 def result_words(results: NDArray[Any]) -> NDArray[np.int64]:
     """Return results as integers: the bits of floats, other results as they are."""
     if results.dtype.kind == "f":
-        results = results.view(f"u{results.itemsize}")
+        results = np.ascontiguousarray(results).view(f"u{results.itemsize}")
     return results.astype(np.int64)
 
 
