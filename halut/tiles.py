@@ -165,7 +165,8 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     Parameters
     ----------
     program : Program
-        Of any number of codebooks and outputs.
+        Of any number of codebooks and outputs; of at most `n_codebooks` when its tables are half
+        floats, or it has an output stage.
     n_codebooks, n_outputs : int
         C and M of the accelerator, at least 1.
 
@@ -202,6 +203,8 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
             f"output_format {program.output_format}{' with relu' if program.relu else ''}, "
             f"not {n_codebooks}: partial sums cannot be added up once they are converted"
         )
+    # Nothing is changed by adding it: -0 where zeros have signs.
+    nothing = -0.0 if program.lut_format == "fp16" else 0
     tiles = []
     for first in range(0, program.n_codebooks, n_codebooks):
         last = min(first + n_codebooks, program.n_codebooks)
@@ -210,7 +213,8 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
         for start in range(0, program.n_outputs, n_outputs):
             stop = min(start + n_outputs, program.n_outputs)
             outputs = slice(0, stop - start)
-            lut = np.zeros((n_outputs, n_codebooks, program.n_prototypes), program.lut.dtype)
+            shape = (n_outputs, n_codebooks, program.n_prototypes)
+            lut = np.full(shape, nothing, program.lut.dtype)
             lut[outputs, : last - first] = program.lut[start:stop, first:last]
             scale, offset = np.ones(n_outputs), np.zeros(n_outputs)
             scale[outputs] = program.lut_scale[start:stop]
@@ -226,9 +230,9 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
                     lut_scale=scale,
                     lut_offset=offset,
                     lut_bits=program.lut_bits,
+                    lut_format=program.lut_format,
                     input_scale=program.input_scale[chosen],
                     input_offset=program.input_offset[chosen],
-                    lut_format=program.lut_format,
                     output=program.output.select(
                         np.minimum(np.arange(start, start + n_outputs), stop - 1)
                     ),

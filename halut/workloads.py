@@ -312,8 +312,8 @@ def read_manifest(path: str | os.PathLike[str]) -> tuple[Layer, ...]:
         raise HalutError(f"network must be JSON ({path})") from None
     if not isinstance(data, dict) or data.get("kind") != "halut-network-manifest":
         raise HalutError(f'kind must be "halut-network-manifest" ({path})')
-    if data.get("version") != 1:
-        raise HalutError(f"version must be 1, not {data.get('version')!r} ({path})")
+    if data.get("version") not in (1, 2):
+        raise HalutError(f"version must be 1 or 2, not {data.get('version')!r} ({path})")
     try:
         return _layers(data["layers"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -24,7 +24,7 @@ as the accelerator gives them (or, with --dequantize, the approximate product).
 
 With --network in place of --program and --input, it runs every converted layer of a trained
 network on test images of its data set, tile by tile, each on what the accelerator made of the
-layers before, and compares every layer's integers and every output with torch's."""
+layers before, and compares every layer's results and every output with torch's."""
 
 _IMAGES = 100
 
@@ -184,7 +184,7 @@ def _network(options: argparse.Namespace) -> int:
         )
     print(f"cycles               {facts['cycles']} ({facts['cycles'] / len(images):.1f} per image)")
     print(f"program cycles       {facts['load_cycles']}")
-    print(f"integers             {facts['integers']}, all equal to torch's")
+    print(f"results              {facts['results']}, all equal to torch's")
     print(f"classes              {len(images)}, all equal to torch's")
     print(f"accuracy             {100 * facts['accuracy']:.2f} %")
     print(f"simulator            {result.simulator}, {time.monotonic() - begin:.1f} s with build")

@@ -1,14 +1,14 @@
 """Runs the layers of a trained network on the accelerator's Verilog, tile by tile.
 
-The integers that the Verilog returns flow onward through the network, so that every layer works
-on what the hardware made of the layers before it. Each layer's integers, and the network's
-outputs, are compared with those of the same network in torch alone.
+The results that the Verilog returns flow onward through the network, so that every layer works
+on what the hardware made of the layers before it. Each layer's results, and the network's
+outputs, are compared, bit by bit, with those of the same network in torch alone.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from halut.errors import CheckFailed, HalutError
 from halut.program import Program
 from halut.tiles import Tiling, tile, widen
-from rtl_gen.tiled_config import AnyConfig
+from rtl_gen import reference
+from rtl_gen.tiled_config import AnyConfig, TiledConfig
 from sim import runner
 from sim.simulation import simulate_all
 
@@ -49,7 +50,7 @@ class LayerRun:
     rows : int
         Rows of all groups.
     outputs : int
-        Integers compared.
+        Results compared.
     cycles, load_cycles : int
         Clock cycles with rows, and of loading the programs (for every batch anew).
     seconds : float
@@ -70,7 +71,7 @@ class LayerRun:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkResult:
-    """What came out of the network; every integer and output equals torch's.
+    """What came out of the network; every result and output equals torch's.
 
     Attributes
     ----------
@@ -108,7 +109,9 @@ def simulate_network(
     ----------
     config : AcceleratorConfig or TiledConfig
         The accelerator. Its K, input format and table bits must be at least those of every layer
-        (`halut.tiles.widen`); any C and M are cut into tiles, loaded one after the other.
+        (`halut.tiles.widen`); any C and M are cut into tiles, loaded one after the other. Tables of
+        half floats, overflow and the output stage must be those of every layer, and C then at
+        least the layer's.
     model : torch.nn.Module
         A network with converted, exact layers (`halut.nn.network.load_network`).
     images : Tensor of shape (n_images, ...)
@@ -125,7 +128,7 @@ def simulate_network(
     Raises
     ------
     CheckFailed
-        When an integer or an output differs from torch's; the message names the layer.
+        When a result or an output differs from torch's; the message names the layer.
     HalutError
         When a layer is not exact or does not fit the configuration; the message names it.
     """
@@ -142,7 +145,7 @@ def simulate_network(
         raise HalutError("images must be at least one, not 0")
     layers = halut_layers(model)
     check_exact(layers)
-    tilings = {name: _tilings(config, name, layer.programs()) for name, layer in layers.items()}
+    tilings = {name: _tilings(config, name, layer) for name, layer in layers.items()}
     runs = {
         name: LayerRun(
             name=name,
@@ -199,20 +202,22 @@ def report(
         "images": len(labels),
         "accuracy": float((result.classes == labels).mean()),
         "classes": result.classes.tolist(),
-        "integers": sum(layer.outputs for layer in result.layers),
+        "results": sum(layer.outputs for layer in result.layers),
         "cycles": sum(layer.cycles for layer in result.layers),
         "load_cycles": sum(layer.load_cycles for layer in result.layers),
         "layers": [asdict(layer) for layer in result.layers],
     }
 
 
-def _tilings(config: AnyConfig, name: str, programs: Sequence[Program]) -> list[Tiling]:
+def _tilings(config: AnyConfig, name: str, layer: HalutLayer) -> list[Tiling]:
+    programs = layer.programs()
     sizes: dict[str, Any] = {
         "n_prototypes": config.n_prototypes,
         "input_format": config.input_format,
         "lut_bits": config.lut_bits,
     }
     try:
+        _check_sums(config, layer, programs[0])
         return [
             tile(widen(program, **sizes), config.n_codebooks, config.n_outputs)
             for program in programs
@@ -221,21 +226,58 @@ def _tilings(config: AnyConfig, name: str, programs: Sequence[Program]) -> list[
         raise HalutError(f"{error} (layer {name}, configuration {config.name})") from None
 
 
+def _check_sums(config: AnyConfig, layer: HalutLayer, program: Program) -> None:
+    """Check that the accelerator adds up as the layer does, and does the same with the sums."""
+    wanted: dict[str, Any] = {
+        name: getattr(config, name) for name in ("lut_format", "output_format", "relu")
+    }
+    given: dict[str, Any] = {name: getattr(program, name) for name in wanted}
+    overflow, n_codebooks = layer.config.overflow, program.n_codebooks
+    too_narrow = config.accumulator_bits < program.accumulator_bits
+    if overflow is not None or (config.overflow is not None and too_narrow):
+        wanted |= {"overflow": config.overflow, "acc_bits": config.accumulator_bits}
+        given |= {"overflow": overflow, "acc_bits": layer.config.acc_bits}
+    if config.overflow is not None and config.n_codebooks < n_codebooks:
+        raise HalutError(
+            f"program.n_codebooks must be at most the accelerator's {config.n_codebooks}, whose "
+            f"accumulators {config.overflow}, not {n_codebooks}"
+        )
+    if program.lut_format == "fp16" and (
+        config.n_codebooks < n_codebooks
+        or (isinstance(config, TiledConfig) and config.codebook_tiles > 1)
+    ):
+        raise HalutError(
+            f"program.n_codebooks must fit one unit along the codebooks, not be {n_codebooks}: "
+            f"half floats would be added up in another order, in C = {config.n_codebooks}"
+        )
+    if program.lut_format == "fp16" or overflow == "saturate":
+        parallel = layer.config.parallel_codebooks
+        # Added up at once, in an accelerator that could add up more.
+        if not parallel == n_codebooks <= config.parallel_codebooks:
+            wanted["parallel_codebooks"] = config.parallel_codebooks
+            given["parallel_codebooks"] = parallel
+    for field_name, value in wanted.items():
+        if given[field_name] != value:
+            raise HalutError(
+                f"layer's {field_name} must be the accelerator's {value}, not {given[field_name]}"
+            )
+
+
 def _in_torch(
     model: nn.Module, layers: dict[str, HalutLayer], x: Tensor
 ) -> tuple[dict[str, list[NDArray[Any]]], Tensor]:
-    """Return the integers of every layer's calls, and the output, of torch alone."""
-    integers: dict[str, list[NDArray[Any]]] = {name: [] for name in layers}
+    """Return the results of every layer's calls, and the output, of torch alone."""
+    results: dict[str, list[NDArray[Any]]] = {name: [] for name in layers}
 
     def watch(name: str, layer: HalutLayer) -> Any:
         def hook(_: Any, args: tuple[Any, ...]) -> None:
-            integers[name].append(layer.accumulators(args[0]).cpu().numpy())
+            results[name].append(layer.results(args[0]).cpu().numpy())
 
         return layer.register_forward_pre_hook(hook)
 
     hooks = [watch(name, layer) for name, layer in layers.items()]
     try:
-        return integers, model(x)
+        return results, model(x)
     finally:
         for hook in hooks:
             hook.remove()
@@ -245,7 +287,7 @@ def _in_torch(
 def _executing(
     layers: dict[str, HalutLayer], accelerator: _Accelerator, advance: Callable[[str], None]
 ) -> Iterator[None]:
-    """Let the accelerator compute the layers' integers."""
+    """Let the accelerator compute the layers' results."""
     import torch
 
     def executor(name: str) -> Callable[[HalutLayer, Tensor], Tensor]:
@@ -267,7 +309,7 @@ def _executing(
 
 @dataclass
 class _Accelerator:
-    """Runs layers in simulation, and counts; `wanted` holds torch's integers, call by call."""
+    """Runs layers in simulation, and counts; `wanted` holds torch's results, call by call."""
 
     config: AnyConfig
     tilings: dict[str, list[Tiling]]
@@ -276,7 +318,7 @@ class _Accelerator:
     wanted: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
 
     def run(self, name: str, rows: Tensor) -> NDArray[Any]:
-        """Return a layer's accumulators (G, N, M) of rows (G, N, D)."""
+        """Return a layer's results (G, N, M) of rows (G, N, D)."""
         matrices = (rows if rows.dtype.itemsize == 8 else rows.float()).cpu().numpy()
         tilings, count = self.tilings[name], self.runs[name]
         jobs = [
@@ -304,20 +346,20 @@ class _Accelerator:
             [tiling.join([next(parts).outputs for _ in tiling.tiles]) for tiling in tilings]
         )
         count.outputs += joined.size
-        _check_integers(name, joined, self.wanted[name].pop(0))
+        _check_results(name, joined, self.wanted[name].pop(0))
         return joined
 
 
-def _check_integers(name: str, given: NDArray[Any], wanted: NDArray[Any]) -> None:
+def _check_results(name: str, given: NDArray[Any], wanted: NDArray[Any]) -> None:
     if given.shape != wanted.shape:
         raise CheckFailed(
             f"results must have shape {wanted.shape}, not {given.shape} (layer {name})"
         )
-    wrong = np.argwhere(given != wanted)
+    wrong = np.argwhere(reference.result_words(given) != reference.result_words(wanted))
     if len(wrong):
         group, row, output = wrong[0]
         raise CheckFailed(
-            f"integers must equal torch's: layer {name}, row {row}, output "
+            f"results must equal torch's: layer {name}, row {row}, output "
             f"{group * given.shape[2] + output} must be {wanted[tuple(wrong[0])]}, "
             f"not {given[tuple(wrong[0])]} ({len(wrong)} of {given.size} differ)"
         )

@@ -62,7 +62,7 @@ def _formats(options: argparse.Namespace) -> int:
         for choice in choices:
             for name, layer in layers.items():
                 layer.config = trained[name]
-                layer.set_formats(**{what: choice})  # type: ignore[arg-type]
+                layer.set_formats(**{what: choice})
             rows.append({"what": f"{what} {choice}", "accuracy": accuracy()})
     for row in rows:
         change = 100 * (row["accuracy"] - rows[0]["accuracy"])

@@ -10,6 +10,9 @@ from typing import Any
 from halut.arrays import integer_at_least, power_of_two
 from halut.errors import HalutError, closest
 from halut.formats import input_format_bits
+from halut.golden import OVERFLOWS
+from halut.output import OUTPUT_FORMATS
+from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
 
 __all__ = ["ENCODERS", "LAYOUTS", "LayerConfig"]
@@ -19,6 +22,17 @@ ENCODERS = ("tree", "centroid")
 
 _NARROW = 8
 """Features per codebook where a kernel does not suggest a number."""
+
+_HARDWARE_ONLY = {
+    "lut_format": "int",
+    "parallel_codebooks": 1,
+    "acc_bits": None,
+    "overflow": None,
+    "output_format": "raw",
+    "relu": False,
+}
+"""Fields with what they must be for centroids. They were added later: dictionaries have them only
+where they are set, so that recipes without them keep their hash."""
 
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -54,6 +68,23 @@ class LayerConfig:
         ``"int16"``, or None for floats.
     input_granularity : {"codebook", "dimension", "all"}, default "codebook"
         Integer formats: what shares one input scale.
+    lut_format : {"int", "fp16"}, default "int"
+        Table entries: integers, or half floats (`lut_bits` 16), added up in float32 in the order
+        of `halut.golden.accumulate`.
+    parallel_codebooks : int, default 1
+        Q, a divisor of the number of codebooks: the accelerator's. Changes results of half-float
+        tables and of accumulators that saturate, whose additions have an order.
+    acc_bits : int, optional
+        Width of an accumulator that is narrower than the sums need; with `overflow` only.
+    overflow : {"saturate", "wrap"}, optional
+        What such an accumulator does.
+    output_format : {"raw", "fp16", "int8"}, default "raw"
+        What leaves the accelerator, see `halut.output`: accumulators, the product rounded once to
+        half floats, or the product in 8-bit words of a grid that spans what calibration, or
+        training, has seen.
+    relu : bool, default False
+        Whether what is below zero becomes zero there: the product for ``"fp16"`` and ``"int8"``,
+        the accumulator for ``"raw"``, before scale and offset.
     temperature : float, default 1.0
         Of the surrogate gradient, greater than 0.
     max_rows : int, default 16384
@@ -86,6 +117,12 @@ class LayerConfig:
     lut_granularity: str = "column"
     input_format: str | None = None
     input_granularity: str = "codebook"
+    lut_format: str = "int"
+    parallel_codebooks: int = 1
+    acc_bits: int | None = None
+    overflow: str | None = None
+    output_format: str = "raw"
+    relu: bool = False
     temperature: float = 1.0
     max_rows: int = 16384
     refine_passes: int = 1
@@ -108,6 +145,21 @@ class LayerConfig:
                     f'input_format must be None for encoder "centroid", not {self.input_format!r}'
                 )
         one_of("input_granularity", self.input_granularity, INPUT_GRANULARITIES)
+        self._check_sums()
+        one_of("output_format", self.output_format, OUTPUT_FORMATS)
+        if not isinstance(self.relu, bool):
+            raise HalutError(f"relu must be true or false, not {self.relu!r}")
+        if self.lut_format == "fp16" and self.output_format != "raw":
+            raise HalutError(
+                f'output_format must be "raw" for lut_format "fp16", not "{self.output_format}"'
+            )
+        if self.encoder == "centroid":
+            for name, wanted in _HARDWARE_ONLY.items():
+                if getattr(self, name) != wanted:
+                    raise HalutError(
+                        f'{name} must be {wanted} for encoder "centroid", '
+                        f"not {getattr(self, name)!r}"
+                    )
         if isinstance(self.temperature, bool) or not isinstance(self.temperature, (int, float)):
             raise HalutError(f"temperature must be a number, not {self.temperature!r}")
         if not 0 < self.temperature < math.inf:
@@ -120,6 +172,25 @@ class LayerConfig:
             raise HalutError(f'ridge must be "auto" or greater than 0, not {self.ridge!r}')
         integer_at_least("seed", self.seed, 0)
 
+    def _check_sums(self) -> None:
+        one_of("lut_format", self.lut_format, LUT_FORMATS)
+        integer_at_least("parallel_codebooks", self.parallel_codebooks, 1)
+        if self.overflow is None:
+            if self.acc_bits is not None:
+                raise HalutError(f"acc_bits must be None without overflow, not {self.acc_bits!r}")
+        else:
+            one_of("overflow", self.overflow, OVERFLOWS)
+            if self.acc_bits is None:
+                raise HalutError("acc_bits must be given with overflow")
+            integer_at_least("acc_bits", self.acc_bits, self.lut_bits or 2)
+        if self.lut_format == "fp16":
+            if self.lut_bits not in (16, None):
+                raise HalutError(f'lut_bits must be 16 for lut_format "fp16", not {self.lut_bits}')
+            if self.overflow is not None:
+                raise HalutError(
+                    f'overflow must be None for lut_format "fp16", not {self.overflow!r}'
+                )
+
     @property
     def tree_depth(self) -> int:
         """T = log2 K."""
@@ -131,8 +202,12 @@ class LayerConfig:
         return min(n_features, max(1, round(n_features / width)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON has them."""
-        return asdict(self)
+        """Return the fields as JSON has them; those that were added later where they are set."""
+        values = asdict(self)
+        for name, default in _HARDWARE_ONLY.items():
+            if values[name] == default:
+                del values[name]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LayerConfig:

@@ -243,6 +243,13 @@ def _integer_chain(chain: Chain, bits: int) -> tuple[list[_Inputs], int, Tensor]
     assert isinstance(producer, HalutLayer)
     if not producer.exact:
         raise _Refused(f"{chain.name} is not exact (lut_bits and input_format)")
+    formats = producer.config
+    if formats.lut_format != "int":
+        raise _Refused(f"{chain.name} adds up half floats (lut_format)")
+    if formats.overflow is not None:
+        raise _Refused(f"{chain.name} has accumulators that overflow (overflow)")
+    if formats.output_format != "raw" or formats.relu:
+        raise _Refused(f"{chain.name} has an output stage (output_format, relu)")
     if chain.broken():
         raise _Refused(f"another reader: {chain.broken()}")
     for path in chain.paths:
@@ -551,6 +558,10 @@ def _fold_norm(graph: Graph, node: Any) -> list[Edge]:
         reason = f"{name} does not work channel by channel"
     elif layer.config.lut_bits is not None and layer.config.lut_granularity == "table":
         reason = "one scale for all tables would cost accuracy (lut_granularity)"
+    elif layer.config.overflow is not None:
+        reason = "accumulators overflow at other places (overflow)"
+    elif layer.config.relu or layer.config.output_format == "int8":
+        reason = "it comes after an output stage (output_format, relu)"
     if reason:
         return [Edge(target, name, "batch norm", False, reason)]
     assert norm.running_mean is not None and norm.running_var is not None

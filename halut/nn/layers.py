@@ -3,8 +3,8 @@
 A layer holds, for each of its G groups (1, or the groups of a convolution), what a `Program` holds
 of one matrix: split dimensions, thresholds and tables. It trains with the surrogate gradient of
 `halut.nn.functional`. With `lut_bits` and `input_format` set, its forward pass, in training and in
-evaluation, is the hardware's: integers are summed, and ``float32(accumulator) * scale + offset`` is
-all that follows.
+evaluation, is the hardware's: table entries are summed as there, go through its output stage, and
+``float32(result) * scale + offset`` is all that follows.
 """
 
 from __future__ import annotations
@@ -21,33 +21,44 @@ from torch import Tensor, nn
 
 import halut
 from halut.baseline import ProductQuantization
-from halut.errors import HalutError
+from halut.errors import HalutError, closest
 from halut.forest import subspaces
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.matmul import HalutMatmul
 from halut.nn.config import LayerConfig
 from halut.nn.functional import look_up, nearest, nearest_sums, walk
 from halut.nn.quantize import (
+    byte_outputs,
     float_inputs,
     float_thresholds,
+    grid,
+    half_outputs,
     input_words,
     integer_thresholds,
     quantize_tables,
+    rectified,
     scaled,
+    wrapped,
 )
+from halut.output import MAX_EXACT_BITS
 from halut.program import Program
 
 __all__ = ["Executor", "HalutConv2d", "HalutLayer", "HalutLinear", "layer_of", "layers_of"]
 
 Executor = Callable[["HalutLayer", Tensor], Tensor]
-"""Takes a layer and its input, returns accumulators (G, N, M), integers."""
+"""Takes a layer and its input, returns what leaves the hardware, as `HalutLayer.results`."""
 
 _Layer = TypeVar("_Layer", bound="HalutLayer")
 
 _EXACT_FLOAT32 = 24
 """Bits of a sum of integers up to which float32 is exact."""
 
-_UNCHANGED: Any = object()
+_FORMATS = (
+    "lut_bits", "lut_granularity", "lut_format", "input_format", "input_granularity",
+    "parallel_codebooks", "acc_bits", "overflow", "output_format", "relu",
+)  # fmt: skip
+_MOMENTUM = 0.1
+"""Share of a batch in the range of the product that training keeps."""
 
 
 class HalutLayer(nn.Module, ABC):
@@ -81,16 +92,20 @@ class HalutLayer(nn.Module, ABC):
     centroids : float32 Parameter of shape (G, C, K, D / C)
         Instead of thresholds, for ``encoder="centroid"``.
     executor : callable or None
-        When set, it computes the accumulators (see `Executor`) in place of this layer.
+        When set, it computes the results (see `Executor`) in place of this layer.
     raw_output : bool
         When set, the layer returns its accumulators, as float32: integers between layers.
     input_bits : int
         Not 0: inputs are integers of so many bits, compared with the buffer `threshold_words`
         of shape (G, C, K - 1), int32.
+    output_range : float32 buffer of shape (2,) or None
+        ``output_format="int8"`` only: lowest and highest value of the product, which the words
+        span. Learned from calibration inputs; in training a moving average, as of batch norm.
     """
 
     split_dims: Tensor
     threshold_words: Tensor | None
+    output_range: Tensor | None
 
     def __init__(
         self,
@@ -138,6 +153,8 @@ class HalutLayer(nn.Module, ABC):
             torch.tensor(float(config.temperature), device=device), requires_grad=False
         )
         self.register_buffer("threshold_words", None)
+        self.register_buffer("output_range", None)
+        self._set_config(config)
 
     # What a subclass says.
 
@@ -174,23 +191,64 @@ class HalutLayer(nn.Module, ABC):
         """What trees compare, None for floats."""
         return f"int{self.input_bits}" if self.input_bits else self.config.input_format
 
-    def set_formats(
-        self,
-        *,
-        lut_bits: int | None = _UNCHANGED,
-        lut_granularity: str = _UNCHANGED,
-        input_format: str | None = _UNCHANGED,
-        input_granularity: str = _UNCHANGED,
-    ) -> None:
-        """Change what is quantised, and how; see `LayerConfig`. Parameters stay as they are."""
-        given: dict[str, Any] = {
-            "lut_bits": lut_bits,
-            "lut_granularity": lut_granularity,
-            "input_format": input_format,
-            "input_granularity": input_granularity,
+    @property
+    def accumulation(self) -> dict[str, Any]:
+        """How sums are formed: keyword arguments of `halut.golden.matmul` and `results`."""
+        config = self.config
+        return {
+            "acc_bits": config.acc_bits,
+            "overflow": config.overflow,
+            "parallel_codebooks": config.parallel_codebooks,
         }
-        changes = {name: value for name, value in given.items() if value is not _UNCHANGED}
-        self.config = dataclasses.replace(self.config, **changes)
+
+    def set_formats(self, **changes: Any) -> None:
+        """Change number formats; parameters stay as they are.
+
+        Parameters
+        ----------
+        **changes
+            Fields of `LayerConfig`: `lut_bits`, `lut_granularity`, `lut_format`, `input_format`,
+            `input_granularity`, `parallel_codebooks`, `acc_bits`, `overflow`, `output_format`,
+            `relu`. For ``output_format="int8"``, `learn_output_range` or training must follow.
+
+        Raises
+        ------
+        HalutError
+            When a field is another one, or breaks its rule.
+        """
+        for name in changes:
+            if name not in _FORMATS:
+                raise HalutError(
+                    f"a format must be one of {', '.join(_FORMATS)}, not {name!r}"
+                    f"{closest(name, _FORMATS)}"
+                )
+        self._set_config(dataclasses.replace(self.config, **changes))
+
+    def _set_config(self, config: LayerConfig) -> None:
+        """Take a configuration that fits the number of codebooks."""
+        if self.n_codebooks % config.parallel_codebooks:
+            raise HalutError(
+                f"parallel_codebooks must divide the {self.n_codebooks} codebooks, "
+                f"not be {config.parallel_codebooks}"
+            )
+        if config.lut_bits is not None and config.lut_format == "int":
+            needed = config.lut_bits + (self.n_codebooks - 1).bit_length()
+            if config.acc_bits is not None and config.acc_bits >= needed:
+                raise HalutError(
+                    f"acc_bits must be less than the {needed} that {self.n_codebooks} codebooks "
+                    f"need for overflow to happen, not {config.acc_bits}"
+                )
+            width, most = config.acc_bits or needed, {"fp16": MAX_EXACT_BITS, "int8": 32}
+            if width > most.get(config.output_format, width):
+                raise HalutError(
+                    f"accumulators must have at most {most[config.output_format]} bits for "
+                    f'output_format "{config.output_format}", not {width}'
+                )
+        self.config = config
+        if config.output_format != "int8":
+            self.output_range = None
+        elif self.output_range is None:
+            self.output_range = torch.tensor([math.inf, -math.inf], device=self.lut.device)
 
     def use_integer_inputs(self, threshold_words: Tensor, bits: int) -> None:
         """Compare inputs that are integers with integer thresholds from now on.
@@ -217,6 +275,9 @@ class HalutLayer(nn.Module, ABC):
         bias = self.bias.to(lut.dtype).view(self.groups, self.n_outputs)
         if self.config.lut_bits is None:
             return lut, torch.ones_like(bias), bias
+        if self.config.lut_format == "fp16":
+            ones = torch.ones_like(bias, dtype=torch.float32)
+            return float_inputs(lut, "fp16"), ones, bias.float()
         entries, scale, offset = quantize_tables(
             lut, self.config.lut_bits, self.config.lut_granularity
         )
@@ -269,7 +330,16 @@ class HalutLayer(nn.Module, ABC):
             )
         values, nodes, slope, _, _ = self._compared(gathered)
         kind = torch.promote_types(values.dtype, by_leaf.dtype)
-        return look_up(values.to(kind), nodes.to(kind), by_leaf.to(kind), slope.to(kind))
+        parts = values.to(kind), nodes.to(kind), by_leaf.to(kind), slope.to(kind)
+        config = self.config
+        if config.lut_bits is None:
+            return look_up(*parts)
+        if config.lut_format == "fp16":
+            return look_up(*parts, config.parallel_codebooks)
+        if config.overflow == "saturate":
+            return look_up(*parts, config.parallel_codebooks, config.acc_bits or 0)
+        sums = look_up(*parts)
+        return wrapped(sums, config.acc_bits or 0) if config.overflow == "wrap" else sums
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the approximate output of the layer that this one replaces.
@@ -289,16 +359,54 @@ class HalutLayer(nn.Module, ABC):
         dtype = _output_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
             tables, scale, offset = self._tables()
-            sums = self._sums(x, tables).to(scale.dtype)
-            return self._arrange(self._scaled(sums, scale, offset), x).to(dtype)
+            sums = self._sums(x, tables)
+            if self.training and self.output_range is not None:
+                self._follow(sums.detach(), scale, offset.detach())
+            results = self._results(sums, scale, offset)
+            return self._arrange(self._values(results, scale, offset), x).to(dtype)
 
-    def _scaled(self, sums: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-        """Turn sums of table entries (B, G, M, L) into values of the product."""
+    def _results(self, sums: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """Turn sums of table entries (B, G, M, L) into what leaves the hardware."""
+        config = self.config
+        if config.output_format == "raw":
+            return rectified(sums) if config.relu else sums
+        if config.lut_bits is None:
+            values = sums + offset[..., None]
+            return rectified(values) if config.relu else values
+        if config.output_format == "fp16":
+            return half_outputs(sums, scale, offset.float(), config.relu)
+        return byte_outputs(sums, scale, offset.float(), self._grid(), config.relu)[0]
+
+    def _values(self, results: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """Turn results (B, G, M, L) into values of the product."""
+        config = self.config
         if self.raw_output:
-            return sums
-        if self.config.lut_bits is None:
-            return sums + offset[..., None]
-        return scaled(sums, scale, offset)
+            return results.to(scale.dtype)
+        if config.output_format == "raw":
+            if config.lut_bits is None:
+                return results + offset[..., None]
+            return scaled(results.to(scale.dtype), scale, offset)
+        if config.output_format == "fp16" or config.lut_bits is None:
+            return results
+        steps = self._grid()
+        return scaled(results, steps[0].expand_as(scale), steps[1].expand_as(scale))
+
+    def _grid(self) -> Tensor:
+        """Return scale and offset of 8-bit words."""
+        assert self.output_range is not None
+        return grid(self.output_range, self.config.relu)
+
+    def _follow(self, sums: Tensor, scale: Tensor, offset: Tensor) -> None:
+        """Move the range of 8-bit words towards that of the product."""
+        assert self.output_range is not None
+        seen = self._product_range(sums, scale, offset)
+        moved = self.output_range + _MOMENTUM * (seen - self.output_range)
+        self.output_range.copy_(torch.where(self.output_range.isfinite().all(), moved, seen))
+
+    @staticmethod
+    def _product_range(sums: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        product = sums.to(scale.dtype) * scale[..., None] + offset[..., None]
+        return torch.stack(torch.aminmax(product)).float()
 
     # Exactly what the hardware computes.
 
@@ -332,19 +440,50 @@ class HalutLayer(nn.Module, ABC):
 
     @torch.no_grad()
     def accumulators(self, x: Tensor) -> Tensor:
-        """Return the integers that the hardware returns for an input, int32 of shape (G, N, M)."""
+        """Return the sums that the hardware forms, as `halut.golden.matmul` does.
+
+        Parameters
+        ----------
+        x : Tensor
+            An input.
+
+        Returns
+        -------
+        Tensor of shape (G, N, M), int32, or float32 for tables of half floats
+        """
         self._check_exact()
         sums = self._sums(x, self._tables()[0])
-        return sums.permute(1, 0, 3, 2).flatten(1, 2).to(torch.int32)
+        kind = torch.int32 if self.config.lut_format == "int" else torch.float32
+        return _by_row(sums).to(kind)
 
-    def finish(self, accumulators: Tensor, x: Tensor) -> Tensor:
-        """Turn accumulators (G, N, M) for an input into the layer's output."""
+    @torch.no_grad()
+    def results(self, x: Tensor) -> Tensor:
+        """Return what leaves the hardware for an input, as `halut.golden.results` does.
+
+        Parameters
+        ----------
+        x : Tensor
+            An input.
+
+        Returns
+        -------
+        Tensor of shape (G, N, M)
+            int32, or float32 for tables of half floats; float16; int8.
+        """
+        self._check_exact()
+        tables, scale, offset = self._tables()
+        results = self._results(self._sums(x, tables), scale, offset)
+        kind = torch.int32 if self.config.lut_format == "int" else torch.float32
+        kinds = {"fp16": torch.float16, "int8": torch.int8}
+        return _by_row(results).to(kinds.get(self.config.output_format, kind))
+
+    def finish(self, results: Tensor, x: Tensor) -> Tensor:
+        """Turn results (G, N, M) for an input into the layer's output."""
         _, scale, offset = self._tables()
         n_items = self._n_items(x)
-        sums = accumulators.unflatten(1, (n_items, -1)).permute(1, 0, 3, 2)  # (B, G, M, L)
-        return self._arrange(self._scaled(sums.to(scale.dtype), scale, offset), x).to(
-            _output_dtype(x)
-        )
+        ordered = results.unflatten(1, (n_items, -1)).permute(1, 0, 3, 2)  # (B, G, M, L)
+        values = self._values(ordered.to(scale.dtype), scale, offset)
+        return self._arrange(values, x).to(_output_dtype(x))
 
     def _n_items(self, _x: Tensor) -> int:
         return 1
@@ -378,11 +517,15 @@ class HalutLayer(nn.Module, ABC):
                 words = FLOAT_FORMATS[self.input_format].words(words)
         else:
             words = _numpy(nodes - 0.5)
+        stage: dict[str, Any] = {"relu": self.config.relu}
+        if self.config.output_format == "int8":
+            stage["scale"], stage["offset"] = self._grid().tolist()
         return [
             Program(
                 n_features=self.n_features,
                 input_format=str(self.input_format),
                 lut_bits=int(self.config.lut_bits or 0),
+                lut_format=self.config.lut_format,
                 split_dims=_numpy(self.split_dims[group]),
                 thresholds=words[group],
                 lut=_numpy(entries[group]),
@@ -395,7 +538,7 @@ class HalutLayer(nn.Module, ABC):
                     "halut_version": halut.__version__,
                     "group": f"{group} of {self.groups}",
                 },
-            )
+            ).with_output(self.config.output_format, **stage)
             for group in range(self.groups)
         ]
 
@@ -453,6 +596,34 @@ class HalutLayer(nn.Module, ABC):
             self.bias[outputs].copy_(torch.from_numpy(learner.offset_))
         if bias is not None:
             self.bias.add_(bias.detach().to(self.bias))
+        if self.output_range is not None:
+            self.learn_output_range(x)
+
+    @torch.no_grad()
+    def learn_output_range(self, x: Tensor | Sequence[Tensor]) -> None:
+        """Let 8-bit words span what the product is for inputs; for ``output_format="int8"``.
+
+        Parameters
+        ----------
+        x : Tensor or sequence of Tensor
+            Calibration inputs; at least one.
+
+        Raises
+        ------
+        HalutError
+            When the output format is another one.
+        """
+        if self.output_range is None:
+            raise HalutError(
+                'output_format must be "int8" for an output range, '
+                f'not "{self.config.output_format}"'
+            )
+        tables, scale, offset = self._tables()
+        batches = [x] if isinstance(x, Tensor) else list(x)
+        ranges = torch.stack(
+            [self._product_range(self._sums(batch, tables), scale, offset) for batch in batches]
+        )
+        self.output_range.copy_(torch.stack([ranges[:, 0].amin(), ranges[:, 1].amax()]))
 
     def _calibration_rows(self, x: Tensor | Sequence[Tensor]) -> Tensor:
         batches = [x] if isinstance(x, Tensor) else list(x)
@@ -480,6 +651,10 @@ class HalutLayer(nn.Module, ABC):
         shown = self.geometry()
         shown.pop("kind")
         formats = f"lut_bits={self.config.lut_bits}, input_format={self.input_format}"
+        changed = self.config.to_dict()
+        for name in ("lut_format", "overflow", "acc_bits", "output_format", "relu"):
+            if name in changed:
+                formats += f", {name}={changed[name]}"
         return (
             ", ".join(f"{name}={value}" for name, value in shown.items())
             + f", C={self.groups}x{self.n_codebooks}, K={self.n_prototypes}, {formats}"
@@ -779,6 +954,11 @@ def _output_dtype(x: Tensor) -> torch.dtype:
     if torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
+
+
+def _by_row(values: Tensor) -> Tensor:
+    """Turn (B, G, M, L) into (G, N, M)."""
+    return values.permute(1, 0, 3, 2).flatten(1, 2)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -44,10 +44,12 @@ __all__ = [
 ]
 
 KIND = "halut-network"
-VERSION = 1
+VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 has no half-float tables, overflow or output stage; its files mean the same."""
 MANIFEST = "network.json"
 MANIFEST_KIND = "halut-network-manifest"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 _FIELDS = ("architecture", "identities", "attentions", "layers", "state", "data", "versions")
 _DATA = ("name", "root", "seed", "n_train", "n_test")
@@ -92,6 +94,11 @@ def check_exact(layers: Mapping[str, HalutLayer]) -> None:
                     f"layer.set_formats({field}={example}), or {field} in the recipe "
                     f"(layer {name})"
                 )
+        if layer.output_range is not None and not layer.output_range.isfinite().all():
+            raise HalutError(
+                'output range must be known for output_format "int8": '
+                f"layer.learn_output_range(inputs), or train (layer {name})"
+            )
 
 
 # The network file
@@ -254,9 +261,10 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise HalutError(f'kind must be "{KIND}": this is not a network file ({path})')
-    if content.get("version") != VERSION:
+    if content.get("version") not in READABLE_VERSIONS:
+        listed = " or ".join(map(str, READABLE_VERSIONS))
         raise HalutError(
-            f"version of a network file must be {VERSION}, not {content.get('version')!r} ({path})"
+            f"version of a network file must be {listed}, not {content.get('version')!r} ({path})"
         )
     missing = [name for name in _FIELDS if name not in content]
     if missing:
@@ -436,10 +444,15 @@ def _export_layer(
         "n_prototypes": first.n_prototypes,
         "input_format": first.input_format,
         "lut_bits": first.lut_bits,
-        "accumulator_bits": first.accumulator_bits,
+        "lut_format": first.lut_format,
+        "accumulator_bits": layer.config.acc_bits or first.accumulator_bits,
+        "overflow": layer.config.overflow,
+        "parallel_codebooks": layer.config.parallel_codebooks,
+        "output_format": first.output_format,
+        "relu": first.relu,
         "config": layer.config.to_dict(),
         "programs": files,
-        "accelerator": _suggested(stem, first),
+        "accelerator": _suggested(stem, first, layer),
     }
 
 
@@ -447,21 +460,36 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name) or "network"
 
 
-def _suggested(name: str, program: Program) -> dict[str, Any]:
+def _suggested(name: str, program: Program, layer: HalutLayer) -> dict[str, Any]:
     """Return a configuration (see rtl_gen) whose tiles fill up with as little as can be."""
 
     def size(total: int) -> int:
         return -(-total // -(-total // _LARGEST_TILE))
 
+    formats: dict[str, Any] = {
+        "lut_format": program.lut_format,
+        "output_format": program.output_format,
+        "relu": program.relu,
+        "overflow": layer.config.overflow,
+        "acc_bits": layer.config.acc_bits,
+    }
+    adds_up = formats == dict.fromkeys(formats) | {
+        "lut_format": "int", "output_format": "raw", "relu": False,
+    }  # fmt: skip
+    if adds_up:
+        formats = {}
+    else:  # all codebooks in one tile, added up in the layer's order
+        formats["parallel_codebooks"] = layer.config.parallel_codebooks
     return {
         "version": 1,
         "name": name.replace(".", "_")[:64],
-        "n_codebooks": size(program.n_codebooks),
+        "n_codebooks": size(program.n_codebooks) if adds_up else program.n_codebooks,
         "n_prototypes": program.n_prototypes,
         "n_outputs": size(program.n_outputs),
         "input_format": program.input_format,
         "lut_bits": program.lut_bits,
         "codebook_width": max(1, round(program.n_features / program.n_codebooks)),
+        **formats,
     }
 
 

@@ -12,18 +12,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
+from halut.output import byte_grid, byte_stage
 
 __all__ = [
+    "byte_outputs",
     "float_inputs",
     "float_thresholds",
+    "grid",
+    "half_outputs",
     "input_words",
     "integer_thresholds",
     "quantize_tables",
+    "rectified",
     "scaled",
+    "wrapped",
 ]
 
 
@@ -302,3 +310,161 @@ def _scaled_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
 
 
 scaled.register_autograd(_scaled_backward, setup_context=_words_context)
+
+
+# The output stage: see `halut.output`.
+
+
+def wrapped(sums: Tensor, acc_bits: int) -> Tensor:
+    """Return integers modulo ``2**acc_bits``, in the range of signed integers; exact."""
+    half = 2.0 ** (acc_bits - 1)
+    return sums - 2 * half * ((sums + half) / (2 * half)).floor()
+
+
+def rectified(sums: Tensor) -> Tensor:
+    """Turn everything with a sign, but NaN, into +0."""
+    return torch.where(sums.signbit() & ~sums.isnan(), torch.zeros_like(sums), sums)
+
+
+@torch.library.custom_op("halut::half_outputs", mutates_args=())
+def half_outputs(sums: Tensor, scale: Tensor, offset: Tensor, relu: bool) -> Tensor:
+    """Compute ``sums * scale + offset``, rounded once, to half floats.
+
+    Parameters
+    ----------
+    sums : float Tensor of shape (B, G, M, L)
+        Integers of up to 29 bits.
+    scale, offset : float32 Tensor of shape (G, M)
+    relu : bool
+
+    Returns
+    -------
+    float32 Tensor of shape (B, G, M, L)
+        Half floats.
+    """
+    product = sums.double() * scale[..., None]  # exact
+    addend = offset.double()[..., None]
+    total = product + addend
+    # What the sum lost, exactly (Knuth's two-sum); then to odd, so that only one rounding counts.
+    part = total - product
+    lost = (product - (total - part)) + (addend - part)
+    is_even = (total.view(torch.int64) & 1) == 0
+    odd = torch.nextafter(total, torch.full_like(total, torch.inf).copysign(lost))
+    halves = _short(torch.where((lost != 0) & is_even, odd, total), "fp16").float()
+    return rectified(halves) if relu else halves
+
+
+@half_outputs.register_fake
+def _(sums: Tensor, _scale: Tensor, _offset: Tensor, _relu: bool) -> Tensor:
+    return torch.empty_like(sums, dtype=torch.float32)
+
+
+def _halves_context(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.dtype = inputs[0].dtype
+    ctx.relu = inputs[3]
+    ctx.save_for_backward(inputs[1], output)
+
+
+def _halves_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:
+    scale, output = ctx.saved_tensors
+    if ctx.relu:
+        grad = grad * (output > 0)
+    return (grad * scale[..., None]).to(ctx.dtype), None, grad.sum(dim=(0, 3)), None
+
+
+half_outputs.register_autograd(_halves_backward, setup_context=_halves_context)
+
+
+@torch.library.custom_op("halut::grid", mutates_args=())
+def grid(limits: Tensor, relu: bool) -> Tensor:
+    """Return scale and offset of the 8-bit grid that spans a range; see `halut.output.byte_grid`.
+
+    Parameters
+    ----------
+    limits : float32 Tensor of shape (2,)
+        Lowest and highest value.
+    relu : bool
+
+    Returns
+    -------
+    float32 Tensor of shape (2,)
+
+    Raises
+    ------
+    HalutError
+        When the range is not known, or not finite.
+    """
+    values = limits.cpu().numpy()
+    if not np.isfinite(values).all():
+        raise HalutError(
+            'output range must be known and finite for output_format "int8": calibrate with '
+            f"learn_output_range, or train, not {values[0]:g} to {values[1]:g}"
+        )
+    return torch.tensor(byte_grid(values, relu), dtype=torch.float32, device=limits.device)
+
+
+@grid.register_fake
+def _(limits: Tensor, _relu: bool) -> Tensor:
+    return torch.empty_like(limits)
+
+
+@torch.library.custom_op("halut::byte_outputs", mutates_args=())
+def byte_outputs(
+    sums: Tensor, scale: Tensor, offset: Tensor, steps: Tensor, relu: bool
+) -> tuple[Tensor, Tensor]:
+    """Turn accumulators into 8-bit words of a grid.
+
+    Parameters
+    ----------
+    sums : float Tensor of shape (B, G, M, L)
+        Integers of up to 32 bits.
+    scale, offset : float32 Tensor of shape (G, M)
+        The product is ``sums * scale + offset``.
+    steps : float32 Tensor of shape (2,)
+        Scale and offset of the grid, see `grid`.
+    relu : bool
+
+    Returns
+    -------
+    words : float32 Tensor of shape (B, G, M, L), range [-128, 127]
+    inside : bool Tensor of that shape
+        Where neither saturation nor ReLU has changed the word, and gradients pass.
+    """
+    lut_scale, lut_offset = (tensor.cpu().numpy().ravel() for tensor in (scale, offset))
+    stage = byte_stage(lut_scale, lut_offset, float(steps[0]), float(steps[1]), relu)
+    constants = {
+        name: torch.from_numpy(array.astype(np.int64)).to(sums.device).view(*scale.shape, 1)
+        for name, array in stage.constants.items()
+    }
+    exact = sums.to(torch.int64) * constants["multiplier"] + constants["addend"]
+    words = exact >> constants["shift"]
+    low = constants["zero"] if relu else torch.full_like(constants["zero"], -128)
+    inside = ((words > low) if relu else (words >= low)) & (words <= 127)
+    return torch.minimum(torch.maximum(words, low), torch.full_like(low, 127)).float(), inside
+
+
+@byte_outputs.register_fake
+def _(
+    sums: Tensor, _scale: Tensor, _offset: Tensor, _steps: Tensor, _relu: bool
+) -> tuple[Tensor, Tensor]:
+    return (
+        torch.empty_like(sums, dtype=torch.float32),
+        torch.empty_like(sums, dtype=torch.bool),
+    )
+
+
+def _bytes_context(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.dtype = inputs[0].dtype
+    ctx.save_for_backward(inputs[1], inputs[3], output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _bytes_backward(
+    ctx: Any, grad: Tensor, *_: Any
+) -> tuple[Tensor, None, Tensor, None, None]:
+    scale, steps, inside = ctx.saved_tensors
+    grad = grad * inside / steps[0]
+    return (grad * scale[..., None]).to(ctx.dtype), None, grad.sum(dim=(0, 3)), None, None
+
+
+byte_outputs.register_autograd(_bytes_backward, setup_context=_bytes_context)

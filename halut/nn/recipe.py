@@ -288,7 +288,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field, with the file's version, as YAML and JSON have them."""
-        values = dataclasses.asdict(self)
+        values = {**dataclasses.asdict(self), "layer": self.layer.to_dict()}
         for name in ("layers", "exclude"):
             values[name] = list(values[name]) if isinstance(values[name], tuple) else values[name]
         return {"version": RECIPE_VERSION, **values}

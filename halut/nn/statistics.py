@@ -120,7 +120,7 @@ class _Counter:
         ordered = codes[:, :whole].unflatten(1, (-1, self.window)).sort(dim=2).values
         self.distinct += int((ordered.diff(dim=2) != 0).sum()) + ordered[..., 0].numel()
         self.n_windows += ordered[..., 0].numel()
-        if layer.exact and layer.config.encoder == "tree":
+        if layer.exact and layer.config.encoder == "tree" and layer.config.lut_format == "int":
             low, high = (int(value) for value in torch.aminmax(layer.accumulators(x)))
             self.low = low if self.low is None else min(low, self.low)
             self.high = high if self.high is None else max(high, self.high)
@@ -133,7 +133,9 @@ class _Counter:
         channels = required_channels(layer)
         bits = used = None
         if self.low is not None and self.high is not None:
-            bits = int(layer.config.lut_bits or 0) + (layer.n_codebooks - 1).bit_length()
+            bits = layer.config.acc_bits or (
+                int(layer.config.lut_bits or 0) + (layer.n_codebooks - 1).bit_length()
+            )
             used = 1 + max(self.high, -self.low - 1, 0).bit_length()
         return LayerStatistics(
             name=name,

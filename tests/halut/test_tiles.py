@@ -219,6 +219,35 @@ def test_half_float_tiles_by_hand():
         tiling.join([part.astype(np.float64) for part in parts])
 
 
+@pytest.mark.parametrize("formats", [
+    {"lut_format": "fp16", "lut_bits": 16},
+    {"lut_format": "fp16", "lut_bits": 16, "relu": True},
+    {"relu": True},
+    {"output_format": "fp16"},
+    {"output_format": "int8", "relu": True},
+])  # fmt: skip
+def test_results_that_do_not_add_up_are_cut_along_the_outputs(formats):
+    """Codebooks that fill up an accelerator of Q lanes change no bit, zeros' signs included."""
+    for seed, codebooks in enumerate((1, 3, 5, 8)):
+        rng = np.random.default_rng(seed)
+        program = golden.random_program(rng, codebooks, 4, 5, corner=True, **formats)
+        words = golden.random_words(rng, program, 400, corner=True)
+        wanted = golden.results(program, words, parallel_codebooks=codebooks)
+        tiling = tile(program, 8, 2)
+        assert tiling.grid == (1, 3)
+        padded = np.concatenate([words, np.repeat(words[:, -1:], 8 - codebooks, axis=1)], axis=1)
+        parts = [golden.results(part, padded, parallel_codebooks=8) for part in tiling.tiles]
+        joined = tiling.join(parts)
+        assert joined.dtype == wanted.dtype
+        assert joined.tobytes() == wanted.tobytes()
+    if formats != {"lut_format": "fp16", "lut_bits": 16}:
+        match = "n_codebooks of a tile must be at least the program's 8"
+        with pytest.raises(HalutError, match=match):
+            tile(program, 4, 2)
+    with pytest.raises(HalutError, match=r"results of a tile must be .* of shape"):
+        tiling.join([np.zeros(part.shape, np.uint8) for part in parts])
+
+
 @pytest.mark.parametrize("input_format", FLOAT_FORMATS)
 def test_wider_trees_of_floats(input_format):
     rng = np.random.default_rng(3)

@@ -118,7 +118,7 @@ def test_manifest(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"kind": "halut-program"}, 'kind must be "halut-network-manifest"'),
-        ({"version": 2}, "version must be 1, not 2"),
+        ({"version": 3}, "version must be 1 or 2, not 3"),
         ({"layers": []}, "layers must be as an export writes them"),
         ({"layers": [{"converted": True}]}, "layers must be as an export writes them"),
         ({"layers": 3}, "layers must be as an export writes them"),

@@ -186,7 +186,7 @@ def change(path: Path, **changes: object) -> Path:
     ("changes", "message"),
     [
         ({"kind": "something"}, 'kind must be "halut-network"'),
-        ({"version": 2}, "version of a network file must be 1, not 2"),
+        ({"version": 3}, "version of a network file must be 1 or 2, not 3"),
         ({"state": None}, "network file must have state"),
         ({"state": {}}, "network file must fit its network: .*Missing key"),
         ({"architecture": {"name": "resnet8", "kwargs": {}}}, 'did you mean "resnet9"'),
@@ -279,7 +279,7 @@ def test_export(tmp_path: Path) -> None:
     x = torch.randn(3, 1, 8, 8)
     manifest = export_network(model, tmp_path, x, architecture=ARCHITECTURE, data=DATA)
     assert json.loads((tmp_path / MANIFEST).read_text()) == manifest
-    assert (manifest["kind"], manifest["version"]) == ("halut-network-manifest", 1)
+    assert (manifest["kind"], manifest["version"]) == ("halut-network-manifest", 2)
     assert manifest["architecture"] == ARCHITECTURE and manifest["data"] == DATA
     names = [layer["name"] for layer in manifest["layers"]]
     assert names[:4] == ["prep.0", "prep.1", "layer1.0", "layer1.1"] and names[-1] == "classifier"

@@ -24,6 +24,7 @@ from halut.tiles import Tiling, tile  # noqa: E402
 from rtl_gen.config import AcceleratorConfig  # noqa: E402
 from sim.__main__ import main  # noqa: E402
 from sim.network import simulate_network  # noqa: E402
+from tests.sim.support import accelerator  # noqa: E402
 
 SMALL = Path(__file__).parents[2] / "configs" / "small.yaml"
 CONFIG = AcceleratorConfig.from_yaml(SMALL)  # C = 4, K = 4, M = 2
@@ -105,6 +106,95 @@ def test_smaller_formats_and_integers_between_layers(images: torch.Tensor) -> No
     assert len(np.unique(expected)) > 3
 
 
+# Of each accelerator in tests/sim/support.py: a layer's formats, Q by number of codebooks.
+STAGES = {
+    ("lut_fp16", "p2q4"): {"lut_format": "fp16", "lut_bits": 16, "parallel_codebooks": 4},
+    ("to_int8_relu", "p2q4"): {"output_format": "int8", "relu": True},
+    ("to_fp16", "p1q1"): {"output_format": "fp16"},
+    ("saturate", "p1q1"): {"overflow": "saturate", "acc_bits": 9},
+}
+
+
+def staged(config: AcceleratorConfig, formats: dict) -> nn.Module:
+    """C of 8, 3 (twice) and 4, M of 6, 2 (twice) and 3, for accelerators with C = 8 and M = 4."""
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.Conv2d(8, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 3, stride=2, groups=2),
+        nn.Flatten(),
+        nn.Linear(16, 3),
+    )
+    whole = LayerConfig(
+        n_prototypes=8, codebook_width=4, input_format=config.input_format, **formats
+    )
+    few = dataclasses.replace(whole, codebook_width=None)
+    if whole.lut_format == "fp16":  # three codebooks are added up at once by four lanes
+        few = dataclasses.replace(few, parallel_codebooks=3)
+    configs = {"1": dataclasses.replace(whole, codebook_width=9), "4": few, "6": whole}
+    convert_(model, configs, torch.randn(100, 1, 8, 8))
+    return model.eval()
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(("formats", "shape"), STAGES)
+def test_half_float_tables_overflow_and_output_stage(
+    formats: str, shape: str, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = accelerator(formats, shape)
+    model = staged(config, STAGES[formats, shape])
+    with torch.no_grad():
+        expected = model(images).numpy()
+    result = simulate_network(config, model, images, stall_pattern="both")
+    assert result.outputs.tobytes() == expected.tobytes()
+    assert len(np.unique(expected)) > 3
+    assert [layer.tiles for layer in result.layers] == [2, 2, 1]
+    assert [layer.n_codebooks for layer in result.layers] == [8, 3, 4]
+    # One sign, or one bit, of the first tile's first table is wrong.
+    bit = 15 if formats == "lut_fp16" else 3
+    monkeypatch.setattr(sim.network, "tile", corrupted(0, (0, 0), bit=bit))
+    with pytest.raises(CheckFailed, match=r"results must equal torch's: layer 1, row \d+, output"):
+        simulate_network(config, model, images)
+
+
+@pytest.mark.parametrize(("formats", "shape", "changes", "message"), [
+    ("lut_fp16", "p2q4", {"lut_format": "int"}, "lut_format must be the .* fp16, not int"),
+    ("lut_fp16", "p2q4", {"parallel_codebooks": 2},
+     "parallel_codebooks must be the accelerator's 4, not 2"),
+    ("to_fp16", "p1q1", {"relu": True}, "relu must be the accelerator's False, not True"),
+    ("to_int8_relu", "p2q4", {"output_format": "fp16"},
+     "output_format must be the accelerator's int8, not fp16"),
+    ("saturate", "p1q1", {"overflow": "wrap"}, "overflow must be .* saturate, not wrap"),
+    ("saturate", "p1q1", {"overflow": None, "acc_bits": None}, "saturate, not None"),
+    ("saturate", "p1q1", {"acc_bits": 10}, "acc_bits must be the accelerator's 9, not 10"),
+])  # fmt: skip
+def test_formats_that_the_accelerator_does_not_have(
+    formats: str, shape: str, changes: dict, message: str, images: torch.Tensor
+) -> None:
+    config = accelerator(formats, shape)
+    model = staged(config, STAGES[formats, shape])
+    model[1].set_formats(**changes)
+    with pytest.raises(HalutError, match=message) as caught:
+        simulate_network(config, model, images)
+    assert "(layer 1, configuration" in str(caught.value)
+
+
+def test_more_codebooks_than_the_accelerator_adds_up(images: torch.Tensor) -> None:
+    torch.manual_seed(4)
+    for formats, shape in STAGES:
+        config = accelerator(formats, shape)
+        layer = LayerConfig(
+            n_prototypes=8, codebook_width=4, input_format=config.input_format,
+            **STAGES[formats, shape],
+        )  # fmt: skip
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+        convert_(model, layer, torch.randn(100, 1, 8, 8))
+        with pytest.raises(HalutError, match=r"n_codebooks .*16.* \(layer 1, configuration"):
+            simulate_network(config, model.eval(), images)
+
+
 def corrupted(layer: int, entry: tuple, index: int = 0, bit: int = 0) -> object:
     """Stand in for `tile`: one bit of a table entry (or of several) of a tile is wrong."""
     calls = []
@@ -115,7 +205,8 @@ def corrupted(layer: int, entry: tuple, index: int = 0, bit: int = 0) -> object:
         if len(calls) - 1 != layer:
             return tiling
         lut = tiling.tiles[index].lut.copy()
-        lut[entry] ^= 1 << bit
+        words = lut.view(f"u{lut.itemsize}")
+        words[entry] ^= 1 << bit
         wrong = dataclasses.replace(tiling.tiles[index], lut=lut)
         tiles = (*tiling.tiles[:index], wrong, *tiling.tiles[index + 1 :])
         return dataclasses.replace(tiling, tiles=tiles)
@@ -145,7 +236,7 @@ def test_one_wrong_table_bit_is_caught(
     assert model[2].executor is None
     # The second group's outputs are numbered behind the first's.
     monkeypatch.setattr(sim.network, "tile", corrupted(2, (0, 0, slice(0, 4))))
-    with pytest.raises(CheckFailed, match="integers must equal torch's: layer 5, row 0, output 3"):
+    with pytest.raises(CheckFailed, match="results must equal torch's: layer 5, row 0, output 3"):
         simulate_network(CONFIG, model, images)
 
 
@@ -155,7 +246,7 @@ def test_the_verilogs_integers_flow_onward(
 ) -> None:
     """Without the check of the layers, wrong integers reach the outputs, which are checked."""
     monkeypatch.setattr(sim.network, "tile", corrupted(0, (0, 0, slice(0, 4)), bit=6))
-    monkeypatch.setattr(sim.network, "_check_integers", lambda *_: None)
+    monkeypatch.setattr(sim.network, "_check_results", lambda *_: None)
     with pytest.raises(CheckFailed, match=r"outputs must equal torch's: image \d, output \d must"):
         simulate_network(CONFIG, network(), images)
 
@@ -231,11 +322,11 @@ def test_command_line(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == f"wrote {target}"
     assert "images               3 of digits (test part)" in printed
-    assert "integers             798, all equal to torch's" in printed  # 3 x (64 x 4 + 10)
+    assert "results              798, all equal to torch's" in printed  # 3 x (64 x 4 + 10)
     assert "classes              3, all equal to torch's" in printed
     facts = json.loads(target.read_text())
     assert [layer["name"] for layer in facts["layers"]] == ["layer1.0", "classifier"]
-    assert facts["integers"] == 798 and len(facts["classes"]) == 3
+    assert facts["results"] == 798 and len(facts["classes"]) == 3
     assert facts["cycles"] == sum(layer["cycles"] for layer in facts["layers"]) > 3 * 64
 
 
