@@ -19,6 +19,7 @@ CLOCK_NS ?= 6
 TARGET_NS ?=
 SYNTH_ONLY ?=
 BASELINE ?=
+RUNS     ?=
 RECIPE   ?= configs/networks/digits_resnet9_int8.yaml
 IMAGES   ?= 100
 OUT      ?=
@@ -44,7 +45,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr bench tables bench-software clean distclean
+.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr orfs report bench tables bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -52,7 +53,8 @@ help: ## this list
 	  awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo "Variables (defaults):"
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
-	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth: metrics.json to compare)"
+	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth, pnr, report: metrics.json to compare)"
+	@echo "  RUNS=  (report: folders to compare, in place of CONFIG's run)"
 	@echo "  SYNTH_ONLY=  (synth: 1 stops before OpenROAD)"
 	@echo "  RECIPE=$(RECIPE)  IMAGES=$(IMAGES)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
@@ -91,7 +93,15 @@ pnr: $(stamp) ## CONFIG placed and routed with OpenROAD (on PATH or OPENROAD_EXE
 	  --clock-ns $(CLOCK_NS) $(if $(TARGET_NS),--target-ns $(TARGET_NS)) \
 	  $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
 
-# It needs a library, so its default platform is not that of synth.
+report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page (to OUT)
+	@cd $(ROOT) && $(py) -m flow report $(or $(RUNS),--config $(CONFIG) --platform $(PLATFORM) \
+	  --clock-ns $(CLOCK_NS)) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
+
+# These need a library, so their default platform is not that of synth.
+orfs: $(stamp) ## CONFIG as a design of OpenROAD-flow-scripts (PLATFORM: nangate45)
+	@cd $(ROOT) && $(py) -m flow orfs --config $(CONFIG) $(if $(filter file,$(origin PLATFORM)),, \
+	  --platform $(PLATFORM)) --clock-ns $(CLOCK_NS) $(if $(OUT),-o $(OUT)) $(ARGS)
+
 bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nangate45)
 	@cd $(ROOT) && $(py) -m flow bench $(if $(filter file,$(origin PLATFORM)),,--platform \
 	  $(PLATFORM)) --clock-ns $(CLOCK_NS) $(ARGS)

@@ -1,192 +1,40 @@
-"""Command line of the flow: ``python -m flow synth --config ... --platform ... --clock-ns ...``."""
+"""Command line of the flow: ``python -m flow COMMAND ...``; each command has its own ``--help``."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
+import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from halut.cli import Parser, run
-from halut.errors import CheckFailed, HalutError
+from halut.errors import HalutError
 
-_EPILOG = "Exit status: 0 done, 1 a check or a tool failed, 2 wrong input or something missing."
-
-
-def _run_parsers(commands: argparse._SubParsersAction) -> None:
-    """`synth` and `pnr`: the same run, which ends earlier or later."""
-    synth = commands.add_parser(
-        "synth",
-        help="area, timing and energy of a configuration",
-        description="Synthesise a configuration, time it, simulate the netlist against the exact "
-        "model and tell its energy; with OpenROAD (on PATH or OPENROAD_EXE), place it and tell "
-        "area, timing and power with estimated wires. Unchanged steps of an earlier run are not "
-        "done again.",
-        epilog=_EPILOG,
-    )
-    _run_arguments(synth)
-    synth.add_argument("--synth-only", action="store_true", help="do not go on to OpenROAD")
-    pnr = commands.add_parser(
-        "pnr",
-        help="a routed, extracted, timed layout of a configuration, with OpenROAD",
-        description="What synth does, and then OpenROAD from floorplan to routed layout: DEF, GDS, "
-        "SPEF, netlist, pictures, and the energy of a simulation of the routed netlist. Stops can "
-        "be resumed: finished stages are not done again.",
-        epilog=_EPILOG,
-    )
-    _run_arguments(pnr)
-    add = pnr.add_argument
-    add("--utilisation", type=float, metavar="SHARE",
-        help="share of the core that cells may take (default: the platform's)")  # fmt: skip
-    add("--aspect", type=float, default=1.0, metavar="RATIO",
-        help="height over width of the core (default: %(default)s)")  # fmt: skip
-    add("--repair-tns", type=int, default=100, metavar="PERCENT",
-        help="percent of violating endpoints that setup repair works on (default: %(default)s)"
-        )  # fmt: skip
-    add("--threads", type=int, default=0, metavar="N",
-        help="threads of the router; 0 for all cores (default: %(default)s)")  # fmt: skip
+# Command: the function that runs it (module below flow, colon, name), and what it does.
+_COMMANDS = {
+    "synth": ("run_cli:synth", "area, timing and energy of a configuration"),
+    "pnr": ("run_cli:pnr", "a routed, extracted, timed layout of a configuration, with OpenROAD"),
+    "report": ("html_report.cli:main", "runs as one HTML page"),
+    "orfs": ("orfs:main", "a configuration as a design of OpenROAD-flow-scripts"),
+    "bench": ("bench:main", "our engines and the direct ones in one table"),
+    "units": ("units:main", "encoder, decoder and adder alone"),
+    "tables": ("tables:main", "the paper's tables rebuilt"),
+    "scale": ("scaling:main", "metrics carried to another technology"),
+    "system": ("system:main", "a whole network on an accelerator"),
+    "model": ("model:main", "estimates without synthesis"),
+    "doctor": ("doctor:main", "which tools are there, and how to get the others"),
+    "platforms": ("__main__:platforms", "the platforms and where their files are"),
+}
 
 
-def _run_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
-    add("--platform", default="generic", metavar="NAME",
-        help="a name that `platforms` lists, or a YAML file (default: %(default)s)")  # fmt: skip
-    add("--corner", metavar="NAME", help="corner of the platform (default: its default)")
-    add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="clock period in ns, for timing and energy (default: %(default)s)")  # fmt: skip
-    add("--target-ns", type=float, metavar="NS",
-        help="clock period in ns that the netlist is made for (default: --clock-ns)")  # fmt: skip
-    add("--effort", default="area", metavar="NAME",
-        help="what mapping optimises: area or speed (default: %(default)s)")  # fmt: skip
-    add("--adder", default="brent-kung", metavar="NAME",
-        help="two-operand sums: auto (the smallest that meets the target), ripple, brent-kung, "
-        "sklansky, kogge-stone or han-carlson (default: %(default)s)")  # fmt: skip
-    add("--booth", action="store_true", help="Booth-encode multipliers")
-    add("--flatten", default="", metavar="NAMES",
-        help="modules to dissolve before mapping, comma-separated (default: none)")  # fmt: skip
-    add("--gate-min", type=int, default=4, metavar="BITS",
-        help="registers with a common enable that get a clock gate, in bits; 0 for none "
-        "(default: %(default)s)")  # fmt: skip
-    add("--yosys", default="pyosys", metavar="NAME",
-        help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
-    add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
-    add("--simulator", default="auto", metavar="NAME",
-        help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
-    add("--program", metavar="FILE", help="program to simulate with (.npz; default: random)")
-    add("--input", metavar="FILE", help="matrix A to simulate with (.npy; default: random)")
-    add("--seed", type=int, default=1, metavar="N",
-        help="seed of program, rows and initial state (default: %(default)s)")  # fmt: skip
-    add("--cycles", type=int, metavar="N",
-        help="cycles that activity is counted in (default: by the size of the design)")  # fmt: skip
-    add("--no-power", action="store_true", help="stop after timing")
-    add("--baseline", metavar="FILE", help="metrics.json to compare with (default: the last run)")
-    add("--rules", metavar="FILE", help="limits that metrics must keep (.json; default: none)")
-    add("--force", action="store_true", help="do unchanged steps again")
-    add("-o", "--output", default="build", metavar="DIR",
-        help="folder for all products (default: %(default)s)")  # fmt: skip
-    add("-v", "--verbose", action="store_true", help="say more")
-    add("-q", "--quiet", action="store_true", help="print the result only")
-
-
-def _positive(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < 1e6:
-        raise HalutError(f"{name} must be a positive number of ns, not {value:g}")
-
-
-def _synth(arguments: argparse.Namespace) -> int:
-    from flow.design import accelerator
-    from flow.metrics import check_rules, read_metrics
-    from flow.platform import read_platform
-    from flow.pnr import LayoutOptions
-    from flow.report import comparison, summary
-    from flow.run import RunOptions, measure
-    from flow.synth import SynthOptions
-    from halut.arrays import load_matrix
-    from halut.program import Program
-    from rtl_gen.tiled_config import load_config
-
-    _positive("--clock-ns", arguments.clock_ns)
-    _positive("--target-ns", arguments.target_ns)
-    config = load_config(arguments.config)
-    platform = read_platform(arguments.platform)
-    if arguments.corner and platform.has_library:
-        platform.corner(arguments.corner)
-    program = words = None
-    if arguments.program:
-        program = Program.load(arguments.program)
-    if arguments.input:
-        if program is None:
-            raise HalutError("--input must come with --program")
-        words = program.input_words(load_matrix("--input", arguments.input))
-    rules = None
-    if arguments.rules:
-        try:
-            rules = json.loads(Path(arguments.rules).read_text())
-        except OSError as error:
-            raise HalutError(
-                f"rules must be readable: {error.strerror} ({arguments.rules})"
-            ) from None
-        except ValueError:
-            raise HalutError(f"rules must be JSON ({arguments.rules})") from None
-    baseline = read_metrics(Path(arguments.baseline)) if arguments.baseline else None
-    layout: dict[str, Any] = {"layout": "auto"}
-    if arguments.command == "pnr":
-        layout = {
-            "layout": "routed",
-            "place_and_route": LayoutOptions(
-                utilisation=arguments.utilisation,
-                aspect=arguments.aspect,
-                repair_tns=arguments.repair_tns,
-                threads=arguments.threads,
-            ),
-        }
-    elif arguments.synth_only:
-        layout = {"layout": "none"}
-    options = RunOptions(
-        clock_ns=arguments.clock_ns,
-        target_ns=arguments.target_ns,
-        corner=arguments.corner,
-        synth=SynthOptions(
-            effort=arguments.effort,
-            adder=arguments.adder,
-            flatten=tuple(name for name in arguments.flatten.split(",") if name),
-            gate_min=arguments.gate_min,
-            booth=arguments.booth,
-        ),
-        yosys=arguments.yosys,
-        sta=arguments.sta,
-        simulator=arguments.simulator,
-        seed=arguments.seed,
-        cycles=arguments.cycles,
-        power=not arguments.no_power,
-        force=arguments.force,
-        **layout,
-    )
-    design = accelerator(config, program, words)
-    metrics, folder = measure(design, platform, options, Path(arguments.output))
-    print(summary(metrics))
-    previous = folder / "metrics.previous.json"
-    if baseline is not None:
-        print(comparison(baseline, metrics, arguments.baseline))
-    elif previous.is_file():
-        print(comparison(read_metrics(previous), metrics, "the run before"))
-    failures = check_rules(metrics, rules, Path(arguments.rules)) if rules is not None else []
-    files = ["metrics.json", "netlist.v"]
-    if arguments.command == "pnr":
-        files += ["pnr/final.def", "pnr/final.v", "pnr/final.spef"]
-    print(f"wrote {', '.join(str(folder / name) for name in files)}")
-    if failures:
-        raise CheckFailed("; ".join(failures))
-    return 0
-
-
-def _platforms() -> int:
+def platforms(argv: Sequence[str]) -> int:
+    """List the platforms, their corners and where their files are; returns the exit status."""
     from flow.platform import platform_names, read_platform
 
+    Parser(
+        prog="python -m flow platforms",
+        description="List the platforms, their corners and where their files are.",
+    ).parse_args(argv)
     for name in platform_names():
         platform = read_platform(name)
         line = f"{name:<10} {platform.title}"
@@ -202,47 +50,26 @@ def _platforms() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    given = list(sys.argv[1:] if argv is None else argv)
-    # Commands with their own modules and parsers.
-    modules = {
-        **{name: name for name in ("bench", "model", "system", "units", "tables", "doctor")},
-        "scale": "scaling",
-    }
-    if given and given[0] in modules:
-        import importlib
-
-        return int(importlib.import_module(f"flow.{modules[given[0]]}").main(given[1:]))
+    """Run the command line; returns the exit status."""
     parser = Parser(
         prog="python -m flow",
-        description="Synthesis, timing and energy. Further commands with their own --help: bench "
-        "(ours and the direct engines in one table), model (estimates without synthesis), system "
-        "(a whole network on an accelerator), units (encoder, decoder, adder alone), tables "
-        "(the paper's tables rebuilt), scale (metrics carried to another technology), doctor "
-        "(which tools are there).",
-        epilog=_EPILOG,
+        description="From a configuration to netlist, layout, figures and reports.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands, each with its own --help:\n"
+        + "\n".join(f"  {name:<10} {does}" for name, (_, does) in _COMMANDS.items())
+        + "\n\nExit status: 0 done, 1 a check or a tool failed, 2 wrong input or something missing",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    _run_parsers(commands)
-    commands.add_parser("platforms", help="list the platforms and where their files are")
-    arguments = parser.parse_args(given)
+    parser.add_argument(
+        "command", metavar="COMMAND", choices=_COMMANDS, nargs="?", help="see below"
+    )
+    parser.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="its arguments")
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(given[:1])
     if arguments.command is None:
         parser.print_help()
         return 2
-    if arguments.command == "platforms":
-        return _platforms()
-    level = logging.INFO
-    if arguments.verbose:
-        level = logging.DEBUG
-    if arguments.quiet:
-        level = logging.WARNING
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    from flow.tools import ToolFailed
-
-    try:
-        return _synth(arguments)
-    except ToolFailed as error:
-        print("\n".join(f"  | {line}" for line in error.tail.splitlines()), file=sys.stderr)
-        raise
+    module, function = _COMMANDS[arguments.command][0].split(":")
+    return int(getattr(importlib.import_module(f"flow.{module}"), function)(given[1:]))
 
 
 if __name__ == "__main__":

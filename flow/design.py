@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from rtl_gen.image import check_program, program_image
 from rtl_gen.tiled_config import AnyConfig
 from sim.accelerator import expected_beats, input_transfers, output_fields, top_name
 
-__all__ = ["Design", "Stream", "Workload", "accelerator", "window_of"]
+__all__ = ["PARTS", "Design", "Stream", "Workload", "accelerator", "window_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,9 @@ class Design:
     static : tuple of str
         Input ports that stand still while results are computed; their paths are not timed.
     config_hash : str
+    configuration : mapping or None
+        The accelerator's configuration (`AcceleratorConfig.to_dict`); None for a direct engine or
+        a unit.
     workload : callable
         `workload(seed, n_transfers)` returns a `Workload` of about that many input transfers.
     loading : callable or None
@@ -122,6 +126,7 @@ class Design:
     latency_cycles: int
     interval_cycles: int
     config_hash: str
+    configuration: Mapping[str, Any] | None = None
     workload: Callable[[int, int], Workload]
     loading: Callable[[int], tuple[Workload, int]] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -150,6 +155,21 @@ _UNITS = {
     "halut_join": "join",
     "halut_matmul": "top",
     "halut_tiled": "top",
+}
+# Part of the architecture that a kind of unit is in; those of other designs stand alone.
+PARTS = {
+    "encoder": "encoders",
+    "comparators": "encoders",
+    "threshold memory": "encoders",
+    "LUT memory and select": "LUT banks",
+    "decoder block": "decoders",
+    "decoder sums": "decoders",
+    "output": "output",
+    "join": "output",
+    "control": "control and clock",
+    "top": "control and clock",
+    "clock tree": "control and clock",
+    "input nets and clock root": "control and clock",
 }
 
 
@@ -261,6 +281,7 @@ def accelerator(
         latency_cycles=config.latency_cycles,
         interval_cycles=config.interval_cycles,
         config_hash=config.hash,
+        configuration=config.to_dict(),
         workload=workload,
         loading=loading,
         labels=_UNITS,

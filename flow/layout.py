@@ -23,7 +23,7 @@ from halut.files import atomic_write
 __all__ = ["Pictures", "coverage", "density", "draw_layout", "unit_kinds"]
 
 CLOCK_TREE = "clock tree"
-ADDED = "added by place and route"
+ADDED = "wire buffers"  # and whatever else place and route added
 OTHER = "other units"
 
 # Paul Tol's "muted" scheme (Colour Schemes, SRON/EPS/TN/09-002): nine colours that the colour-blind
@@ -378,7 +378,7 @@ def draw_layout(
     lef_files : iterable of Path
         Of the technology and its cells.
     units : mapping of str to str
-        Kind of unit of each instance of the netlist. Others were added by place and route.
+        Kind of unit of each instance of the netlist. Others count as clock tree or wire buffers.
     folder : Path
         Gets ``placement.png``, ``density.png``, ``routing.png`` and ``clock_tree.png``.
     platform : str

@@ -196,17 +196,17 @@ def read_metrics(path: Path) -> Metrics:
     if data.get("version") != 1 or not isinstance(data.get("metrics"), dict):
         raise HalutError(f"metrics version must be 1, not {data.get('version')} ({path})")
     metrics = Metrics()
-    metrics.values.update(
-        {
-            name: value
-            for name, value in data["metrics"].items()
-            if value is None or isinstance(value, (int, float))
-        }
-    )
-    metrics.reasons = dict(data.get("reasons", {}))
-    metrics.provenance = dict(data.get("provenance", {}))
-    metrics.breakdown = list(data.get("breakdown", []))
-    metrics.notes = dict(data.get("notes", {}))
+    for name, value in data["metrics"].items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise HalutError(f"a metric must be a number or null, not {value!r} ({path}, {name})")
+        metrics.values[name] = value
+    for part, kind in (("reasons", dict), ("provenance", dict), ("breakdown", list),
+                       ("notes", dict)):  # fmt: skip
+        found = data.get(part, kind())
+        if not isinstance(found, kind):
+            word = "a list" if kind is list else "a mapping"
+            raise HalutError(f"{part} must be {word}, not {type(found).__name__} ({path})")
+        setattr(metrics, part, found)
     return metrics
 
 

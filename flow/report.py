@@ -6,7 +6,7 @@ from typing import Any
 
 from flow.metrics import METRICS, Metrics, compare
 
-__all__ = ["comparison", "summary"]
+__all__ = ["TITLES", "comparison", "number", "summary"]
 
 _ROWS = [
     ("area", "synth__design__instance__area__stdcell"),
@@ -69,7 +69,22 @@ _ROUTED_ROWS = [
 ]
 
 
-def _number(value: float | int | None) -> str:
+def _titles() -> dict[str, str]:
+    """The labels, where an indented one goes on from the one above it."""
+    titles, above = {}, ""
+    for label, name in [*_ROWS, *_PLACED_ROWS, *_ROUTED_ROWS]:
+        if not label.startswith(" "):
+            above = label
+        titles[name] = label if label == above else f"{above}, {label.strip()}"
+    return titles
+
+
+TITLES = _titles()
+"""What a metric is called in tables, by its name."""
+
+
+def number(value: float | int | None) -> str:
+    """A value in four digits; ``-`` for none."""
     if value is None:
         return "-"
     if isinstance(value, int):
@@ -129,7 +144,7 @@ def _table(metrics: Metrics, rows: list[tuple[str, str]], given: set[str]) -> li
         if value is None:
             given.add(metrics.reasons.get(name, ""))
         else:
-            lines.append(f"  {label:<{width}}  {_number(value):>12} {METRICS[name][0]}")
+            lines.append(f"  {label:<{width}}  {number(value):>12} {METRICS[name][0]}")
     return lines
 
 
@@ -169,7 +184,7 @@ def comparison(old: Metrics, new: Metrics, name: str) -> str:
         share = f"{change:+.2%}" if change is not None else ""
         word = {1: "better", -1: "worse", 0: ""}[verdict]
         lines.append(
-            f"  {metric:<{width}}  {_number(before):>12} -> {_number(after):>12} "
+            f"  {metric:<{width}}  {number(before):>12} -> {number(after):>12} "
             f"{METRICS[metric][0]:<10} {share:>9} {word}".rstrip()
         )
     return "\n".join(lines)

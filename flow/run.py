@@ -417,8 +417,12 @@ def _path_words(path: list[PathPoint], netlist: Netlist, kinds: Any) -> list[dic
             continue
         unit = netlist.units[instance.unit][0] or netlist.top
         if not words or words[-1]["unit"] != unit:
-            words.append({"unit": unit, "kind": kinds(instance), "cells": [], "delay_ns": 0.0})
+            words.append(
+                {"unit": unit, "kind": kinds(instance), "cells": [], "delays_ns": [],
+                 "delay_ns": 0.0}
+            )  # fmt: skip
         words[-1]["cells"].append(f"{point.instance} ({point.cell})")
+        words[-1]["delays_ns"].append(round(point.delay, 6))
         words[-1]["delay_ns"] = round(words[-1]["delay_ns"] + point.delay, 6)
     return words
 
@@ -559,6 +563,7 @@ def _describe(
         **base_provenance(),
         "design": design.name,
         "slug": design.slug,
+        "configuration": design.configuration,
         "configuration_sha256": design.config_hash,
         "verilog_sha256": design.verilog_hash,
         "platform": run.platform.name,

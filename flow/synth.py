@@ -23,7 +23,7 @@ from flow.tools import Tool, run_tool
 from halut.errors import HalutError, closest
 from halut.files import atomic_write
 
-__all__ = ["SynthOptions", "cell_map", "synthesise", "usable_cells"]
+__all__ = ["SynthOptions", "cell_map", "clock_gate_module", "synthesise", "usable_cells"]
 
 ADDERS = ("auto", "ripple", "brent-kung", "kogge-stone", "han-carlson", "sklansky")
 EFFORTS = ("area", "speed")
@@ -98,8 +98,8 @@ def usable_cells(library: Library, platform: Platform) -> list[str]:
     return chosen
 
 
-def cell_map(platform: Platform) -> str:
-    """Verilog that maps clock gates and full adders to the platform's cells."""
+def clock_gate_module(platform: Platform) -> str:
+    """Verilog of the clock gate as the platform's cell, or made of its latch and gates."""
     gate = platform.cells["clock_gate"]
     lines = ["module halut_clock_gate(input clk_i, input en_i, output gclk_o);"]
     if "cell" in gate:
@@ -120,6 +120,12 @@ def cell_map(platform: Platform) -> str:
             f".{gate['and_output']}(gclk_o));",
         ]
     lines.append("endmodule")
+    return "\n".join(lines) + "\n"
+
+
+def cell_map(platform: Platform) -> str:
+    """Verilog that maps clock gates and full adders to the platform's cells."""
+    lines = clock_gate_module(platform).splitlines()
     adder = platform.cells.get("full_adder")
     if adder:
         invert = "~" if adder.get("inverted") else ""

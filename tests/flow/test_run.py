@@ -104,9 +104,9 @@ def test_a_small_accelerator(name, tmp_path):
         assert values[f"synth__timing__drv__{metric}"] == 0
     if find_sta() is not None:
         # Our own timing, which sizing works with, against OpenSTA's.
-        from flow.run import _Run
+        from flow.run import Run
 
-        ours = _Run(design, platform, RunOptions(), tmp_path).timing.shortest_period()
+        ours = Run(design, platform, RunOptions(), tmp_path).timing.shortest_period()
         assert ours == pytest.approx(values["halut__timing__shortest_period"], rel=0.02)
         assert metrics.notes["critical_path"]["stretches"]
 
