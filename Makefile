@@ -22,6 +22,7 @@ BASELINE ?=
 RUNS     ?=
 RECIPE   ?= configs/networks/digits_resnet9_int8.yaml
 IMAGES   ?= 100
+SPACE    ?= configs/spaces/digits.yaml
 OUT      ?=
 ARGS     ?=
 
@@ -45,7 +46,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr orfs report bench tables bench-software clean distclean
+.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -57,6 +58,7 @@ help: ## this list
 	@echo "  RUNS=  (report: folders to compare, in place of CONFIG's run)"
 	@echo "  SYNTH_ONLY=  (synth: 1 stops before OpenROAD)"
 	@echo "  RECIPE=$(RECIPE)  IMAGES=$(IMAGES)"
+	@echo "  SPACE=$(SPACE)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
 	@echo "  TORCH=$(TORCH)  (empty: tests without it; those of networks are skipped)"
 	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  EXTRAS=$(EXTRAS)"
@@ -108,6 +110,13 @@ bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nanga
 
 tables: $(stamp) ## the paper's tables rebuilt on NanGate45 and ASAP7 (to OUT, build/TABLES.md)
 	@cd $(ROOT) && $(py) -m flow tables $(if $(OUT),-o $(OUT)) $(ARGS)
+
+# Its results are below build/sweep, in a folder with the name of the space.
+sweep: $(stamp) ## learn, estimate, prune and synthesise every point of SPACE (to OUT)
+	@cd $(ROOT) && $(py) -m flow sweep $(SPACE) $(if $(OUT),-o $(OUT)) $(ARGS)
+
+pareto: $(stamp) ## front of SPACE's finished points: table and interactive page (to OUT)
+	@cd $(ROOT) && $(py) -m flow pareto $(SPACE) $(if $(OUT),-o $(OUT)) $(ARGS)
 
 network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hardware (IMAGES)
 	@cd $(ROOT) && $(py) -m halut train $(RECIPE) -o $(network_out) $(ARGS)

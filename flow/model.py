@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ __all__ = [
     "fit",
     "main",
     "measure_point",
+    "shipped_model",
     "structure",
 ]
 
@@ -409,6 +411,13 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 def _model_path(platform: str) -> Path:
     return Path(__file__).parent / "models" / f"{platform}.json"
+
+
+@cache
+def shipped_model(platform: str) -> Model | None:
+    """The model that was fitted to a platform; None where there is none."""
+    path = _model_path(platform)
+    return Model.load(path) if path.is_file() else None
 
 
 def _estimate(arguments: argparse.Namespace) -> int:

@@ -128,12 +128,19 @@ class Run:
         Of `netlist` at the asked clock.
     """
 
-    def __init__(self, design: Design, platform: Platform, options: RunOptions, build: Path):
+    def __init__(
+        self,
+        design: Design,
+        platform: Platform,
+        options: RunOptions,
+        build: Path,
+        cache: Path | None = None,
+    ):
         self.design = design
         self.platform = platform
         self.options = options
         # The tools run in folders of their own.
-        self.cache = (build / "cache").resolve()
+        self.cache = (cache or build / "cache").resolve()
         self.corner = ""
         self.liberty: list[Path] = []
         if platform.has_library:
@@ -435,6 +442,7 @@ def measure(
     platform: Platform,
     options: RunOptions,
     build: Path = BUILD,
+    cache: Path | None = None,
 ) -> tuple[Metrics, Path]:
     """Run the flow.
 
@@ -445,6 +453,8 @@ def measure(
     options : RunOptions
     build : Path
         Products go to ``<build>/<slug>/<platform>[_<corner>]``.
+    cache : Path, optional
+        Where read libraries are kept; ``<build>/cache`` when None.
 
     Returns
     -------
@@ -460,7 +470,7 @@ def measure(
     CheckFailed
         When a tool fails, or the netlist does not compute what the model says.
     """
-    run = Run(design, platform, options, build)
+    run = Run(design, platform, options, build, cache)
     yosys = find_yosys(options.yosys)
     sta = find_sta(options.sta) if platform.has_library else None
     simulator = find_simulator(options.simulator) if options.power else None

