@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flow.design import Design, accelerator
+from flow.flags import positive_ns
 from flow.platform import Platform, read_platform
 from flow.synth import SynthOptions, clock_gate_module
 from halut.cli import Parser
@@ -63,8 +64,7 @@ class OrfsOptions:
     io_share: float = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 < self.clock_ns < 1e6:
-            raise HalutError(f"--clock-ns must be a positive number of ns, not {self.clock_ns:g}")
+        positive_ns("--clock-ns", self.clock_ns)
         if not (math.isfinite(self.utilisation) and 0 < self.utilisation <= 100):
             raise HalutError(
                 f"--utilisation must be a percentage above 0, not {self.utilisation:g}"

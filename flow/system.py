@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flow.flags import positive_ns
 from flow.metrics import Metrics, base_provenance, read_metrics
 from halut.cli import Parser
 from halut.errors import HalutError
@@ -563,10 +564,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         if not 1 <= value <= high:
             name = flag.replace("_", "-")
             raise HalutError(f"--{name} must be an integer in [1, {high}], not {value}")
-    clock = arguments.clock_ns
-    if clock is not None and not (math.isfinite(clock) and 0 < clock < 1e6):
-        raise HalutError(f"--clock-ns must be a positive number of ns, not {clock:g}")
-    if clock is not None and arguments.metrics:
+    positive_ns("--clock-ns", arguments.clock_ns)
+    if arguments.clock_ns is not None and arguments.metrics:
         raise HalutError("--clock-ns must not be given with --metrics, which has its clock")
     return arguments
 

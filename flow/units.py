@@ -6,11 +6,9 @@ every cycle, at full rate, and compares its outputs with the exact model.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import logging
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.design import Design, Stream, Workload
+from flow.flags import add_run_arguments, among, run_options
 from flow.metrics import Metrics
 from flow.platform import read_platform
 from flow.run import RunOptions, measure
-from flow.synth import SynthOptions
 from halut import golden
 from halut.cli import Parser
 from halut.errors import HalutError, closest
@@ -559,64 +557,22 @@ def _parser() -> Parser:
         help=f"comma-separated: {', '.join(UNITS)} (default: all)")  # fmt: skip
     add("--config", default=str(_CONFIG), metavar="FILE",
         help="configuration of the accelerator (default: configs/paper.yaml)")  # fmt: skip
-    add("--platform", default="nangate45", metavar="NAME",
-        help="a platform's name or YAML file (default: %(default)s)")  # fmt: skip
-    add("--corner", metavar="NAME", help="corner of the platform (default: its default)")
-    add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="clock period in ns of timing and power (default: %(default)s)")  # fmt: skip
-    add("--target-ns", type=float, metavar="NS",
-        help="clock period in ns that netlists are made for (default: --clock-ns)")  # fmt: skip
-    add("--yosys", default="pyosys", metavar="NAME",
-        help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
-    add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
-    add("--simulator", default="auto", metavar="NAME",
-        help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
-    add("--seed", type=int, default=1, metavar="N", help="seed (default: %(default)s)")
-    add("--cycles", type=int, default=256, metavar="N",
-        help="cycles that activity is counted in (default: %(default)s)")  # fmt: skip
-    add("--force", action="store_true", help="do unchanged steps again")
+    add_run_arguments(parser, platform="nangate45", cycles=256)
     add("-o", "--output", default="build/units", metavar="DIR",
         help="folder for all products (default: %(default)s)")  # fmt: skip
     return parser
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    arguments = _parser().parse_args(argv)
-    for name in ("clock_ns", "target_ns"):
-        value = getattr(arguments, name)
-        if value is not None and not (math.isfinite(value) and 0 < value < 1e6):
-            flag = f"--{name.replace('_', '-')}"
-            raise HalutError(f"{flag} must be a positive number of ns, not {value:g}")
-    arguments.kinds = [name.strip() for name in arguments.units.split(",") if name.strip()]
-    for kind in arguments.kinds:
-        if kind not in UNITS:
-            raise HalutError(
-                f"--units must be among {', '.join(UNITS)}, not {kind!r}{closest(kind, UNITS)}"
-            )
-    return arguments
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = _arguments(argv)
+    arguments = _parser().parse_args(argv)
+    kinds = among("--units", arguments.units, UNITS) or list(UNITS)
+    options = run_options(arguments)
     config = AcceleratorConfig.from_yaml(arguments.config)
     platform = read_platform(arguments.platform)
     if platform.has_library:
         platform.liberty_files(arguments.corner)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    options = RunOptions(
-        clock_ns=arguments.clock_ns,
-        target_ns=arguments.target_ns,
-        corner=arguments.corner,
-        synth=SynthOptions(),
-        yosys=arguments.yosys,
-        sta=arguments.sta,
-        simulator=arguments.simulator,
-        seed=arguments.seed,
-        cycles=arguments.cycles,
-        force=arguments.force,
-    )
-    kinds = arguments.kinds or list(UNITS)
     build = Path(arguments.output)
     found = measure_units(kinds, config, arguments.platform, options, build)
     print(_terminal(config, found))

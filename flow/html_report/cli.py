@@ -56,6 +56,7 @@ def _parser() -> Parser:
 def _made(arguments: argparse.Namespace) -> Path:
     """The folder of a configuration's run, which is made when it is not there."""
     from flow.design import accelerator
+    from flow.flags import positive_ns
     from flow.platform import read_platform
     from flow.run import RunOptions, measure
     from rtl_gen.tiled_config import load_config
@@ -64,10 +65,7 @@ def _made(arguments: argparse.Namespace) -> Path:
     platform = read_platform(arguments.platform)
     folder = Path(arguments.build) / config.slug / platform.name
     if not (folder / "metrics.json").is_file():
-        if not 0 < arguments.clock_ns < 1e6:
-            raise HalutError(
-                f"--clock-ns must be a positive number of ns, not {arguments.clock_ns:g}"
-            )
+        positive_ns("--clock-ns", arguments.clock_ns)
         options = RunOptions(clock_ns=arguments.clock_ns)
         measure(accelerator(config), platform, options, Path(arguments.build))
     return folder
