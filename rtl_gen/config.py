@@ -27,7 +27,7 @@ from halut.golden import OVERFLOWS
 from halut.output import ADDEND_BITS, MULTIPLIER_BITS, OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 
-__all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "ceil_log2"]
+__all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "canonical_hash", "ceil_log2"]
 
 CONFIG_VERSION = 1
 ENCODERS = ("interleaved", "pipelined")
@@ -50,6 +50,12 @@ _LATER_FIELDS = ("double_buffer", "output_format", "relu", "lut_format", "overfl
 def ceil_log2(value: int) -> int:
     """Bits that number `value` different things: ceil(log2(value)), 0 for one thing."""
     return (value - 1).bit_length()
+
+
+def canonical_hash(values: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a mapping as canonical JSON."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -586,8 +592,7 @@ class AcceleratorConfig:
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of the configuration as canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return canonical_hash(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AcceleratorConfig:

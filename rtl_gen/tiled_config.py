@@ -8,8 +8,6 @@ the properties that testbenches, images and manifests read from an `AcceleratorC
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 
 from halut.errors import HalutError, closest
 
-from .config import AcceleratorConfig, ceil_log2
+from .config import AcceleratorConfig, canonical_hash, ceil_log2
 
 __all__ = ["TILES", "AnyConfig", "TiledConfig", "config_from_dict", "load_config", "result_order"]
 
@@ -327,8 +325,7 @@ class TiledConfig:
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of the configuration as canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return canonical_hash(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TiledConfig:
