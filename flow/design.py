@@ -91,7 +91,7 @@ class Design:
         Module and ports; `reset` is active low and sampled at the clock edge.
     look_ups_per_cycle, macs_per_cycle : float
         What the design does per cycle when nothing stalls.
-    codebook_width : int or None
+    codebook_width : float or None
         Columns of A per codebook behind `macs_per_cycle`; None for a direct engine.
     latency_cycles, interval_cycles : int
         From the last transfer in of a row group to its first out; between row groups.
@@ -122,7 +122,7 @@ class Design:
     reset: str
     look_ups_per_cycle: float
     macs_per_cycle: float
-    codebook_width: int | None
+    codebook_width: float | None
     latency_cycles: int
     interval_cycles: int
     config_hash: str

@@ -8,11 +8,16 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flow.flags import add_run_arguments, run_options
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
+from rtl_gen.front_end_cli import add_image_arguments, front_end_config
+
+if TYPE_CHECKING:
+    from rtl_gen.front_end import FrontEndConfig
+    from rtl_gen.tiled_config import AnyConfig
 
 _EPILOG = "Exit status: 0 done, 1 a check or a tool failed, 2 wrong input or something missing."
 
@@ -56,6 +61,10 @@ def _pnr_parser() -> argparse.ArgumentParser:
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
+    image = parser.add_argument_group(
+        "front end", "with the first three, the accelerator behind a front end of 3x3 convolutions"
+    )
+    add_image_arguments(image, required=False)
     add_run_arguments(parser, platform="generic")
     add("--effort", default="area", metavar="NAME",
         help="what mapping optimises: area or speed (default: %(default)s)")  # fmt: skip
@@ -79,7 +88,21 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="print the result only")
 
 
+def _front_end(config: AnyConfig, arguments: argparse.Namespace) -> FrontEndConfig | None:
+    given = [name for name in ("height", "width", "channels") if getattr(arguments, name)]
+    if not given:
+        return None
+    if len(given) < 3:
+        raise HalutError(
+            f"--height, --width and --channels must come together, not --{' and --'.join(given)}"
+        )
+    if arguments.program:
+        raise HalutError("--program must not be given with a front end, which has random images")
+    return front_end_config(config, arguments)
+
+
 def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]) -> int:
+    from flow.convolution import convolution
     from flow.design import accelerator
     from flow.metrics import check_rules, read_metrics
     from flow.platform import read_platform
@@ -91,6 +114,7 @@ def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]
     from rtl_gen.tiled_config import load_config
 
     config = load_config(arguments.config)
+    front_end = _front_end(config, arguments)
     platform = read_platform(arguments.platform)
     if arguments.corner and platform.has_library:
         platform.corner(arguments.corner)
@@ -124,7 +148,7 @@ def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]
         power=not arguments.no_power,
         **layout,
     )
-    design = accelerator(config, program, words)
+    design = accelerator(config, program, words) if front_end is None else convolution(front_end)
     metrics, folder = measure(design, platform, options, Path(arguments.output))
     print(summary(metrics))
     previous = folder / "metrics.previous.json"

@@ -32,6 +32,7 @@ from rtl_gen.config import AcceleratorConfig, ceil_log2
 from rtl_gen.decoder import Decoder, DecoderBlock
 from rtl_gen.encoder import Encoder
 from rtl_gen.image import program_image
+from rtl_gen.tiled import JoinAdder
 from rtl_gen.unit import Unit
 from rtl_gen.verilog import unit_verilog
 from sim.packing import pack
@@ -275,38 +276,19 @@ def _decoder_block(config: AcceleratorConfig) -> _Bench:
     )  # fmt: skip
 
 
-_ADDER = """\
-module {module}(clk_i, a, b, sum);
-  input clk_i;
-  input [{high}:0] a, b;
-  output [{high}:0] sum;
-  reg [{high}:0] sum;
-  always @(posedge clk_i) sum <= a + b;
-endmodule
-"""
-
-
 def _adder(config: AcceleratorConfig) -> _Bench:
-    """Two accumulators' sum, into a register: what joins the partial sums of two units."""
+    """What joins the partial sums of two units: one result's adder and register."""
     bits = config.accumulator_bits
-    module = f"halut_adder_b{bits}"
 
     def play(rng: np.random.Generator, n: int) -> Any:
-        pairs = rng.integers(0, 1 << bits, (n, 2)).tolist()
-        work = [{"a": a, "b": b} for a, b in pairs]
-        return [], work, [{"sum": (a + b) & ((1 << bits) - 1)} for a, b in pairs]
+        low, high = -(1 << (bits - 1)), 1 << (bits - 1)
+        pairs = rng.integers(low, high, (n, 2))
+        work = [{"partial": word, "enable": 1} for word in pack(pairs, bits)]
+        sums = pack(pairs.sum(axis=1)[:, None], bits + 1)
+        return [], work, [{"sums": word} for word in sums]
 
-    return _Bench(
-        verilog=_ADDER.format(module=module, high=bits - 1),
-        module=module,
-        ports={"a": (bits, False), "b": (bits, False), "sum": (bits, True)},
-        clocks=("clk_i",),
-        operations=1,
-        latency=1,
-        interval=1,
-        static=(),
-        play=play,
-    )
+    unit = JoinAdder(n_terms=2, n_results=1, partial_bits=bits, sum_bits=bits + 1)
+    return _bench(unit, operations=1, latency=1, interval=1, play=play)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,7 +333,7 @@ UNITS: dict[str, UnitRow] = {
         ),
         UnitRow(
             name="adder",
-            what="two accumulators added into a register",
+            what="two accumulators added into a register, which joins two units' partial sums",
             operation="addition",
             build=_adder,
         ),

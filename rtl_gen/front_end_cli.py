@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_image_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_image_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
     """Add the flags that `front_end_config` reads."""
     add = parser.add_argument
     add("--height", type=int, required=required, metavar="N", help="lines of an image, in pixels")

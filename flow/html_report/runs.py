@@ -69,7 +69,7 @@ class Run:
         Short, and different from that of every other run on the page.
     metrics : Metrics
     config : AcceleratorConfig, TiledConfig or None
-        None for a direct engine, and where the metrics do not tell.
+        None for a direct engine, behind a front end, and where the metrics do not tell.
     pictures : list of (str, bytes)
         Title and PNG file of each picture of the layout.
     """
@@ -185,7 +185,7 @@ def read_run(place: str | Path, taken: set[str]) -> Run:
     taken.add(label)
     config = None
     given = metrics.provenance.get("configuration")
-    if given is not None:
+    if given is not None and "accelerator" not in given:  # of a front end: it is not drawn
         try:
             config = config_from_dict(given)
         except HalutError as error:
