@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ __all__ = [
     "ROUTED",
     "LayoutOptions",
     "RoutedNetlist",
+    "gate_driven_nets",
     "layout_settings",
     "layout_unit",
     "measure_layout",
@@ -213,6 +215,30 @@ def _is_clock_buffer(name: str, platform: Platform) -> bool:
     return bool(family) and re.sub(r"\d+$", "", name) == family
 
 
+def gate_driven_nets(netlist: Netlist, library: Library, most: int) -> list[str]:
+    """Nets of gated clocks that their gate drives alone: those with at most `most` sinks.
+
+    Parameters
+    ----------
+    netlist : Netlist
+        Without clock buffers.
+    library : Library
+    most : int
+
+    Returns
+    -------
+    list of str
+    """
+    sinks: Counter[int] = Counter()
+    gated = []
+    for instance in netlist.instances:
+        cell = library.cells[instance.cell]
+        sinks.update(instance.pins[pin] for pin in cell.inputs if pin in instance.pins)
+        if cell.kind == "clock_gate":
+            gated += [instance.pins[pin] for pin in cell.outputs]
+    return sorted(netlist.net_label(net) for net in gated if 0 < sinks[net] <= most)
+
+
 def _files(layout: Layout, platform: Platform) -> dict[str, Any]:
     return {
         "technology_lef": platform.layout_file(layout.technology_lef),
@@ -221,11 +247,13 @@ def _files(layout: Layout, platform: Platform) -> dict[str, Any]:
     }
 
 
-def _script_hash() -> str:
-    digest = hashlib.sha256()
-    for path in [*sorted(_TCL.glob("*.tcl")), Path(__file__)]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _scripts(name: str) -> list[Path]:
+    return [_TCL / "common.tcl", _TCL / f"{name}.tcl"]
+
+
+def _script_hash(name: str) -> str:
+    texts = [path.read_text() for path in _scripts(name)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def layout_unit(name: str, known: Mapping[str, str]) -> str:
@@ -310,14 +338,18 @@ def run_stages(
         "netlist": folder / "netlist.v",
         "constraints": folder / "constraints.sdc",
         "period": constraints.period_ns,
+        "gate_driven": gate_driven_nets(netlist, library, platform.clock_fanout),
         "activity": folder / "activity.saif" if activity is not None else "",
     }
+    # Clock gates concern what comes after placement only.
+    later = {key: values.pop(key) for key in ("gate_driven",)}
     inputs = {
         "settings": {key: value for key, value in values.items() if key != "threads"},
         "texts": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
         "openroad": tool.version,
     }
-    stages = Stages(folder, list(names), run.options.force, key=_script_hash())
+    # What the scripts are given is in `inputs`: this package's sources are no part of the key.
+    stages = Stages(folder, list(names), run.options.force, key="")
     metrics: dict[str, Any] = {}
     usage: dict[str, Usage] = {}
     before: Path | None = None
@@ -329,13 +361,14 @@ def run_stages(
             name: str = name, own: Path = own, before: Path | None = before, output: Path = output
         ) -> dict[str, Any]:
             with atomic_write(own) as temporary:
-                temporary.write_text(settings(values | {"input": before or "", "output": output}))
-            found, used = run_script(
-                tool, [own, _TCL / "common.tcl", _TCL / f"{name}.tcl"], folder, name
-            )
+                temporary.write_text(
+                    settings(values | later | {"input": before or "", "output": output})
+                )
+            found, used = run_script(tool, [own, *_scripts(name)], folder, name)
             return {"metrics": found, "usage": asdict(used)}
 
-        result = stages.run(name, inputs, [output], work)
+        own_inputs = inputs | {"script": _script_hash(name)} | (later if name not in PLACED else {})
+        result = stages.run(name, own_inputs, [output], work)
         metrics |= result["metrics"]
         usage[name] = Usage(**result["usage"])
         before = output

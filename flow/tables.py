@@ -15,6 +15,7 @@ from flow.bench import ROWS
 from flow.flags import add_run_arguments, among, run_options
 from flow.metrics import Metrics, base_provenance
 from flow.platform import read_platform
+from flow.published import DECODER, ENCODER
 from flow.run import RunOptions, measure
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
@@ -35,14 +36,13 @@ _UNIT_CYCLES = 256  # units are small: a long window costs little
 _PUBLISHED_UNITS = """\
 Published by Stella Nera (arXiv 2311.10207; 14 nm, 0.55 V, commercial tools): encoder 790 µm² and
 0.33 pJ per operation, decoder 1570 µm² and 0.26 pJ per operation. Its repository, placed and routed
-with OpenROAD on NanGate45: encoder unit of four (C=32) 46,782 µm², one decoder (C=32, INT8)
-24,667.5 µm². Other technologies, other sizes, with wires: no ratio to the rows above is a fair one.
+with OpenROAD on NanGate45: {encoder.what} {encoder.area:,g} µm²,
+{decoder.what} {decoder.area:,g} µm². Other technologies, other sizes, with wires: no
+ratio to the rows above is a fair one.
 """
 
 
-def _conditions(
-    platform: str, found: Mapping[str, Metrics], options: RunOptions
-) -> list[str]:
+def _conditions(platform: str, found: Mapping[str, Metrics], options: RunOptions) -> list[str]:
     source = next(iter(found.values())).provenance
     tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
     place = read_platform(platform)
@@ -103,7 +103,8 @@ def page(
     for platform, found in measured.items():
         lines += [f"### {platform}", "", *_conditions(platform, found, options), ""]
         lines.append(units.markdown(config, found))
-    lines += [_PUBLISHED_UNITS, "## Comparison", ""]
+    published = _PUBLISHED_UNITS.format(encoder=ENCODER, decoder=DECODER)
+    lines += [published, "## Comparison", ""]
     lines += [
         f"At a clock of {options.clock_ns:g} ns where measured; netlists made for "
         f"{options.target_ns or options.clock_ns:g} ns. What the rows are: "

@@ -540,6 +540,9 @@ def _parser() -> Parser:
     add("--config", default=str(_CONFIG), metavar="FILE",
         help="configuration of the accelerator (default: configs/paper.yaml)")  # fmt: skip
     add_run_arguments(parser, platform="nangate45", cycles=256)
+    add("--routed", action="store_true",
+        help="go on to a routed layout of each, with OpenROAD; the table stays that of synthesis, "
+        "`python -m flow layouts` makes that of layouts")  # fmt: skip
     add("-o", "--output", default="build/units", metavar="DIR",
         help="folder for all products (default: %(default)s)")  # fmt: skip
     return parser
@@ -549,7 +552,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
     kinds = among("--units", arguments.units, UNITS) or list(UNITS)
-    options = run_options(arguments)
+    options = run_options(arguments, layout="routed" if arguments.routed else "none")
     config = AcceleratorConfig.from_yaml(arguments.config)
     platform = read_platform(arguments.platform)
     if platform.has_library:

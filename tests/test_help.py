@@ -48,6 +48,7 @@ COMMANDS = {
     "flow tables": OPTIONAL,
     "flow units": OPTIONAL,
     "flow orfs": OPTIONAL,
+    "flow layouts": OPTIONAL,
     "flow sweep": OPTIONAL,
     "flow pareto": OPTIONAL,
     "flow fit": OPTIONAL,

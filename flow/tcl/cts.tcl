@@ -2,7 +2,10 @@
 halut_open
 halut_routing_layers
 repair_clock_inverters
-clock_tree_synthesis -sink_clustering_enable -repair_clock_nets
+# Tables have a gated clock for every word. A buffer behind each gate would cost more power than the
+# words, and wide spacing for all of them leaves no room for other wires.
+if {[llength $halut(gate_driven)]} { set_cts_config -skip_nets $halut(gate_driven) }
+clock_tree_synthesis -sink_clustering_enable -repair_clock_nets -apply_ndr none
 set_propagated_clock [all_clocks]
 detailed_placement
 estimate_parasitics -placement

@@ -3,8 +3,9 @@ halut_open
 set_propagated_clock [all_clocks]
 halut_routing_layers
 pin_access
+# Without its slack of every net in every iteration, which takes most of the time.
 global_route -guide_file $halut(folder)/route.guide -congestion_iterations 50 \
-  -congestion_report_file $halut(folder)/congestion.rpt
+  -critical_nets_percentage 0 -congestion_report_file $halut(folder)/congestion.rpt
 if {$halut(diode) ne ""} { repair_antennas $halut(diode) -iterations 5 }
 check_placement -verbose
 estimate_parasitics -global_routing

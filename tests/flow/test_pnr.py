@@ -16,6 +16,7 @@ from flow.platform import Platform, read_platform
 from flow.pnr import (
     ROUTED,
     LayoutOptions,
+    gate_driven_nets,
     layout_settings,
     layout_unit,
     wire_capacitance,
@@ -77,7 +78,7 @@ def stage_settings(folder: Path, **changed: object) -> str:
         "liberty": ["tiny.lib"], "folder": folder, "netlist": "netlist.v", "constraints": sdc,
         "activity": "activity.saif", "period": 2.0, "input": "before.odb",
         "output": folder / "after.odb", "spef": "final.spef", "saif": "routed.saif",
-        "ports": ["b", 0.5, 0.5],
+        "ports": ["b", 0.5, 0.5], "gate_driven": ["gated"],
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files | changed)
 
@@ -95,7 +96,7 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
     expected = {
         "floorplan": ["read_lef", "link_design", "initialize_floorplan", "tapcell", "pdngen"],
         "place": ["global_placement", "place_pins", "detailed_placement", "write_def"],
-        "cts": ["clock_tree_synthesis", "set_propagated_clock", "repair_timing"],
+        "cts": ["set_cts_config", "clock_tree_synthesis", "set_propagated_clock", "repair_timing"],
         "globalroute": ["pin_access", "global_route", "repair_antennas"],
         "detailedroute": ["filler_placement", "detailed_route", "check_antennas"],
         "finish": ["extract_parasitics", "read_spef", "write_def", "write_verilog"],
@@ -185,6 +186,21 @@ def test_clock_buffers_become_wires(tmp_path: Path) -> None:
     assert [i.name for i in bare.instances] == ["first", "invert", "join", "second"]
     assert {i.pins["CK"] for i in bare.instances if i.cell == "DFF"} == {clock}
     assert len(netlist.instances) == 6
+
+
+def test_a_gate_drives_small_nets_alone(tmp_path: Path) -> None:
+    library = support.tiny_library(tmp_path)
+    netlist = support.chain(library)
+    clock = netlist.ports[0].nets[0]
+    enable = netlist.ports[1].nets[0]
+    small, unread = netlist.add_net("small"), netlist.add_net("unread")
+    netlist.add_instance("gate_a", "GATE", {"CK": clock, "E": enable, "GCK": small})
+    netlist.add_instance("gate_b", "GATE", {"CK": clock, "E": enable, "GCK": unread})
+    for instance in netlist.instances:
+        if instance.cell == "DFF":
+            instance.pins["CK"] = small
+    assert gate_driven_nets(netlist, library, 2) == ["small"]
+    assert gate_driven_nets(netlist, library, 1) == []
 
 
 SPEF = """*SPEF "ieee 1481-1999"
