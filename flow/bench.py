@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flow.design import Design, accelerator
+from flow.flags import add_run_arguments, among, run_options
 from flow.metrics import Metrics
 from flow.peers import engine
 from flow.platform import read_platform
@@ -23,7 +23,7 @@ from flow.published import LAYOUTS
 from flow.run import RunOptions, measure
 from flow.synth import SynthOptions
 from halut.cli import Parser
-from halut.errors import HalutError, closest
+from halut.errors import HalutError
 from halut.files import atomic_write
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.direct import DotProductConfig, StoredMatrixConfig, SystolicConfig
@@ -348,22 +348,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--rows", default="", metavar="NAMES",
         help=f"rows to measure, comma-separated: {', '.join(ROWS)} (default: all)")  # fmt: skip
-    add("--platform", default="nangate45", metavar="NAME",
-        help="a platform's name or YAML file (default: %(default)s)")  # fmt: skip
-    add("--corner", metavar="NAME", help="corner of the platform (default: its default)")
-    add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="common clock period in ns (default: %(default)s)")  # fmt: skip
-    add("--target-ns", type=float, default=1.1, metavar="NS",
-        help="clock period in ns that netlists are made for (default: %(default)s)")  # fmt: skip
-    add("--yosys", default="pyosys", metavar="NAME",
-        help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
-    add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
-    add("--simulator", default="auto", metavar="NAME",
-        help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
-    add("--seed", type=int, default=1, metavar="N", help="seed (default: %(default)s)")
-    add("--cycles", type=int, metavar="N",
-        help="cycles that activity is counted in (default: by the size of the design)")  # fmt: skip
-    add("--force", action="store_true", help="do unchanged steps again")
+    add_run_arguments(parser, platform="nangate45", target_ns=1.1)
     add("--build", default="build/bench", metavar="DIR",
         help="folder for all products but the page (default: %(default)s)")  # fmt: skip
     add("-o", "--output", metavar="FILE",
@@ -371,40 +356,16 @@ def _parser() -> Parser:
     return parser
 
 
-def _rows(text: str) -> list[Row]:
-    names = [name.strip() for name in text.split(",") if name.strip()] or list(ROWS)
-    for name in names:
-        if name not in ROWS:
-            raise HalutError(
-                f"--rows must be among {', '.join(ROWS)}, not {name!r}{closest(name, ROWS)}"
-            )
-    return [ROWS[name] for name in names]
-
-
 def _options(arguments: argparse.Namespace, row: Row) -> RunOptions:
-    return RunOptions(
-        clock_ns=arguments.clock_ns,
-        target_ns=arguments.clock_ns if row.relaxed else arguments.target_ns,
-        corner=arguments.corner,
-        synth=SynthOptions(adder="brent-kung", booth=row.booth),
-        yosys=arguments.yosys,
-        sta=arguments.sta,
-        simulator=arguments.simulator,
-        seed=arguments.seed,
-        cycles=arguments.cycles,
-        force=arguments.force,
-    )
+    target = arguments.clock_ns if row.relaxed else arguments.target_ns
+    return run_options(arguments, target_ns=target, synth=SynthOptions(booth=row.booth))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 1 when a row could not be measured."""
     arguments = _parser().parse_args(argv)
-    for name in ("clock_ns", "target_ns"):
-        value = getattr(arguments, name)
-        if not (math.isfinite(value) and 0 < value < 1e6):
-            flag = f"--{name.replace('_', '-')}"
-            raise HalutError(f"{flag} must be a positive number of ns, not {value:g}")
-    rows = _rows(arguments.rows)
+    rows = [ROWS[name] for name in among("--rows", arguments.rows, ROWS) or ROWS]
+    options = {row.name: _options(arguments, row) for row in rows}
     platform = read_platform(arguments.platform)
     if not platform.has_library:
         raise HalutError(
@@ -417,8 +378,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number, row in enumerate(rows, 1):
         log.info("row %d/%d: %s", number, len(rows), row.name)
         try:
-            options = _options(arguments, row)
-            metrics, _ = measure(row.design(), platform, options, build)
+            metrics, _ = measure(row.design(), platform, options[row.name], build)
             items.append(Measured(row=row, metrics=metrics))
         except HalutError as error:
             log.error("error: %s: %s", row.name, error)
@@ -429,7 +389,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if output and len(failed) < len(items):
         given = sys.argv[2:] if argv is None else argv
         command = " ".join(["python -m flow bench", *given])
-        text = page(items, _options(arguments, rows[0]), platform.title, command)
+        text = page(items, options[rows[0].name], platform.title, command)
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(output) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -17,9 +17,9 @@ from halut import golden
 from halut.errors import HalutError
 from halut.program import Program
 from rtl_gen import generate, reference
-from rtl_gen.config import AcceleratorConfig
 from rtl_gen.image import check_program, program_image
-from sim.accelerator import expected_beats, input_transfers, output_fields
+from rtl_gen.tiled_config import AnyConfig
+from sim.accelerator import expected_beats, input_transfers, output_fields, top_name
 
 __all__ = ["PARTS", "Design", "Stream", "Workload", "accelerator", "window_of"]
 
@@ -91,7 +91,7 @@ class Design:
         Module and ports; `reset` is active low and sampled at the clock edge.
     look_ups_per_cycle, macs_per_cycle : float
         What the design does per cycle when nothing stalls.
-    codebook_width : int or None
+    codebook_width : float or None
         Columns of A per codebook behind `macs_per_cycle`; None for a direct engine.
     latency_cycles, interval_cycles : int
         From the last transfer in of a row group to its first out; between row groups.
@@ -122,7 +122,7 @@ class Design:
     reset: str
     look_ups_per_cycle: float
     macs_per_cycle: float
-    codebook_width: int | None
+    codebook_width: float | None
     latency_cycles: int
     interval_cycles: int
     config_hash: str
@@ -152,7 +152,9 @@ _UNITS = {
     "halut_encoder": "encoder",
     "halut_control": "control",
     "halut_output": "output",
+    "halut_join": "join",
     "halut_matmul": "top",
+    "halut_tiled": "top",
 }
 # Part of the architecture that a kind of unit is in; those of other designs stand alone.
 PARTS = {
@@ -163,6 +165,7 @@ PARTS = {
     "decoder block": "decoders",
     "decoder sums": "decoders",
     "output": "output",
+    "join": "output",
     "control": "control and clock",
     "top": "control and clock",
     "clock tree": "control and clock",
@@ -181,7 +184,7 @@ def window_of(design: Design, cycles: int | None) -> tuple[int, int]:
 
 
 def accelerator(
-    config: AcceleratorConfig,
+    config: AnyConfig,
     program: Program | None = None,
     words: np.ndarray | None = None,
 ) -> Design:
@@ -189,7 +192,7 @@ def accelerator(
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     program : Program, optional
         Random by default.
     words : ndarray of shape (n_rows, n_codebooks, tree_depth), optional
@@ -269,7 +272,7 @@ def accelerator(
         name=config.name,
         slug=config.slug,
         verilog=generate(config).verilog,
-        top="halut_matmul",
+        top=top_name(config),
         clock="clk_i",
         reset="rst_ni",
         look_ups_per_cycle=config.look_ups_per_cycle,

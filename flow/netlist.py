@@ -24,13 +24,15 @@ _WORD = re.compile(r"[^A-Za-z0-9_]+")
 
 
 class _Names:
-    """Hands out names that nothing else has."""
+    """Hands out names that nothing else has and that Verilog takes without escapes."""
 
     def __init__(self, taken: Iterable[str]):
         self._taken = set(taken)
         self._next: dict[str, int] = {}
 
     def take(self, wanted: str) -> str:
+        if wanted[0].isdigit():
+            wanted = f"n{wanted}"
         name, number = wanted, self._next.get(wanted, 1)
         while name in self._taken:
             number += 1

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flow.design import Design, accelerator
+from flow.flags import positive_ns
 from flow.platform import Platform, read_platform
 from flow.synth import SynthOptions, clock_gate_module
 from halut.cli import Parser
 from halut.errors import HalutError, closest
 from halut.files import atomic_write
-from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import load_config
 
 __all__ = ["OrfsOptions", "config_mk", "constraint_sdc", "main", "rules", "write_design"]
 
@@ -63,8 +64,7 @@ class OrfsOptions:
     io_share: float = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 < self.clock_ns < 1e6:
-            raise HalutError(f"--clock-ns must be a positive number of ns, not {self.clock_ns:g}")
+        positive_ns("--clock-ns", self.clock_ns)
         if not (math.isfinite(self.utilisation) and 0 < self.utilisation <= 100):
             raise HalutError(
                 f"--utilisation must be a percentage above 0, not {self.utilisation:g}"
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = OrfsOptions(clock_ns=arguments.clock_ns, utilisation=arguments.utilisation)
     platform = read_platform(arguments.platform)
     _units(platform)
-    design = accelerator(AcceleratorConfig.from_yaml(arguments.config))
+    design = accelerator(load_config(arguments.config))
     path = write_design(design, platform, options, Path(arguments.output))
     print(f"make -C $FLOW_HOME DESIGN_CONFIG={path}")
     print("($FLOW_HOME is the folder `flow` of an OpenROAD-flow-scripts checkout)")

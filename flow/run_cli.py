@@ -8,10 +8,16 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flow.flags import add_run_arguments, run_options
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
+from rtl_gen.front_end_cli import add_image_arguments, front_end_config
+
+if TYPE_CHECKING:
+    from rtl_gen.front_end import FrontEndConfig
+    from rtl_gen.tiled_config import AnyConfig
 
 _EPILOG = "Exit status: 0 done, 1 a check or a tool failed, 2 wrong input or something missing."
 
@@ -55,13 +61,11 @@ def _pnr_parser() -> argparse.ArgumentParser:
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
-    add("--platform", default="generic", metavar="NAME",
-        help="a name that `platforms` lists, or a YAML file (default: %(default)s)")  # fmt: skip
-    add("--corner", metavar="NAME", help="corner of the platform (default: its default)")
-    add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="clock period in ns, for timing and energy (default: %(default)s)")  # fmt: skip
-    add("--target-ns", type=float, metavar="NS",
-        help="clock period in ns that the netlist is made for (default: --clock-ns)")  # fmt: skip
+    image = parser.add_argument_group(
+        "front end", "with the first three, the accelerator behind a front end of 3x3 convolutions"
+    )
+    add_image_arguments(image, required=False)
+    add_run_arguments(parser, platform="generic")
     add("--effort", default="area", metavar="NAME",
         help="what mapping optimises: area or speed (default: %(default)s)")  # fmt: skip
     add("--adder", default="brent-kung", metavar="NAME",
@@ -73,46 +77,44 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--gate-min", type=int, default=4, metavar="BITS",
         help="registers with a common enable that get a clock gate, in bits; 0 for none "
         "(default: %(default)s)")  # fmt: skip
-    add("--yosys", default="pyosys", metavar="NAME",
-        help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
-    add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
-    add("--simulator", default="auto", metavar="NAME",
-        help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
     add("--program", metavar="FILE", help="program to simulate with (.npz; default: random)")
     add("--input", metavar="FILE", help="matrix A to simulate with (.npy; default: random)")
-    add("--seed", type=int, default=1, metavar="N",
-        help="seed of program, rows and initial state (default: %(default)s)")  # fmt: skip
-    add("--cycles", type=int, metavar="N",
-        help="cycles that activity is counted in (default: by the size of the design)")  # fmt: skip
     add("--no-power", action="store_true", help="stop after timing")
     add("--baseline", metavar="FILE", help="metrics.json to compare with (default: the last run)")
     add("--rules", metavar="FILE", help="limits that metrics must keep (.json; default: none)")
-    add("--force", action="store_true", help="do unchanged steps again")
     add("-o", "--output", default="build", metavar="DIR",
         help="folder for all products (default: %(default)s)")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say more")
     add("-q", "--quiet", action="store_true", help="print the result only")
 
 
-def _positive(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < 1e6:
-        raise HalutError(f"{name} must be a positive number of ns, not {value:g}")
+def _front_end(config: AnyConfig, arguments: argparse.Namespace) -> FrontEndConfig | None:
+    given = [name for name in ("height", "width", "channels") if getattr(arguments, name)]
+    if not given:
+        return None
+    if len(given) < 3:
+        raise HalutError(
+            f"--height, --width and --channels must come together, not --{' and --'.join(given)}"
+        )
+    if arguments.program:
+        raise HalutError("--program must not be given with a front end, which has random images")
+    return front_end_config(config, arguments)
 
 
 def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]) -> int:
+    from flow.convolution import convolution
     from flow.design import accelerator
     from flow.metrics import check_rules, read_metrics
     from flow.platform import read_platform
     from flow.report import comparison, summary
-    from flow.run import RunOptions, measure
+    from flow.run import measure
     from flow.synth import SynthOptions
     from halut.arrays import load_matrix
     from halut.program import Program
-    from rtl_gen.config import AcceleratorConfig
+    from rtl_gen.tiled_config import load_config
 
-    _positive("--clock-ns", arguments.clock_ns)
-    _positive("--target-ns", arguments.target_ns)
-    config = AcceleratorConfig.from_yaml(arguments.config)
+    config = load_config(arguments.config)
+    front_end = _front_end(config, arguments)
     platform = read_platform(arguments.platform)
     if arguments.corner and platform.has_library:
         platform.corner(arguments.corner)
@@ -134,10 +136,8 @@ def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]
         except ValueError:
             raise HalutError(f"rules must be JSON ({arguments.rules})") from None
     baseline = read_metrics(Path(arguments.baseline)) if arguments.baseline else None
-    options = RunOptions(
-        clock_ns=arguments.clock_ns,
-        target_ns=arguments.target_ns,
-        corner=arguments.corner,
+    options = run_options(
+        arguments,
         synth=SynthOptions(
             effort=arguments.effort,
             adder=arguments.adder,
@@ -145,16 +145,10 @@ def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]
             gate_min=arguments.gate_min,
             booth=arguments.booth,
         ),
-        yosys=arguments.yosys,
-        sta=arguments.sta,
-        simulator=arguments.simulator,
-        seed=arguments.seed,
-        cycles=arguments.cycles,
         power=not arguments.no_power,
-        force=arguments.force,
         **layout,
     )
-    design = accelerator(config, program, words)
+    design = accelerator(config, program, words) if front_end is None else convolution(front_end)
     metrics, folder = measure(design, platform, options, Path(arguments.output))
     print(summary(metrics))
     previous = folder / "metrics.previous.json"

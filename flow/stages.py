@@ -25,7 +25,7 @@ def code_hash() -> str:
         "__main__.py", "report.py", "bench.py", "model.py", "doctor.py", "peers.py", "system.py",
         "scaling.py", "units.py", "tables.py", "pnr.py", "openroad.py", "layout.py", "gds.py",
         "lefdef.py", "orfs.py", "space.py", "sweep.py", "pareto.py", "fit.py", "quantities.py",
-        "run_cli.py", "layouts.py", "published.py",
+        "run_cli.py", "flags.py", "convolution.py", "layouts.py", "published.py",
     }  # fmt: skip
     for path in sorted(folder.glob("*.py")):
         if path.name not in skipped:

@@ -14,13 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flow.flags import positive_ns
 from flow.metrics import Metrics, base_provenance, read_metrics
 from halut.cli import Parser
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.program import input_format_bits
+from halut.schedule import schedule
 from halut.workloads import NETWORKS, Layer, network
-from rtl_gen.config import AcceleratorConfig
+from rtl_gen.machine import machine
+from rtl_gen.tiled_config import AnyConfig, load_config
 
 __all__ = ["Cycles", "main", "system", "tile_cycles"]
 
@@ -37,7 +40,7 @@ class Cycles:
     load : int
         Program words, one per cycle.
     settle : int
-        Between the last word and the first row group.
+        Between the last word and the first row group; with two banks the switch, too.
     stream : int
         Row groups at their interval.
     drain : int
@@ -62,18 +65,12 @@ class Cycles:
         return Cycles(**{name: count * value for name, value in asdict(self).items()})
 
 
-def program_words(config: AcceleratorConfig) -> int:
-    """Words that load one program: thresholds, then tables."""
-    tables = config.n_codebooks * config.n_prototypes * config.n_blocks
-    return config.n_codebooks * config.threshold_words + tables
-
-
-def tile_cycles(config: AcceleratorConfig, n_rows: int) -> Cycles:
+def tile_cycles(config: AnyConfig, n_rows: int) -> Cycles:
     """Cycles of loading one program and sending it `n_rows` rows, when nothing stalls.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     n_rows : int
         At least 1.
 
@@ -83,20 +80,23 @@ def tile_cycles(config: AcceleratorConfig, n_rows: int) -> Cycles:
 
     Examples
     --------
+    >>> from rtl_gen.config import AcceleratorConfig
     >>> cycles = tile_cycles(AcceleratorConfig(), 100)
     >>> cycles.load, cycles.run, cycles.total
     (320, 1615, 1936)
     """
-    row_groups = -(-n_rows // config.rows)
+    plan = schedule(n_rows, config.n_codebooks, config.n_outputs, machine(config), order="tables")
+    settle = _SETTLE_CYCLES + sum(step.kind == "switch" for step in plan.steps)
+    stream = plan.row_groups * plan.machine.interval_cycles
     return Cycles(
-        load=program_words(config),
-        settle=_SETTLE_CYCLES,
-        stream=row_groups * config.interval_cycles,
-        drain=config.latency_cycles + min(config.n_groups, config.n_beats) - 1,
+        load=plan.load_cycles,
+        settle=settle,
+        stream=stream,
+        drain=plan.cycles - plan.load_cycles - settle - stream,
     )
 
 
-def _check_fits(config: AcceleratorConfig, layer: Layer) -> None:
+def _check_fits(config: AnyConfig, layer: Layer) -> None:
     """What `halut.tiles.widen` demands of a program."""
     for name in ("n_prototypes", "lut_bits"):
         value = getattr(layer, name)
@@ -120,7 +120,7 @@ def _check_fits(config: AcceleratorConfig, layer: Layer) -> None:
 class _Machine:
     """What layers run on; `metrics` are the accelerator's, `exact` a direct engine's."""
 
-    config: AcceleratorConfig
+    config: AnyConfig
     units: int
     batch: int
     narrow: int
@@ -129,14 +129,14 @@ class _Machine:
     exact: Metrics | None
 
 
-def _looked_up(machine: _Machine, layer: Layer) -> dict[str, Any]:
+def _looked_up(setup: _Machine, layer: Layer) -> dict[str, Any]:
     """Figures of one looked-up layer, for a whole batch unless they say otherwise."""
-    config, units = machine.config, machine.units
+    config, units = setup.config, setup.units
     _check_fits(config, layer)
-    n_codebooks = layer.codebooks(machine.narrow)
+    n_codebooks = layer.codebooks(setup.narrow)
     grid = (-(-n_codebooks // config.n_codebooks), -(-layer.n_outputs // config.n_outputs))
     n_tiles = layer.groups * grid[0] * grid[1]
-    rows = math.ceil(layer.rows * machine.batch)
+    rows = math.ceil(layer.rows * setup.batch)
 
     def plan(parts: int) -> tuple[int, Cycles]:
         cycles = tile_cycles(config, -(-rows // parts))
@@ -160,7 +160,7 @@ def _looked_up(machine: _Machine, layer: Layer) -> dict[str, Any]:
         "n_features": layer.n_features,
         "n_outputs": layer.n_outputs,
         "n_codebooks": n_codebooks,
-        "macs": _known(layer.macs) * machine.batch,
+        "macs": _known(layer.macs) * setup.batch,
         "tiles": n_tiles,
         "grid": list(grid),
         "row_parts": parts,
@@ -172,7 +172,7 @@ def _looked_up(machine: _Machine, layer: Layer) -> dict[str, Any]:
             name: {
                 "transfers": transfers,
                 "bits": transfers * bits,
-                "gbytes_per_s": _rate(transfers * bits, elapsed, machine.clock_ns),
+                "gbytes_per_s": _rate(transfers * bits, elapsed, setup.clock_ns),
             }
             for name, transfers, bits in (
                 ("input", row_groups * config.n_groups, _input_width(config)),
@@ -187,7 +187,7 @@ def _looked_up(machine: _Machine, layer: Layer) -> dict[str, Any]:
         },
     }  # fmt: skip
     total = units * elapsed
-    figures["energy_pj"] = _energy(machine, jobs * cycles.stream, total, jobs * cycles.load)
+    figures["energy_pj"] = _energy(setup, jobs * cycles.stream, total, jobs * cycles.load)
     return figures
 
 
@@ -195,7 +195,7 @@ def _known(macs: float | None) -> float:
     return 0 if macs is None else macs
 
 
-def _input_width(config: AcceleratorConfig) -> int:
+def _input_width(config: AnyConfig) -> int:
     return config.rows * config.parallel_codebooks * config.tree_depth * config.input_bits
 
 
@@ -204,9 +204,9 @@ def _rate(bits: float, cycles: int, clock_ns: float | None) -> float | None:
     return None if clock_ns is None or not cycles else bits / 8 / (cycles * clock_ns)
 
 
-def _energy(machine: _Machine, streaming: int, total: int, words: int) -> dict[str, float | None]:
+def _energy(setup: _Machine, streaming: int, total: int, words: int) -> dict[str, float | None]:
     """Energy in pJ of cycles at full rate, of all others, and of the program words."""
-    metrics = machine.metrics
+    metrics = setup.metrics
     if metrics is None:
         return dict.fromkeys(("stream", "other_cycles", "load", "without_load", "total"))
     per_cycle, leakage, clock, per_word = (
@@ -233,12 +233,12 @@ def _energy(machine: _Machine, streaming: int, total: int, words: int) -> dict[s
     }
 
 
-def _reasons(machine: _Machine, unknown: Sequence[str]) -> dict[str, str]:
+def _reasons(setup: _Machine, unknown: Sequence[str]) -> dict[str, str]:
     """Why figures are null."""
     reasons = {}
-    if machine.clock_ns is None:
+    if setup.clock_ns is None:
         reasons["time"] = "no clock: give --metrics, or --clock-ns"
-    metrics = machine.metrics
+    metrics = setup.metrics
     if metrics is None:
         reasons["energy"] = "not measured: give --metrics FILE (python -m flow synth)"
     elif metrics.values.get("halut__energy__per_cycle") is None:
@@ -246,7 +246,7 @@ def _reasons(machine: _Machine, unknown: Sequence[str]) -> dict[str, str]:
         reasons["energy"] = f"not in --metrics: {why}"
     elif metrics.values.get("halut__energy__per_program_word") is None:
         reasons["energy of loading"] = "the metrics hold no energy of program words"
-    if machine.exact is None:
+    if setup.exact is None:
         reasons["energy of exact layers"] = (
             "not measured: give --exact-metrics FILE (metrics.json of a direct engine)"
         )
@@ -273,7 +273,7 @@ def _add(rows: Sequence[dict[str, Any]], *path: str) -> float | None:
 def system(
     name: str,
     layers: Sequence[Layer],
-    config: AcceleratorConfig,
+    config: AnyConfig,
     *,
     units: int = 1,
     batch: int = 1,
@@ -289,7 +289,7 @@ def system(
     name : str
         Of the network.
     layers : sequence of Layer
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
         Of every unit.
     units : int, default 1
         Accelerators side by side, each with its own tables and streams. They share the tiles of a
@@ -319,11 +319,11 @@ def system(
         clock_ns = _check_metrics(config, metrics)
     if exact is not None:
         _check_exact(exact)
-    machine = _Machine(
+    setup = _Machine(
         config=config, units=units, batch=batch, narrow=narrow, clock_ns=clock_ns,
         metrics=metrics, exact=exact,
     )  # fmt: skip
-    rows = [_looked_up(machine, layer) for layer in layers if not layer.exact]
+    rows = [_looked_up(setup, layer) for layer in layers if not layer.exact]
     if not rows:
         raise HalutError(f"network must have a looked-up layer, not none ({name})")
     per_mac = exact.values["halut__energy__per_mac"] if exact else None
@@ -352,8 +352,8 @@ def system(
         "clock_ns": clock_ns,
         "layers": rows,
         "exact_layers": exact_rows,
-        "total": _total(machine, rows, exact_rows),
-        "reasons": _reasons(machine, unknown),
+        "total": _total(setup, rows, exact_rows),
+        "reasons": _reasons(setup, unknown),
         "measured": {
             role: {key: found.provenance.get(key) for key in
                    ("design", "slug", "platform", "corner", "clock_ns", "target_ns", "commit")}
@@ -365,9 +365,9 @@ def system(
 
 
 def _total(
-    machine: _Machine, rows: list[dict[str, Any]], exact_rows: list[dict[str, Any]]
+    setup: _Machine, rows: list[dict[str, Any]], exact_rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    config, batch, clock = machine.config, machine.batch, machine.clock_ns
+    config, batch, clock = setup.config, setup.batch, setup.clock_ns
     cycles = {
         part: _add(rows, "cycles", part) for part in ("load", "settle", "stream", "drain", "total")
     }
@@ -386,7 +386,7 @@ def _total(
         "tiles": _add(rows, "tiles"),
         "cycles": cycles,
         "cycles_per_inference": elapsed / batch,
-        "utilisation": useful / (elapsed * machine.units * config.look_ups_per_cycle),
+        "utilisation": useful / (elapsed * setup.units * config.look_ups_per_cycle),
         "inferences_per_s": None if clock is None else batch * 1e9 / (elapsed * clock),
         "look_ups_per_inference": useful / batch,
         "macs_per_inference": macs / batch,
@@ -418,7 +418,7 @@ def _each(value: float | None, batch: int) -> float | None:
     return None if value is None else value / batch
 
 
-def _check_metrics(config: AcceleratorConfig, metrics: Metrics) -> float:
+def _check_metrics(config: AnyConfig, metrics: Metrics) -> float:
     """Check that they are of this configuration; returns their clock in ns."""
     slug = metrics.provenance.get("slug")
     if slug != config.slug:
@@ -564,10 +564,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         if not 1 <= value <= high:
             name = flag.replace("_", "-")
             raise HalutError(f"--{name} must be an integer in [1, {high}], not {value}")
-    clock = arguments.clock_ns
-    if clock is not None and not (math.isfinite(clock) and 0 < clock < 1e6):
-        raise HalutError(f"--clock-ns must be a positive number of ns, not {clock:g}")
-    if clock is not None and arguments.metrics:
+    positive_ns("--clock-ns", arguments.clock_ns)
+    if arguments.clock_ns is not None and arguments.metrics:
         raise HalutError("--clock-ns must not be given with --metrics, which has its clock")
     return arguments
 
@@ -575,7 +573,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _arguments(argv)
-    config = AcceleratorConfig.from_yaml(arguments.config)
+    config = load_config(arguments.config)
     layers = network(arguments.network)
     name = arguments.network
     if name not in NETWORKS:

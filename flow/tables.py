@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 
 from flow import scaling, units
 from flow.bench import ROWS
+from flow.flags import add_run_arguments, among, run_options
 from flow.metrics import Metrics, base_provenance
 from flow.platform import read_platform
 from flow.published import DECODER, ENCODER
 from flow.run import RunOptions, measure
 from halut.cli import Parser
-from halut.errors import CheckFailed, HalutError, closest
+from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 from rtl_gen.config import AcceleratorConfig
 
@@ -30,6 +30,7 @@ _CONFIG = Path(__file__).resolve().parent.parent / "configs" / "paper.yaml"
 _PLATFORMS = "nangate45,asap7"
 _ROWS = "stella_nera,dense,dot_product_latch"
 _NODES = "14nm,3nm"
+_UNIT_CYCLES = 256  # units are small: a long window costs little
 
 # Of the paper's own sub-units; nothing of it was measured here.
 _PUBLISHED_UNITS = """\
@@ -162,20 +163,12 @@ def _parser() -> Parser:
         help="platforms with a library, comma-separated (default: %(default)s)")  # fmt: skip
     add("--config", default=str(_CONFIG), metavar="FILE",
         help="configuration that the units are of (default: configs/paper.yaml)")  # fmt: skip
-    add("--clock-ns", type=float, default=1.6, metavar="NS",
-        help="clock period in ns; the paper's is 624 MHz (default: %(default)s)")  # fmt: skip
-    add("--target-ns", type=float, default=1.1, metavar="NS",
-        help="clock period in ns that netlists are made for (default: %(default)s)")  # fmt: skip
+    add_run_arguments(parser, platform=None, clock_ns=1.6, target_ns=1.1)
     add("--rows", default=_ROWS, metavar="NAMES",
         help="rows of `python -m flow bench` to compare, comma-separated "
         "(default: %(default)s)")  # fmt: skip
     add("--to", default=_NODES, metavar="NODES",
         help="nodes that the comparison is scaled to (default: %(default)s)")  # fmt: skip
-    add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
-    add("--simulator", default="auto", metavar="NAME",
-        help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
-    add("--seed", type=int, default=1, metavar="N", help="seed (default: %(default)s)")
-    add("--force", action="store_true", help="do unchanged steps again")
     add("--build", default="build/tables", metavar="DIR",
         help="folder for all products but the page (default: %(default)s)")  # fmt: skip
     add("-o", "--output", default="build/TABLES.md", metavar="FILE",
@@ -185,18 +178,9 @@ def _parser() -> Parser:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = _parser().parse_args(argv)
-    for name in ("clock_ns", "target_ns"):
-        value = getattr(arguments, name)
-        if not (math.isfinite(value) and 0 < value < 1e6):
-            flag = f"--{name.replace('_', '-')}"
-            raise HalutError(f"{flag} must be a positive number of ns, not {value:g}")
+    arguments.common = run_options(arguments)
     arguments.targets = scaling.nodes(arguments.to)
-    arguments.designs = [name.strip() for name in arguments.rows.split(",") if name.strip()]
-    for name in arguments.designs:
-        if name not in ROWS:
-            raise HalutError(
-                f"--rows must be among {', '.join(ROWS)}, not {name!r}{closest(name, ROWS)}"
-            )
+    arguments.designs = among("--rows", arguments.rows, ROWS)
     arguments.names = [name.strip() for name in arguments.platforms.split(",") if name.strip()]
     if not arguments.names:
         raise HalutError("--platforms must be at least one")
@@ -213,17 +197,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _arguments(argv)
+    common = arguments.common
+    options = dataclasses.replace(common, cycles=common.cycles or _UNIT_CYCLES)
     config = AcceleratorConfig.from_yaml(arguments.config)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    common = RunOptions(
-        clock_ns=arguments.clock_ns,
-        target_ns=arguments.target_ns,
-        sta=arguments.sta,
-        simulator=arguments.simulator,
-        seed=arguments.seed,
-        force=arguments.force,
-    )
-    options = dataclasses.replace(common, cycles=256)
     build = Path(arguments.build)
     measured = {
         name: units.measure_units(list(units.UNITS), config, name, options, build)

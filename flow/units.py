@@ -6,11 +6,9 @@ every cycle, at full rate, and compares its outputs with the exact model.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import logging
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.design import Design, Stream, Workload
+from flow.flags import add_run_arguments, among, run_options
 from flow.metrics import Metrics
 from flow.platform import read_platform
 from flow.run import RunOptions, measure
-from flow.synth import SynthOptions
 from halut import golden
 from halut.cli import Parser
 from halut.errors import HalutError, closest
@@ -34,6 +32,7 @@ from rtl_gen.config import AcceleratorConfig, ceil_log2
 from rtl_gen.decoder import Decoder, DecoderBlock
 from rtl_gen.encoder import Encoder
 from rtl_gen.image import program_image
+from rtl_gen.tiled import JoinAdder
 from rtl_gen.unit import Unit
 from rtl_gen.verilog import unit_verilog
 from sim.packing import pack
@@ -277,38 +276,19 @@ def _decoder_block(config: AcceleratorConfig) -> _Bench:
     )  # fmt: skip
 
 
-_ADDER = """\
-module {module}(clk_i, a, b, sum);
-  input clk_i;
-  input [{high}:0] a, b;
-  output [{high}:0] sum;
-  reg [{high}:0] sum;
-  always @(posedge clk_i) sum <= a + b;
-endmodule
-"""
-
-
 def _adder(config: AcceleratorConfig) -> _Bench:
-    """Two accumulators' sum, into a register: what joins the partial sums of two units."""
+    """What joins the partial sums of two units: one result's adder and register."""
     bits = config.accumulator_bits
-    module = f"halut_adder_b{bits}"
 
     def play(rng: np.random.Generator, n: int) -> Any:
-        pairs = rng.integers(0, 1 << bits, (n, 2)).tolist()
-        work = [{"a": a, "b": b} for a, b in pairs]
-        return [], work, [{"sum": (a + b) & ((1 << bits) - 1)} for a, b in pairs]
+        low, high = -(1 << (bits - 1)), 1 << (bits - 1)
+        pairs = rng.integers(low, high, (n, 2))
+        work = [{"partial": word, "enable": 1} for word in pack(pairs, bits)]
+        sums = pack(pairs.sum(axis=1)[:, None], bits + 1)
+        return [], work, [{"sums": word} for word in sums]
 
-    return _Bench(
-        verilog=_ADDER.format(module=module, high=bits - 1),
-        module=module,
-        ports={"a": (bits, False), "b": (bits, False), "sum": (bits, True)},
-        clocks=("clk_i",),
-        operations=1,
-        latency=1,
-        interval=1,
-        static=(),
-        play=play,
-    )
+    unit = JoinAdder(n_terms=2, n_results=1, partial_bits=bits, sum_bits=bits + 1)
+    return _bench(unit, operations=1, latency=1, interval=1, play=play)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,7 +333,7 @@ UNITS: dict[str, UnitRow] = {
         ),
         UnitRow(
             name="adder",
-            what="two accumulators added into a register",
+            what="two accumulators added into a register, which joins two units' partial sums",
             operation="addition",
             build=_adder,
         ),
@@ -559,68 +539,25 @@ def _parser() -> Parser:
         help=f"comma-separated: {', '.join(UNITS)} (default: all)")  # fmt: skip
     add("--config", default=str(_CONFIG), metavar="FILE",
         help="configuration of the accelerator (default: configs/paper.yaml)")  # fmt: skip
-    add("--platform", default="nangate45", metavar="NAME",
-        help="a platform's name or YAML file (default: %(default)s)")  # fmt: skip
-    add("--corner", metavar="NAME", help="corner of the platform (default: its default)")
-    add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="clock period in ns of timing and power (default: %(default)s)")  # fmt: skip
-    add("--target-ns", type=float, metavar="NS",
-        help="clock period in ns that netlists are made for (default: --clock-ns)")  # fmt: skip
-    add("--yosys", default="pyosys", metavar="NAME",
-        help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
-    add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
-    add("--simulator", default="auto", metavar="NAME",
-        help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
-    add("--seed", type=int, default=1, metavar="N", help="seed (default: %(default)s)")
-    add("--cycles", type=int, default=256, metavar="N",
-        help="cycles that activity is counted in (default: %(default)s)")  # fmt: skip
+    add_run_arguments(parser, platform="nangate45", cycles=256)
     add("--routed", action="store_true",
         help="go on to a routed layout of each, with OpenROAD; the table stays that of synthesis, "
         "`python -m flow layouts` makes that of layouts")  # fmt: skip
-    add("--force", action="store_true", help="do unchanged steps again")
     add("-o", "--output", default="build/units", metavar="DIR",
         help="folder for all products (default: %(default)s)")  # fmt: skip
     return parser
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    arguments = _parser().parse_args(argv)
-    for name in ("clock_ns", "target_ns"):
-        value = getattr(arguments, name)
-        if value is not None and not (math.isfinite(value) and 0 < value < 1e6):
-            flag = f"--{name.replace('_', '-')}"
-            raise HalutError(f"{flag} must be a positive number of ns, not {value:g}")
-    arguments.kinds = [name.strip() for name in arguments.units.split(",") if name.strip()]
-    for kind in arguments.kinds:
-        if kind not in UNITS:
-            raise HalutError(
-                f"--units must be among {', '.join(UNITS)}, not {kind!r}{closest(kind, UNITS)}"
-            )
-    return arguments
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = _arguments(argv)
+    arguments = _parser().parse_args(argv)
+    kinds = among("--units", arguments.units, UNITS) or list(UNITS)
+    options = run_options(arguments, layout="routed" if arguments.routed else "none")
     config = AcceleratorConfig.from_yaml(arguments.config)
     platform = read_platform(arguments.platform)
     if platform.has_library:
         platform.liberty_files(arguments.corner)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    options = RunOptions(
-        clock_ns=arguments.clock_ns,
-        target_ns=arguments.target_ns,
-        corner=arguments.corner,
-        synth=SynthOptions(),
-        yosys=arguments.yosys,
-        sta=arguments.sta,
-        simulator=arguments.simulator,
-        seed=arguments.seed,
-        cycles=arguments.cycles,
-        force=arguments.force,
-        layout="routed" if arguments.routed else "none",
-    )
-    kinds = arguments.kinds or list(UNITS)
     build = Path(arguments.output)
     found = measure_units(kinds, config, arguments.platform, options, build)
     print(_terminal(config, found))

@@ -158,13 +158,15 @@ def accumulate(
     acc_bits: int | None = None,
     overflow: str | None = None,
     parallel_codebooks: int = 1,
+    codebook_tiles: int = 1,
 ) -> NDArray[Any]:
     """Add up the table entries that the codes select.
 
     Exact integers are the same in any order. Half floats and saturation are not: codebooks
     g*Q to g*Q + Q-1, with Q = `parallel_codebooks`, are added up by `pairwise`, and the result to
     the accumulator, for g = 0, 1, …, which begins as the first of them. Saturation happens once
-    per g, then, not within `pairwise`.
+    per g, then, not within `pairwise`. Several units share the Q codebooks of a step, unit d the
+    d-th part of them; each accumulates its part so, and the accumulators are added by `pairwise`.
 
     Parameters
     ----------
@@ -177,6 +179,8 @@ def accumulate(
         Needed, and allowed, only where `acc_bits` is narrower than that.
     parallel_codebooks : int, default 1
         Q, a divisor of the number of codebooks.
+    codebook_tiles : int, default 1
+        Units that share them, a divisor of Q; must be 1 with `overflow`.
 
     Returns
     -------
@@ -197,6 +201,13 @@ def accumulate(
             f"parallel_codebooks must divide the {program.n_codebooks} codebooks, "
             f"not be {parallel_codebooks}"
         )
+    if codebook_tiles < 1 or parallel_codebooks % codebook_tiles:
+        raise HalutError(
+            f"codebook_tiles must divide parallel_codebooks = {parallel_codebooks}, "
+            f"not be {codebook_tiles}"
+        )
+    if overflow is not None and codebook_tiles > 1:
+        raise HalutError(f"overflow must be absent for several codebook_tiles, not {overflow}")
     array = np.asarray(codes)
     if array.ndim != 2 or array.shape[1] != program.n_codebooks:
         raise HalutError(f"codes must have shape (any, {program.n_codebooks}), not {array.shape}")
@@ -223,7 +234,7 @@ def accumulate(
     dtype = np.int32 if width <= 32 else np.int64
     table = np.ascontiguousarray(program.lut.transpose(1, 2, 0))  # (C, K, M)
     if program.lut_format == "fp16":
-        return _add_floats(table, array, parallel_codebooks)
+        return _add_floats(table, array, parallel_codebooks, codebook_tiles)
     half = 1 << (width - 1)
     sums = np.zeros((array.shape[0], program.n_outputs), dtype=dtype)
     for codebook in range(program.n_codebooks):
@@ -236,17 +247,22 @@ def accumulate(
 
 
 def _add_floats(
-    table: NDArray[np.float16], codes: NDArray[Any], parallel_codebooks: int
+    table: NDArray[np.float16], codes: NDArray[Any], parallel_codebooks: int, tiles: int
 ) -> NDArray[np.float32]:
     """Add entries of tables (C, K, M) in single precision, in the order of `accumulate`."""
-    sums: NDArray[np.float32] | None = None
+    size = parallel_codebooks // tiles
+    parts: list[NDArray[np.float32]] = []
     with np.errstate(all="ignore"):
         for first in range(0, len(table), parallel_codebooks):
-            lanes = range(first, first + parallel_codebooks)
-            terms = [table[lane][codes[:, lane]].astype(np.float32) for lane in lanes]
-            step = pairwise(terms, np.add)
-            sums = step if sums is None else sums + step
-    assert sums is not None
+            for d in range(tiles):
+                lanes = range(first + d * size, first + (d + 1) * size)
+                terms = [table[lane][codes[:, lane]].astype(np.float32) for lane in lanes]
+                step = pairwise(terms, np.add)
+                if first == 0:
+                    parts.append(step)
+                else:
+                    parts[d] = parts[d] + step
+        sums = pairwise(parts, np.add)
     return np.where(np.isnan(sums), np.float32(np.nan), sums)
 
 
@@ -256,6 +272,7 @@ def matmul(
     acc_bits: int | None = None,
     overflow: str | None = None,
     parallel_codebooks: int = 1,
+    codebook_tiles: int = 1,
 ) -> NDArray[Any]:
     """Return the accumulators that the hardware returns for input words.
 
@@ -264,7 +281,7 @@ def matmul(
     program : Program
     words : ndarray of shape (n_rows, n_codebooks, tree_depth)
         As `Program.input_words` returns them.
-    acc_bits, overflow, parallel_codebooks
+    acc_bits, overflow, parallel_codebooks, codebook_tiles
         As for `accumulate`.
 
     Returns
@@ -272,7 +289,8 @@ def matmul(
     ndarray of shape (n_rows, n_outputs), int32, int64 or float32
         ``accumulate(program, encode(program, words), …)``.
     """
-    return accumulate(program, encode(program, words), acc_bits, overflow, parallel_codebooks)
+    codes = encode(program, words)
+    return accumulate(program, codes, acc_bits, overflow, parallel_codebooks, codebook_tiles)
 
 
 def results(
@@ -281,6 +299,7 @@ def results(
     acc_bits: int | None = None,
     overflow: str | None = None,
     parallel_codebooks: int = 1,
+    codebook_tiles: int = 1,
 ) -> NDArray[Any]:
     """Return what leaves the hardware for input words: accumulators after the output stage.
 
@@ -289,7 +308,7 @@ def results(
     program : Program
     words : ndarray of shape (n_rows, n_codebooks, tree_depth)
         As `Program.input_words` returns them.
-    acc_bits, overflow, parallel_codebooks
+    acc_bits, overflow, parallel_codebooks, codebook_tiles
         As for `accumulate`.
 
     Returns
@@ -297,7 +316,8 @@ def results(
     ndarray of shape (n_rows, n_outputs)
         `OutputStage.apply` of the accumulators: int32, int64 or float32; float16; or int8.
     """
-    return program.output.apply(matmul(program, words, acc_bits, overflow, parallel_codebooks))
+    sums = matmul(program, words, acc_bits, overflow, parallel_codebooks, codebook_tiles)
+    return program.output.apply(sums)
 
 
 def dequantize(program: Program, accumulators: ArrayLike) -> NDArray[np.float32]:
@@ -462,7 +482,7 @@ def _random_stage(
     shape = (program.n_outputs,)
     bits = program.accumulator_bits
     constants: dict[str, NDArray[Any]] = {}
-    if output_format == "fp16":
+    if output_format == "fp16" and program.lut_format == "int":
         scale = rng.uniform(0.5, 2, shape) * 2.0 ** rng.integers(-16, 12 - bits, shape)
         offset = rng.standard_normal(shape) * scale * 2.0 ** (bits - 3)
         if corner:

@@ -3,7 +3,7 @@
 - ``"raw"``: nothing.
 - ``"fp16"``: ``accumulator * scale + offset`` as one fused multiply-add, rounded once, to the
   nearest half float, ties to even; overflow gives infinity. Scale and offset are float32, one of
-  each per output.
+  each per output. Sums of half floats are converted as they are, without scale and offset.
 - ``"int8"``: ``(accumulator * multiplier + addend) >> shift``, saturated to 8 bits. The shift
   rounds down; the addend holds the half that makes that rounding to nearest and, in the same
   units, the zero point, which so may have a fraction.
@@ -13,7 +13,7 @@ ReLU comes last: what is below zero becomes zero, where the zero of ``"int8"`` i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ class OutputStage:
     format : {"raw", "fp16", "int8"}
     relu : bool
     scale : float32 ndarray of shape (n_outputs,)
-        ``"fp16"`` only; at least 0, finite.
+        ``"fp16"`` only; at least 0, finite. Absent, like `offset`, for float32 accumulators.
     offset : float32 ndarray of shape (n_outputs,)
         ``"fp16"`` only; finite.
     multiplier : int32 ndarray of shape (n_outputs,), range [0, 2**16)
@@ -94,10 +94,10 @@ class OutputStage:
         if not isinstance(self.relu, (bool, np.bool_)):
             raise HalutError(f"relu must be true or false, not {self.relu!r}")
         object.__setattr__(self, "relu", bool(self.relu))
-        wanted = CONSTANTS[self.format]
+        wanted = {} if self.is_plain else CONSTANTS[self.format]
         n_outputs: int | None = None
         for name in {name for fields in CONSTANTS.values() for name in fields}:
-            if name not in wanted and getattr(self, name) is not None:
+            if name not in CONSTANTS[self.format] and getattr(self, name) is not None:
                 raise HalutError(f'{name} must be absent for output_format "{self.format}"')
         for name, (dtype, low, high) in wanted.items():
             array = checked_array(name, getattr(self, name), dtype, (n_outputs,))
@@ -113,9 +113,19 @@ class OutputStage:
             object.__setattr__(self, name, array)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether float32 accumulators are rounded to half floats, without constants."""
+        return self.format == "fp16" and self.scale is None and self.offset is None
+
+    @property
     def constants(self) -> dict[str, NDArray[Any]]:
         """The arrays of this format by name."""
-        return {name: getattr(self, name) for name in CONSTANTS[self.format]}
+        names = () if self.is_plain else CONSTANTS[self.format]
+        return {name: getattr(self, name) for name in names}
+
+    def select(self, outputs: NDArray[np.integer]) -> OutputStage:
+        """Return the stage of some outputs, named by index; the same may come several times."""
+        return replace(self, **{name: array[outputs] for name, array in self.constants.items()})
 
     def apply(self, accumulators: ArrayLike) -> NDArray[Any]:
         """Turn accumulators into results, bit by bit as the hardware does.
@@ -123,8 +133,8 @@ class OutputStage:
         Parameters
         ----------
         accumulators : ndarray of shape (n_rows, n_outputs)
-            Integers, of up to 29 bits for ``"fp16"``, 32 for ``"int8"``; or, for ``"raw"``,
-            float32.
+            Integers, of up to 29 bits for ``"fp16"``, 32 for ``"int8"``; or, for ``"raw"`` and
+            ``"fp16"`` without constants, float32.
 
         Returns
         -------
@@ -137,18 +147,31 @@ class OutputStage:
                 return sums
             negative = np.signbit(sums) if sums.dtype.kind == "f" else sums < 0
             return np.where(negative & (sums == sums), sums.dtype.type(0), sums)
+        if self.is_plain != (sums.dtype.kind == "f"):
+            rule = "float32 without scale and offset, integers with them"
+            raise HalutError(
+                f'accumulators must be {rule}, not {sums.dtype}, for output_format "{self.format}"'
+            )
+        if self.is_plain:
+            with np.errstate(over="ignore"):
+                return self._rectified(sums.astype(np.float16))
         limit = 2 ** ((MAX_EXACT_BITS if self.format == "fp16" else 32) - 1)
         if sums.size and (sums.min() < -limit or sums.max() >= limit):
             raise HalutError(
                 f'accumulators must be in [{-limit}, {limit - 1}] for output_format "{self.format}"'
             )
         if self.format == "fp16":
-            halves = _fused(sums, self.constants["scale"], self.constants["offset"])
-            return np.where(np.signbit(halves), np.float16(0), halves) if self.relu else halves
+            return self._rectified(
+                _fused(sums, self.constants["scale"], self.constants["offset"])
+            )
         constants = {name: array.astype(np.int64) for name, array in self.constants.items()}
         scaled = sums.astype(np.int64) * constants["multiplier"] + constants["addend"]
         low = constants["zero"] if self.relu else -128
         return np.clip(scaled >> constants["shift"], low, 127).astype(np.int8)
+
+    def _rectified(self, halves: NDArray[np.float16]) -> NDArray[np.float16]:
+        """Half floats after ReLU, where there is one; no NaN has a sign."""
+        return np.where(np.signbit(halves), np.float16(0), halves) if self.relu else halves
 
 
 def _fused(

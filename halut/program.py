@@ -201,9 +201,16 @@ class Program:
 
         if not isinstance(self.output, OutputStage):
             raise HalutError(f"output must be an OutputStage, not {type(self.output).__name__}")
-        if self.lut_format == "fp16" and self.output.format != "raw":
+        if self.lut_format == "fp16" and self.output.format == "int8":
             raise HalutError(
-                f"output_format must be raw for lut_format fp16, not {self.output.format}"
+                "output_format must be raw or fp16 for lut_format fp16, not int8: "
+                "bytes are made of integer sums"
+            )
+        if self.output.is_plain != (self.output.format == self.lut_format == "fp16"):
+            rule = "absent" if self.lut_format == "fp16" else "given"
+            raise HalutError(
+                f"scale and offset must be {rule} for output_format fp16 of lut_format "
+                f"{self.lut_format}"
             )
         for name, array in self.output.constants.items():
             if array.shape != outputs:
@@ -302,8 +309,10 @@ class Program:
             Whether results below zero become zero.
         scale, offset : float or array-like of shape (n_outputs,), optional
             ``"fp16"``: result = accumulator * scale + offset, by default `lut_scale` and
-            `lut_offset`. ``"int8"``: the grid of the words, result = clip(rint((product - offset)
-            / scale)), see `halut.output.byte_grid`; must be given.
+            `lut_offset`; absent for tables of half floats, whose result is the accumulator
+            rounded, so that `lut_scale` and `lut_offset` are still to be applied. ``"int8"``: the
+            grid of the words, result = clip(rint((product - offset) / scale)), see
+            `halut.output.byte_grid`; must be given.
 
         Returns
         -------
@@ -318,7 +327,13 @@ class Program:
         >>> golden.results(requantised, words).dtype.name
         'int8'
         """
-        if output_format == "fp16":
+        if output_format == "fp16" and self.lut_format == "fp16":
+            if scale is not None or offset is not None:
+                raise HalutError(
+                    "scale and offset must be absent for output_format fp16 of lut_format fp16"
+                )
+            stage = OutputStage(format="fp16", relu=relu)
+        elif output_format == "fp16":
             stage = OutputStage(
                 format="fp16",
                 relu=relu,
@@ -483,6 +498,9 @@ class Program:
             if "output_format" in content:
                 output_format = scalar("output_format", "U")
                 constants = {name: f"output_{name}" for name in CONSTANTS.get(output_format, {})}
+                if output_format == "fp16" and "lut_format" in content:
+                    plain = scalar("lut_format", "U") == "fp16"
+                    constants = {} if plain else constants
                 wanted = (*wanted, *constants.values())
         missing = [name for name in wanted if name not in content]
         if missing:

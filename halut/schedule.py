@@ -2,8 +2,8 @@
 
 A `Schedule` is data: a list of steps, each of which loads a tile's program or sends rows to the
 tile that is loaded. Its cycles are computed from the accelerator's numbers (`Machine`), and
-running it, on the model or on the hardware, gives the accumulators of the untiled product bit by
-bit.
+running it, on the model or on the hardware, gives the results of the untiled product bit by bit.
+Half floats, whose sums depend on the order, give the same bits on both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from halut import golden
 from halut.errors import HalutError, closest
 from halut.program import Program
-from halut.tiles import Tiling, tile
+from halut.tiles import Tiling, add_partial, tile
 
 __all__ = ["ORDERS", "Machine", "Schedule", "Step", "schedule"]
 
@@ -44,6 +44,9 @@ class Machine:
         Words of a whole program, one per cycle.
     banks : int
         Programs that are stored: 1, or 2, of which one is loaded while the other one computes.
+    drains : bool
+        What waits for the pipeline to be empty waits for the last output transfer too: a program
+        has constants of the output stage.
     """
 
     n_codebooks: int
@@ -55,10 +58,12 @@ class Machine:
     output_cycles: int
     program_words: int
     banks: int = 1
+    drains: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            _check(name, value, 0 if name == "output_cycles" else 1)
+            if name != "drains":
+                _check(name, value, 0 if name == "output_cycles" else 1)
         if self.banks > 2:
             raise HalutError(f"banks must be 1 or 2, not {self.banks}")
 
@@ -180,14 +185,16 @@ class Schedule:
                 empty = accepted + (groups - 2) * m.interval_cycles + m.input_transfers
                 accepted += (groups - 1) * m.interval_cycles
             output_free = accepted + m.output_transfers
+            if m.drains:
+                empty = output_free + m.output_cycles
         return accepted + m.output_cycles + m.output_transfers
 
     def run(
         self,
         program: Program,
         A: ArrayLike,
-        execute: Callable[[Program, NDArray[Any]], NDArray[Any]] = golden.matmul,
-    ) -> NDArray[np.signedinteger[Any]]:
+        execute: Callable[[Program, NDArray[Any]], NDArray[Any]] = golden.results,
+    ) -> NDArray[Any]:
         """Compute the product step by step.
 
         Parameters
@@ -195,13 +202,14 @@ class Schedule:
         program : Program
             The whole, with C and M of the schedule.
         A : array-like of shape (n_rows, n_features)
-        execute : callable, default `halut.golden.matmul`
-            Takes a tile's program and input words, returns its accumulators.
+        execute : callable, default `halut.golden.results`
+            Takes a tile's program and input words, returns its results.
 
         Returns
         -------
-        ndarray of shape (n_rows, n_outputs), int32 up to 32 bits, int64 above
-            What `halut.golden.matmul` returns for the whole program.
+        ndarray of shape (n_rows, n_outputs), dtype as `halut.tiles.Tiling.dtype`
+            What `halut.golden.results` returns for the whole program; float32 sums are added up
+            in the order of the steps.
         """
         tiling, rows = self.tiling(program), np.asarray(A)
         parts = []
@@ -229,24 +237,23 @@ class Schedule:
             wanted, given = getattr(self, name), getattr(program, name)
             if wanted != given:
                 raise HalutError(f"program.{name} must be the schedule's {wanted}, not {given}")
-        if program.lut_format != "int" or program.output_format != "raw" or program.relu:
-            raise HalutError(
-                "program must be of integer tables and raw results for a schedule, which adds up "
-                f"those of tiles, not of lut_format {program.lut_format}, output_format "
-                f"{program.output_format}, relu {str(program.relu).lower()}"
-            )
         return tile(program, self.machine.n_codebooks, self.machine.n_outputs)
 
-    def join(
-        self, tiling: Tiling, parts: list[NDArray[Any]]
-    ) -> NDArray[np.signedinteger[Any]]:
+    def join(self, tiling: Tiling, parts: list[NDArray[Any]]) -> NDArray[Any]:
         """Add up what the "rows" steps gave, in their order."""
         steps = [step for step in self.steps if step.kind == "rows"]
-        dtype = np.int32 if tiling.program.accumulator_bits <= 32 else np.int64
-        sums = np.zeros((self.n_rows, self.grid[1] * self.machine.n_outputs), dtype=dtype)
+        width, columns = self.machine.n_outputs, self.grid[1]
+        sums = np.empty((self.n_rows, columns * width), dtype=tiling.dtype)
+        begun = np.zeros((self.n_rows, columns), dtype=bool)
         for step, part in zip(steps, parts, strict=True):
-            start = step.tile % self.grid[1] * self.machine.n_outputs
-            sums[step.first : step.last, start : start + self.machine.n_outputs] += part
+            rows, column = np.arange(step.first, step.last), step.tile % columns
+            place = slice(column * width, (column + 1) * width)
+            for is_first in (True, False):
+                chosen = begun[rows, column] != is_first
+                total = sums[rows[chosen], place]
+                add_partial(total, part[chosen], is_first)
+                sums[rows[chosen], place] = total
+            begun[rows, column] = True
         return np.ascontiguousarray(sums[:, : self.n_outputs])
 
 

@@ -1,10 +1,9 @@
 """Makes programs fit an accelerator: wider formats, deeper trees, and tiles of its size.
 
 A program of any C and M becomes a grid of tiles, codebooks by outputs, each with exactly the
-accelerator's C and M. Outputs are independent, and the sum over codebooks is exact, so the
-accumulators of the tiles give those of the whole bit by bit. `widen` changes no accumulator
-either. Sums of half floats, and what an output stage makes of sums, are not sums of the tiles':
-such programs are cut along the outputs only, and need an accelerator of at least their C.
+accelerator's C and M. Outputs are independent, and the sum of integers over codebooks is exact, so
+that the accumulators of the tiles give those of the whole bit by bit; sums of half floats are added
+up in a stated order. `widen` changes no accumulator either.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.program import Program
 
-__all__ = ["Tiling", "select", "tile", "widen"]
+__all__ = ["Tiling", "add_partial", "select", "tile", "widen"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,20 +50,29 @@ class Tiling:
             -(-self.program.n_outputs // self.n_outputs),
         )
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the whole's results: int32 up to 32 bits, int64 above; float32, float16 or int8."""
+        program = self.program
+        if program.output_format != "raw":
+            return np.dtype({"fp16": np.float16, "int8": np.int8}[program.output_format])
+        if program.lut_format == "fp16":
+            return np.dtype(np.float32)
+        return np.dtype(np.int32 if program.accumulator_bits <= 32 else np.int64)
+
     def join(self, results: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Put the results of the tiles together to those of the whole.
 
         Parameters
         ----------
         results : sequence of ndarray of shape (n_rows, n_outputs of a tile)
-            One for each of `tiles`, in their order: integers, float32 for tables of half floats,
-            float16 or int8 for such an output format.
+            One for each of `tiles`, in their order; integers, or floats of `dtype`.
 
         Returns
         -------
-        ndarray of shape (n_rows, n_outputs of the whole)
-            What `halut.golden.results` returns for the whole program: accumulators as int32 up to
-            32 bits, int64 above; others of the dtype of `results`.
+        ndarray of shape (n_rows, n_outputs of the whole), `dtype`
+            What `halut.golden.results` returns for the whole program. Float32 sums are added up
+            in the order of the codebooks, one tile's after the other's.
 
         Raises
         ------
@@ -76,28 +84,45 @@ class Tiling:
                 f"results must be those of {len(self.tiles)} tiles, not {len(results)}"
             )
         arrays = [np.asarray(array) for array in results]
-        kind, name = "i", "integers"
-        if self.program.lut_format == "fp16" or self.program.output_format == "fp16":
-            kind, name = "f", "floats"
         wanted = (len(arrays[0]) if arrays[0].ndim else 0, self.n_outputs)
+        kind = self.dtype.kind
         for k, array in enumerate(arrays):
-            if array.shape != wanted or array.dtype.kind != kind:
+            is_right = array.dtype.kind == kind and (kind == "i" or array.dtype == self.dtype)
+            if array.shape != wanted or not is_right:
+                rule = "integers" if kind == "i" else str(self.dtype)
                 raise HalutError(
-                    f"results of a tile must be {name} of shape {wanted}, "
+                    f"results of a tile must be {rule} of shape {wanted}, "
                     f"not {array.dtype}{array.shape} (tile {k})"
                 )
-        # A partial sum fits its tile's accumulator; the sum of all may need a wider one.
-        dtype = np.int32 if self.program.accumulator_bits <= 32 else np.int64
-        along_codebooks, along_outputs = self.grid
-        grid = np.stack(arrays).reshape(along_codebooks, along_outputs, *wanted)
-        # (output tiles, N, M of a tile)
-        sums = grid.sum(axis=0, dtype=dtype) if _adds_up(self.program) else grid[0]
-        joined = sums.transpose(1, 0, 2).reshape(wanted[0], -1)
+        columns = self.grid[1]
+        joined = np.empty((wanted[0], columns * self.n_outputs), dtype=self.dtype)
+        for k, array in enumerate(arrays):
+            start = k % columns * self.n_outputs
+            add_partial(joined[:, start : start + self.n_outputs], array, k < columns)
         return np.ascontiguousarray(joined[:, : self.program.n_outputs])
 
 
+def add_partial(sums: NDArray[Any], partial: NDArray[Any], is_first: bool) -> None:
+    """Add a tile's results to those of the tiles before it, in place.
+
+    Parameters
+    ----------
+    sums : ndarray of any shape, `Tiling.dtype`
+    partial : ndarray of the same shape
+    is_first : bool
+        Nothing is in `sums` yet.
+    """
+    if is_first:
+        sums[:] = partial
+        return
+    with np.errstate(all="ignore"):
+        sums += partial
+    if sums.dtype.kind == "f":  # as the hardware's adders, which know one NaN
+        sums[np.isnan(sums)] = np.nan
+
+
 def select(program: Program, codebooks: NDArray[np.integer], outputs: slice) -> Program:
-    """Return the program of some codebooks and outputs; its offset is the whole's.
+    """Return the program of some codebooks and outputs; offset and output stage are the whole's.
 
     Parameters
     ----------
@@ -126,19 +151,16 @@ def select(program: Program, codebooks: NDArray[np.integer], outputs: slice) -> 
         lut_offset=program.lut_offset[outputs],
         input_scale=program.input_scale[codebooks],
         input_offset=program.input_offset[codebooks],
+        output=program.output.select(np.arange(program.n_outputs)[outputs]),
     )
-
-
-def _adds_up(program: Program) -> bool:
-    """Whether results are sums of those of the tiles: exact integers as they are."""
-    return program.lut_format == "int" and program.output_format == "raw" and not program.relu
 
 
 def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     """Cut a program into tiles of `n_codebooks` by `n_outputs`.
 
     The last tile of a row or column is filled up: codebooks with tables of zeros, which walk the
-    tree of a codebook that is there, and outputs with tables of zeros.
+    tree of a codebook that is there, and outputs with tables of zeros, which are converted like
+    the last one that is there.
 
     Parameters
     ----------
@@ -155,7 +177,8 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     Raises
     ------
     HalutError
-        When a size is not an integer of at least 1, or too small for such a program.
+        When a size is not an integer of at least 1, or there are several ranges of codebooks and
+        their results are not sums that can be added up.
 
     Examples
     --------
@@ -174,11 +197,11 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     for name, size in (("n_codebooks", n_codebooks), ("n_outputs", n_outputs)):
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise HalutError(f"{name} of a tile must be an integer of at least 1, not {size!r}")
-    if not _adds_up(program) and n_codebooks < program.n_codebooks:
+    if n_codebooks < program.n_codebooks and (program.output_format != "raw" or program.relu):
         raise HalutError(
-            f"n_codebooks of a tile must be at least the program's {program.n_codebooks}, whose "
-            f"results (lut_format {program.lut_format}, output_format {program.output_format}, "
-            f"relu {str(program.relu).lower()}) are no sums of tiles', not {n_codebooks}"
+            f"n_codebooks of a tile must be at least the program's {program.n_codebooks} for "
+            f"output_format {program.output_format}{' with relu' if program.relu else ''}, "
+            f"not {n_codebooks}: partial sums cannot be added up once they are converted"
         )
     # Nothing is changed by adding it: -0 where zeros have signs.
     nothing = -0.0 if program.lut_format == "fp16" else 0
@@ -197,10 +220,6 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
             scale[outputs] = program.lut_scale[start:stop]
             if first == 0:  # the tiles' products add up to the whole's
                 offset[outputs] = program.lut_offset[start:stop]
-            constants: dict[str, Any] = {
-                name: np.pad(array[start:stop], (0, n_outputs - (stop - start)))
-                for name, array in program.output.constants.items()
-            }
             tiles.append(
                 Program(
                     n_features=program.n_features,
@@ -214,7 +233,9 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
                     lut_format=program.lut_format,
                     input_scale=program.input_scale[chosen],
                     input_offset=program.input_offset[chosen],
-                    output=replace(program.output, **constants),
+                    output=program.output.select(
+                        np.minimum(np.arange(start, start + n_outputs), stop - 1)
+                    ),
                     provenance=program.provenance,
                 )
             )

@@ -134,10 +134,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .front_end_cli import main as front_end
 
         return front_end(argv[1:])
+    if argv[:1] == ["schedule"]:
+        from .schedule_cli import main as schedule
+
+        return schedule(argv[1:])
     parser = Parser(
         prog="python -m rtl_gen",
         description="Write the Verilog of a MADDNESS accelerator and its manifest.",
         epilog="python -m rtl_gen front-end --help: behind a front end for 3x3 convolutions. "
+        "python -m rtl_gen schedule --help: products of any size on it, tile by tile. "
         "python -m rtl_gen direct --help: the exact engines that it is compared with.",
     )
     add_config_flags(parser)

@@ -27,7 +27,7 @@ from halut.golden import OVERFLOWS
 from halut.output import ADDEND_BITS, MULTIPLIER_BITS, OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 
-__all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "ceil_log2"]
+__all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "canonical_hash", "ceil_log2"]
 
 CONFIG_VERSION = 1
 ENCODERS = ("interleaved", "pipelined")
@@ -50,6 +50,12 @@ _LATER_FIELDS = ("double_buffer", "output_format", "relu", "lut_format", "overfl
 def ceil_log2(value: int) -> int:
     """Bits that number `value` different things: ceil(log2(value)), 0 for one thing."""
     return (value - 1).bit_length()
+
+
+def canonical_hash(values: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a mapping as canonical JSON."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,8 @@ class AcceleratorConfig:
         What an accumulator does that is narrower than that, and only such a one. The order of
         additions is that of `halut.golden.accumulate`: saturation is once per step.
     output_format : {"raw", "fp16", "int8"}
-        Results: accumulators, half floats, or requantised bytes; see `halut.output`.
+        Results: accumulators, half floats, or requantised bytes (not of half floats); see
+        `halut.output`.
     relu : bool
         Results below zero become zero.
     memory : {"latch", "ff", "lutram"}
@@ -175,12 +182,17 @@ class AcceleratorConfig:
         self._check_choice("output_format", OUTPUT_FORMATS)
         self._check_choice("lut_format", LUT_FORMATS)
         if self.lut_format == "fp16":
-            for name, wanted in (("lut_bits", 16), ("output_format", "raw"), ("overflow", None)):
+            for name, wanted in (("lut_bits", 16), ("overflow", None)):
                 if getattr(self, name) != wanted:
                     raise HalutError(
                         f"{name} must be {'absent' if wanted is None else wanted} "
                         f"for lut_format fp16, not {getattr(self, name)}"
                     )
+            if self.output_format == "int8":
+                raise HalutError(
+                    "output_format must be raw or fp16 for lut_format fp16, not int8: "
+                    "bytes are made of integer sums"
+                )
         low, high = self.minimum_acc_bits, MAX_ACC_BITS
         if self.overflow is not None:
             self._check_choice("overflow", OVERFLOWS)
@@ -201,11 +213,6 @@ class AcceleratorConfig:
             )
         if not isinstance(self.double_buffer, bool):
             raise HalutError(f"double_buffer must be true or false, not {self.double_buffer!r}")
-        if self.double_buffer and self.output_constants:
-            raise HalutError(
-                f'output_format must be "raw" with double_buffer, not {self.output_format!r}: '
-                "constants are stored once"
-            )
         self._check_range("look_up_adder_levels", 0, 8)
         self._check_range("adder_levels_per_stage", 1, 8)
         self._check_range("codebook_width", 1, 1 << 20)
@@ -304,6 +311,11 @@ class AcceleratorConfig:
         return self.n_groups * self.n_banks
 
     @property
+    def stored_columns(self) -> int:
+        """Outputs whose constants are stored, of all banks; output m of bank b is b*M + m."""
+        return self.n_outputs * self.n_banks
+
+    @property
     def n_beats(self) -> int:
         """Output transfers per row group: P*M / W."""
         return self.rows * self.n_outputs // self.output_width
@@ -349,7 +361,9 @@ class AcceleratorConfig:
 
     @property
     def output_stages(self) -> int:
-        """Pipeline stages of the output stage: fp16 3, int8 2, raw 0."""
+        """Pipeline stages of the output stage: fp16 3 (1 of binary32 sums), int8 2, raw 0."""
+        if self.output_format == self.lut_format == "fp16":
+            return 1
         return OUTPUT_STAGES[self.output_format]
 
     @property
@@ -391,6 +405,11 @@ class AcceleratorConfig:
         """Bits of all thresholds: C * (K - 1) * input_bits, in each bank."""
         return self.stored_codebooks * (self.n_prototypes - 1) * self.input_bits
 
+    @property
+    def constant_total_bits(self) -> int:
+        """Bits of all constants of the output stage, in each bank."""
+        return self.stored_columns * self.output_constant_bits
+
     # Program port
 
     @property
@@ -422,7 +441,12 @@ class AcceleratorConfig:
 
     @cached_property
     def output_constants(self) -> dict[str, tuple[int, int]]:
-        """Constants of one output's conversion: {name: (lowest bit, width)}; empty for raw."""
+        """Constants of one output's conversion: {name: (lowest bit, width)}.
+
+        Empty for raw results, and where binary32 sums are rounded as they are.
+        """
+        if self.lut_format == "fp16":
+            return {}
         fields = dict(CONSTANT_BITS[self.output_format])
         if not self.relu:
             fields.pop("zero", None)
@@ -446,21 +470,19 @@ class AcceleratorConfig:
         The top bit tells the regions apart: 0 LUT, 1 thresholds; the top two bits where there are
         constants of the output stage, region 2. LUT words are addressed by (codebook, prototype,
         block), thresholds by (codebook, word), constants by (column, word). With `double_buffer`,
-        codebook counts those of both banks, and the bit above, `command`, is 0 for words; a
-        ``switch`` command names the `bank` that the next row groups use.
+        codebook and column count those of both banks, and the bit above, `command`, is 0 for
+        words; a ``switch`` command names the `bank` that the next row groups use.
         """
         codebook_bits = ceil_log2(self.stored_codebooks)
         block_bits = ceil_log2(self.n_blocks)
         word_bits = ceil_log2(self.threshold_words)
         lut_bits = block_bits + self.tree_depth + codebook_bits
         region_bit = max(lut_bits, word_bits + codebook_bits)
-        command = {"command": (region_bit + 1, 1)} if self.double_buffer else {}
-        switch = {"switch": {"bank": (0, 1), **command}} if self.double_buffer else {}
         region_bits = 1
         output: dict[str, dict[str, tuple[int, int]]] = {}
         if self.output_constants:
             constant_bits = ceil_log2(self.output_constant_words)
-            column_bits = ceil_log2(self.n_outputs)
+            column_bits = ceil_log2(self.stored_columns)
             region_bit = max(region_bit, constant_bits + column_bits)
             region_bits = 2
             output["output"] = {
@@ -468,6 +490,10 @@ class AcceleratorConfig:
                 "column": (constant_bits, column_bits),
                 "region": (region_bit, region_bits),
             }
+        command = {"command": (region_bit + region_bits, 1)} if self.double_buffer else {}
+        switch = {"switch": {"bank": (0, 1), **command}} if self.double_buffer else {}
+        if output:
+            output["output"] |= command
         return {
             "lut": {
                 "block": (0, block_bits),
@@ -566,8 +592,7 @@ class AcceleratorConfig:
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of the configuration as canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return canonical_hash(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AcceleratorConfig:

@@ -44,6 +44,8 @@ class Control(Unit):
         Interleaved encoder only: one-hot, turns with every step of the pipeline.
     program_switch, program_bank : In(1)
         With `double_buffer` only: the word is a command to switch to the bank; it is for the bank.
+    active_bank : Out(1)
+        With `double_buffer` and constants only: the bank of everything inside.
     group : Out(ArrayLayout(ceil(log2 stored_groups), T))
         stored_groups > 1 only: codebook group in the stage that fetches a level's thresholds.
     lut_group : Out(stored_groups, or ceil(log2 stored_groups) for lutram)
@@ -77,6 +79,8 @@ class Control(Unit):
         if c.double_buffer:
             members["program_switch"] = In(1)
             members["program_bank"] = In(1)
+            if c.output_constants:
+                members["active_bank"] = Out(1)
         if c.stored_groups > 1:
             group_bits = ceil_log2(c.stored_groups)
             members["group"] = Out(data.ArrayLayout(unsigned(group_bits), c.tree_depth))
@@ -115,6 +119,8 @@ class Control(Unit):
             held = self.program_valid & ~aside
             with m.If(self.program_valid & self.program_ready & self.program_switch):
                 m.d.sync += bank.eq(self.program_bank)
+            if c.output_constants:
+                m.d.comb += self.active_bank.eq(bank)
 
         taken = self.i_valid & self.i_ready
         m.d.comb += [

@@ -1,8 +1,9 @@
 # amaranth: UnusedElaboratable=no
-"""The output stage: accumulators become half floats or bytes, or lose what is below zero.
+"""The output stage: sums become half floats or bytes, or lose what is below zero.
 
 One converter for each of the W results of a transfer, with the constants of the result's output.
-This is the one place with multipliers: W of them, each used once per C look-ups.
+This is the one place with multipliers: W of them, each used once per C look-ups. Binary32 sums are
+rounded to half floats as they are, without constants.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from halut.output import ADDEND_BITS, MULTIPLIER_BITS
 
 from .cells import clock_gate, equals, one_hot, one_hot_select, storage_kind, store_word
 from .config import AcceleratorConfig, ceil_log2
+from .float32 import SingleToHalf
 from .normalise import normalise
 from .unit import Unit
 
@@ -268,8 +270,10 @@ class OutputStage(Unit):
         See `output_payload`.
     write_enable, write_column, write_word, write_data : In
         Constants, where there are any: word `write_word` of an output's constants, see
-        `AcceleratorConfig.output_constants`. `write_column` and `write_word` are absent when there
-        is one only.
+        `AcceleratorConfig.output_constants`. `write_column` counts the outputs of both banks;
+        it and `write_word` are absent when there is one only.
+    bank : In(1)
+        Constants and `double_buffer` only: whose constants are used.
     busy : Out(1)
         Where there are constants: a transfer is inside, or at the input.
 
@@ -300,14 +304,18 @@ class OutputStage(Unit):
                 "write_data": In(min(c.program_data_bits, c.output_constant_bits)),
                 "busy": Out(1),
             }
-            if c.n_outputs > 1:
-                members["write_column"] = In(ceil_log2(c.n_outputs))
+            if c.stored_columns > 1:
+                members["write_column"] = In(ceil_log2(c.stored_columns))
+            if c.double_buffer:
+                members["bank"] = In(1)
             if c.output_constant_words > 1:
                 members["write_word"] = In(ceil_log2(c.output_constant_words))
         name = f"halut_output_stage_{c.output_format}{'_relu' if c.relu else ''}_p{c.rows}"
         name += f"_m{c.n_outputs}_w{c.output_width}_acc{c.accumulator_bits}"
+        if c.output_format == c.lut_format == "fp16":
+            name += "_single"
         if c.output_constants:
-            name += f"_word{c.program_data_bits}_{c.memory}"
+            name += f"_word{c.program_data_bits}_{c.memory}{'_double' * c.double_buffer}"
         super().__init__(
             members,
             module_name=name,
@@ -339,8 +347,9 @@ class OutputStage(Unit):
             enable.eq(Cat(self.i_valid, valid[:-1]) & advance.replicate(stages)),
             self.i_ready.eq(advance),
             self.o_valid.eq(valid[-1]),
-            self.busy.eq(self.i_valid | valid.any()),
         ]
+        if c.output_constants:
+            m.d.comb += self.busy.eq(self.i_valid | valid.any())
         with m.If(advance):
             m.d.sync += valid.eq(Cat(self.i_valid, valid))
         last: Value = self.i_last
@@ -358,22 +367,23 @@ class OutputStage(Unit):
         m.d.comb += self.o_last.eq(last)
         if c.n_beats > 1:
             m.d.comb += self.o_index.eq(indices[-1])
-        self._convert(m, platform, enable, self._store(m, platform), indices)
+        stored = self._store(m, platform) if c.output_constants else []
+        self._convert(m, platform, enable, stored, indices)
 
     def _values(self) -> list[Value]:
         return [self.i_data[j] for j in range(self.config.output_width)]
 
     def _store(self, m: Module, platform: object) -> list[Value]:
-        """The constants of every output, side by side as `output_constants` says."""
+        """The constants in use of every output, side by side as `output_constants` says."""
         c = self.config
         kind = storage_kind(c.memory, platform)
         kind = "ff" if kind == "lutram" else kind
-        column = self.write_column if c.n_outputs > 1 else Signal(0)
-        columns = one_hot(m, "columns", column, c.n_outputs, enable=self.write_enable)
+        column = self.write_column if c.stored_columns > 1 else Signal(0)
+        columns = one_hot(m, "columns", column, c.stored_columns, enable=self.write_enable)
         n_words = c.output_constant_words
         words = one_hot(m, "words", self.write_word if n_words > 1 else Signal(0), n_words)
-        stored = []
-        for output in range(c.n_outputs):
+        stored: list[Value] = []
+        for output in range(c.stored_columns):
             parts = []
             for w in range(n_words):
                 strobe: Value = columns[output] & words[w]
@@ -387,7 +397,10 @@ class OutputStage(Unit):
             whole = Signal(c.output_constant_bits, name=f"output{output}_constants")
             m.d.comb += whole.eq(Cat(parts))
             stored.append(whole)
-        return stored
+        if not c.double_buffer:
+            return stored
+        banks = zip(stored[: c.n_outputs], stored[c.n_outputs :], strict=True)
+        return [Mux(self.bank, second, first) for first, second in banks]
 
     def _convert(
         self,
@@ -398,6 +411,16 @@ class OutputStage(Unit):
         indices: list[Value],
     ) -> None:
         c = self.config
+        if c.lut_format == "fp16":
+            for j, value in enumerate(self._values()):
+                rounder = SingleToHalf(relu=c.relu)
+                self.add(m, f"lane{j}", rounder, platform)
+                m.d.comb += [
+                    rounder.value.eq(value),
+                    rounder.enable.eq(enable),
+                    self.o_data[j].eq(rounder.result),
+                ]
+            return
         # With W < M a lane serves every W-th output, in turns of `n_turns` beats.
         n_turns = max(1, c.n_outputs // c.output_width)
         turns = []

@@ -1,14 +1,14 @@
-"""Binary32 arithmetic for tables of half floats: exact widening, and IEEE 754 addition."""
+"""Binary32 arithmetic for tables of half floats: exact widening, addition, rounding to half."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.wiring import In, Out
 
 from .normalise import normalise
 from .unit import Unit
 
-__all__ = ["FloatAdder", "HalfToSingle"]
+__all__ = ["FloatAdder", "HalfToSingle", "SingleToHalf"]
 
 _NAN = 0x7FC00000
 _INFINITY = 0x7F800000
@@ -139,3 +139,60 @@ class FloatAdder(Unit):
             m.d.comb += self.result.eq(Cat(Const(_INFINITY, 31), large[31]))
         with m.Else():
             m.d.comb += self.result.eq(Cat(magnitude[:31], large[31]))
+
+
+class SingleToHalf(Unit):
+    """Round a binary32 to the nearest half float, ties to even.
+
+    Subnormals as they are, overflow is infinity; every NaN becomes 0x7e00.
+
+    Parameters
+    ----------
+    relu : bool
+        Results with a sign become +0.
+
+    Members
+    -------
+    value : In(signed(32))
+        Bits of a binary32.
+    enable : In(1)
+        The register loads.
+    result : Out(16)
+
+    Timing
+    ------
+    One clock edge, one result per cycle.
+    """
+
+    def __init__(self, *, relu: bool) -> None:
+        self.relu = relu
+        super().__init__(
+            {"value": In(signed(32)), "enable": In(1), "result": Out(16)},
+            module_name="halut_single_to_half" + ("_relu" if relu else ""),
+        )
+
+    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+        mantissa, exponent, sign = self.value[:23], self.value[23:31], self.value[31]
+        # With exponents below 113 the result is subnormal; below 102 it is zero.
+        shift = Signal(4)
+        moved = Signal(36)  # eleven bits are kept, the next one rounds, the others are sticky
+        rounded = Signal(12)
+        code = Signal(16)
+        magnitude = Signal(15)
+        m.d.comb += [
+            moved.eq(Cat(Const(0, 12), mantissa, exponent.any()) >> shift),
+            rounded.eq(moved[25:] + (moved[24] & (moved[25] | moved[:24].any()))),
+            code.eq(rounded),
+        ]
+        with m.If(exponent < 113):
+            m.d.comb += shift.eq(Mux(exponent < 102, 12, 113 - exponent))
+        with m.Else():  # the leading one adds one to the exponent
+            m.d.comb += code.eq(rounded + ((exponent - 113)[:5] << 10))
+        is_nan = exponent.all() & mantissa.any()
+        negative = sign & ~is_nan
+        m.d.comb += magnitude.eq(Mux(is_nan, 0x7E00, Mux(exponent > 142, 0x7C00, code)))
+        with m.If(self.enable):
+            if self.relu:
+                m.d.sync += self.result.eq(Mux(negative, 0, magnitude))
+            else:
+                m.d.sync += self.result.eq(Cat(magnitude, negative))

@@ -21,7 +21,7 @@ from halut.errors import HalutError, closest
 from halut.program import Program
 
 from .cells import equals, one_hot, one_hot_select
-from .config import ceil_log2
+from .config import canonical_hash, ceil_log2
 from .output import output_payload
 from .tiled import HalutTiled
 from .tiled_config import AnyConfig, TiledConfig, config_from_dict
@@ -145,6 +145,11 @@ class FrontEndConfig:
         """Build from what `to_dict` returned."""
         rest = dict(values)
         return cls(accelerator=config_from_dict(rest.pop("accelerator")), **rest)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the configuration as canonical JSON."""
+        return canonical_hash(self.to_dict())
 
     @property
     def slug(self) -> str:

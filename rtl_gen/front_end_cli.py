@@ -16,8 +16,9 @@ from halut.cli import Parser
 if TYPE_CHECKING:
     from .front_end import FrontEndConfig
     from .generate import Generated
+    from .tiled_config import AnyConfig
 
-__all__ = ["generate_convolution", "main"]
+__all__ = ["add_image_arguments", "front_end_config", "generate_convolution", "main"]
 
 MANIFEST_VERSION = 1
 
@@ -30,16 +31,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="the accelerator (.yaml)")
-    add("--height", type=int, required=True, metavar="N", help="lines of an image, in pixels")
-    add("--width", type=int, required=True, metavar="N", help="pixels of a line")
-    add("--channels", type=int, required=True, metavar="N", help="values of a pixel")
-    add("--gather", default="channel", metavar="X",
-        help="split dimensions of a codebook: in its own channel, or in any "
-        "(default: %(default)s)")  # fmt: skip
+    add_image_arguments(parser, required=True)
     add("-o", "--output", metavar="FILE",
         help="Verilog file, the manifest goes beside it; - for standard output "
         "(default: build/<slug>/rtl/halut_convolution.v)")  # fmt: skip
     return parser
+
+
+def add_image_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
+    """Add the flags that `front_end_config` reads."""
+    add = parser.add_argument
+    add("--height", type=int, required=required, metavar="N", help="lines of an image, in pixels")
+    add("--width", type=int, required=required, metavar="N", help="pixels of a line")
+    add("--channels", type=int, required=required, metavar="N", help="values of a pixel")
+    add("--gather", default="channel", metavar="X",
+        help="split dimensions of a codebook: in its own channel, or in any "
+        "(default: %(default)s)")  # fmt: skip
+
+
+def front_end_config(accelerator: AnyConfig, arguments: argparse.Namespace) -> FrontEndConfig:
+    """Take the front end of an accelerator from parsed flags."""
+    from .front_end import FrontEndConfig
+
+    names = ("height", "width", "channels", "gather")
+    given = {name: getattr(arguments, name) for name in names}
+    return FrontEndConfig(accelerator=accelerator, **given)
 
 
 def generate_convolution(config: FrontEndConfig) -> Generated:
@@ -92,17 +108,10 @@ def generate_convolution(config: FrontEndConfig) -> Generated:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    from .front_end import FrontEndConfig
     from .generate import BUILD_DIR, write_generated
     from .tiled_config import load_config
 
-    config = FrontEndConfig(
-        accelerator=load_config(arguments.config),
-        height=arguments.height,
-        width=arguments.width,
-        channels=arguments.channels,
-        gather=arguments.gather,
-    )
+    config = front_end_config(load_config(arguments.config), arguments)
     generated = generate_convolution(config)
     if arguments.output == "-":
         sys.stdout.write(generated.verilog)

@@ -190,7 +190,7 @@ def _manifest(config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str) ->
         "memory": {
             "lut_bits": c.lut_total_bits,
             "threshold_bits": c.threshold_total_bits,
-            "output_bits": c.n_outputs * c.output_constant_bits,
+            "output_bits": c.constant_total_bits,
         },
         "accumulator": _accumulator(c),
         "tools": {

@@ -63,7 +63,7 @@ def program_image(config: AnyConfig, program: Program, bank: int = 0) -> list[tu
     list of (address, data)
         Thresholds first, then the LUT: `config.threshold_words` words per codebook and
         `config.n_blocks` per (codebook, prototype); at last the output stage's constants,
-        `config.output_constant_words` per output.
+        `config.output_constant_words` per output. Of several units, tile by tile.
 
     Raises
     ------
@@ -90,21 +90,30 @@ def switch_word(config: AnyConfig, bank: int) -> tuple[int, int]:
 
 
 def _tiled_image(config: TiledConfig, program: Program, bank: int) -> list[tuple[int, int]]:
-    """The units' images, tile by tile; thresholds once for all units that share them."""
+    """The units' images, tile by tile; what units share, thresholds or constants, once for them."""
     image: list[tuple[int, int]] = []
-    region = 1 << config.unit.address_fields["thresholds"]["region"][0]
     for d in range(config.codebook_tiles):
         codebooks = config.tile_codebooks(d)
         for o in range(config.output_tiles):
             size = config.unit.n_outputs
             part = select(program, codebooks, slice(o * size, (o + 1) * size))
+            words = _thresholds(config.unit, part, bank) if o == 0 else []
+            words += _tables(config.unit, part, bank)
+            words += _constants(config.unit, part, bank) if d == 0 else []
             tile = config.tile_address(o, d)
-            words = _unit_image(config.unit, part, bank)
-            image += [(tile | a, word) for a, word in words if o == 0 or not a & region]
+            image += [(tile | address, word) for address, word in words]
     return image
 
 
 def _unit_image(config: AcceleratorConfig, program: Program, bank: int) -> list[tuple[int, int]]:
+    return (
+        _thresholds(config, program, bank)
+        + _tables(config, program, bank)
+        + _constants(config, program, bank)
+    )
+
+
+def _thresholds(config: AcceleratorConfig, program: Program, bank: int) -> list[tuple[int, int]]:
     image: list[tuple[int, int]] = []
     offset = bank * config.n_codebooks
     per_word = config.thresholds_per_word
@@ -114,16 +123,22 @@ def _unit_image(config: AcceleratorConfig, program: Program, bank: int) -> list[
     for index, word in enumerate(words):
         codebook, position = divmod(index, config.threshold_words)
         image.append((config.threshold_address(offset + codebook, position), word))
+    return image
+
+
+def _tables(config: AcceleratorConfig, program: Program, bank: int) -> list[tuple[int, int]]:
+    image: list[tuple[int, int]] = []
+    offset = bank * config.n_codebooks
     stored = program.lut.view(np.uint16) if config.lut_format == "fp16" else program.lut
     entries = stored.transpose(1, 2, 0).reshape(-1, config.decoders_per_word)
     for index, word in enumerate(_pack(entries, config.lut_bits)):
         rest, block = divmod(index, config.n_blocks)
         codebook, prototype = divmod(rest, config.n_prototypes)
         image.append((config.lut_address(offset + codebook, prototype, block), word))
-    return image + _constants(config, program)
+    return image
 
 
-def _constants(config: AcceleratorConfig, program: Program) -> list[tuple[int, int]]:
+def _constants(config: AcceleratorConfig, program: Program, bank: int) -> list[tuple[int, int]]:
     """The words of the output stage's constants."""
     mask = (1 << config.program_data_bits) - 1
     image: list[tuple[int, int]] = []
@@ -135,5 +150,6 @@ def _constants(config: AcceleratorConfig, program: Program) -> list[tuple[int, i
             whole |= (int(bits[column]) & ((1 << width) - 1)) << low
         for word in range(config.output_constant_words):
             part = whole >> (word * config.program_data_bits) & mask
-            image.append((config.output_address(column, word), part))
+            stored = bank * config.n_outputs + column
+            image.append((config.output_address(stored, word), part))
     return image

@@ -25,4 +25,5 @@ def machine(config: AnyConfig) -> Machine:
         + config.n_codebooks * config.threshold_words
         + config.n_outputs * config.output_constant_words,
         banks=unit.n_banks,
+        drains=bool(unit.output_constants),
     )

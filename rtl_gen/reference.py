@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from halut import golden
 from halut.program import Program
 
-from .tiled_config import AnyConfig
+from .tiled_config import AnyConfig, TiledConfig
 
 __all__ = ["random_program", "result_words", "results", "results_of_words"]
 
@@ -35,24 +35,25 @@ def random_program(
 
 def results(config: AnyConfig, program: Program, words: ArrayLike) -> NDArray[Any]:
     """Return the results (n_rows, n_outputs) that the accelerator gives for input words."""
+    tiles = config.codebook_tiles if isinstance(config, TiledConfig) else 1
     return golden.results(
-        program, words, config.accumulator_bits, config.overflow, config.parallel_codebooks
+        program, words, config.accumulator_bits, config.overflow, config.parallel_codebooks, tiles
     )
 
 
 def result_words(results: NDArray[Any]) -> NDArray[np.int64]:
     """Return results as integers: the bits of floats, other results as they are."""
     if results.dtype.kind == "f":
-        results = results.view(f"u{results.itemsize}")
+        results = np.ascontiguousarray(results).view(f"u{results.itemsize}")
     return results.astype(np.int64)
 
 
 def results_of_words(config: AnyConfig, words: NDArray[np.int64]) -> NDArray[Any]:
     """The inverse of `result_words`."""
-    if config.lut_format == "fp16":
-        return words.astype(np.uint32).view(np.float32)
     if config.output_format == "fp16":
         return words.astype(np.uint16).view(np.float16)
     if config.output_format == "int8":
         return words.astype(np.int8)
+    if config.lut_format == "fp16":
+        return words.astype(np.uint32).view(np.float32)
     return words.astype(np.int32 if config.accumulator_bits <= 32 else np.int64)

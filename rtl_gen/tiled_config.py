@@ -7,8 +7,7 @@ the properties that testbenches, images and manifests read from an `AcceleratorC
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,15 +19,13 @@ from numpy.typing import NDArray
 
 from halut.errors import HalutError, closest
 
-from .config import AcceleratorConfig, ceil_log2
+from .config import AcceleratorConfig, canonical_hash, ceil_log2
 
 __all__ = ["TILES", "AnyConfig", "TiledConfig", "config_from_dict", "load_config", "result_order"]
 
 TILES = ("rows", "outputs", "codebooks")
 """Keys of ``tiles`` in YAML, each the number of units in that direction."""
 MAX_TILES = 16
-_UNIT_FIELDS = {"output_format": "raw", "relu": False, "lut_format": "int", "overflow": None}
-"""What units must have, whose partial sums are joined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +65,11 @@ class TiledConfig:
                 raise HalutError(
                     f"tiles.{key} must be an integer in [1, {MAX_TILES}], not {value!r}"
                 )
-        # Partial sums are joined before anything can be made of them.
-        for field, wanted in _UNIT_FIELDS.items():
-            given = getattr(self.unit, field)
-            if given != wanted:
-                rule = "absent" if wanted is None else str(wanted).lower()
-                raise HalutError(f"{field} must be {rule} for several units, not {given}")
+        if self.codebook_tiles > 1 and self.unit.overflow is not None:
+            raise HalutError(
+                "overflow must be absent for several units along the codebooks, "
+                f"not {self.unit.overflow}: each would lose another part of a sum"
+            )
 
     @property
     def tiles(self) -> dict[str, int]:
@@ -120,38 +116,45 @@ class TiledConfig:
 
     @property
     def accumulator_bits(self) -> int:
-        """Bits of a result: the unit's, or what sums of all codebooks need if that is more."""
+        """Bits of a sum: the unit's, or what sums of all codebooks need if that is more."""
+        if self.codebook_tiles == 1 or self.unit.lut_format == "fp16":
+            return self.unit.accumulator_bits
         needed = self.unit.lut_bits + ceil_log2(self.n_codebooks)
         return max(self.unit.accumulator_bits, needed)
 
     @property
+    def joined(self) -> AcceleratorConfig:
+        """The unit's configuration with accumulators as wide as the joined sums."""
+        return dataclasses.replace(self.unit, acc_bits=self.accumulator_bits)
+
+    @property
     def result_bits(self) -> int:
         """Bits of a result."""
-        return self.accumulator_bits
+        return self.joined.result_bits
 
     @property
     def output_format(self) -> str:
-        """Results are accumulators."""
+        """Format of the results."""
         return self.unit.output_format
 
     @property
     def relu(self) -> bool:
-        """There is none."""
+        """Whether results below zero become zero."""
         return self.unit.relu
 
     @property
     def lut_format(self) -> str:
-        """Tables hold integers."""
+        """Format of the tables' entries."""
         return self.unit.lut_format
 
     @property
     def overflow(self) -> str | None:
-        """There is none."""
+        """What a unit's accumulator does that is too narrow."""
         return self.unit.overflow
 
     @property
     def output_constants(self) -> dict[str, tuple[int, int]]:
-        """There are none."""
+        """Constants of one output's conversion."""
         return self.unit.output_constants
 
     @property
@@ -193,6 +196,11 @@ class TiledConfig:
     def threshold_total_bits(self) -> int:
         """Bits of all units' thresholds."""
         return self.unit.threshold_total_bits * self.n_units
+
+    @property
+    def constant_total_bits(self) -> int:
+        """Bits of all constants; units that differ in the rows only hold the same."""
+        return self.unit.constant_total_bits * self.row_tiles * self.output_tiles
 
     # What they have in common
 
@@ -267,8 +275,9 @@ class TiledConfig:
     def address_fields(self) -> dict[str, dict[str, tuple[int, int]]]:
         """The unit's fields and, above them, which units take the word.
 
-        ``output_tile`` (LUT words only: units of one ``codebook_tile`` share the thresholds) and
-        ``codebook_tile``. Units that differ in the rows only take the same words.
+        ``output_tile`` (not for thresholds, which units of one ``codebook_tile`` share) and
+        ``codebook_tile`` (not for constants, which belong to the joined sums). Units that differ
+        in the rows only take the same words.
         """
         low = self.unit.program_address_bits
         bits = ceil_log2(self.output_tiles)
@@ -278,8 +287,8 @@ class TiledConfig:
         return {
             region: {
                 **parts,
-                **(outputs if region == "lut" else {}),
-                **({} if region == "switch" else codebooks),
+                **(outputs if region in ("lut", "output") else {}),
+                **(codebooks if region in ("lut", "thresholds") else {}),
             }
             for region, parts in fields.items()
         }
@@ -316,8 +325,7 @@ class TiledConfig:
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of the configuration as canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return canonical_hash(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TiledConfig:

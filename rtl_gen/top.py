@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
@@ -17,7 +20,12 @@ from .output import OutputSerializer, output_payload
 from .tiled_config import AnyConfig
 from .unit import Unit
 
-__all__ = ["HalutMatmul", "accelerator_members"]
+__all__ = ["HalutMatmul", "ProgramWrite", "accelerator_members", "partial_config"]
+
+
+def partial_config(config: AcceleratorConfig) -> AcceleratorConfig:
+    """The configuration of the partial sums of `config`: what leaves are accumulators."""
+    return replace(config, output_format="raw", relu=False)
 
 
 def accelerator_members(config: AnyConfig) -> dict[str, In | Out]:
@@ -39,6 +47,9 @@ class HalutMatmul(Unit):
     Parameters
     ----------
     config : AcceleratorConfig
+    partial : bool, default False
+        Accumulators leave as they are, whatever the output format: they are partial sums, which
+        are joined and converted outside, and the constants are stored there.
 
     Members
     -------
@@ -51,6 +62,10 @@ class HalutMatmul(Unit):
         Program words, see `AcceleratorConfig.address_fields` and `image.program_image`. Words at
         addresses that stand for nothing are taken and dropped. Accepted between row groups only:
         every row group sees one program, the one that was complete when it began.
+    output_busy : In(1)
+        `partial` and an output format with constants only: results wait behind `o`.
+    active_bank : Out(1)
+        Then, with `double_buffer`: the bank of everything inside and behind.
 
     Timing
     ------
@@ -58,11 +73,16 @@ class HalutMatmul(Unit):
     group every `interval_cycles` when nothing stalls. Any stream may stall at any cycle.
     """
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    def __init__(self, config: AcceleratorConfig, *, partial: bool = False) -> None:
         self.config = config
-        super().__init__(
-            accelerator_members(config), module_name="halut_matmul", has_reset=True
-        )
+        self.partial = partial
+        members = accelerator_members(partial_config(config) if partial else config)
+        members["program"] = accelerator_members(config)["program"]
+        if partial and config.output_constants:
+            members["output_busy"] = In(1)
+            if config.double_buffer:
+                members["active_bank"] = Out(1)
+        super().__init__(members, module_name="halut_matmul", has_reset=True)
 
     def build(self, m: Module, platform: object) -> None:
         c = self.config
@@ -74,7 +94,7 @@ class HalutMatmul(Unit):
             control.program_valid.eq(self.program.valid),
             self.program.ready.eq(control.program_ready),
         ]
-        write = _ProgramWrite(m, self, platform)
+        write = ProgramWrite(m, c, self.program, platform)
         if c.double_buffer:
             m.d.comb += [
                 control.program_switch.eq(write.switch),
@@ -94,7 +114,11 @@ class HalutMatmul(Unit):
             output.i.valid.eq(control.sums_valid),
             control.sums_ready.eq(output.i.ready),
         ]
-        if c.has_output_stage:
+        if self.partial and c.output_constants:
+            m.d.comb += control.output_busy.eq(output.o_valid | self.output_busy)
+            if c.double_buffer:
+                m.d.comb += self.active_bank.eq(control.active_bank)
+        elif c.has_output_stage and not self.partial:
             output = self._add_output_stage(m, platform, output, control, write)
         m.d.comb += [
             self.o.valid.eq(output.o_valid),
@@ -111,7 +135,7 @@ class HalutMatmul(Unit):
         platform: object,
         serializer: OutputSerializer,
         control: Control,
-        write: _ProgramWrite,
+        write: ProgramWrite,
     ) -> OutputStage:
         c = self.config
         stage = OutputStage(c)
@@ -125,16 +149,10 @@ class HalutMatmul(Unit):
         if c.n_beats > 1:
             m.d.comb += stage.i_index.eq(serializer.o_index)
         if c.output_constants:
-            is_constant = is_region(write.field("output", "region"), 2)
-            m.d.comb += [
-                control.output_busy.eq(stage.busy),
-                stage.write_enable.eq(write.accepted & is_constant),
-                stage.write_data.eq(write.data[: len(stage.write_data)]),
-            ]
-            if c.n_outputs > 1:
-                m.d.comb += stage.write_column.eq(write.field("output", "column"))
-            if c.output_constant_words > 1:
-                m.d.comb += stage.write_word.eq(write.field("output", "word"))
+            m.d.comb += control.output_busy.eq(stage.busy)
+            write.connect_constants(m, stage)
+            if c.double_buffer:
+                m.d.comb += stage.bank.eq(control.active_bank)
         return stage
 
     @property
@@ -142,7 +160,7 @@ class HalutMatmul(Unit):
         return range(self.config.parallel_codebooks)
 
     def _add_encoder(
-        self, m: Module, platform: object, q: int, control: Control, write: _ProgramWrite
+        self, m: Module, platform: object, q: int, control: Control, write: ProgramWrite
     ) -> Encoder:
         c = self.config
         encoder = Encoder(c)
@@ -171,7 +189,7 @@ class HalutMatmul(Unit):
         platform: object,
         index: int,
         control: Control,
-        write: _ProgramWrite,
+        write: ProgramWrite,
         encoders: list[Encoder],
     ) -> DecoderBlock:
         c = self.config
@@ -195,12 +213,22 @@ class HalutMatmul(Unit):
         return block
 
 
-class _ProgramWrite:
-    """An accepted program word: the address at once; for latches, the data from a register."""
+class ProgramWrite:
+    """An accepted program word: the address at once; for latches, the data from a register.
 
-    def __init__(self, m: Module, top: HalutMatmul, platform: object) -> None:
-        self._config = top.config
-        program = top.program
+    Parameters
+    ----------
+    m : Module
+    config : AcceleratorConfig
+        Its fields are in the lowest bits of the address.
+    program : the program stream
+    platform : object
+    """
+
+    def __init__(
+        self, m: Module, config: AcceleratorConfig, program: Any, platform: object
+    ) -> None:
+        self._config = config
         self._address = program.payload.address
         self.accepted = Signal(name="program_accepted")
         m.d.comb += self.accepted.eq(program.valid & program.ready)
@@ -212,7 +240,11 @@ class _ProgramWrite:
             codebook = Mux(
                 is_lut, self.field("lut", "codebook"), self.field("thresholds", "codebook")
             )
-            other = Mux(self.switch, self.field("switch", "bank"), codebook >= c.n_codebooks)
+            second: Value = codebook >= c.n_codebooks
+            if c.output_constants:
+                column = self.field("output", "column")
+                second = Mux(self._is_constant, column >= c.n_outputs, second)
+            other = Mux(self.switch, self.field("switch", "bank"), second)
             self.bank = Signal(name="program_bank")
             self.stored = Signal(name="program_stored")
             m.d.comb += [self.bank.eq(other), self.stored.eq(self.accepted & ~self.switch)]
@@ -227,6 +259,23 @@ class _ProgramWrite:
         """A field of the address."""
         low, width = self._config.address_fields[region][name]
         return self._address[low : low + width]
+
+    @property
+    def _is_constant(self) -> Value:
+        return is_region(self.field("output", "region"), 2)
+
+    def connect_constants(self, m: Module, stage: OutputStage, hit: Value | None = None) -> None:
+        """Let an output stage take the words of its constants, those where `hit` is high."""
+        c = self._config
+        enable = self.stored & self._is_constant
+        m.d.comb += [
+            stage.write_enable.eq(enable if hit is None else enable & hit),
+            stage.write_data.eq(self.data[: len(stage.write_data)]),
+        ]
+        if c.stored_columns > 1:
+            m.d.comb += stage.write_column.eq(self.field("output", "column"))
+        if c.output_constant_words > 1:
+            m.d.comb += stage.write_word.eq(self.field("output", "word"))
 
 
 def _split_codebook(config: AcceleratorConfig, codebook: Value, lane: int) -> tuple[Value, Value]:

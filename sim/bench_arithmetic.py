@@ -210,3 +210,22 @@ async def half_to_single(dut: Any) -> None:
     expected = halves.view(np.float16).astype(np.float32)
     expected = np.where(np.isnan(expected), 0x7FC00000, expected.view(np.uint32))
     await _compare(dut, {"half": (halves.astype(np.int64), 16)}, expected.astype(np.int64), 0)
+
+
+@cocotb.test()
+async def single_to_half(dut: Any) -> None:
+    """Anything; every half float, values halfway to the next one, and their neighbours."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    bits = _any_single(rng, _n_cases())
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    step = np.exp2(np.maximum(np.floor(np.log2(np.maximum(np.abs(halves), 2.0**-24))), -14) - 11)
+    with np.errstate(all="ignore"):
+        ties = (halves + np.where(np.isfinite(step), step, 0).astype(np.float32)).view(np.uint32)
+    bits = np.concatenate([bits, halves.view(np.uint32), ties - 1, ties, ties + 1])
+    values = bits.view(np.float32)
+    with np.errstate(all="ignore"):
+        expected = OutputStage(format="fp16", relu="relu" in dut._name).apply(
+            np.where(np.isnan(values), np.float32(np.nan), values)[None]
+        )[0]
+    operands = {"value": (bits.astype(np.int64), 32)}
+    await _compare(dut, operands, expected.view(np.uint16).astype(np.int64), delays=1)

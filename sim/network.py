@@ -21,7 +21,7 @@ from halut.errors import CheckFailed, HalutError
 from halut.program import Program
 from halut.tiles import Tiling, tile, widen
 from rtl_gen import reference
-from rtl_gen.tiled_config import AnyConfig
+from rtl_gen.tiled_config import AnyConfig, TiledConfig
 from sim import runner
 from sim.simulation import simulate_all
 
@@ -241,6 +241,14 @@ def _check_sums(config: AnyConfig, layer: HalutLayer, program: Program) -> None:
         raise HalutError(
             f"program.n_codebooks must be at most the accelerator's {config.n_codebooks}, whose "
             f"accumulators {config.overflow}, not {n_codebooks}"
+        )
+    if program.lut_format == "fp16" and (
+        config.n_codebooks < n_codebooks
+        or (isinstance(config, TiledConfig) and config.codebook_tiles > 1)
+    ):
+        raise HalutError(
+            f"program.n_codebooks must fit one unit along the codebooks, not be {n_codebooks}: "
+            f"half floats would be added up in another order, in C = {config.n_codebooks}"
         )
     if program.lut_format == "fp16" or overflow == "saturate":
         parallel = layer.config.parallel_codebooks

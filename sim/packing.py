@@ -46,7 +46,7 @@ def pack(fields: NDArray[np.integer], bits: int) -> list[int]:
     rows = max(1, _CHUNK_BITS // (n_fields * bits))
     words: list[int] = []
     for start in range(0, n, rows):
-        part = fields[start : start + rows].astype(np.int64)
+        part = fields[start : start + rows].astype(np.int64, order="C")
         if bits in (8, 16, 32):
             packed = part.astype(f"<i{bits // 8}").view(np.uint8).reshape(len(part), -1)
         else:

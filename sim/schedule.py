@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from halut import golden
 from halut.errors import CheckFailed, HalutError
 from halut.program import Program
 from halut.schedule import Schedule
+from rtl_gen import reference
 from rtl_gen.machine import machine
 from rtl_gen.tiled_config import AnyConfig
 from sim import runner
@@ -31,8 +33,8 @@ class ScheduleResult:
 
     Attributes
     ----------
-    outputs : ndarray of shape (n_rows, n_outputs), int32 or int64
-        Accumulators of the whole product.
+    outputs : ndarray of shape (n_rows, n_outputs), dtype as `halut.tiles.Tiling.dtype`
+        Results of the whole product.
     cycles : int
         Clock cycles from the first program word to the last output transfer, both included.
     simulator : str
@@ -40,7 +42,7 @@ class ScheduleResult:
         Wall-clock time of the run, without the build.
     """
 
-    outputs: NDArray[np.signedinteger[Any]]
+    outputs: NDArray[Any]
     cycles: int
     simulator: str
     seconds: float
@@ -70,8 +72,8 @@ def simulate_schedule(
         The whole product's.
     A : array-like of shape (n_rows, n_features)
     verilog, simulator, stall_pattern, seed, check, timeout_s
-        As for `sim.simulate`. `check` compares with `halut.golden.matmul` of the whole product,
-        and without stalls the cycles with the schedule's.
+        As for `sim.simulate`. `check` compares with the model's run of the schedule, for integers
+        of the whole product, and without stalls the cycles with the schedule's.
 
     Returns
     -------
@@ -113,7 +115,11 @@ def simulate_schedule(
         shutil.rmtree(folder, ignore_errors=True)
     outputs = plan.join(tiling, parts)
     if check:
-        wrong = int((outputs != golden.matmul(program, program.input_words(A))).sum())
+        if config.lut_format == "int" and config.overflow is None:  # the same in any order
+            expected = golden.results(program, program.input_words(A))
+        else:
+            expected = plan.run(program, A, partial(reference.results, config))
+        wrong = int((reference.result_words(outputs) != reference.result_words(expected)).sum())
         if wrong:
             raise CheckFailed(f"outputs must equal the model: {wrong} of {outputs.size} differ")
         if stall_pattern == "none" and cycles != plan.cycles:

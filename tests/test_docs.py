@@ -82,7 +82,10 @@ def test_links(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+CONFIGS = [*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "options").glob("*.yaml")]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS), ids=lambda p: p.stem)
 def test_configurations_are_valid(path: Path) -> None:
     values = yaml.safe_load(path.read_text())
     if "n_codebooks" not in values:

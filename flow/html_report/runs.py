@@ -10,7 +10,7 @@ from typing import Any
 from flow.metrics import METRICS, Metrics, read_metrics
 from flow.report import TITLES
 from halut.errors import HalutError
-from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import AnyConfig, config_from_dict
 
 __all__ = [
     "Run",
@@ -68,8 +68,8 @@ class Run:
     label : str
         Short, and different from that of every other run on the page.
     metrics : Metrics
-    config : AcceleratorConfig or None
-        None for a direct engine, and where the metrics do not tell.
+    config : AcceleratorConfig, TiledConfig or None
+        None for a direct engine, behind a front end, and where the metrics do not tell.
     pictures : list of (str, bytes)
         Title and PNG file of each picture of the layout.
     """
@@ -77,7 +77,7 @@ class Run:
     folder: Path
     label: str
     metrics: Metrics
-    config: AcceleratorConfig | None
+    config: AnyConfig | None
     pictures: list[tuple[str, bytes]]
 
 
@@ -185,9 +185,9 @@ def read_run(place: str | Path, taken: set[str]) -> Run:
     taken.add(label)
     config = None
     given = metrics.provenance.get("configuration")
-    if given is not None:
+    if given is not None and "accelerator" not in given:  # of a front end: it is not drawn
         try:
-            config = AcceleratorConfig.from_dict(given)
+            config = config_from_dict(given)
         except HalutError as error:
             raise HalutError(f"{error} ({path}, provenance.configuration)") from None
     return Run(

@@ -9,6 +9,7 @@ from flow.design import PARTS
 from flow.html_report.svg import Drawing
 from flow.metrics import Metrics
 from rtl_gen.config import AcceleratorConfig, ceil_log2
+from rtl_gen.tiled_config import AnyConfig, TiledConfig
 
 __all__ = ["draw"]
 
@@ -229,7 +230,7 @@ class _Schematic:
             x + 14, _TOP + 162 + 12 * rows, f"{c.rows} × {c.n_outputs:,}", "small soft"
         )
         self.share(x + 14, _TOP + _BODY - 30, "output")
-        self.marks["output"] = (x + width, _TOP + 20)
+        self.marks["output"] = self.marks["join"] = (x + width, _TOP + 20)
 
     def control(self) -> None:
         c, svg = self.c, self.svg
@@ -299,6 +300,13 @@ class _Schematic:
             start = _INPUT[0] + 62 if k == 0 else _ENCODER[0] + 62
             self.svg.arrow([(start, y), (x, y), (x, bottom)], "wire program", _wire(width) / 2)
 
+    def units(self, config: TiledConfig) -> None:
+        """Tell that this is one of several."""
+        x, y = _INPUT[0], 426
+        self.svg.text(x, y, f"one of {_plural(config.n_units, 'unit')}", "strong")
+        counts = " × ".join(map(str, config.tiles.values()))
+        self.lines(x, y + 19, [f"{counts} in N, M, D", "shares are of all"])
+
     def critical(self, kinds: list[str]) -> None:
         """Number the blocks that the path goes through, in its order."""
         taken: dict[tuple[float, float], int] = {}
@@ -314,16 +322,20 @@ class _Schematic:
             self.svg.text(place[0], y + 4, str(number), "marknumber", "middle")
 
 
-def draw(config: AcceleratorConfig, metrics: Metrics) -> str:
-    """The data path of a configuration as SVG.
+def draw(config: AnyConfig, metrics: Metrics) -> str:
+    """The data path of a configuration, or of one of its units, as SVG.
 
     Parameters
     ----------
-    config : AcceleratorConfig
+    config : AcceleratorConfig or TiledConfig
     metrics : Metrics
         Shares of area and power, and the critical path, where they were measured.
     """
-    picture = _Schematic(config, metrics)
+    if isinstance(config, TiledConfig):
+        picture = _Schematic(config.unit, metrics)
+        picture.units(config)
+    else:
+        picture = _Schematic(config, metrics)
     picture.program()
     picture.wires()
     picture.input()

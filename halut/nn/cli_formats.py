@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from halut.errors import HalutError
+from halut.errors import HalutError, closest
 from halut.files import atomic_write
 from halut.formats import FLOAT_FORMATS
+from halut.golden import OVERFLOWS
+from halut.output import OUTPUT_FORMATS
+from halut.program import LUT_FORMATS
 
-_INPUT_FORMATS = (*FLOAT_FORMATS, "int16", "int8", "int6", "int5", "int4")
-_LUT_BITS = (16, 12, 8, 6, 5, 4)
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from halut.nn.layers import HalutLayer
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "input_format": (*FLOAT_FORMATS, "int16", "int8", "int6", "int5", "int4"),
+    "lut_bits": (16, 12, 8, 6, 5, 4),
+    "lut_format": ("fp16",),
+    "output_format": ("fp16", "int8"),
+}
+_FLAGS = ("input_format", "lut_bits", "lut_format", "output_format", "parallel_codebooks",
+          "acc_bits", "overflow")  # fmt: skip
+_CALIBRATION = 256
 
 
 def add_verb(verbs: Any) -> None:
@@ -19,16 +36,69 @@ def add_verb(verbs: Any) -> None:
     verb = verbs.add_parser(
         "formats",
         help="accuracy of a trained network in each number format",
-        description="Set all replaced layers of a trained network to one input format, or to one "
-        "width of table entries, after the other, and measure the accuracy on test images. "
-        "Nothing is trained again.",
+        description="Set all replaced layers of a trained network to one number format after the "
+        "other, or to those of the flags, and measure the accuracy on test images. Nothing is "
+        "trained again; the range of 8-bit results is learned from training images.",
     )
     add = verb.add_argument
     add("network", metavar="NETWORK", help="network file (.pt) with converted layers")
+    add("--input", dest="input_format", metavar="X",
+        help="values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16")  # fmt: skip
+    add("--lut-bits", type=int, metavar="N", help="width of a LUT entry in bits")
+    add("--lut-format", choices=LUT_FORMATS,
+        help="LUT entries: integers, or half floats of 16 bits")  # fmt: skip
+    add("--output-format", choices=OUTPUT_FORMATS,
+        help="results: accumulators, half floats, or bytes")  # fmt: skip
+    add("--relu", default="", metavar="LAYERS",
+        help="layers whose results below zero become zero, comma-separated")  # fmt: skip
+    add("--acc-bits", type=int, metavar="N",
+        help="width of an accumulator where sums need more; with --overflow")  # fmt: skip
+    add("--overflow", choices=OVERFLOWS, help="what such an accumulator does; with --acc-bits")
+    add("--parallel-codebooks", type=int, metavar="N",
+        help="codebooks per cycle of the accelerator, which sums of half floats and of "
+        "accumulators that saturate depend on")  # fmt: skip
+    add("--save", metavar="FILE", help="also write the network in the flags' formats (.pt)")
     add("-o", "--output", metavar="FILE", help="also write what was measured (.json)")
     add("--root", metavar="DIR",
         help="folder of the network's data set (default: as it was trained)")  # fmt: skip
     verb.set_defaults(run=_formats)
+
+
+def _set(layer: HalutLayer, changes: Mapping[str, Any]) -> None:
+    """Set a layer's formats; accumulators stay as they are where sums fit."""
+    changes = dict(changes)
+    if changes.get("lut_format") == "fp16":
+        changes.setdefault("lut_bits", 16)
+    acc_bits, lut_bits = changes.get("acc_bits"), changes.get("lut_bits", layer.config.lut_bits)
+    if acc_bits and lut_bits and acc_bits >= lut_bits + (layer.n_codebooks - 1).bit_length():
+        changes |= {"acc_bits": None, "overflow": None}
+    layer.set_formats(**changes)
+
+
+def _changed(
+    model: nn.Module, changes: Mapping[str, Any], relu: list[str], images: Tensor
+) -> nn.Module:
+    """Return a copy of a network with other formats; `images` calibrate what these need."""
+    from halut.nn.network import halut_layers
+
+    model = copy.deepcopy(model)
+    hooks = []
+    for name, layer in halut_layers(model).items():
+        try:
+            _set(layer, {**changes, **({"relu": True} if name in relu else {})})
+        except HalutError as error:
+            raise HalutError(f"{error} (layer {name})") from None
+        if layer.output_range is not None:
+            hooks.append(layer.register_forward_pre_hook(_learn_range))
+    if hooks:
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
+def _learn_range(layer: Any, inputs: tuple[Any, ...]) -> None:
+    layer.learn_output_range(inputs[0])
 
 
 def _formats(options: argparse.Namespace) -> int:
@@ -37,8 +107,15 @@ def _formats(options: argparse.Namespace) -> int:
     need_torch()
     import torch
 
-    from halut.nn.network import halut_layers, load_data, load_network
+    from halut.nn.network import halut_layers, load_data, load_network, save_network
 
+    changes = {name: getattr(options, name) for name in _FLAGS}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    relu = [name.strip() for name in options.relu.split(",") if name.strip()]
+    if (options.acc_bits is None) != (options.overflow is None):
+        raise HalutError("--acc-bits and --overflow must come together")
+    if options.save and not (changes or relu):
+        raise HalutError("--save must come with a format to change")
     model, header = load_network(options.network)
     layers = halut_layers(model)
     for name, layer in layers.items():
@@ -46,24 +123,38 @@ def _formats(options: argparse.Namespace) -> int:
             raise HalutError(
                 f"layers must be trees that read values, not integers or centroids (layer {name})"
             )
+    for name in relu:
+        if name not in layers:
+            raise HalutError(
+                f"--relu must be among {', '.join(layers)}, not {name!r}{closest(name, layers)}"
+            )
     data = load_data(header, options.root)
 
     @torch.no_grad()
-    def accuracy() -> float:
+    def accuracy(model: nn.Module) -> float:
         right = sum(
             int((model(images).argmax(dim=1) == labels).sum())
             for images, labels in zip(data.test_x.split(256), data.test_y.split(256), strict=True)
         )
         return right / len(data.test_x)
 
-    trained = {name: layer.config for name, layer in layers.items()}
-    rows: list[dict[str, Any]] = [{"what": "as trained", "accuracy": accuracy()}]
-    for what, choices in (("input_format", _INPUT_FORMATS), ("lut_bits", _LUT_BITS)):
-        for choice in choices:
-            for name, layer in layers.items():
-                layer.config = trained[name]
-                layer.set_formats(**{what: choice})
-            rows.append({"what": f"{what} {choice}", "accuracy": accuracy()})
+    @torch.no_grad()
+    def changed(changes: Mapping[str, Any]) -> nn.Module:
+        return _changed(model, changes, relu, data.train_x[:_CALIBRATION])
+
+    rows: list[dict[str, Any]] = [{"what": "as trained", "accuracy": accuracy(model)}]
+    if changes or relu:
+        asked = changed(changes)
+        words = [f"{name} {value}" for name, value in changes.items()]
+        words += [f"relu {name}" for name in relu]
+        rows.append({"what": ", ".join(words), "accuracy": accuracy(asked)})
+        if options.save:
+            save_network(options.save, asked, header["architecture"], header["data"])
+    else:
+        for what, choices in _CHOICES.items():
+            for choice in choices:
+                right = accuracy(changed({what: choice}))
+                rows.append({"what": f"{what} {choice}", "accuracy": right})
     for row in rows:
         change = 100 * (row["accuracy"] - rows[0]["accuracy"])
         print(f"{row['what']:22} {100 * row['accuracy']:6.2f} %  {change:+6.2f} points")
@@ -72,5 +163,7 @@ def _formats(options: argparse.Namespace) -> int:
         report = {"kind": "halut-network-formats", "network": options.network, "rows": rows}
         with atomic_write(options.output) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {options.output}")
+    written = [path for path in (options.save, options.output) if path]
+    if written:
+        print(f"wrote {' and '.join(written)}")
     return 0

@@ -6,8 +6,6 @@ Each is one validated object that the Verilog, the NumPy reference and the testb
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut.errors import HalutError, closest
-from rtl_gen.config import AcceleratorConfig
+from rtl_gen.config import AcceleratorConfig, canonical_hash
 
 from .multiply import cuts_suffix, digit_bits, product_sum_bits
 
@@ -202,8 +200,7 @@ class EngineConfig:
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of the configuration as canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return canonical_hash(self.to_dict())
 
 
 @dataclass(frozen=True, kw_only=True)

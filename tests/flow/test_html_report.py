@@ -24,6 +24,7 @@ from halut import HalutMatmul, golden
 from halut.cli import run
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import AnyConfig, TiledConfig
 
 pytest.importorskip("plotly", reason="plotly is not installed (pip install -e .[flow])")
 pytest.importorskip("jinja2", reason="jinja2 is not installed (pip install -e .[flow])")
@@ -37,7 +38,7 @@ POWER = "synth__power__total"
 HOSTILE = "<script>alert(1)</script>&amp;"
 
 
-def _metrics(config: AcceleratorConfig | None, scale: float = 1.0) -> Metrics:
+def _metrics(config: AnyConfig | None, scale: float = 1.0) -> Metrics:
     """A run's metrics; every value is made up and none is asserted as a result."""
     metrics = Metrics()
     for k, name in enumerate(METRICS):
@@ -81,7 +82,7 @@ def _png() -> bytes:
     ) + chunk(b"IEND", b"")  # fmt: skip
 
 
-def _folder(place: Path, config: AcceleratorConfig | None, scale: float = 1.0) -> Path:
+def _folder(place: Path, config: AnyConfig | None, scale: float = 1.0) -> Path:
     _metrics(config, scale).write(place / "metrics.json")
     return place
 
@@ -122,7 +123,8 @@ def test_a_treemap_adds_up_and_groups_by_part(small):
     sizes = dict(zip(trace["ids"], trace["values"], strict=True))
     assert sizes["all cells"] == pytest.approx(sum(row["area"] for row in metrics.breakdown))
     parents = dict(zip(trace["ids"], trace["parents"], strict=True))
-    assert parents["comparators"] == "part encoders" and parents["output"] == "all cells"
+    assert parents["comparators"] == "part encoders"
+    assert parents["LUT memory and select"] == "all cells"
     inside = [sizes[name] for name, parent in parents.items() if parent == "part encoders"]
     assert sizes["part encoders"] == pytest.approx(sum(inside))
     assert charts.treemap([{"unit": "x", "area": 1.0}], ("leakage_mw",), "mW") is None
@@ -323,6 +325,19 @@ def test_the_flow_leaves_what_the_report_needs(small):
     assert set(design.labels.values()) <= set(PARTS)
     with pytest.raises(HalutError, match=r"must be a folder with metrics\.json"):
         runs.metrics_of("nowhere")
+
+
+def test_a_run_of_several_units(tmp_path, small):
+    """The page draws one of them, and says why no waveform is there."""
+    config = TiledConfig(unit=small, row_tiles=2, codebook_tiles=3)
+    folder = _folder(tmp_path / "run", config)
+    assert runs.read_run(folder, set()).config == config
+    assert run(main, ["report", "-q", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert "one of 6 units" in page and "2 × 1 × 3 in N, M, D" in page
+    assert f"{small.lut_total_bits:,} bits in all" in page
+    assert "Not recorded: only one unit alone is recorded" in page
+    assert "one of" not in schematic.draw(small, _metrics(small))
 
 
 # In a browser

@@ -62,6 +62,7 @@ def test_names_are_plain_and_unique(library):
     netlist = chain(library)
     assert netlist.net_names[netlist.add_net("a")] == "a_2"
     assert netlist.net_names[netlist.add_net("a")] == "a_3"
+    assert netlist.net_names[netlist.add_net("07")] == "n07"
     assert netlist.add_instance("clk", "INV", {}).name == "clk_2"
     text = netlist.verilog()
     assert "module top (" in text and "  INV invert (.A(a), .Y(na));" in text

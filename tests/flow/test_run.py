@@ -17,6 +17,7 @@ from flow.tools import find_sta
 from halut.cli import run
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import TiledConfig
 from tests.flow.support import adder
 
 pytestmark = pytest.mark.flow
@@ -41,6 +42,19 @@ def _platform(name):
 def _needs_icarus():
     if shutil.which("iverilog") is None:
         pytest.skip("Icarus is not installed (apt install iverilog)")
+
+
+def test_several_units(tmp_path):
+    """Units side by side and joined sums; the netlist gives the model's results."""
+    _needs_icarus()
+    unit = AcceleratorConfig.from_yaml(SMALL)
+    config = TiledConfig(unit=unit, output_tiles=2, codebook_tiles=2)
+    options = RunOptions(clock_ns=6.0, layout="none")
+    metrics, folder = measure(accelerator(config), _platform("generic"), options, tmp_path)
+    assert folder.parent.name == config.slug
+    bits = config.lut_total_bits + config.threshold_total_bits
+    assert metrics.values["synth__design__instance__count__latch"] == bits
+    assert metrics.values["halut__design__look_ups_per_cycle"] == 4 * unit.look_ups_per_cycle
 
 
 @pytest.mark.parametrize("name", ["generic", "osu018", "nangate45"])

@@ -15,9 +15,12 @@ from flow.metrics import Metrics
 from flow.system import summary, system, tile_cycles
 from halut import golden
 from halut.errors import HalutError
+from halut.schedule import schedule
 from halut.tiles import tile
 from halut.workloads import Layer, network
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.machine import machine
+from rtl_gen.tiled_config import TiledConfig, load_config
 
 SMALL = Path(__file__).parents[2] / "configs" / "small.yaml"
 CONFIG = AcceleratorConfig.from_yaml(SMALL)  # C = 4, K = 4, M = 2, P = Q = W = 1
@@ -32,6 +35,7 @@ CONFIGS = {
     "slow output": dataclasses.replace(
         CONFIG, rows=2, parallel_codebooks=4, n_outputs=3, outputs_per_cycle=1
     ),
+    "tiled": TiledConfig(unit=CONFIG, row_tiles=2, codebook_tiles=2),
 }
 
 
@@ -98,6 +102,16 @@ def test_cycles_of_a_network_equal_those_of_the_verilog(tmp_path: Path) -> None:
         assert run.cycles == cycles["stream"] + cycles["drain"], run.name
     exact = figures["exact_layers"]
     assert [(row["name"], row["macs"]) for row in exact] == [("0", 3 * 36 * 9 * 5)]
+
+
+def test_several_units_and_two_banks_are_the_schedules() -> None:
+    """The one formula, `halut.schedule`, for every kind of accelerator."""
+    four = load_config(SMALL.with_name("four_units.yaml"))
+    for config in (four, dataclasses.replace(CONFIG, double_buffer=True, output_format="int8")):
+        plan = schedule(37, config.n_codebooks, config.n_outputs, machine(config))
+        assert tile_cycles(config, 37).total == plan.cycles
+    found = system("n", [LAYER], four)
+    assert found["layers"][0]["tiles"] == 1 and found["configuration"]["tiles"]["rows"] == 2
 
 
 def measured(config: AcceleratorConfig, **values: float) -> Metrics:

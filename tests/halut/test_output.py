@@ -184,3 +184,40 @@ def test_programs_refuse():
         program.with_output("int4")
     with pytest.raises(HalutError, match=r'must be in .* for output_format "fp16"'):
         stage.apply(np.array([[2**29]]))
+
+
+def test_single_floats_to_half_by_hand():
+    """Sums of half floats are rounded as they are: ties to even, subnormals, overflow, NaN."""
+    cases = {
+        2049.0: 2048.0, 2051.0: 2052.0, 65519.99: 65504.0, 65520.0: np.inf, -65520.0: -np.inf,
+        2.0**-25: 0.0, 3 * 2.0**-25: 2.0**-23, 2.0**-25 * (1 + 2.0**-20): 2.0**-24, -1e-30: -0.0,
+    }  # fmt: skip
+    sums = np.array([list(cases)], dtype=np.float32)
+    found = OutputStage(format="fp16").apply(sums)
+    wanted = np.array([list(cases.values())], dtype=np.float16)
+    assert found.view(np.uint16).tolist() == wanted.view(np.uint16).tolist()
+    rectified = OutputStage(format="fp16", relu=True).apply(np.append(sums, np.nan)[None])
+    wanted = np.append(np.where(np.signbit(wanted), 0, wanted), np.float16(np.nan))
+    assert np.array_equal(rectified[0].view(np.uint16), wanted.astype(np.float16).view(np.uint16))
+    with pytest.raises(HalutError, match="accumulators must be float32 without scale and offset"):
+        OutputStage(format="fp16").apply(np.array([[1]]))
+    program = golden.random_program(
+        np.random.default_rng(5), 4, 16, 3, "int8", 16, lut_format="fp16", corner=True
+    )
+    words = golden.random_words(np.random.default_rng(6), program, 200)
+    converting = program.with_output("fp16", relu=True)
+    with np.errstate(over="ignore"):
+        wanted = golden.matmul(program, words).astype(np.float16)
+    wanted = np.where(np.signbit(wanted), np.float16(0), wanted)
+    found = golden.results(converting, words)
+    assert np.array_equal(found.view(np.uint16), wanted.view(np.uint16))
+    with pytest.raises(HalutError, match="scale and offset must be absent for output_format fp16"):
+        program.with_output("fp16", scale=1.0)
+
+
+def test_half_float_tables_with_half_float_results_in_a_file(tmp_path):
+    program = golden.random_program(
+        np.random.default_rng(5), 4, 4, 3, "int8", 16, lut_format="fp16", output_format="fp16"
+    )
+    assert program.output.constants == {}
+    assert Program.load(program.save(tmp_path / "p.npz")) == program

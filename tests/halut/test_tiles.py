@@ -182,6 +182,43 @@ def test_widening_refuses():
         widen(half, input_format="int16")
 
 
+def test_converted_results_are_tiled_along_the_outputs_only():
+    rng = np.random.default_rng(4)
+    for kind in ({"output_format": "int8", "relu": True}, {"output_format": "fp16"},
+                 {"output_format": "fp16", "lut_format": "fp16", "lut_bits": 16}):  # fmt: skip
+        whole = golden.random_program(rng, 4, 4, 5, "int8", corner=True, **kind)
+        A = rng.uniform(-130, 130, (30, whole.n_features))
+        tiling = tile(whole, 6, 2)
+        assert tiling.grid == (1, 3)
+        assert all(part.output_format == whole.output_format for part in tiling.tiles)
+        expected = golden.results(whole, whole.input_words(A))
+        found = tiling.join([golden.results(t, t.input_words(A)) for t in tiling.tiles])
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found.view(f"i{found.itemsize}"), expected.view(f"i{found.itemsize}"))
+        with pytest.raises(HalutError, match=r"n_codebooks of a tile must be at least .* 4 for"):
+            tile(whole, 3, 2)
+    with pytest.raises(HalutError, match="for output_format raw with relu, not 2"):
+        tile(golden.random_program(rng, 4, 4, 5, relu=True), 2, 5)
+
+
+def test_half_float_tiles_by_hand():
+    """Three codebooks in tiles of one: (big + small) - big is nothing in single precision."""
+    big, small = 2048.0, 2.0**-14
+    whole = Program(
+        n_features=1, input_format="int8", split_dims=np.zeros((3, 1)),
+        thresholds=np.zeros((3, 1)), lut=np.array([[[big, 0], [small, 0], [-big, np.inf]]]),
+        lut_scale=[1], lut_offset=[0], lut_bits=16, lut_format="fp16",
+    )  # fmt: skip
+    tiling = tile(whole, 1, 1)
+    parts = _parts(tiling, lambda part: part.input_words([[-1], [1]]))
+    assert tiling.join(parts).tolist() == [[0.0], [np.inf]]
+    assert tiling.join(parts).dtype == np.float32
+    parts[0][1] = -np.inf
+    assert tiling.join(parts).view(np.uint32)[1, 0] == 0x7FC00000
+    with pytest.raises(HalutError, match=r"results of a tile must be float32 of shape \(2, 1\)"):
+        tiling.join([part.astype(np.float64) for part in parts])
+
+
 @pytest.mark.parametrize("formats", [
     {"lut_format": "fp16", "lut_bits": 16},
     {"lut_format": "fp16", "lut_bits": 16, "relu": True},
@@ -203,12 +240,12 @@ def test_results_that_do_not_add_up_are_cut_along_the_outputs(formats):
         joined = tiling.join(parts)
         assert joined.dtype == wanted.dtype
         assert joined.tobytes() == wanted.tobytes()
-    with pytest.raises(HalutError, match="n_codebooks of a tile must be at least the program's 8"):
-        tile(program, 4, 2)
-    kind = "floats" if "fp16" in formats.values() else "integers"
-    with pytest.raises(HalutError, match=f"results of a tile must be {kind} of shape"):
-        wrong = np.int32 if kind == "floats" else np.float32
-        tiling.join([np.zeros(part.shape, wrong) for part in parts])
+    if formats != {"lut_format": "fp16", "lut_bits": 16}:
+        match = "n_codebooks of a tile must be at least the program's 8"
+        with pytest.raises(HalutError, match=match):
+            tile(program, 4, 2)
+    with pytest.raises(HalutError, match=r"results of a tile must be .* of shape"):
+        tiling.join([np.zeros(part.shape, np.uint8) for part in parts])
 
 
 @pytest.mark.parametrize("input_format", FLOAT_FORMATS)

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from halut import golden
 from halut.errors import HalutError
+from rtl_gen import reference
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.generate import generate, write
 from rtl_gen.image import program_image, switch_word
@@ -17,6 +17,7 @@ from tests.rtl_gen.support import TopBench, random_case
 from tests.rtl_gen.test_generate import _run, _tool
 
 COMMON = {"n_prototypes": 4, "n_outputs": 2, "input_format": "int8", "double_buffer": True}
+TILES = {"codebook_tiles": 2, "output_tiles": 2}
 CONFIGS = {
     "interleaved": {"n_codebooks": 4},
     "threes": {"n_codebooks": 6, "rows": 2, "parallel_codebooks": 2, "encoder": "pipelined"},
@@ -25,13 +26,18 @@ CONFIGS = {
     "one-codebook": {"n_codebooks": 1, "encoder": "pipelined"},
     "lutram": {"n_codebooks": 6, "parallel_codebooks": 2, "rows": 2, "memory": "lutram"},
     "lutram-unrolled": {"n_codebooks": 3, "parallel_codebooks": 3, "memory": "lutram"},
+    "to-int8": {"n_codebooks": 4, "output_format": "int8", "relu": True},
+    "to-fp16": {"n_codebooks": 2, "parallel_codebooks": 2, "encoder": "pipelined", "rows": 2,
+                "output_format": "fp16", "outputs_per_cycle": 1, "memory": "lutram"},
+    "one-output": {"n_codebooks": 2, "output_format": "fp16", "n_outputs": 1},
     "tiled": {"n_codebooks": 2, "outputs_per_cycle": 1},
+    "tiled-to-int8": {"n_codebooks": 2, "output_format": "int8"},
 }  # fmt: skip
 
 
 def _config(name):
-    unit = AcceleratorConfig(**COMMON, **CONFIGS[name])
-    return TiledConfig(unit=unit, codebook_tiles=2, output_tiles=2) if name == "tiled" else unit
+    unit = AcceleratorConfig(**{**COMMON, **CONFIGS[name]})
+    return TiledConfig(unit=unit, **TILES) if name.startswith("tiled") else unit
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -76,7 +82,8 @@ def test_loads_under_load(name, stall):
     order = result_order(config).ravel()
     sums = np.empty((3 * n_groups, len(order)), dtype=np.int64)
     sums[:, order] = np.array(bench.results).reshape(3 * n_groups, -1)
-    expected = np.concatenate([golden.matmul(program, words) for program in programs])
+    results = [reference.results(config, program, words) for program in programs]
+    expected = reference.result_words(np.concatenate(results))
     np.testing.assert_array_equal(sums.reshape(expected.shape), expected)
     # The words were taken while rows moved, one in every cycle.
     sent = np.array(bench.input_cycles).reshape(3, -1)
@@ -89,7 +96,9 @@ def test_loads_under_load(name, stall):
         assert set(np.diff(starts[:, 6:], axis=1).ravel()) == {config.interval_cycles}
         last = sent[:-1, -1]
         # A switch waits for the pipeline to be empty, and settles for a cycle.
-        if config.n_beats == 1:
+        if config.n_beats == 1 and config.output_constants:
+            assert set(sent[1:, 0] - last) == {config.latency_cycles + 3}
+        elif config.n_beats == 1:
             assert set(sent[1:, 0] - last) == {unit.pipeline_stages + 2}
 
 
@@ -97,13 +106,14 @@ def test_loads_under_load(name, stall):
 def test_verilog_is_clean(name, tmp_path):
     config = _config(name)
     path = write(config, tmp_path / "a.v")
-    top = "halut_tiled" if name == "tiled" else "halut_matmul"
+    top = "halut_tiled" if name.startswith("tiled") else "halut_matmul"
     done = _run(_tool("verilator"), "--lint-only", "-Wall", "--top", top, str(path))
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_addresses_of_both_banks_are_distinct():
-    config = _config("threes")
+@pytest.mark.parametrize("name", ["threes", "to-int8", "one-output", "tiled-to-int8"])
+def test_addresses_of_both_banks_are_distinct(name):
+    config = _config(name)
     program, _ = random_case(config, 2)
     addresses = [a for bank in (0, 1) for a, _ in program_image(config, program, bank)]
     addresses += [switch_word(config, bank)[0] for bank in (0, 1)]

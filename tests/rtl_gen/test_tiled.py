@@ -14,6 +14,8 @@ import yaml
 
 from halut import golden
 from halut.errors import HalutError
+from halut.program import Program
+from rtl_gen import reference
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.generate import generate, write
 from rtl_gen.image import program_image
@@ -38,6 +40,26 @@ CONFIGS = {
          "encoder": "pipelined", "outputs_per_cycle": 4},
     ),
     "single": ({}, SMALL),
+    "to-int8": (
+        {"row_tiles": 2, "output_tiles": 2},
+        {**SMALL, "output_format": "int8", "relu": True, "write_word_bits": 32},
+    ),
+    "wrap": ({"output_tiles": 2}, {**SMALL, "overflow": "wrap", "acc_bits": 8}),
+    "join-to-int8": (
+        {"row_tiles": 2, "output_tiles": 2, "codebook_tiles": 3},
+        {**SMALL, "output_format": "int8", "outputs_per_cycle": 1},
+    ),
+    "join-to-fp16": ({"codebook_tiles": 2}, {**SMALL, "output_format": "fp16", "relu": True}),
+    "join-relu": ({"output_tiles": 2, "codebook_tiles": 2}, {**SMALL, "relu": True}),
+    "join-floats": (
+        {"codebook_tiles": 3},
+        {**SMALL, "n_codebooks": 4, "parallel_codebooks": 2, "lut_format": "fp16", "lut_bits": 16},
+    ),
+    "join-floats-to-fp16": (
+        {"output_tiles": 2, "codebook_tiles": 2},
+        {**SMALL, "rows": 2, "lut_format": "fp16", "lut_bits": 16, "output_format": "fp16",
+         "outputs_per_cycle": 2},
+    ),
 }  # fmt: skip
 
 
@@ -46,13 +68,23 @@ def _config(name: str) -> TiledConfig:
     return TiledConfig(unit=AcceleratorConfig(**unit), **tiles)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("stall", STALLS)
+def _expected(config, program, words):
+    return reference.result_words(reference.results(config, program, words))
+
+
+@pytest.mark.parametrize(
+    ("name", "stall"),
+    [
+        (name, stall)
+        for name in CONFIGS
+        for stall in (STALLS if CONFIGS[name][1].get("output_format") is None else ("both",))
+    ],
+)
 def test_sums_equal_golden(name, stall):
     config = _config(name)
     program, words = random_case(config, 6 * config.rows, corner=stall != "none")
     bench = TopBench(config, stall)
-    np.testing.assert_array_equal(bench.matmul(program, words), golden.matmul(program, words))
+    np.testing.assert_array_equal(bench.matmul(program, words), _expected(config, program, words))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -68,7 +100,7 @@ def test_latency_and_rate_are_as_stated(name):
     assert set(np.diff(received[2:])) == {config.interval_cycles}
 
 
-@pytest.mark.parametrize("name", ["rows", "all"])
+@pytest.mark.parametrize("name", ["rows", "all", "to-int8", "join-to-int8", "join-to-fp16"])
 def test_a_row_group_sees_one_program(name):
     """A second program arrives, unit by unit, while the first one's rows are on their way."""
     config = _config(name)
@@ -100,7 +132,7 @@ def test_a_row_group_sees_one_program(name):
     new = np.repeat(np.array(begun) > loaded[-1], config.rows)
     assert new.any() and not new.all()
     expected = np.where(
-        new[:, None], golden.matmul(second, words), golden.matmul(first, words)
+        new[:, None], _expected(config, second, words), _expected(config, first, words)
     )
     np.testing.assert_array_equal(sums.reshape(expected.shape), expected)
 
@@ -138,13 +170,14 @@ def test_codebooks_of_a_tile_by_hand():
     assert [config.tile_codebooks(d).tolist() for d in range(2)] == [[0, 1, 4, 5], [2, 3, 6, 7]]
 
 
-def test_image_writes_each_word_of_each_unit_once():
-    config = _config("all")
+@pytest.mark.parametrize("name", ["all", "to-int8", "join-to-int8"])
+def test_image_writes_each_word_of_each_unit_once(name):
+    config = _config(name)
     program, _ = random_case(config, config.rows)
     image = program_image(config, program)
     manifest = generate(config).manifest["address_map"]
     assert len({address for address, _ in image}) == len(image)
-    assert len(image) == manifest["lut_words"] + manifest["threshold_words"]
+    assert len(image) == sum(manifest[f"{kind}_words"] for kind in ("lut", "threshold", "output"))
     assert max(address for address, _ in image) < 1 << config.program_address_bits
 
 
@@ -210,15 +243,31 @@ def test_command_line(tmp_path):
     assert four.n_units == 4
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"relu": True}, "relu must be false for several units, not True"),
-        ({"output_format": "fp16"}, "output_format must be raw for several units, not fp16"),
-        ({"lut_format": "fp16", "lut_bits": 16}, "lut_format must be int for several units"),
-        ({"overflow": "wrap", "acc_bits": 9}, "overflow must be absent for several units"),
-    ],
-)
-def test_results_that_cannot_be_joined(fields, message):
-    with pytest.raises(HalutError, match=message):
-        TiledConfig(unit=AcceleratorConfig(**fields), codebook_tiles=2)
+def test_partial_sums_must_be_whole():
+    unit = AcceleratorConfig(overflow="wrap", acc_bits=9)
+    assert TiledConfig(unit=unit, output_tiles=2).accumulator_bits == 9
+    with pytest.raises(HalutError, match="overflow must be absent for several units along the"):
+        TiledConfig(unit=unit, codebook_tiles=2)
+
+
+def test_order_of_additions_by_hand():
+    """Two units of two lanes, two steps; in another order the small numbers would be lost."""
+    big, small = 2048.0, 2.0**-14  # more than 24 bits apart: big + small is big
+    lut = np.zeros((1, 8, 2), dtype=np.float16)
+    # Lanes 0 and 1 of each step are unit 0's, lanes 2 and 3 unit 1's.
+    lut[0, :, 0] = [big, 0, small, 0, -big, 0, small, 0]
+    program = Program(
+        n_features=1, input_format="int8", split_dims=np.zeros((8, 1)),
+        thresholds=np.zeros((8, 1)), lut=lut, lut_bits=16, lut_format="fp16",
+        lut_scale=[1], lut_offset=[0],
+    )  # fmt: skip
+    words = np.full((1, 8, 1), -1, dtype=np.int16)
+    unit = AcceleratorConfig(
+        n_codebooks=4, n_prototypes=2, n_outputs=1, parallel_codebooks=2, lut_format="fp16",
+        lut_bits=16, input_format="int8",
+    )  # fmt: skip
+    config = TiledConfig(unit=unit, codebook_tiles=2)
+    assert reference.results(config, program, words).tolist() == [[2 * small]]
+    assert golden.results(program, words, parallel_codebooks=4).tolist() == [[0.0]]
+    found = TopBench(config).matmul(program, words).astype(np.uint32)
+    assert found.view(np.float32).tolist() == [[2 * small]]

@@ -23,6 +23,8 @@ FORMATS = {
     "wrap": {"acc_bits": 9, "overflow": "wrap", "input_format": "int8"},
     "lut_fp16": {"lut_format": "fp16", "lut_bits": 16},
     "lut_fp16_relu": {"lut_format": "fp16", "lut_bits": 16, "relu": True, "input_format": "bf16"},
+    "lut_to_fp16": {"lut_format": "fp16", "lut_bits": 16, "output_format": "fp16"},
+    "double_to_int8": {"double_buffer": True, "output_format": "int8", "input_format": "int8"},
     "relu": {"relu": True, "input_format": "int8"},
     "to_fp16": {"output_format": "fp16", "input_format": "int8"},
     "to_fp16_relu": {"output_format": "fp16", "relu": True, "memory": "ff"},

@@ -9,7 +9,7 @@ import pytest
 
 from halut.errors import HalutError
 from rtl_gen.convert import ByteConverter, HalfConverter
-from rtl_gen.float32 import FloatAdder, HalfToSingle
+from rtl_gen.float32 import FloatAdder, HalfToSingle, SingleToHalf
 from rtl_gen.unit import Unit
 from sim import runner
 from sim.arithmetic import build_bank
@@ -20,6 +20,8 @@ UNITS: dict[str, tuple[str, Callable[[], Unit]]] = {
     "half_32": ("half_converter", lambda: HalfConverter(width=32, relu=False)),
     "adder": ("float_adder", FloatAdder),
     "widening": ("half_to_single", HalfToSingle),
+    "rounding": ("single_to_half", lambda: SingleToHalf(relu=False)),
+    "rounding_relu": ("single_to_half", lambda: SingleToHalf(relu=True)),
     "byte_11": ("byte_converter", lambda: ByteConverter(width=11, relu=False)),
     "byte_32": ("byte_converter", lambda: ByteConverter(width=32, relu=True)),
 }
@@ -39,7 +41,7 @@ def _run(name: str, n_cases: int, *, spoil: bool = False) -> None:
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize("name", ["half_12", "adder", "widening"])
+@pytest.mark.parametrize("name", ["half_12", "adder", "widening", "rounding"])
 def test_unit_equals_numpy(name: str) -> None:
     _run(name, 100_000)
 

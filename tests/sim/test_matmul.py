@@ -25,7 +25,7 @@ from sim.simulation import build_accelerator
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = CONFIGS / "small.yaml"
 # Builds and runs for minutes: `make test-slow`.
-SLOW = {"paper", "dense_lut4", "four_units", "tiled_odd"}
+SLOW = {"paper", "dense_lut4", "four_units", "tiled_odd", "tiled_bytes", "tiled_double"}
 ODD = {
     # No number a power of two, and every derived width different.
     "odd": {"n_codebooks": 12, "n_prototypes": 8, "n_outputs": 5, "rows": 3,
@@ -48,6 +48,20 @@ TILED = {
         {"output_tiles": 3, "codebook_tiles": 3},
         {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2, "parallel_codebooks": 2,
          "input_format": "int5", "lut_bits": 4, "outputs_per_cycle": 1, "memory": "ff"},
+    ),
+    "tiled_bytes": (
+        {"row_tiles": 2, "output_tiles": 2},
+        {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "output_format": "int8"},
+    ),
+    "tiled_floats": (
+        {"output_tiles": 2, "codebook_tiles": 3},
+        {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 2, "rows": 2, "lut_format": "fp16",
+         "lut_bits": 16, "output_format": "fp16", "relu": True},
+    ),
+    "tiled_double": (
+        {"output_tiles": 2, "codebook_tiles": 2},
+        {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "double_buffer": True,
+         "parallel_codebooks": 2, "output_format": "fp16", "memory": "latch"},
     ),
     "tiled_paper": (  # four units of the paper's kind, smaller
         {"row_tiles": 2, "codebook_tiles": 2},

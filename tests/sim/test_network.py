@@ -22,6 +22,7 @@ from halut.nn.models import build  # noqa: E402
 from halut.nn.network import save_network  # noqa: E402
 from halut.tiles import Tiling, tile  # noqa: E402
 from rtl_gen.config import AcceleratorConfig  # noqa: E402
+from rtl_gen.tiled_config import AnyConfig, TiledConfig  # noqa: E402
 from sim.__main__ import main  # noqa: E402
 from sim.network import simulate_network  # noqa: E402
 from tests.sim.support import accelerator  # noqa: E402
@@ -138,13 +139,36 @@ def staged(config: AcceleratorConfig, formats: dict) -> nn.Module:
     return model.eval()
 
 
+CASES = [
+    (("lut_fp16", "p2q4"), False, ()),
+    (("to_int8_relu", "p2q4"), False, ()),
+    (("to_fp16", "p1q1"), False, pytest.mark.slow),
+    (("saturate", "p1q1"), False, pytest.mark.slow),
+    (("to_int8_relu", "p2q4"), True, pytest.mark.slow),
+]
+
+
+def _four_units(config: AcceleratorConfig) -> TiledConfig:
+    """As many codebooks, in units that have half of them."""
+    unit = dataclasses.replace(config, n_codebooks=config.n_codebooks // 2)
+    return TiledConfig(unit=unit, row_tiles=2, codebook_tiles=2)
+
+
 @pytest.mark.sim
-@pytest.mark.parametrize(("formats", "shape"), STAGES)
+@pytest.mark.parametrize(
+    ("stage", "four_units"), [pytest.param(*case, marks=marks) for *case, marks in CASES]
+)
 def test_half_float_tables_overflow_and_output_stage(
-    formats: str, shape: str, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    stage: tuple[str, str],
+    four_units: bool,
+    images: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = accelerator(formats, shape)
-    model = staged(config, STAGES[formats, shape])
+    formats, _ = stage
+    config: AnyConfig = accelerator(*stage)
+    model = staged(config, STAGES[stage])
+    if four_units:
+        config = _four_units(config)
     with torch.no_grad():
         expected = model(images).numpy()
     result = simulate_network(config, model, images, stall_pattern="both")
@@ -193,6 +217,13 @@ def test_more_codebooks_than_the_accelerator_adds_up(images: torch.Tensor) -> No
         convert_(model, layer, torch.randn(100, 1, 8, 8))
         with pytest.raises(HalutError, match=r"n_codebooks .*16.* \(layer 1, configuration"):
             simulate_network(config, model.eval(), images)
+
+
+def test_half_floats_are_added_up_in_one_unit(images: torch.Tensor) -> None:
+    config = accelerator("lut_fp16", "p2q4")
+    model = staged(config, STAGES["lut_fp16", "p2q4"])
+    with pytest.raises(HalutError, match="n_codebooks must fit one unit along the codebooks"):
+        simulate_network(_four_units(config), model, images)
 
 
 def corrupted(layer: int, entry: tuple, index: int = 0, bit: int = 0) -> object:

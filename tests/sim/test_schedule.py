@@ -38,13 +38,28 @@ DOUBLE = AcceleratorConfig(
     input_format="int8", double_buffer=True,
 )  # fmt: skip
 CONFIGS = {"small": SMALL, "output-bound": OUTPUT_BOUND, "tiled": TILED, "double": DOUBLE}
+CONVERTED = {
+    "bytes": dataclasses.replace(SMALL, name="bytes", output_format="int8"),
+    "double-bytes": dataclasses.replace(SMALL, output_format="int8", double_buffer=True, rows=2),
+    "double-join": TiledConfig(
+        unit=dataclasses.replace(
+            SMALL, output_format="fp16", double_buffer=True, outputs_per_cycle=1
+        ),
+        codebook_tiles=2,
+    ),
+    "floats": TiledConfig(
+        unit=dataclasses.replace(SMALL, lut_format="fp16", lut_bits=16, acc_bits=None),
+        codebook_tiles=2,
+    ),
+}
 
 
 def _case(config: AnyConfig, size: tuple[int, int, int], seed: int = 1) -> tuple:
     rng = np.random.default_rng(seed)
     program = golden.random_program(
         rng, size[1], config.n_prototypes, size[2], config.input_format, config.lut_bits,
-        n_features=11,
+        n_features=11, output_format=config.output_format, relu=config.relu,
+        lut_format=config.lut_format,
     )  # fmt: skip
     return program, rng.uniform(-100, 100, (size[0], 11))
 
@@ -67,6 +82,28 @@ def test_schedule_on_verilog(name: str) -> None:
     )
     assert np.array_equal(stalled.outputs, expected)
     assert stalled.cycles > plan.cycles
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.endswith("bytes") else [])
+        for name in CONVERTED
+    ],
+)
+def test_other_results_on_verilog(name: str) -> None:
+    """Constants are loaded with the tables; half floats are added up in the order of the steps."""
+    config = CONVERTED[name]
+    along_codebooks = 3 if config.output_format == "raw" else 1
+    size = (13, along_codebooks * config.n_codebooks, 2 * config.n_outputs + 1)
+    program, A = _case(config, size)
+    plan = schedule(*size, machine(config), order="rows", row_block=6)
+    assert plan.grid == (along_codebooks, 3)
+    result = simulate_schedule(config, plan, program, A, simulator=SIMULATOR)
+    assert (result.cycles, result.outputs.shape) == (plan.cycles, (13, size[2]))
+    stalled = simulate_schedule(config, plan, program, A, simulator=SIMULATOR, stall_pattern="both")
+    assert np.array_equal(stalled.outputs, result.outputs)
 
 
 @pytest.mark.sim
@@ -135,8 +172,8 @@ def test_resnet9_convolution_on_four_units(double_buffer: bool) -> None:
     assert result.cycles == plan.cycles
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [*CONFIGS, *CONVERTED])
 def test_machine_counts_the_program_words(name: str) -> None:
-    config = CONFIGS[name]
+    config = {**CONFIGS, **CONVERTED}[name]
     program, _ = _case(config, (1, config.n_codebooks, config.n_outputs))
     assert machine(config).program_words == len(program_image(config, program))
