@@ -20,7 +20,7 @@ from flow.lefdef import Lef, PlacedDesign, read_def, read_lef
 from halut.errors import HalutError
 from halut.files import atomic_write
 
-__all__ = ["Pictures", "coverage", "density", "draw_layout", "unit_kinds"]
+__all__ = ["ADDED", "CLOCK_TREE", "Pictures", "coverage", "density", "draw_layout", "unit_kinds"]
 
 CLOCK_TREE = "clock tree"
 ADDED = "wire buffers"  # and whatever else place and route added

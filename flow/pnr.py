@@ -27,7 +27,7 @@ import numpy as np
 from flow.activity import Activity
 from flow.design import window_of
 from flow.gds import write_gds
-from flow.layout import draw_layout
+from flow.layout import ADDED, CLOCK_TREE, draw_layout
 from flow.liberty import Library
 from flow.metrics import METRICS, Metrics
 from flow.netlist import Netlist, from_json
@@ -269,10 +269,10 @@ def layout_unit(name: str, known: Mapping[str, str]) -> str:
     if name in known:
         return known[name]
     if re.match(r"(clkbuf|clkload|delaybuf|clkinv|inv_clk)", name):
-        return "clock tree"
+        return CLOCK_TREE
     # Flip-flops and gates that timing repair cloned keep the name they came from.
     base = re.sub(r"(_clone\d*|_dup\d*|_\d+)$", "", name)
-    return known.get(base, "wire buffers")
+    return known.get(base, ADDED)
 
 
 def run_stages(
