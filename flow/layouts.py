@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from halut.files import atomic_write
 __all__ = ["LayoutRun", "main", "markdown", "read_layout"]
 
 _PICTURES = ("placement", "clock_tree", "routing")
+_SIDE, _COLOURS = 1000, 96  # of a picture on the page
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,16 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     return "\n".join(text).rstrip() + "\n"
 
 
+def _thumbnail(source: Path, target: Path) -> None:
+    """Write a picture small enough for a page."""
+    from PIL import Image
+
+    with Image.open(source) as picture, atomic_write(target) as temporary:
+        small = picture.convert("RGB")
+        small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        small.quantize(_COLOURS).save(temporary, optimize=True)
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m flow layouts",
@@ -218,8 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in _PICTURES:
             source = run.folder / "pnr" / "pictures" / f"{name}.png"
             if source.is_file():
-                with atomic_write(folder / f"{run.key}-{name}.png") as temporary:
-                    shutil.copyfile(source, temporary)
+                _thumbnail(source, folder / f"{run.key}-{name}.png")
     command = f"python -m flow layouts {' '.join(arguments.runs)} -o {arguments.output}"
     with atomic_write(page) as temporary:
         temporary.write_text(markdown(runs, folder.name, command), encoding="utf-8")

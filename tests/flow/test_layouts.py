@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from flow.__main__ import main
 from flow.metrics import METRICS, Metrics
@@ -26,7 +27,7 @@ def _run(folder: Path, routed: bool = True) -> Path:
     }  # fmt: skip
     metrics.write(folder / "metrics.json")
     (folder / "pnr" / "pictures").mkdir(parents=True)
-    (folder / "pnr" / "pictures" / "routing.png").write_bytes(b"picture")
+    Image.new("RGB", (1500, 750), "teal").save(folder / "pnr" / "pictures" / "routing.png")
     (folder / "pnr" / "final.gds").write_bytes(b"gds")
     return folder
 
@@ -48,7 +49,8 @@ def test_a_column_per_run_and_per_published_layout(tmp_path):
     assert table["supply (V)"] == ["1.1"] * 4
     assert table["GDS (`pnr/final.gds`)"][0].startswith("0.0 MB, sha256 ")
     assert "changes that were not committed" in text
-    assert (tmp_path / "page" / "c1-tiny-routing.png").read_bytes() == b"picture"
+    with Image.open(tmp_path / "page" / "c1-tiny-routing.png") as picture:
+        assert picture.size == (1000, 500)
     assert "(page/c1-tiny-routing.png)" in text
     assert "clock_tree.png" not in text
 
