@@ -18,7 +18,7 @@ from halut.files import atomic_write
 __all__ = ["LayoutRun", "main", "markdown", "read_layout"]
 
 _PICTURES = ("placement", "clock_tree", "routing")
-_SIDE, _COLOURS = 1000, 96  # of a picture on the page
+_SIDE = 1000  # of a picture on the page, pixels
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,8 @@ def _thumbnail(source: Path, target: Path) -> None:
     with Image.open(source) as picture, atomic_write(target) as temporary:
         small = picture.convert("RGB")
         small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-        small.quantize(_COLOURS).save(temporary, optimize=True)
+        # Rare colours, such as those of the legend, keep their place in the palette.
+        small.quantize(256, Image.Quantize.MAXCOVERAGE).save(temporary, optimize=True)
 
 
 def _parser() -> Parser:
