@@ -41,9 +41,13 @@ def _parser() -> argparse.ArgumentParser:
 def add_image_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
     """Add the flags that `front_end_config` reads."""
     add = parser.add_argument
-    add("--height", type=int, required=required, metavar="N", help="lines of an image, in pixels")
-    add("--width", type=int, required=required, metavar="N", help="pixels of a line")
-    add("--channels", type=int, required=required, metavar="N", help="values of a pixel")
+    absent = "" if required else " (default: no front end)"
+    for name, what in (
+        ("height", "lines of an image, in pixels"),
+        ("width", "pixels of a line"),
+        ("channels", "values of a pixel"),
+    ):
+        add(f"--{name}", type=int, required=required, metavar="N", help=what + absent)
     add("--gather", default="channel", metavar="X",
         help="split dimensions of a codebook: in its own channel, or in any "
         "(default: %(default)s)")  # fmt: skip

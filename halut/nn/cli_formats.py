@@ -43,20 +43,26 @@ def add_verb(verbs: Any) -> None:
     add = verb.add_argument
     add("network", metavar="NETWORK", help="network file (.pt) with converted layers")
     add("--input", dest="input_format", metavar="X",
-        help="values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16")  # fmt: skip
-    add("--lut-bits", type=int, metavar="N", help="width of a LUT entry in bits")
+        help="values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16 "
+        "(default, here and below: as the network was trained)")  # fmt: skip
+    add("--lut-bits", type=int, metavar="N",
+        help="width of a LUT entry in bits (default: the network's)")  # fmt: skip
     add("--lut-format", choices=LUT_FORMATS,
-        help="LUT entries: integers, or half floats of 16 bits")  # fmt: skip
+        help="LUT entries: integers, or half floats of 16 bits "
+        "(default: the network's)")  # fmt: skip
     add("--output-format", choices=OUTPUT_FORMATS,
-        help="results: accumulators, half floats, or bytes")  # fmt: skip
+        help="results: accumulators, half floats, or bytes (default: the network's)")  # fmt: skip
     add("--relu", default="", metavar="LAYERS",
-        help="layers whose results below zero become zero, comma-separated")  # fmt: skip
+        help="layers whose results below zero become zero, comma-separated "
+        "(default: the network's)")  # fmt: skip
     add("--acc-bits", type=int, metavar="N",
-        help="width of an accumulator where sums need more; with --overflow")  # fmt: skip
-    add("--overflow", choices=OVERFLOWS, help="what such an accumulator does; with --acc-bits")
+        help="width of an accumulator where sums need more; with --overflow "
+        "(default: the network's)")  # fmt: skip
+    add("--overflow", choices=OVERFLOWS,
+        help="what such an accumulator does; with --acc-bits (default: the network's)")  # fmt: skip
     add("--parallel-codebooks", type=int, metavar="N",
         help="codebooks per cycle of the accelerator, which sums of half floats and of "
-        "accumulators that saturate depend on")  # fmt: skip
+        "accumulators that saturate depend on (default: the network's)")  # fmt: skip
     add("--save", metavar="FILE", help="also write the network in the flags' formats (.pt)")
     add("-o", "--output", metavar="FILE", help="also write what was measured (.json)")
     add("--root", metavar="DIR",
