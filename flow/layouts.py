@@ -153,7 +153,9 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
                      *(f"{layout.voltage:g}" for layout in LAYOUTS)])  # fmt: skip
     nothing = ["–"] * len(LAYOUTS)
     lines.append(["GDS (`pnr/final.gds`)", *map(_gds, runs), *nothing])
-    lines.append(["OpenROAD, all stages (wall clock)", *(_stages(run.metrics) for run in runs), *nothing])
+    lines.append(
+        ["OpenROAD, all stages (wall clock)", *(_stages(run.metrics) for run in runs), *nothing]
+    )
     text = [
         "# Placed and routed",
         "",
