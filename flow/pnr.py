@@ -338,11 +338,10 @@ def run_stages(
         "netlist": folder / "netlist.v",
         "constraints": folder / "constraints.sdc",
         "period": constraints.period_ns,
-        "gate_driven": gate_driven_nets(netlist, library, platform.clock_fanout),
         "activity": folder / "activity.saif" if activity is not None else "",
     }
     # Clock gates concern what comes after placement only.
-    later = {key: values.pop(key) for key in ("gate_driven",)}
+    later = {"gate_driven": gate_driven_nets(netlist, library, platform.clock_fanout)}
     inputs = {
         "settings": {key: value for key, value in values.items() if key != "threads"},
         "texts": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
