@@ -242,25 +242,37 @@ def _check_sums(config: AnyConfig, layer: HalutLayer, program: Program) -> None:
             f"program.n_codebooks must be at most the accelerator's {config.n_codebooks}, whose "
             f"accumulators {config.overflow}, not {n_codebooks}"
         )
-    if program.lut_format == "fp16" and (
-        config.n_codebooks < n_codebooks
-        or (isinstance(config, TiledConfig) and config.codebook_tiles > 1)
-    ):
+    if program.lut_format == "fp16" and config.n_codebooks < n_codebooks:
         raise HalutError(
-            f"program.n_codebooks must fit one unit along the codebooks, not be {n_codebooks}: "
-            f"half floats would be added up in another order, in C = {config.n_codebooks}"
+            f"program.n_codebooks must be at most the accelerator's {config.n_codebooks}, not "
+            f"{n_codebooks}: half floats would be added up in another order"
         )
     if program.lut_format == "fp16" or overflow == "saturate":
-        parallel = layer.config.parallel_codebooks
-        # Added up at once, in an accelerator that could add up more.
-        if not parallel == n_codebooks <= config.parallel_codebooks:
-            wanted["parallel_codebooks"] = config.parallel_codebooks
-            given["parallel_codebooks"] = parallel
+        order = {"parallel_codebooks": config.parallel_codebooks, "codebook_tiles": _units(config)}
+        if not _adds_at_once(config, layer):
+            wanted |= order
+            given |= {name: getattr(layer.config, name) for name in order}
     for field_name, value in wanted.items():
         if given[field_name] != value:
             raise HalutError(
                 f"layer's {field_name} must be the accelerator's {value}, not {given[field_name]}"
             )
+
+
+def _units(config: AnyConfig) -> int:
+    """Units along the codebooks."""
+    return config.codebook_tiles if isinstance(config, TiledConfig) else 1
+
+
+def _adds_at_once(config: AnyConfig, layer: HalutLayer) -> bool:
+    """Whether one step of the accelerator, which could add up more, is all of a layer's sum."""
+    lanes = config.parallel_codebooks // _units(config)
+    return (
+        layer.config.parallel_codebooks == layer.n_codebooks <= config.parallel_codebooks
+        and layer.config.codebook_tiles == 1
+        # `pairwise` over the units goes on where those of the units end.
+        and (_units(config) == 1 or lanes & (lanes - 1) == 0)
+    )
 
 
 def _in_torch(

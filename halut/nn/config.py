@@ -26,6 +26,7 @@ _NARROW = 8
 _HARDWARE_ONLY = {
     "lut_format": "int",
     "parallel_codebooks": 1,
+    "codebook_tiles": 1,
     "acc_bits": None,
     "overflow": None,
     "output_format": "raw",
@@ -74,6 +75,9 @@ class LayerConfig:
     parallel_codebooks : int, default 1
         Q, a divisor of the number of codebooks: the accelerator's. Changes results of half-float
         tables and of accumulators that saturate, whose additions have an order.
+    codebook_tiles : int, default 1
+        Units that share the Q codebooks of a step, a divisor of Q: the accelerator's. Changes
+        results of half-float tables; must be 1 with `overflow`.
     acc_bits : int, optional
         Width of an accumulator that is narrower than the sums need; with `overflow` only.
     overflow : {"saturate", "wrap"}, optional
@@ -119,6 +123,7 @@ class LayerConfig:
     input_granularity: str = "codebook"
     lut_format: str = "int"
     parallel_codebooks: int = 1
+    codebook_tiles: int = 1
     acc_bits: int | None = None
     overflow: str | None = None
     output_format: str = "raw"
@@ -175,6 +180,14 @@ class LayerConfig:
     def _check_sums(self) -> None:
         one_of("lut_format", self.lut_format, LUT_FORMATS)
         integer_at_least("parallel_codebooks", self.parallel_codebooks, 1)
+        integer_at_least("codebook_tiles", self.codebook_tiles, 1)
+        if self.parallel_codebooks % self.codebook_tiles:
+            raise HalutError(
+                f"codebook_tiles must divide parallel_codebooks = {self.parallel_codebooks}, "
+                f"not be {self.codebook_tiles}"
+            )
+        if self.overflow is not None and self.codebook_tiles > 1:
+            raise HalutError(f"codebook_tiles must be 1 with overflow, not {self.codebook_tiles}")
         if self.overflow is None:
             if self.acc_bits is not None:
                 raise HalutError(f"acc_bits must be None without overflow, not {self.acc_bits!r}")

@@ -18,6 +18,7 @@ prototypes and M outputs. Rows of a matrix are the positions of one item.
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -84,7 +85,9 @@ def table_sums(codes: Tensor, tables: Tensor) -> Tensor:
     return sums.permute(0, 2, 3, 1).contiguous()
 
 
-def ordered_sums(codes: Tensor, tables: Tensor, parallel: int, acc_bits: int) -> Tensor:
+def ordered_sums(
+    codes: Tensor, tables: Tensor, parallel: int, acc_bits: int, tiles: int = 1
+) -> Tensor:
     """Add up the table entries that codes select, in the order of `halut.golden.accumulate`.
 
     Parameters
@@ -96,30 +99,37 @@ def ordered_sums(codes: Tensor, tables: Tensor, parallel: int, acc_bits: int) ->
     acc_bits : int
         Width at which sums of integers saturate, once per Q codebooks. 0: entries are half
         floats, added up in float32; every NaN is 0x7fc00000.
+    tiles : int, default 1
+        Half floats: units that share the Q codebooks of a step, a divisor of Q.
 
     Returns
     -------
     Tensor of shape (B, G, M, L), dtype of `tables`
     """
     n_items, n_groups, n_codebooks, n_positions = codes.shape
-    steps = [slice(first, first + parallel) for first in range(0, n_codebooks, parallel)]
     if acc_bits:
         half = 2 ** (acc_bits - 1)
         total = tables.new_zeros((n_items, n_groups, tables.shape[3], n_positions))
-        for step in steps:
+        for first in range(0, n_codebooks, parallel):
+            step = slice(first, first + parallel)
             total.add_(table_sums(codes[:, :, step], tables[:, step])).clamp_(-half, half - 1)
         return total
     n_prototypes, n_outputs = tables.shape[2:]
     flat = tables.float().transpose(0, 1).reshape(n_codebooks, n_groups * n_prototypes, n_outputs)
-    first = torch.arange(0, n_groups * n_prototypes, n_prototypes, device=codes.device)
-    rows = codes.permute(2, 0, 3, 1).long().add_(first).flatten(1)  # (C, B*L*G)
+    table = torch.arange(0, n_groups * n_prototypes, n_prototypes, device=codes.device)
+    rows = codes.permute(2, 0, 3, 1).long().add_(table).flatten(1)  # (C, B*L*G)
     sums = flat.new_empty((rows.shape[1], n_outputs))
     at_once = max(1, (_PIECE_GPU if codes.is_cuda else _PIECE) // (parallel * n_outputs))
+    lanes = parallel // tiles
     for out, part in zip(sums.split(at_once), rows.split(at_once, dim=1), strict=True):
-        for step in steps:
-            terms = [table[row] for table, row in zip(flat[step], part[step], strict=True)]
-            added = pairwise(terms, torch.add)
-            out.copy_(added) if step.start == 0 else out.add_(added)
+        units: list[Tensor] = []
+        for first in range(0, parallel, lanes):
+            steps = (
+                pairwise([flat[c][part[c]] for c in range(start, start + lanes)], torch.add)
+                for start in range(first, n_codebooks, parallel)
+            )
+            units.append(reduce(Tensor.add_, steps))
+        out.copy_(pairwise(units, torch.add))
     sums = torch.where(sums.isnan(), torch.nan, sums)
     sums = sums.view(n_items, n_positions, n_groups, n_outputs)
     return sums.permute(0, 2, 3, 1).to(tables.dtype).contiguous()
@@ -133,16 +143,23 @@ def _look_up(
     slope: Tensor,  # noqa: ARG001  # for backward
     parallel: int,
     acc_bits: int,
+    tiles: int,
 ) -> tuple[Tensor, Tensor]:
     codes = walk(x, thresholds)
     if parallel:
-        return ordered_sums(codes, tables, parallel, acc_bits), codes
+        return ordered_sums(codes, tables, parallel, acc_bits, tiles), codes
     return table_sums(codes, tables), codes
 
 
 @_look_up.register_fake
 def _(
-    x: Tensor, _thresholds: Tensor, tables: Tensor, _slope: Tensor, _parallel: int, _acc_bits: int
+    x: Tensor,
+    _thresholds: Tensor,
+    tables: Tensor,
+    _slope: Tensor,
+    _parallel: int,
+    _acc_bits: int,
+    _tiles: int,
 ) -> tuple[Tensor, Tensor]:
     n_items, n_groups, n_codebooks, _, n_positions = x.shape
     sums = tables.new_empty((n_items, n_groups, tables.shape[3], n_positions))
@@ -252,13 +269,13 @@ def _leaf_weights(x: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    x, thresholds, tables, slope, _, _ = inputs
+    x, thresholds, tables, slope, *_ = inputs
     ctx.save_for_backward(x, thresholds, tables, slope, output[1])
     ctx.mark_non_differentiable(output[1])
 
 
 def _backward(ctx, grad, _):
-    return *_look_up_backward(grad.contiguous(), *ctx.saved_tensors), None, None
+    return *_look_up_backward(grad.contiguous(), *ctx.saved_tensors), None, None, None
 
 
 _look_up.register_autograd(_backward, setup_context=_setup)
@@ -271,6 +288,7 @@ def look_up(
     slope: Tensor,
     parallel: int = 0,
     acc_bits: int = 0,
+    tiles: int = 1,
 ) -> Tensor:
     """Walk trees and add up table entries, differentiably.
 
@@ -284,8 +302,8 @@ def look_up(
     slope : float Tensor of shape (G, C, T)
         Backward, the sign of ``x - threshold`` is ``tanh(slope * (x - threshold))``: the inverse
         of the paper's temperature, in units of `x`.
-    parallel, acc_bits : int, default 0
-        As for `ordered_sums`; 0 and 0 for exact sums, in any order. Backward, rounding and
+    parallel, acc_bits, tiles : int, default 0, 0 and 1
+        As for `ordered_sums`; 0, 0 and 1 for exact sums, in any order. Backward, rounding and
         saturation are the identity.
 
     Returns
@@ -293,7 +311,7 @@ def look_up(
     Tensor of shape (B, G, M, L), dtype of `x`
         Sums of table entries; differentiable once in all four arguments.
     """
-    sums, _ = _look_up(x, thresholds, tables, slope, parallel, acc_bits)
+    sums, _ = _look_up(x, thresholds, tables, slope, parallel, acc_bits, tiles)
     return sums
 
 

@@ -55,7 +55,7 @@ _EXACT_FLOAT32 = 24
 
 _FORMATS = (
     "lut_bits", "lut_granularity", "lut_format", "input_format", "input_granularity",
-    "parallel_codebooks", "acc_bits", "overflow", "output_format", "relu",
+    "parallel_codebooks", "codebook_tiles", "acc_bits", "overflow", "output_format", "relu",
 )  # fmt: skip
 _MOMENTUM = 0.1
 """Share of a batch in the range of the product that training keeps."""
@@ -199,6 +199,7 @@ class HalutLayer(nn.Module, ABC):
             "acc_bits": config.acc_bits,
             "overflow": config.overflow,
             "parallel_codebooks": config.parallel_codebooks,
+            "codebook_tiles": config.codebook_tiles,
         }
 
     def set_formats(self, **changes: Any) -> None:
@@ -208,8 +209,9 @@ class HalutLayer(nn.Module, ABC):
         ----------
         **changes
             Fields of `LayerConfig`: `lut_bits`, `lut_granularity`, `lut_format`, `input_format`,
-            `input_granularity`, `parallel_codebooks`, `acc_bits`, `overflow`, `output_format`,
-            `relu`. For ``output_format="int8"``, `learn_output_range` or training must follow.
+            `input_granularity`, `parallel_codebooks`, `codebook_tiles`, `acc_bits`, `overflow`,
+            `output_format`, `relu`. For ``output_format="int8"``, `learn_output_range` or training
+            must follow.
 
         Raises
         ------
@@ -335,7 +337,7 @@ class HalutLayer(nn.Module, ABC):
         if config.lut_bits is None:
             return look_up(*parts)
         if config.lut_format == "fp16":
-            return look_up(*parts, config.parallel_codebooks)
+            return look_up(*parts, config.parallel_codebooks, tiles=config.codebook_tiles)
         if config.overflow == "saturate":
             return look_up(*parts, config.parallel_codebooks, config.acc_bits or 0)
         sums = look_up(*parts)

@@ -448,6 +448,7 @@ def _export_layer(
         "accumulator_bits": layer.config.acc_bits or first.accumulator_bits,
         "overflow": layer.config.overflow,
         "parallel_codebooks": layer.config.parallel_codebooks,
+        "codebook_tiles": layer.config.codebook_tiles,
         "output_format": first.output_format,
         "relu": first.relu,
         "config": layer.config.to_dict(),
@@ -476,14 +477,19 @@ def _suggested(name: str, program: Program, layer: HalutLayer) -> dict[str, Any]
     adds_up = formats == dict.fromkeys(formats) | {
         "lut_format": "int", "output_format": "raw", "relu": False,
     }  # fmt: skip
+    n_codebooks = size(program.n_codebooks)
     if adds_up:
         formats = {}
-    else:  # all codebooks in one tile, added up in the layer's order
-        formats["parallel_codebooks"] = layer.config.parallel_codebooks
+    else:  # all codebooks at once, added up in the layer's order
+        units = layer.config.codebook_tiles
+        n_codebooks = program.n_codebooks // units
+        formats["parallel_codebooks"] = layer.config.parallel_codebooks // units
+        if units > 1:
+            formats["tiles"] = {"codebooks": units}
     return {
         "version": 1,
         "name": name.replace(".", "_")[:64],
-        "n_codebooks": size(program.n_codebooks) if adds_up else program.n_codebooks,
+        "n_codebooks": n_codebooks,
         "n_prototypes": program.n_prototypes,
         "n_outputs": size(program.n_outputs),
         "input_format": program.input_format,

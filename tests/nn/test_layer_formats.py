@@ -27,8 +27,8 @@ from halut.nn.network import (  # noqa: E402
 from halut.nn.quantize import byte_outputs, half_outputs, wrapped  # noqa: E402
 from halut.output import OutputStage  # noqa: E402
 from halut.program import Program  # noqa: E402
-from rtl_gen.config import AcceleratorConfig  # noqa: E402
 from rtl_gen.reference import result_words  # noqa: E402
+from rtl_gen.tiled_config import config_from_dict  # noqa: E402
 
 HALF: dict[str, Any] = {"lut_format": "fp16", "lut_bits": 16}
 SUMS: dict[str, dict[str, Any]] = {
@@ -37,6 +37,8 @@ SUMS: dict[str, dict[str, Any]] = {
     "half_q1": HALF,
     "half_q3": {**HALF, "parallel_codebooks": 3},
     "half_q12": {**HALF, "parallel_codebooks": 12},
+    "half_q6_units3": {**HALF, "parallel_codebooks": 6, "codebook_tiles": 3},
+    "half_q4_units4": {**HALF, "parallel_codebooks": 4, "codebook_tiles": 4},
     "saturate_q1": {"overflow": "saturate", "acc_bits": 9},
     "saturate_q4": {"overflow": "saturate", "acc_bits": 9, "parallel_codebooks": 4},
     "saturate_q12": {"overflow": "saturate", "acc_bits": 10, "parallel_codebooks": 12},
@@ -129,15 +131,15 @@ def test_groups_and_positions(sums: str, stage: str) -> None:
     check_against_golden(layer, torch.randn(2, 24, 5, 6))
 
 
-@pytest.mark.parametrize("parallel", [1, 2, 5, 10])
+@pytest.mark.parametrize(("parallel", "tiles"), [(1, 1), (2, 1), (5, 1), (10, 1), (10, 2), (5, 5)])
 @pytest.mark.parametrize("relu", [False, True])
-def test_special_table_entries(parallel: int, relu: bool) -> None:
+def test_special_table_entries(parallel: int, tiles: int, relu: bool) -> None:
     """Subnormals, zeros of both signs, infinities, NaN, sizes that round: all in one table."""
     rng = np.random.default_rng(parallel)
     program = golden.random_program(rng, 10, 4, 6, "fp16", 16, lut_format="fp16", corner=True)
     config = LayerConfig(
         n_prototypes=4, codebook_width=2, input_format="fp16", relu=relu,
-        parallel_codebooks=parallel, **HALF,
+        parallel_codebooks=parallel, codebook_tiles=tiles, **HALF,
     )  # fmt: skip
     layer = HalutLinear(20, 6, config=config)
     with torch.no_grad():
@@ -150,7 +152,7 @@ def test_special_table_entries(parallel: int, relu: bool) -> None:
     check_against_golden(layer, x)
     # The order of additions is seen.
     if parallel != 1:
-        layer.set_formats(parallel_codebooks=1)
+        layer.set_formats(parallel_codebooks=1, codebook_tiles=1)
         assert not np.array_equal(bits_of(layer.accumulators(x).numpy()), bits_of(sums.numpy()))
 
 
@@ -293,7 +295,7 @@ def network() -> nn.Sequential:
     torch.manual_seed(7)
     model = nn.Sequential(
         HalutConv2d(2, 4, 3, config=LayerConfig(
-            input_format="int8", parallel_codebooks=2, relu=True, **HALF)),
+            input_format="int8", parallel_codebooks=2, codebook_tiles=2, relu=True, **HALF)),
         nn.Flatten(),
         HalutLinear(144, 8, config=LayerConfig(
             input_format="int8", output_format="int8", relu=True)),
@@ -325,18 +327,18 @@ def test_export(tmp_path: Path) -> None:
     layers = [layer for layer in manifest["layers"] if layer["converted"]]
     facts = [
         [layer[key] for key in ("lut_format", "accumulator_bits", "overflow", "parallel_codebooks",
-                                "output_format", "relu")]
+                                "codebook_tiles", "output_format", "relu")]
         for layer in layers
     ]  # fmt: skip
     assert facts == [
-        ["fp16", 32, None, 2, "raw", True],
-        ["int", 13, None, 1, "int8", True],
-        ["int", 9, "saturate", 1, "raw", False],
+        ["fp16", 32, None, 2, 2, "raw", True],
+        ["int", 13, None, 1, 1, "int8", True],
+        ["int", 9, "saturate", 1, 1, "raw", False],
     ]
     for layer, entry in zip((model[0], model[2], model[3]), layers, strict=True):
         program = Program.load(tmp_path / entry["programs"][0]["file"])
         assert program == layer.programs()[0]
-        config = AcceleratorConfig.from_dict(entry["accelerator"])
+        config = config_from_dict(entry["accelerator"])
         assert (config.lut_format, config.output_format, config.relu, config.overflow) == (
             program.lut_format, program.output_format, program.relu, layer.config.overflow
         )  # fmt: skip
@@ -421,6 +423,10 @@ def test_an_output_stage_alone_is_the_hardwares() -> None:
     ({"overflow": "wrap", "acc_bits": 7}, "acc_bits must be at least 8, not 7"),
     ({"overflow": "warp", "acc_bits": 9}, 'did you mean "wrap"'),
     ({"parallel_codebooks": 0}, "parallel_codebooks must be at least 1, not 0"),
+    ({**HALF, "parallel_codebooks": 4, "codebook_tiles": 3},
+     "codebook_tiles must divide parallel_codebooks = 4, not be 3"),
+    ({"overflow": "wrap", "acc_bits": 9, "parallel_codebooks": 2, "codebook_tiles": 2},
+     "codebook_tiles must be 1 with overflow, not 2"),
     ({"output_format": "int4"}, "output_format must be"),
     ({"relu": 1}, "relu must be true or false, not 1"),
     ({"encoder": "centroid", "relu": True}, 'relu must be False for encoder "centroid", not True'),

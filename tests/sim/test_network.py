@@ -116,7 +116,7 @@ STAGES = {
 }
 
 
-def staged(config: AcceleratorConfig, formats: dict) -> nn.Module:
+def staged(config: AnyConfig, formats: dict) -> nn.Module:
     """C of 8, 3 (twice) and 4, M of 6, 2 (twice) and 3, for accelerators with C = 8 and M = 4."""
     torch.manual_seed(3)
     model = nn.Sequential(
@@ -133,7 +133,7 @@ def staged(config: AcceleratorConfig, formats: dict) -> nn.Module:
     )
     few = dataclasses.replace(whole, codebook_width=None)
     if whole.lut_format == "fp16":  # three codebooks are added up at once by four lanes
-        few = dataclasses.replace(few, parallel_codebooks=3)
+        few = dataclasses.replace(few, parallel_codebooks=3, codebook_tiles=1)
     configs = {"1": dataclasses.replace(whole, codebook_width=9), "4": few, "6": whole}
     convert_(model, configs, torch.randn(100, 1, 8, 8))
     return model.eval()
@@ -145,12 +145,17 @@ CASES = [
     (("to_fp16", "p1q1"), False, pytest.mark.slow),
     (("saturate", "p1q1"), False, pytest.mark.slow),
     (("to_int8_relu", "p2q4"), True, pytest.mark.slow),
+    (("lut_fp16", "p2q4"), True, ()),
 ]
 
 
 def _four_units(config: AcceleratorConfig) -> TiledConfig:
-    """As many codebooks, in units that have half of them."""
-    unit = dataclasses.replace(config, n_codebooks=config.n_codebooks // 2)
+    """As many codebooks, and as many at once, in units that have half of them."""
+    unit = dataclasses.replace(
+        config,
+        n_codebooks=config.n_codebooks // 2,
+        parallel_codebooks=config.parallel_codebooks // 2,
+    )
     return TiledConfig(unit=unit, row_tiles=2, codebook_tiles=2)
 
 
@@ -166,9 +171,11 @@ def test_half_float_tables_overflow_and_output_stage(
 ) -> None:
     formats, _ = stage
     config: AnyConfig = accelerator(*stage)
-    model = staged(config, STAGES[stage])
+    added = dict(STAGES[stage])
     if four_units:
         config = _four_units(config)
+        added["codebook_tiles"] = 2
+    model = staged(config, added)
     with torch.no_grad():
         expected = model(images).numpy()
     result = simulate_network(config, model, images, stall_pattern="both")
@@ -219,11 +226,19 @@ def test_more_codebooks_than_the_accelerator_adds_up(images: torch.Tensor) -> No
             simulate_network(config, model.eval(), images)
 
 
-def test_half_floats_are_added_up_in_one_unit(images: torch.Tensor) -> None:
+def test_half_floats_are_added_up_in_the_units_order(images: torch.Tensor) -> None:
     config = accelerator("lut_fp16", "p2q4")
     model = staged(config, STAGES["lut_fp16", "p2q4"])
-    with pytest.raises(HalutError, match="n_codebooks must fit one unit along the codebooks"):
+    with pytest.raises(HalutError, match="codebook_tiles must be the accelerator's 2, not 1"):
         simulate_network(_four_units(config), model, images)
+    unit = dataclasses.replace(config, n_codebooks=6, parallel_codebooks=3)
+    with pytest.raises(HalutError, match="parallel_codebooks must be the accelerator's 6, not 4"):
+        simulate_network(TiledConfig(unit=unit, codebook_tiles=2), model, images)
+    # Six lanes of a unit end amid the pairs of all, though one step has all eight codebooks.
+    model[1].set_formats(parallel_codebooks=8)
+    unit = dataclasses.replace(config, n_codebooks=6, parallel_codebooks=6)
+    with pytest.raises(HalutError, match="parallel_codebooks must be the accelerator's 12, not 8"):
+        simulate_network(TiledConfig(unit=unit, codebook_tiles=2), model, images)
 
 
 def corrupted(layer: int, entry: tuple, index: int = 0, bit: int = 0) -> object:
