@@ -136,6 +136,8 @@ class Layout:
         Share of the core that cells may take.
     padding : int
         Sites that are left free on each side of a cell in global placement.
+    hold_margin_ns : float
+        Hold slack that repair before routing leaves for what routing changes.
     """
 
     technology_lef: str
@@ -158,6 +160,7 @@ class Layout:
     ground_pins: tuple[str, ...] = ("VSS",)
     reserve: Mapping[str, float] = field(default_factory=dict)
     padding: int = 0
+    hold_margin_ns: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +196,8 @@ class Platform:
     max_fanout : int
         Sinks of a data net; more get a buffer tree.
     clock_fanout : int
-        Sinks of a clock net; more get clock buffers.
+        Sinks of a clock net; more get clock buffers. In a layout a clock gate drives up to
+        `max_fanout` sinks without.
     gate_equivalents : mapping of str to float
         Gate equivalents of Yosys' own gates, for a platform without a library.
     layout : Layout or None
@@ -412,6 +416,7 @@ _LAYOUT: dict[str, str] = {
     "ground_pins": _TEXTS,
     "reserve": _MAP,
     "padding": "a number of sites, at least 0",
+    "hold_margin_ns": "a time in ns, at least 0",
 }
 _LAYOUT_MUST = tuple(
     item.name for item in dataclasses.fields(Layout)
@@ -436,6 +441,7 @@ def _layout(data: Any, fail: Any) -> Layout:
         _MAP: lambda value: isinstance(value, dict),
         _LIST: lambda value: isinstance(value, list) and all(isinstance(v, dict) for v in value),
         _LAYOUT["padding"]: lambda value: type(value) is int and value >= 0,
+        _LAYOUT["hold_margin_ns"]: lambda value: type(value) in (int, float) and value >= 0,
     }
     values: dict[str, Any] = {}
     for key, value in data.items():

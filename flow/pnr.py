@@ -196,7 +196,6 @@ def layout_settings(
         "via_rc": [value for item in wire.get("vias", {}).items() for value in item],
         "dont_use": avoid,
         "setup_margin": 0,
-        "hold_margin": 0,
         "repair_tns": options.repair_tns,
         "diode": layout.diode,
         "fill": layout.fill,
@@ -340,8 +339,11 @@ def run_stages(
         "period": constraints.period_ns,
         "activity": folder / "activity.saif" if activity is not None else "",
     }
-    # Clock gates concern what comes after placement only.
-    later = {"gate_driven": gate_driven_nets(netlist, library, platform.clock_fanout)}
+    # These concern what comes after placement only.
+    later = {
+        "gate_driven": gate_driven_nets(netlist, library, platform.max_fanout),
+        "hold_margin": platform.layout.hold_margin_ns,
+    }
     inputs = {
         "settings": {key: value for key, value in values.items() if key != "threads"},
         "texts": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},

@@ -36,9 +36,9 @@ _UNIT_CYCLES = 256  # units are small: a long window costs little
 _PUBLISHED_UNITS = """\
 Published by Stella Nera (arXiv 2311.10207; 14 nm, 0.55 V, commercial tools): encoder 790 µm² and
 0.33 pJ per operation, decoder 1570 µm² and 0.26 pJ per operation. Its repository, placed and routed
-with OpenROAD on NanGate45: {encoder.what} {encoder.area:,g} µm²,
-{decoder.what} {decoder.area:,g} µm². Other technologies, other sizes, with wires: no
-ratio to the rows above is a fair one.
+with OpenROAD on NanGate45: {encoder.area:,g} µm² ({encoder.what}) and
+{decoder.area:,g} µm² ({decoder.what}). Other technologies, other sizes, with
+wires: no ratio to the rows above is a fair one.
 """
 
 

@@ -78,7 +78,7 @@ def stage_settings(folder: Path, **changed: object) -> str:
         "liberty": ["tiny.lib"], "folder": folder, "netlist": "netlist.v", "constraints": sdc,
         "activity": "activity.saif", "period": 2.0, "input": "before.odb",
         "output": folder / "after.odb", "spef": "final.spef", "saif": "routed.saif",
-        "ports": ["b", 0.5, 0.5], "gate_driven": ["gated"],
+        "ports": ["b", 0.5, 0.5], "gate_driven": ["gated"], "hold_margin": 0.03,
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files | changed)
 
@@ -106,7 +106,8 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
     assert positions == sorted(positions)
     # What the platform says arrives.
     words = [word for call in calls for word in call]
-    told = {"floorplan": "core", "place": "m3", "detailedroute": "FILL", "globalroute": "DIODE"}
+    told = {"floorplan": "core", "place": "m3", "cts": "0.03", "detailedroute": "FILL",
+            "globalroute": "DIODE"}  # fmt: skip
     assert told.get(stage, "tiny.lib") in words
     if stage != "power":
         assert names[-1] == "write_db"
@@ -153,6 +154,7 @@ def test_wrong_options_are_refused(change: dict, message: str) -> None:
     [
         ("  site: core\n", "", "layout.site must be given"),
         ("utilisation: 0.5", "utilisation: 1.5", "layout.utilisation must be in"),
+        ("  site: core\n", "  site: core\n  hold_margin_ns: -1\n", "hold_margin_ns must be a time"),
         ("signal_layers: [m2, m4]", "signal_layers: [m2]", "lowest and the highest"),
         ("diode:", "diodes:", "known keys only, not diodes, did you mean diode|not diodes"),
         ("width: 0.4,", "wide: 0.4,", "layout.stripes must have"),
