@@ -107,6 +107,7 @@ _ROWS = (
     _Row("leakage (mW)", "finish__power__leakage__total", 3),
     _Row("energy per look-up (pJ)", "halut__routed__energy_per_look_up", 3),
     _Row("energy per MAC (pJ)", "halut__routed__energy_per_mac", 4),
+    _Row("energy per program word (pJ)", "halut__routed__energy_per_program_word", 3),
     _Row("die per MAC/cycle (µm²)", "halut__routed__die_area_per_mac_per_cycle", 1),
     _Row("results compared", "halut__routed__transfers_checked"),
 )  # fmt: skip

@@ -114,6 +114,7 @@ METRICS: dict[str, tuple[str, int]] = {
     "halut__routed__energy_per_cycle": ("pJ", -1),
     "halut__routed__energy_per_look_up": ("pJ", -1),
     "halut__routed__energy_per_mac": ("pJ", -1),
+    "halut__routed__energy_per_program_word": ("pJ", -1),
 }
 UNITS = {name: unit for name, (unit, _) in METRICS.items()}
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flow.activity import Activity
-from flow.design import window_of
+from flow.design import LOADING_WARM_UP, Workload, window_of
 from flow.gds import write_gds
 from flow.layout import ADDED, CLOCK_TREE, draw_layout
 from flow.liberty import Library
@@ -33,7 +33,8 @@ from flow.metrics import METRICS, Metrics
 from flow.netlist import Netlist, from_json
 from flow.openroad import Usage, find_openroad, run_script, settings
 from flow.platform import Layout, Platform
-from flow.power import liberty_power
+from flow.power import Power, liberty_power
+from flow.simulate import NetlistRun
 from flow.sta import constraints_sdc, latch_arcs, plain_liberty, saif
 from flow.stages import Stages
 from flow.synth import usable_cells
@@ -696,21 +697,6 @@ def _routed_energy(
         final.netlist, run.library, run.platform, run.constraints(options.clock_ns), final.wire_ff
     )
     timing.update()
-    warm_up, window = window_of(design, options.cycles)
-    workload = design.workload(options.seed, warm_up + window + design.interval_cycles)
-    played, begin, period_ps = run.play(
-        simulator,
-        metrics.values["halut__routed__shortest_period"],
-        workload,
-        warm_up,
-        window,
-        "pnr/simulation",
-        "pnr/activity.npz",
-        timing,
-    )
-    metrics.set("halut__routed__transfers_checked", played.answers)
-    activity = Activity.load(folder / "activity.npz")
-    own = liberty_power(timing, activity)
     values = {
         **layout_settings(run.platform, run.library, design.top, options.place_and_route),
         "liberty": plain_liberty(run.liberty, run.cache),
@@ -719,23 +705,53 @@ def _routed_energy(
         "input": folder / "finish.odb",
         "spef": folder / "final.spef",
     }
-    internal, switching, leakage = routed_power(
-        tool, final, activity, run.library, folder, values, design.clock, period_ps
+    shortest = metrics.values["halut__routed__shortest_period"]
+
+    def simulated(
+        workload: Workload, warm_up: int, window: int, name: str, file: str
+    ) -> tuple[NetlistRun, int, np.ndarray, Power]:
+        """The run, its transfers in the window, power by cell, and our own sum of it."""
+        played, begin, period_ps = run.play(
+            simulator, shortest, workload, warm_up, window, f"pnr/{name}", f"pnr/{file}", timing
+        )
+        activity = Activity.load(folder / file)
+        power = routed_power(
+            tool, final, activity, run.library, folder, values, design.clock, period_ps
+        )
+        transfers = sum(begin <= cycle < begin + window for cycle in played.input_cycles)
+        return played, transfers, power, liberty_power(timing, activity)
+
+    if design.loading:
+        loading, window = design.loading(options.seed)
+        _, words, power, own = simulated(loading, LOADING_WARM_UP, window, "loading", "loading.npz")
+        metrics.set(
+            "halut__routed__energy_per_program_word",
+            (float(power.sum()) + own.ports) * options.clock_ns * window / words,
+        )
+    else:
+        metrics.missing(("halut__routed__energy_per_program_word",), "no program is loaded")
+    # After loading, so that OpenROAD's report in the folder is that of the work.
+    warm_up, window = window_of(design, options.cycles)
+    workload = design.workload(options.seed, warm_up + window + design.interval_cycles)
+    played, transfers, power, own = simulated(
+        workload, warm_up, window, "simulation", "activity.npz"
     )
-    total = float(internal.sum() + switching.sum() + leakage.sum()) + own.ports
+    metrics.set("halut__routed__transfers_checked", played.answers)
+    internal, switching, leakage = (float(part) for part in power.sum(axis=1))
+    total = internal + switching + leakage + own.ports
     for name, value in (
-        ("internal", internal.sum()),
-        ("switching", switching.sum() + own.ports),
-        ("leakage", leakage.sum()),
+        ("internal", internal),
+        ("switching", switching + own.ports),
+        ("leakage", leakage),
     ):
-        metrics.set(f"finish__power__{name}__total", float(value))
+        metrics.set(f"finish__power__{name}__total", value)
     metrics.set("finish__power__total", total)
     metrics.notes["routed_power"] = (
         f"OpenROAD {tool.version} with extracted wires; activity from a simulation of the routed "
         f"netlist, whose {played.answers} output transfers equal the exact model; the same sum by "
         f"flow.power with lumped wires: {own.total:.4g} mW"
     )
-    inputs = sum(begin <= cycle < begin + window for cycle in played.input_cycles) / window
+    inputs = transfers / window
     metrics.set("halut__routed__energy_per_cycle", total * options.clock_ns)
     for name, work in (("look_up", workload.look_ups), ("mac", workload.macs)):
         metrics.set(
@@ -743,7 +759,7 @@ def _routed_energy(
             total * options.clock_ns / (work * inputs) if work * inputs else None,
             "a unit, not an engine: no multiply-accumulates",
         )
-    _routed_breakdown(metrics, run, final, np.stack([internal, switching, leakage]))
+    _routed_breakdown(metrics, run, final, power)
 
 
 def _routed_breakdown(metrics: Metrics, run: Run, final: RoutedNetlist, power: np.ndarray) -> None:

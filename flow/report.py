@@ -66,6 +66,7 @@ _ROUTED_ROWS = [
     ("  leakage", "finish__power__leakage__total"),
     ("energy per look-up", "halut__routed__energy_per_look_up"),
     ("energy per MAC", "halut__routed__energy_per_mac"),
+    ("energy per program word", "halut__routed__energy_per_program_word"),
 ]
 
 

@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from halut.cli import Parser
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.program import input_format_bits
-from halut.schedule import schedule
+from halut.schedule import Machine, Schedule, schedule
 from halut.workloads import NETWORKS, Layer, network
 from rtl_gen.machine import machine
 from rtl_gen.tiled_config import AnyConfig, load_config
@@ -29,6 +29,21 @@ __all__ = ["Cycles", "main", "system", "tile_cycles"]
 
 # No row group begins in the cycle after a program word (docs/architecture.md).
 _SETTLE_CYCLES = 1
+# With two banks every further tile takes as many cycles as this one.
+_STEADY_TILES = 4
+# Energy per cycle at full rate and per program word, leakage, by what was simulated.
+_ENERGIES = {
+    "layout": (
+        "halut__routed__energy_per_cycle",
+        "halut__routed__energy_per_program_word",
+        "finish__power__leakage__total",
+    ),
+    "synthesis": (
+        "halut__energy__per_cycle",
+        "halut__energy__per_program_word",
+        "synth__power__leakage__total",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +53,7 @@ class Cycles:
     Attributes
     ----------
     load : int
-        Program words, one per cycle.
+        Program words, one per cycle; with two banks those that no row hides.
     settle : int
         Between the last word and the first row group; with two banks the switch, too.
     stream : int
@@ -65,14 +80,18 @@ class Cycles:
         return Cycles(**{name: count * value for name, value in asdict(self).items()})
 
 
-def tile_cycles(config: AnyConfig, n_rows: int) -> Cycles:
-    """Cycles of loading one program and sending it `n_rows` rows, when nothing stalls.
+def tile_cycles(config: AnyConfig, n_rows: int, n_tiles: int = 1) -> Cycles:
+    """Cycles of loading programs and sending `n_rows` rows to each, when nothing stalls.
+
+    With two banks a program is loaded while the rows of the one before are sent.
 
     Parameters
     ----------
     config : AcceleratorConfig or TiledConfig
     n_rows : int
-        At least 1.
+        Of every tile, at least 1.
+    n_tiles : int, default 1
+        Tiles one after the other, at least 1.
 
     Returns
     -------
@@ -85,14 +104,37 @@ def tile_cycles(config: AnyConfig, n_rows: int) -> Cycles:
     >>> cycles.load, cycles.run, cycles.total
     (320, 1615, 1936)
     """
-    plan = schedule(n_rows, config.n_codebooks, config.n_outputs, machine(config), order="tables")
-    settle = _SETTLE_CYCLES + sum(step.kind == "switch" for step in plan.steps)
-    stream = plan.row_groups * plan.machine.interval_cycles
+    hardware = machine(config)
+    if hardware.banks == 1:
+        return _planned(hardware, n_rows, 1).times(n_tiles)
+    if n_tiles <= _STEADY_TILES:
+        return _planned(hardware, n_rows, n_tiles)
+    before, steady = (_planned(hardware, n_rows, n) for n in (_STEADY_TILES - 1, _STEADY_TILES))
+    more = n_tiles - _STEADY_TILES
+    parts = {
+        name: cycles + more * (cycles - getattr(before, name))
+        for name, cycles in asdict(steady).items()
+    }
+    return Cycles(**parts)
+
+
+def _planned(hardware: Machine, n_rows: int, n_tiles: int) -> Cycles:
+    """Cycles of a schedule of tiles along the outputs."""
+
+    def plan(hardware: Machine) -> Schedule:
+        n_outputs = n_tiles * hardware.n_outputs
+        return schedule(n_rows, hardware.n_codebooks, n_outputs, hardware, order="tables")
+
+    whole = plan(hardware)
+    # Of programs of one word, only the first one's takes time: rows hide the others.
+    load = whole.cycles - plan(replace(hardware, program_words=1)).cycles + 1
+    settle = _SETTLE_CYCLES * n_tiles + sum(step.kind == "switch" for step in whole.steps)
+    stream = whole.row_groups * hardware.interval_cycles
     return Cycles(
-        load=plan.load_cycles,
+        load=load,
         settle=settle,
         stream=stream,
-        drain=plan.cycles - plan.load_cycles - settle - stream,
+        drain=whole.cycles - load - settle - stream,
     )
 
 
@@ -138,18 +180,21 @@ def _looked_up(setup: _Machine, layer: Layer) -> dict[str, Any]:
     n_tiles = layer.groups * grid[0] * grid[1]
     rows = math.ceil(layer.rows * setup.batch)
 
-    def plan(parts: int) -> tuple[int, Cycles]:
-        cycles = tile_cycles(config, -(-rows // parts))
-        return cycles.times(-(-n_tiles * parts // units)).total, cycles
+    def busiest_unit(parts: int) -> Cycles:
+        return tile_cycles(config, -(-rows // parts), -(-n_tiles * parts // units))
 
     # Units that would wait for lack of tiles share the rows of a tile instead.
     most = max(1, min(units, -(-rows // config.rows)))
-    parts = min(range(1, most + 1), key=lambda count: plan(count)[0])
-    cycles = plan(parts)[1]
-    jobs = n_tiles * parts
-    busiest = cycles.times(-(-jobs // units))
+    parts = min(range(1, most + 1), key=lambda count: busiest_unit(count).total)
+    part_rows, jobs = -(-rows // parts), n_tiles * parts
+    one, busiest = tile_cycles(config, part_rows), busiest_unit(parts)
     elapsed = busiest.total
-    row_groups = cycles.stream // config.interval_cycles * jobs
+    words = jobs * one.load
+    count, rest = divmod(jobs, units)
+    loading = rest * tile_cycles(config, part_rows, count + 1).load
+    if count:
+        loading += (units - rest) * tile_cycles(config, part_rows, count).load
+    row_groups = one.stream // config.interval_cycles * jobs
     made = row_groups * config.rows * config.n_codebooks * config.n_outputs
     useful = rows * n_codebooks * layer.n_outputs * layer.groups
     figures: dict[str, Any] = {
@@ -178,7 +223,7 @@ def _looked_up(setup: _Machine, layer: Layer) -> dict[str, Any]:
                 ("input", row_groups * config.n_groups, _input_width(config)),
                 ("output", row_groups * config.n_beats,
                  config.output_width * config.result_bits),
-                ("program", jobs * cycles.load, config.program_data_bits),
+                ("program", words, config.program_data_bits),
             )
         },
         "lut": {
@@ -186,8 +231,7 @@ def _looked_up(setup: _Machine, layer: Layer) -> dict[str, Any]:
             "read_bits": made * config.lut_bits,
         },
     }  # fmt: skip
-    total = units * elapsed
-    figures["energy_pj"] = _energy(setup, jobs * cycles.stream, total, jobs * cycles.load)
+    figures["energy_pj"] = _energy(setup, jobs * one.stream, units * elapsed, words, loading)
     return figures
 
 
@@ -204,26 +248,31 @@ def _rate(bits: float, cycles: int, clock_ns: float | None) -> float | None:
     return None if clock_ns is None or not cycles else bits / 8 / (cycles * clock_ns)
 
 
-def _energy(setup: _Machine, streaming: int, total: int, words: int) -> dict[str, float | None]:
-    """Energy in pJ of cycles at full rate, of all others, and of the program words."""
-    metrics = setup.metrics
-    if metrics is None:
-        return dict.fromkeys(("stream", "other_cycles", "load", "without_load", "total"))
-    per_cycle, leakage, clock, per_word = (
-        metrics.values.get(name)
-        for name in (
-            "halut__energy__per_cycle",
-            "synth__power__leakage__total",
-            "synth__timing__clock__period",
-            "halut__energy__per_program_word",
-        )
+def _measured_on(metrics: Metrics | None) -> str:
+    """Which netlist the energies are of: that of the layout where there is one."""
+    per_cycle, _, _ = _ENERGIES["layout"]
+    found = metrics is not None and metrics.values.get(per_cycle) is not None
+    return "layout" if found else "synthesis"
+
+
+def _energy(
+    setup: _Machine, streaming: int, total: int, words: int, loading: int
+) -> dict[str, float | None]:
+    """Energy in pJ of cycles at full rate, of all others, and of the program words.
+
+    `loading` cycles are those of words that are written while no rows are sent.
+    """
+    values = setup.metrics.values if setup.metrics else {}
+    per_cycle, per_word, leakage = (
+        values.get(name) for name in _ENERGIES[_measured_on(setup.metrics)]
     )
+    clock = values.get("synth__timing__clock__period")
     if per_cycle is None or leakage is None or clock is None:
         return dict.fromkeys(("stream", "other_cycles", "load", "without_load", "total"))
     stream = per_cycle * streaming
-    load = None if per_word is None else per_word * words
-    loading = 0 if load is None else words  # a word per cycle, its leakage included
-    other = leakage * clock * (total - streaming - loading)
+    # Both were measured with the leakage of their cycles; other words share those of rows.
+    load = None if per_word is None else per_word * words - leakage * clock * (words - loading)
+    other = leakage * clock * (total - streaming - (0 if load is None else loading))
     return {
         "stream": stream,
         "other_cycles": other,
@@ -241,11 +290,13 @@ def _reasons(setup: _Machine, unknown: Sequence[str]) -> dict[str, str]:
     metrics = setup.metrics
     if metrics is None:
         reasons["energy"] = "not measured: give --metrics FILE (python -m flow synth)"
-    elif metrics.values.get("halut__energy__per_cycle") is None:
-        why = metrics.reasons.get("halut__energy__per_cycle", "not in the file")
-        reasons["energy"] = f"not in --metrics: {why}"
-    elif metrics.values.get("halut__energy__per_program_word") is None:
-        reasons["energy of loading"] = "the metrics hold no energy of program words"
+    else:
+        per_cycle, per_word, _ = _ENERGIES[_measured_on(metrics)]
+        if metrics.values.get(per_cycle) is None:
+            why = metrics.reasons.get(per_cycle, "not in the file")
+            reasons["energy"] = f"not in --metrics: {why}"
+        elif metrics.values.get(per_word) is None:
+            reasons["energy of loading"] = "the metrics hold no energy of program words"
     if setup.exact is None:
         reasons["energy of exact layers"] = (
             "not measured: give --exact-metrics FILE (metrics.json of a direct engine)"
@@ -360,6 +411,7 @@ def system(
             for role, found in (("accelerator", metrics), ("exact", exact))
             if found is not None
         },
+        "energy_measured_on": _measured_on(metrics) if metrics else None,
         "provenance": base_provenance(),
     }  # fmt: skip
 
@@ -443,6 +495,8 @@ def _check_exact(metrics: Metrics) -> None:
 
 # The command line
 
+_NETLISTS = {"layout": "routed layout", "synthesis": "synthesised netlist, no wires"}
+
 
 def _number(value: float | None, digits: int = 2, scale: float = 1) -> str:
     return "-" if value is None else f"{value * scale:,.{digits}f}"
@@ -502,8 +556,9 @@ def summary(figures: dict[str, Any]) -> str:
     )
     if with_energy:
         kind = "" if with_load else " without loading the tables"
+        netlist = _NETLISTS[figures["energy_measured_on"]]
         text.append(
-            f"energy per inference{kind}: "
+            f"energy per inference{kind} (measured on the {netlist}): "
             f"{_number(total['energy_per_inference_pj'][part], 3, 1e-6)} µJ"
         )
     if figures["exact_layers"]:

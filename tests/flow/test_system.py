@@ -24,6 +24,7 @@ from rtl_gen.tiled_config import TiledConfig, load_config
 
 SMALL = Path(__file__).parents[2] / "configs" / "small.yaml"
 CONFIG = AcceleratorConfig.from_yaml(SMALL)  # C = 4, K = 4, M = 2, P = Q = W = 1
+TWO_BANKS = dataclasses.replace(CONFIG, double_buffer=True)
 LAYER = Layer(name="a", kind="linear", rows=37, n_features=48, n_outputs=5, n_codebooks=6)
 
 CONFIGS = {
@@ -107,11 +108,52 @@ def test_cycles_of_a_network_equal_those_of_the_verilog(tmp_path: Path) -> None:
 def test_several_units_and_two_banks_are_the_schedules() -> None:
     """The one formula, `halut.schedule`, for every kind of accelerator."""
     four = load_config(SMALL.with_name("four_units.yaml"))
-    for config in (four, dataclasses.replace(CONFIG, double_buffer=True, output_format="int8")):
+    for config in (four, dataclasses.replace(TWO_BANKS, output_format="int8")):
         plan = schedule(37, config.n_codebooks, config.n_outputs, machine(config))
         assert tile_cycles(config, 37).total == plan.cycles
     found = system("n", [LAYER], four)
     assert found["layers"][0]["tiles"] == 1 and found["configuration"]["tiles"]["rows"] == 2
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 37])
+@pytest.mark.parametrize("output_format", ["raw", "int8"])
+def test_two_banks_hide_what_is_loaded_while_rows_are_sent(n_rows: int, output_format: str) -> None:
+    """`halut.schedule`'s cycles, which equal the Verilog's, for any number of tiles."""
+    config = dataclasses.replace(TWO_BANKS, output_format=output_format)
+    words = tile_cycles(config, n_rows).load
+    for n_tiles in (1, 2, 3, 4, 5, 9, 30):
+        found = tile_cycles(config, n_rows, n_tiles)
+        plan = schedule(n_rows, 4, 2 * n_tiles, machine(config), order="tables")
+        assert found.total == plan.cycles
+        assert found.stream == n_tiles * n_rows * 4
+        assert words <= found.load <= n_tiles * words
+        assert min(found.settle, found.drain) > 0
+        if n_rows == 37:  # 148 cycles for 20 words: nothing but the first program is waited for
+            assert found.load == words
+    layer = dataclasses.replace(LAYER, rows=n_rows)
+    one, two = (system("n", [layer], c)["layers"][0] for c in (CONFIG, config))
+    assert two["cycles"]["total"] == schedule(n_rows, 6, 5, machine(config), order="tables").cycles
+    assert two["streams"]["program"]["transfers"] == 6 * words
+    assert output_format == "int8" or one["cycles"]["total"] > two["cycles"]["total"]
+
+
+def test_energy_counts_the_leakage_of_hidden_words_once() -> None:
+    metrics = measured(TWO_BANKS, halut__energy__per_program_word=7.0)
+    row = system("n", [LAYER], TWO_BANKS, metrics=metrics)["layers"][0]
+    cycles, energy = row["cycles"], row["energy_pj"]
+    assert cycles["load"] == 20
+    assert energy["load"] == 6 * 20 * 7.0 - 5 * 20 * 0.25 * 2
+    assert energy["other_cycles"] == (cycles["settle"] + cycles["drain"]) * 0.25 * 2
+    # Four units share 6 tiles twice, with half of the rows each: 3 tiles each, 2 of them hidden.
+    row = system("n", [LAYER], TWO_BANKS, units=4, metrics=metrics)["layers"][0]
+    assert (row["tiles"], row["row_parts"]) == (6, 2)
+    assert row["energy_pj"]["load"] == 12 * 20 * 7.0 - 8 * 20 * 0.25 * 2
+    # Five: one has a second tile.
+    row = system("n", [dataclasses.replace(LAYER, rows=1)], TWO_BANKS, units=5, metrics=metrics)
+    (row,) = row["layers"]
+    hidden = 6 * 20 - 4 * 20 - row["cycles"]["load"]
+    assert hidden > 0
+    assert row["energy_pj"]["load"] == 6 * 20 * 7.0 - hidden * 0.25 * 2
 
 
 def measured(config: AcceleratorConfig, **values: float) -> Metrics:
@@ -175,6 +217,24 @@ def test_energy_of_loading_is_taken_when_it_was_measured() -> None:
     waiting = total["cycles"]["settle"] + total["cycles"]["drain"]
     assert energy["other_cycles"] == pytest.approx(waiting * 0.25 * 2)
     assert energy["total"] == energy["without_load"] + energy["load"]
+
+
+def test_energies_of_a_layout_are_taken_where_there_is_one() -> None:
+    metrics = measured(
+        CONFIG, halut__energy__per_program_word=7.0, halut__routed__energy_per_cycle=30.0,
+        finish__power__leakage__total=2.5,
+    )  # fmt: skip
+    found = system("n", [LAYER], CONFIG, metrics=metrics)
+    energy, cycles = found["total"]["energy_per_inference_pj"], found["total"]["cycles"]
+    assert found["energy_measured_on"] == "layout"
+    assert energy["stream"] == cycles["stream"] * 30.0
+    # Never a figure of the synthesised netlist beside one of the layout.
+    assert energy["load"] is None and energy["total"] is None
+    assert energy["other_cycles"] == (cycles["total"] - cycles["stream"]) * 2.5 * 2
+    assert "measured on the routed layout" in summary(found)
+    metrics.values["halut__routed__energy_per_program_word"] = 70.0
+    found = system("n", [LAYER], CONFIG, metrics=metrics)
+    assert found["total"]["energy_per_inference_pj"]["load"] == 6 * 20 * 70.0
 
 
 def test_nothing_measured_is_null_with_a_reason() -> None:
