@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,6 +44,7 @@ T = TypeVar("T")
 __all__ = [
     "OVERFLOWS",
     "accumulate",
+    "add_in_order",
     "comparison_keys",
     "dequantize",
     "encode",
@@ -152,6 +154,51 @@ def pairwise(terms: Sequence[T], add: Callable[[T, T], T]) -> T:
     return terms[0]
 
 
+def add_in_order(
+    entry: Callable[[int], T],
+    n_codebooks: int,
+    add: Callable[[T, T], T],
+    parallel_codebooks: int = 1,
+    codebook_tiles: int = 1,
+    codebooks_per_load: int | None = None,
+) -> T:
+    """Add up one entry per codebook, in the order that `accumulate` states.
+
+    Parameters
+    ----------
+    entry : callable
+        Takes a codebook.
+    n_codebooks : int
+    add : callable
+        Of two terms; may work in place on the first one, which is used no more.
+    parallel_codebooks, codebook_tiles, codebooks_per_load
+        As for `accumulate`.
+
+    Examples
+    --------
+    >>> def order(*sizes):
+    ...     return add_in_order("abcdefg".__getitem__, 7, lambda a, b: f"({a}{b})", *sizes)
+    >>> order(), order(4), order(4, 2), order(2, 1, 4)
+    ('((((((ab)c)d)e)f)g)', '(((ab)(cd))((ef)g))', '(((ab)(ef))((cd)g))', '(((ab)(cd))((ef)g))')
+    """
+    lanes = parallel_codebooks // codebook_tiles
+    size = codebooks_per_load or n_codebooks
+
+    def load(first: int) -> T:
+        end = min(first + size, n_codebooks)
+        units = range(first, min(first + parallel_codebooks, end), lanes)
+        return pairwise([unit(start, end) for start in units], add)
+
+    def unit(start: int, end: int) -> T:
+        steps = range(start, end, parallel_codebooks)
+        return reduce(add, (step(first, min(first + lanes, end)) for first in steps))
+
+    def step(first: int, end: int) -> T:
+        return pairwise([entry(codebook) for codebook in range(first, end)], add)
+
+    return reduce(add, (load(first) for first in range(0, n_codebooks, size)))
+
+
 def accumulate(
     program: Program,
     codes: ArrayLike,
@@ -159,6 +206,7 @@ def accumulate(
     overflow: str | None = None,
     parallel_codebooks: int = 1,
     codebook_tiles: int = 1,
+    codebooks_per_load: int | None = None,
 ) -> NDArray[Any]:
     """Add up the table entries that the codes select.
 
@@ -167,6 +215,8 @@ def accumulate(
     the accumulator, for g = 0, 1, …, which begins as the first of them. Saturation happens once
     per g, then, not within `pairwise`. Several units share the Q codebooks of a step, unit d the
     d-th part of them; each accumulates its part so, and the accumulators are added by `pairwise`.
+    The last step may be without its last codebooks. Where an accelerator has too few codebooks, the
+    sums of as many as it has are added up, one range of them after the other.
 
     Parameters
     ----------
@@ -178,9 +228,11 @@ def accumulate(
     overflow : {"saturate", "wrap"}, optional
         Needed, and allowed, only where `acc_bits` is narrower than that.
     parallel_codebooks : int, default 1
-        Q, a divisor of the number of codebooks.
+        Q, at least 1.
     codebook_tiles : int, default 1
         Units that share them, a divisor of Q; must be 1 with `overflow`.
+    codebooks_per_load : int, optional
+        C of the accelerator, a multiple of Q; all when absent, as it must be with `overflow`.
 
     Returns
     -------
@@ -194,20 +246,23 @@ def accumulate(
         When the codes do not fit the program, or `acc_bits` could overflow and `overflow` is
         absent.
     """
-    if not 1 <= parallel_codebooks <= program.n_codebooks or (
-        program.n_codebooks % parallel_codebooks
-    ):
-        raise HalutError(
-            f"parallel_codebooks must divide the {program.n_codebooks} codebooks, "
-            f"not be {parallel_codebooks}"
-        )
+    if parallel_codebooks < 1:
+        raise HalutError(f"parallel_codebooks must be at least 1, not {parallel_codebooks}")
     if codebook_tiles < 1 or parallel_codebooks % codebook_tiles:
         raise HalutError(
             f"codebook_tiles must divide parallel_codebooks = {parallel_codebooks}, "
             f"not be {codebook_tiles}"
         )
-    if overflow is not None and codebook_tiles > 1:
-        raise HalutError(f"overflow must be absent for several codebook_tiles, not {overflow}")
+    if codebooks_per_load is not None and (
+        codebooks_per_load < 1 or codebooks_per_load % parallel_codebooks
+    ):
+        raise HalutError(
+            f"codebooks_per_load must be a multiple of parallel_codebooks = {parallel_codebooks}, "
+            f"not {codebooks_per_load}"
+        )
+    if overflow is not None and (codebook_tiles > 1 or codebooks_per_load is not None):
+        name = "codebook_tiles" if codebook_tiles > 1 else "codebooks_per_load"
+        raise HalutError(f"overflow must be absent with {name}, not {overflow}")
     array = np.asarray(codes)
     if array.ndim != 2 or array.shape[1] != program.n_codebooks:
         raise HalutError(f"codes must have shape (any, {program.n_codebooks}), not {array.shape}")
@@ -234,36 +289,24 @@ def accumulate(
     dtype = np.int32 if width <= 32 else np.int64
     table = np.ascontiguousarray(program.lut.transpose(1, 2, 0))  # (C, K, M)
     if program.lut_format == "fp16":
-        return _add_floats(table, array, parallel_codebooks, codebook_tiles)
+
+        def entry(codebook: int) -> NDArray[np.float32]:
+            return table[codebook][array[:, codebook]].astype(np.float32)
+
+        order = parallel_codebooks, codebook_tiles, codebooks_per_load
+        with np.errstate(all="ignore"):
+            floats = add_in_order(entry, program.n_codebooks, np.add, *order)
+        return np.where(np.isnan(floats), np.float32(np.nan), floats)
     half = 1 << (width - 1)
     sums = np.zeros((array.shape[0], program.n_outputs), dtype=dtype)
     for codebook in range(program.n_codebooks):
         sums += table[codebook][array[:, codebook]]
-        if overflow == "saturate" and (codebook + 1) % parallel_codebooks == 0:
+        ends = (codebook + 1) % parallel_codebooks == 0 or codebook == program.n_codebooks - 1
+        if overflow == "saturate" and ends:
             np.clip(sums, -half, half - 1, out=sums)
     if overflow == "wrap":
         sums = ((sums + half) & (2 * half - 1)) - half
     return sums
-
-
-def _add_floats(
-    table: NDArray[np.float16], codes: NDArray[Any], parallel_codebooks: int, tiles: int
-) -> NDArray[np.float32]:
-    """Add entries of tables (C, K, M) in single precision, in the order of `accumulate`."""
-    size = parallel_codebooks // tiles
-    parts: list[NDArray[np.float32]] = []
-    with np.errstate(all="ignore"):
-        for first in range(0, len(table), parallel_codebooks):
-            for d in range(tiles):
-                lanes = range(first + d * size, first + (d + 1) * size)
-                terms = [table[lane][codes[:, lane]].astype(np.float32) for lane in lanes]
-                step = pairwise(terms, np.add)
-                if first == 0:
-                    parts.append(step)
-                else:
-                    parts[d] = parts[d] + step
-        sums = pairwise(parts, np.add)
-    return np.where(np.isnan(sums), np.float32(np.nan), sums)
 
 
 def matmul(
@@ -273,6 +316,7 @@ def matmul(
     overflow: str | None = None,
     parallel_codebooks: int = 1,
     codebook_tiles: int = 1,
+    codebooks_per_load: int | None = None,
 ) -> NDArray[Any]:
     """Return the accumulators that the hardware returns for input words.
 
@@ -281,7 +325,7 @@ def matmul(
     program : Program
     words : ndarray of shape (n_rows, n_codebooks, tree_depth)
         As `Program.input_words` returns them.
-    acc_bits, overflow, parallel_codebooks, codebook_tiles
+    acc_bits, overflow, parallel_codebooks, codebook_tiles, codebooks_per_load
         As for `accumulate`.
 
     Returns
@@ -290,7 +334,9 @@ def matmul(
         ``accumulate(program, encode(program, words), …)``.
     """
     codes = encode(program, words)
-    return accumulate(program, codes, acc_bits, overflow, parallel_codebooks, codebook_tiles)
+    return accumulate(
+        program, codes, acc_bits, overflow, parallel_codebooks, codebook_tiles, codebooks_per_load
+    )
 
 
 def results(
@@ -300,6 +346,7 @@ def results(
     overflow: str | None = None,
     parallel_codebooks: int = 1,
     codebook_tiles: int = 1,
+    codebooks_per_load: int | None = None,
 ) -> NDArray[Any]:
     """Return what leaves the hardware for input words: accumulators after the output stage.
 
@@ -308,7 +355,7 @@ def results(
     program : Program
     words : ndarray of shape (n_rows, n_codebooks, tree_depth)
         As `Program.input_words` returns them.
-    acc_bits, overflow, parallel_codebooks, codebook_tiles
+    acc_bits, overflow, parallel_codebooks, codebook_tiles, codebooks_per_load
         As for `accumulate`.
 
     Returns
@@ -316,7 +363,9 @@ def results(
     ndarray of shape (n_rows, n_outputs)
         `OutputStage.apply` of the accumulators: int32, int64 or float32; float16; or int8.
     """
-    sums = matmul(program, words, acc_bits, overflow, parallel_codebooks, codebook_tiles)
+    sums = matmul(
+        program, words, acc_bits, overflow, parallel_codebooks, codebook_tiles, codebooks_per_load
+    )
     return program.output.apply(sums)
 
 

@@ -110,8 +110,8 @@ def simulate_network(
     config : AcceleratorConfig or TiledConfig
         The accelerator. Its K, input format and table bits must be at least those of every layer
         (`halut.tiles.widen`); any C and M are cut into tiles, loaded one after the other. Tables of
-        half floats, overflow and the output stage must be those of every layer, and C then at
-        least the layer's.
+        half floats with their order of additions, overflow and the output stage must be those of
+        every layer, and with the latter two C at least the layer's.
     model : torch.nn.Module
         A network with converted, exact layers (`halut.nn.network.load_network`).
     images : Tensor of shape (n_images, ...)
@@ -242,37 +242,25 @@ def _check_sums(config: AnyConfig, layer: HalutLayer, program: Program) -> None:
             f"program.n_codebooks must be at most the accelerator's {config.n_codebooks}, whose "
             f"accumulators {config.overflow}, not {n_codebooks}"
         )
-    if program.lut_format == "fp16" and config.n_codebooks < n_codebooks:
-        raise HalutError(
-            f"program.n_codebooks must be at most the accelerator's {config.n_codebooks}, not "
-            f"{n_codebooks}: half floats would be added up in another order"
-        )
     if program.lut_format == "fp16" or overflow == "saturate":
-        order = {"parallel_codebooks": config.parallel_codebooks, "codebook_tiles": _units(config)}
-        if not _adds_at_once(config, layer):
-            wanted |= order
-            given |= {name: getattr(layer.config, name) for name in order}
+        wanted["parallel_codebooks"] = config.parallel_codebooks
+        given["parallel_codebooks"] = layer.config.parallel_codebooks
+    if program.lut_format == "fp16":
+        wanted["codebook_tiles"] = (
+            config.codebook_tiles if isinstance(config, TiledConfig) else 1
+        )
+        given["codebook_tiles"] = layer.config.codebook_tiles
+        # Ranges of codebooks that are loaded one after the other, where their sums add up.
+        loaded = layer.config.codebooks_per_load or n_codebooks
+        adds_up = program.output_format == "raw" and not program.relu
+        if adds_up and min(loaded, config.n_codebooks) < n_codebooks:
+            wanted["codebooks_per_load"] = config.n_codebooks
+            given["codebooks_per_load"] = layer.config.codebooks_per_load
     for field_name, value in wanted.items():
         if given[field_name] != value:
             raise HalutError(
                 f"layer's {field_name} must be the accelerator's {value}, not {given[field_name]}"
             )
-
-
-def _units(config: AnyConfig) -> int:
-    """Units along the codebooks."""
-    return config.codebook_tiles if isinstance(config, TiledConfig) else 1
-
-
-def _adds_at_once(config: AnyConfig, layer: HalutLayer) -> bool:
-    """Whether one step of the accelerator, which could add up more, is all of a layer's sum."""
-    lanes = config.parallel_codebooks // _units(config)
-    return (
-        layer.config.parallel_codebooks == layer.n_codebooks <= config.parallel_codebooks
-        and layer.config.codebook_tiles == 1
-        # `pairwise` over the units goes on where those of the units end.
-        and (_units(config) == 1 or lanes & (lanes - 1) == 0)
-    )
 
 
 def _in_torch(

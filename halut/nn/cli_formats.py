@@ -27,7 +27,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "output_format": ("fp16", "int8"),
 }
 _FLAGS = ("input_format", "lut_bits", "lut_format", "output_format", "parallel_codebooks",
-          "codebook_tiles", "acc_bits", "overflow")  # fmt: skip
+          "codebook_tiles", "codebooks_per_load", "acc_bits", "overflow")  # fmt: skip
 _CALIBRATION = 256
 
 
@@ -65,6 +65,9 @@ def add_verb(verbs: Any) -> None:
         "accumulators that saturate depend on (default: the network's)")  # fmt: skip
     add("--codebook-tiles", type=int, metavar="N",
         help="units that share these codebooks, which sums of half floats depend on "
+        "(default: the network's)")  # fmt: skip
+    add("--codebooks-per-load", type=int, metavar="N",
+        help="codebooks that the accelerator has, where layers with half floats have more "
         "(default: the network's)")  # fmt: skip
     add("--save", metavar="FILE", help="also write the network in the flags' formats (.pt)")
     add("-o", "--output", metavar="FILE", help="also write what was measured (.json)")

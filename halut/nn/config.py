@@ -27,6 +27,7 @@ _HARDWARE_ONLY = {
     "lut_format": "int",
     "parallel_codebooks": 1,
     "codebook_tiles": 1,
+    "codebooks_per_load": None,
     "acc_bits": None,
     "overflow": None,
     "output_format": "raw",
@@ -73,11 +74,14 @@ class LayerConfig:
         Table entries: integers, or half floats (`lut_bits` 16), added up in float32 in the order
         of `halut.golden.accumulate`.
     parallel_codebooks : int, default 1
-        Q, a divisor of the number of codebooks: the accelerator's. Changes results of half-float
-        tables and of accumulators that saturate, whose additions have an order.
+        Q of the accelerator. Changes results of half-float tables and of accumulators that
+        saturate, whose additions have an order (`halut.golden.accumulate`).
     codebook_tiles : int, default 1
-        Units that share the Q codebooks of a step, a divisor of Q: the accelerator's. Changes
+        Units of the accelerator that share the Q codebooks of a step, a divisor of Q. Changes
         results of half-float tables; must be 1 with `overflow`.
+    codebooks_per_load : int, optional
+        C of the accelerator where it is less than the layer's: half-float tables only, which are
+        loaded one range of codebooks after the other. A multiple of Q.
     acc_bits : int, optional
         Width of an accumulator that is narrower than the sums need; with `overflow` only.
     overflow : {"saturate", "wrap"}, optional
@@ -124,6 +128,7 @@ class LayerConfig:
     lut_format: str = "int"
     parallel_codebooks: int = 1
     codebook_tiles: int = 1
+    codebooks_per_load: int | None = None
     acc_bits: int | None = None
     overflow: str | None = None
     output_format: str = "raw"
@@ -154,9 +159,9 @@ class LayerConfig:
         one_of("output_format", self.output_format, OUTPUT_FORMATS)
         if not isinstance(self.relu, bool):
             raise HalutError(f"relu must be true or false, not {self.relu!r}")
-        if self.lut_format == "fp16" and self.output_format != "raw":
+        if self.lut_format == "fp16" and self.output_format == "int8":
             raise HalutError(
-                f'output_format must be "raw" for lut_format "fp16", not "{self.output_format}"'
+                'output_format must be "raw" or "fp16" for lut_format "fp16", not "int8"'
             )
         if self.encoder == "centroid":
             for name, wanted in _HARDWARE_ONLY.items():
@@ -188,6 +193,18 @@ class LayerConfig:
             )
         if self.overflow is not None and self.codebook_tiles > 1:
             raise HalutError(f"codebook_tiles must be 1 with overflow, not {self.codebook_tiles}")
+        if self.codebooks_per_load is not None:
+            integer_at_least("codebooks_per_load", self.codebooks_per_load, 1)
+            if self.lut_format != "fp16":
+                raise HalutError(
+                    f'codebooks_per_load must be None for lut_format "{self.lut_format}", '
+                    f"not {self.codebooks_per_load}"
+                )
+            if self.codebooks_per_load % self.parallel_codebooks:
+                raise HalutError(
+                    "codebooks_per_load must be a multiple of parallel_codebooks = "
+                    f"{self.parallel_codebooks}, not {self.codebooks_per_load}"
+                )
         if self.overflow is None:
             if self.acc_bits is not None:
                 raise HalutError(f"acc_bits must be None without overflow, not {self.acc_bits!r}")

@@ -18,12 +18,12 @@ prototypes and M outputs. Rows of a matrix are the positions of one item.
 from __future__ import annotations
 
 import math
-from functools import reduce
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from halut.golden import pairwise
+from halut.golden import add_in_order
 
 __all__ = ["look_up", "nearest", "nearest_sums", "ordered_sums", "table_sums", "walk"]
 
@@ -85,28 +85,26 @@ def table_sums(codes: Tensor, tables: Tensor) -> Tensor:
     return sums.permute(0, 2, 3, 1).contiguous()
 
 
-def ordered_sums(
-    codes: Tensor, tables: Tensor, parallel: int, acc_bits: int, tiles: int = 1
-) -> Tensor:
+def ordered_sums(codes: Tensor, tables: Tensor, order: Sequence[int], acc_bits: int) -> Tensor:
     """Add up the table entries that codes select, in the order of `halut.golden.accumulate`.
 
     Parameters
     ----------
     codes : integer Tensor of shape (B, G, C, L), range [0, K)
     tables : float Tensor of shape (G, C, K, M)
-    parallel : int
-        Q, a divisor of C.
+    order : sequence of int
+        Q; and for half floats the units that share a step, and the codebooks per load, 0 for all:
+        `parallel_codebooks`, `codebook_tiles` and `codebooks_per_load` there.
     acc_bits : int
         Width at which sums of integers saturate, once per Q codebooks. 0: entries are half
         floats, added up in float32; every NaN is 0x7fc00000.
-    tiles : int, default 1
-        Half floats: units that share the Q codebooks of a step, a divisor of Q.
 
     Returns
     -------
     Tensor of shape (B, G, M, L), dtype of `tables`
     """
     n_items, n_groups, n_codebooks, n_positions = codes.shape
+    parallel, units, per_load = order
     if acc_bits:
         half = 2 ** (acc_bits - 1)
         total = tables.new_zeros((n_items, n_groups, tables.shape[3], n_positions))
@@ -120,16 +118,13 @@ def ordered_sums(
     rows = codes.permute(2, 0, 3, 1).long().add_(table).flatten(1)  # (C, B*L*G)
     sums = flat.new_empty((rows.shape[1], n_outputs))
     at_once = max(1, (_PIECE_GPU if codes.is_cuda else _PIECE) // (parallel * n_outputs))
-    lanes = parallel // tiles
     for out, part in zip(sums.split(at_once), rows.split(at_once, dim=1), strict=True):
-        units: list[Tensor] = []
-        for first in range(0, parallel, lanes):
-            steps = (
-                pairwise([flat[c][part[c]] for c in range(start, start + lanes)], torch.add)
-                for start in range(first, n_codebooks, parallel)
-            )
-            units.append(reduce(Tensor.add_, steps))
-        out.copy_(pairwise(units, torch.add))
+
+        def entry(codebook: int, part: Tensor = part) -> Tensor:
+            return flat[codebook][part[codebook]]
+
+        added = add_in_order(entry, n_codebooks, Tensor.add_, parallel, units, per_load or None)
+        out.copy_(added)
     sums = torch.where(sums.isnan(), torch.nan, sums)
     sums = sums.view(n_items, n_positions, n_groups, n_outputs)
     return sums.permute(0, 2, 3, 1).to(tables.dtype).contiguous()
@@ -141,13 +136,12 @@ def _look_up(
     thresholds: Tensor,
     tables: Tensor,
     slope: Tensor,  # noqa: ARG001  # for backward
-    parallel: int,
+    order: Sequence[int],
     acc_bits: int,
-    tiles: int,
 ) -> tuple[Tensor, Tensor]:
     codes = walk(x, thresholds)
-    if parallel:
-        return ordered_sums(codes, tables, parallel, acc_bits, tiles), codes
+    if order:
+        return ordered_sums(codes, tables, order, acc_bits), codes
     return table_sums(codes, tables), codes
 
 
@@ -157,9 +151,8 @@ def _(
     _thresholds: Tensor,
     tables: Tensor,
     _slope: Tensor,
-    _parallel: int,
+    _order: Sequence[int],
     _acc_bits: int,
-    _tiles: int,
 ) -> tuple[Tensor, Tensor]:
     n_items, n_groups, n_codebooks, _, n_positions = x.shape
     sums = tables.new_empty((n_items, n_groups, tables.shape[3], n_positions))
@@ -275,7 +268,7 @@ def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, grad, _):
-    return *_look_up_backward(grad.contiguous(), *ctx.saved_tensors), None, None, None
+    return *_look_up_backward(grad.contiguous(), *ctx.saved_tensors), None, None
 
 
 _look_up.register_autograd(_backward, setup_context=_setup)
@@ -286,9 +279,8 @@ def look_up(
     thresholds: Tensor,
     tables: Tensor,
     slope: Tensor,
-    parallel: int = 0,
+    order: Sequence[int] = (),
     acc_bits: int = 0,
-    tiles: int = 1,
 ) -> Tensor:
     """Walk trees and add up table entries, differentiably.
 
@@ -302,16 +294,17 @@ def look_up(
     slope : float Tensor of shape (G, C, T)
         Backward, the sign of ``x - threshold`` is ``tanh(slope * (x - threshold))``: the inverse
         of the paper's temperature, in units of `x`.
-    parallel, acc_bits, tiles : int, default 0, 0 and 1
-        As for `ordered_sums`; 0, 0 and 1 for exact sums, in any order. Backward, rounding and
-        saturation are the identity.
+    order : sequence of int, default ()
+        As for `ordered_sums`; empty for exact sums, in any order.
+    acc_bits : int, default 0
+        As for `ordered_sums`. Backward, rounding and saturation are the identity.
 
     Returns
     -------
     Tensor of shape (B, G, M, L), dtype of `x`
         Sums of table entries; differentiable once in all four arguments.
     """
-    sums, _ = _look_up(x, thresholds, tables, slope, parallel, acc_bits, tiles)
+    sums, _ = _look_up(x, thresholds, tables, slope, order, acc_bits)
     return sums
 
 

@@ -55,7 +55,8 @@ _EXACT_FLOAT32 = 24
 
 _FORMATS = (
     "lut_bits", "lut_granularity", "lut_format", "input_format", "input_granularity",
-    "parallel_codebooks", "codebook_tiles", "acc_bits", "overflow", "output_format", "relu",
+    "parallel_codebooks", "codebook_tiles", "codebooks_per_load", "acc_bits", "overflow",
+    "output_format", "relu",
 )  # fmt: skip
 _MOMENTUM = 0.1
 """Share of a batch in the range of the product that training keeps."""
@@ -200,6 +201,7 @@ class HalutLayer(nn.Module, ABC):
             "overflow": config.overflow,
             "parallel_codebooks": config.parallel_codebooks,
             "codebook_tiles": config.codebook_tiles,
+            "codebooks_per_load": config.codebooks_per_load,
         }
 
     def set_formats(self, **changes: Any) -> None:
@@ -209,9 +211,9 @@ class HalutLayer(nn.Module, ABC):
         ----------
         **changes
             Fields of `LayerConfig`: `lut_bits`, `lut_granularity`, `lut_format`, `input_format`,
-            `input_granularity`, `parallel_codebooks`, `codebook_tiles`, `acc_bits`, `overflow`,
-            `output_format`, `relu`. For ``output_format="int8"``, `learn_output_range` or training
-            must follow.
+            `input_granularity`, `parallel_codebooks`, `codebook_tiles`, `codebooks_per_load`,
+            `acc_bits`, `overflow`, `output_format`, `relu`. For ``output_format="int8"``,
+            `learn_output_range` or training must follow.
 
         Raises
         ------
@@ -228,10 +230,12 @@ class HalutLayer(nn.Module, ABC):
 
     def _set_config(self, config: LayerConfig) -> None:
         """Take a configuration that fits the number of codebooks."""
-        if self.n_codebooks % config.parallel_codebooks:
+        loaded = config.codebooks_per_load or self.n_codebooks
+        if loaded < self.n_codebooks and (config.output_format != "raw" or config.relu):
             raise HalutError(
-                f"parallel_codebooks must divide the {self.n_codebooks} codebooks, "
-                f"not be {config.parallel_codebooks}"
+                f"codebooks_per_load must be at least {self.n_codebooks} for output_format "
+                f'"{config.output_format}"{" with relu" if config.relu else ""}, not {loaded}: '
+                "partial sums cannot be added up once they are converted"
             )
         if config.lut_bits is not None and config.lut_format == "int":
             needed = config.lut_bits + (self.n_codebooks - 1).bit_length()
@@ -336,10 +340,11 @@ class HalutLayer(nn.Module, ABC):
         config = self.config
         if config.lut_bits is None:
             return look_up(*parts)
+        order = config.parallel_codebooks, config.codebook_tiles, config.codebooks_per_load or 0
         if config.lut_format == "fp16":
-            return look_up(*parts, config.parallel_codebooks, tiles=config.codebook_tiles)
+            return look_up(*parts, order)
         if config.overflow == "saturate":
-            return look_up(*parts, config.parallel_codebooks, config.acc_bits or 0)
+            return look_up(*parts, order, config.acc_bits or 0)
         sums = look_up(*parts)
         return wrapped(sums, config.acc_bits or 0) if config.overflow == "wrap" else sums
 
@@ -375,6 +380,9 @@ class HalutLayer(nn.Module, ABC):
         if config.lut_bits is None:
             values = sums + offset[..., None]
             return rectified(values) if config.relu else values
+        if config.output_format == config.lut_format == "fp16":
+            halves = float_inputs(sums, "fp16")
+            return rectified(halves) if config.relu else halves
         if config.output_format == "fp16":
             return half_outputs(sums, scale, offset.float(), config.relu)
         return byte_outputs(sums, scale, offset.float(), self._grid(), config.relu)[0]
@@ -384,9 +392,9 @@ class HalutLayer(nn.Module, ABC):
         config = self.config
         if self.raw_output:
             return results.to(scale.dtype)
-        if config.output_format == "raw":
+        if config.output_format == "raw" or config.lut_format == "fp16":
             if config.lut_bits is None:
-                return results + offset[..., None]
+                return results if config.output_format == "fp16" else results + offset[..., None]
             return scaled(results.to(scale.dtype), scale, offset)
         if config.output_format == "fp16" or config.lut_bits is None:
             return results

@@ -449,6 +449,7 @@ def _export_layer(
         "overflow": layer.config.overflow,
         "parallel_codebooks": layer.config.parallel_codebooks,
         "codebook_tiles": layer.config.codebook_tiles,
+        "codebooks_per_load": layer.config.codebooks_per_load,
         "output_format": first.output_format,
         "relu": first.relu,
         "config": layer.config.to_dict(),
@@ -480,10 +481,11 @@ def _suggested(name: str, program: Program, layer: HalutLayer) -> dict[str, Any]
     n_codebooks = size(program.n_codebooks)
     if adds_up:
         formats = {}
-    else:  # all codebooks at once, added up in the layer's order
-        units = layer.config.codebook_tiles
-        n_codebooks = program.n_codebooks // units
-        formats["parallel_codebooks"] = layer.config.parallel_codebooks // units
+    else:  # added up in the layer's order
+        units, parallel = layer.config.codebook_tiles, layer.config.parallel_codebooks
+        loaded = layer.config.codebooks_per_load or program.n_codebooks
+        n_codebooks = -(-loaded // parallel) * parallel // units
+        formats["parallel_codebooks"] = parallel // units
         if units > 1:
             formats["tiles"] = {"codebooks": units}
     return {

@@ -1,5 +1,6 @@
 """The bit-exact model, against vectors worked out by hand and against plain Python."""
 
+import dataclasses
 import itertools
 import math
 
@@ -10,6 +11,7 @@ from halut import golden
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.program import Program
+from halut.tiles import add_partial, select, tile
 
 DEPTHS = [1, 2, 4, 8]
 
@@ -183,13 +185,22 @@ def test_narrow_accumulators_by_hand():
     assert sums(4, "saturate") == [-8, 6]  # 5, 7, 0, -8; -5, -8, -1, 6
     assert sums(4, "saturate", 2) == [-8, 6]  # 11 -> 7, 7 - 15 -> -8; -11 -> -8, -8 + 14
     assert sums(5, "saturate") == [-4, 3]
-    assert sums(4, "saturate", 4) == [-4, 3]
+    assert sums(4, "saturate", 4) == [-4, 3] == sums(4, "saturate", 9)
+    assert sums(4, "saturate", 3) == [-4, 3]  # 4, 4 - 8; the last step lacks two codebooks
+    positive = dataclasses.replace(program, lut=program.lut.clip(1, 7))
+    for parallel in (1, 2, 3, 4, 9):
+        found = golden.accumulate(positive, codes, 4, "saturate", parallel)
+        assert found[0].tolist() == [7, 7]
     for arguments, message in (
         ((4, None), r"acc_bits must be in \[6, 64\], not 4"),
         ((3, "wrap"), r"acc_bits must be in \[4, 5\], not 3"),
         ((6, "saturate"), r"acc_bits must be in \[4, 5\], not 6"),
         ((4, "round"), "overflow must be one of saturate, wrap, not 'round'"),
-        ((6, None, 3), "parallel_codebooks must divide the 4 codebooks, not be 3"),
+        ((6, None, 0), "parallel_codebooks must be at least 1, not 0"),
+        ((6, None, 4, 3), "codebook_tiles must divide parallel_codebooks = 4, not be 3"),
+        ((4, "wrap", 4, 2), "overflow must be absent with codebook_tiles, not wrap"),
+        ((4, "wrap", 2, 1, 2), "overflow must be absent with codebooks_per_load, not wrap"),
+        ((6, None, 2, 1, 3), "must be a multiple of parallel_codebooks = 2, not 3"),
     ):
         with pytest.raises(HalutError, match=message):
             golden.accumulate(program, codes, *arguments)
@@ -250,6 +261,33 @@ def test_half_float_tables_against_plain_python(parallel):
         assert total == found[row, output]
     if parallel > 1:
         assert (found != golden.accumulate(program, codes)).any()  # the order does matter
+
+
+@pytest.mark.parametrize("codebooks", [1, 3, 5, 8, 13])
+@pytest.mark.parametrize(("parallel", "tiles", "load"), [
+    (4, 1, None), (4, 2, None), (6, 2, None), (3, 3, None), (4, 1, 8), (6, 2, 6), (2, 2, 4),
+])  # fmt: skip
+def test_missing_codebooks_of_half_floats_are_nothing(codebooks, parallel, tiles, load):
+    """As if all steps, and loads, were filled up with tables of -0."""
+    rng = np.random.default_rng(codebooks)
+    program = golden.random_program(
+        rng, codebooks, 4, 3, lut_bits=16, lut_format="fp16", corner=True
+    )
+    codes = golden.encode(program, golden.random_words(rng, program, 200, corner=True))
+    found = golden.accumulate(program, codes, None, None, parallel, tiles, load)
+    size = load or -(-codebooks // parallel) * parallel
+    total = None
+    for first in range(0, codebooks, size):
+        chosen = np.arange(first, min(first + size, codebooks))
+        missing = size - len(chosen)
+        part = tile(select(program, chosen, slice(None)), size, 3).tiles[0]
+        part_codes = np.pad(codes[:, chosen], ((0, 0), (0, missing)))
+        sums = golden.accumulate(part, part_codes, None, None, parallel, tiles)
+        if total is None:
+            total = sums
+        else:
+            add_partial(total, sums, is_first=False)
+    assert found.tobytes() == total.tobytes()
 
 
 def test_no_rows():

@@ -39,6 +39,9 @@ SUMS: dict[str, dict[str, Any]] = {
     "half_q12": {**HALF, "parallel_codebooks": 12},
     "half_q6_units3": {**HALF, "parallel_codebooks": 6, "codebook_tiles": 3},
     "half_q4_units4": {**HALF, "parallel_codebooks": 4, "codebook_tiles": 4},
+    "half_q5": {**HALF, "parallel_codebooks": 5},
+    "half_q4_units2_loads": {
+        **HALF, "parallel_codebooks": 4, "codebook_tiles": 2, "codebooks_per_load": 8},
     "saturate_q1": {"overflow": "saturate", "acc_bits": 9},
     "saturate_q4": {"overflow": "saturate", "acc_bits": 9, "parallel_codebooks": 4},
     "saturate_q12": {"overflow": "saturate", "acc_bits": 10, "parallel_codebooks": 12},
@@ -74,7 +77,8 @@ def check_against_golden(layer: HalutLayer, x: torch.Tensor) -> np.ndarray:
         assert (program.output_format, program.relu) == (
             layer.config.output_format, layer.config.relu
         )  # fmt: skip
-        if layer.config.output_format == "raw":
+        if layer.config.output_format == "raw" or layer.config.lut_format == "fp16":
+            wanted = wanted.astype(np.int32 if wanted.dtype.kind == "i" else np.float32)
             values = golden.dequantize(program, wanted)
             by_row = output.detach().reshape(len(x), layer.groups, layer.n_outputs, -1)
             by_row = by_row[:, group].permute(0, 2, 1).reshape(-1, layer.n_outputs)
@@ -86,9 +90,13 @@ def check_against_golden(layer: HalutLayer, x: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("sums", SUMS)
 @pytest.mark.parametrize("input_format", ["fp16", "int8"])
 def test_the_golden_models_bits(input_format: str, sums: str, stage: str) -> None:
-    if sums.startswith("half") and not stage.startswith("raw"):
-        with pytest.raises(HalutError, match='output_format must be "raw" for lut_format "fp16"'):
+    if sums.startswith("half") and stage.startswith("int8"):
+        with pytest.raises(HalutError, match='output_format must be "raw" or "fp16" for lut_'):
             LayerConfig(**SUMS[sums], **STAGES[stage])
+        return
+    if sums.endswith("loads") and stage != "raw":
+        with pytest.raises(HalutError, match="codebooks_per_load must be at least 12 for output"):
+            HalutLinear(36, 7, config=LayerConfig(codebook_width=3, **SUMS[sums], **STAGES[stage]))
         return
     torch.manual_seed(0)
     config = LayerConfig(
@@ -427,6 +435,9 @@ def test_an_output_stage_alone_is_the_hardwares() -> None:
      "codebook_tiles must divide parallel_codebooks = 4, not be 3"),
     ({"overflow": "wrap", "acc_bits": 9, "parallel_codebooks": 2, "codebook_tiles": 2},
      "codebook_tiles must be 1 with overflow, not 2"),
+    ({"codebooks_per_load": 4}, 'codebooks_per_load must be None for lut_format "int", not 4'),
+    ({**HALF, "parallel_codebooks": 4, "codebooks_per_load": 6},
+     "codebooks_per_load must be a multiple of parallel_codebooks = 4, not 6"),
     ({"output_format": "int4"}, "output_format must be"),
     ({"relu": 1}, "relu must be true or false, not 1"),
     ({"encoder": "centroid", "relu": True}, 'relu must be False for encoder "centroid", not True'),
@@ -438,8 +449,6 @@ def test_bad_configurations(fields: dict[str, Any], message: str) -> None:
 
 def test_formats_that_do_not_fit_the_layer() -> None:
     layer = HalutLinear(32, 4, config=LayerConfig(codebook_width=8))  # C = 4
-    with pytest.raises(HalutError, match="must divide the 4 codebooks, not be 3"):
-        layer.set_formats(parallel_codebooks=3)
     with pytest.raises(HalutError, match="acc_bits must be less than the 10 that 4 codebooks need"):
         layer.set_formats(overflow="wrap", acc_bits=10)
     with pytest.raises(HalutError, match=r'not "?\'?lut_bit\'? \(did you mean "lut_bits"'):

@@ -110,14 +110,16 @@ def test_smaller_formats_and_integers_between_layers(images: torch.Tensor) -> No
 # Of each accelerator in tests/sim/support.py: a layer's formats, Q by number of codebooks.
 STAGES = {
     ("lut_fp16", "p2q4"): {"lut_format": "fp16", "lut_bits": 16, "parallel_codebooks": 4},
+    ("lut_to_fp16", "p2q4"): {"lut_format": "fp16", "lut_bits": 16, "parallel_codebooks": 4,
+                              "output_format": "fp16"},
     ("to_int8_relu", "p2q4"): {"output_format": "int8", "relu": True},
     ("to_fp16", "p1q1"): {"output_format": "fp16"},
     ("saturate", "p1q1"): {"overflow": "saturate", "acc_bits": 9},
 }
 
 
-def staged(config: AnyConfig, formats: dict) -> nn.Module:
-    """C of 8, 3 (twice) and 4, M of 6, 2 (twice) and 3, for accelerators with C = 8 and M = 4."""
+def staged(config: AnyConfig, formats: dict, width: int = 9) -> nn.Module:
+    """For C = 8 and M = 4: C of 72 / `width`, 3 (twice) and 4, M of 6, 2 (twice) and 3."""
     torch.manual_seed(3)
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3),
@@ -132,9 +134,7 @@ def staged(config: AnyConfig, formats: dict) -> nn.Module:
         n_prototypes=8, codebook_width=4, input_format=config.input_format, **formats
     )
     few = dataclasses.replace(whole, codebook_width=None)
-    if whole.lut_format == "fp16":  # three codebooks are added up at once by four lanes
-        few = dataclasses.replace(few, parallel_codebooks=3, codebook_tiles=1)
-    configs = {"1": dataclasses.replace(whole, codebook_width=9), "4": few, "6": whole}
+    configs = {"1": dataclasses.replace(whole, codebook_width=width), "4": few, "6": whole}
     convert_(model, configs, torch.randn(100, 1, 8, 8))
     return model.eval()
 
@@ -146,6 +146,7 @@ CASES = [
     (("saturate", "p1q1"), False, pytest.mark.slow),
     (("to_int8_relu", "p2q4"), True, pytest.mark.slow),
     (("lut_fp16", "p2q4"), True, ()),
+    (("lut_to_fp16", "p2q4"), False, pytest.mark.slow),
 ]
 
 
@@ -184,7 +185,7 @@ def test_half_float_tables_overflow_and_output_stage(
     assert [layer.tiles for layer in result.layers] == [2, 2, 1]
     assert [layer.n_codebooks for layer in result.layers] == [8, 3, 4]
     # One sign, or one bit, of the first tile's first table is wrong.
-    bit = 15 if formats == "lut_fp16" else 3
+    bit = 15 if formats.startswith("lut") else 3
     monkeypatch.setattr(sim.network, "tile", corrupted(0, (0, 0), bit=bit))
     with pytest.raises(CheckFailed, match=r"results must equal torch's: layer 1, row \d+, output"):
         simulate_network(config, model, images)
@@ -222,8 +223,30 @@ def test_more_codebooks_than_the_accelerator_adds_up(images: torch.Tensor) -> No
         )  # fmt: skip
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
         convert_(model, layer, torch.randn(100, 1, 8, 8))
-        with pytest.raises(HalutError, match=r"n_codebooks .*16.* \(layer 1, configuration"):
+        match = r"n_codebooks .*16.* \(layer 1, configuration"
+        if formats == "lut_fp16":  # a matter of the order of additions
+            match = r"codebooks_per_load must be the accelerator's 8, not None \(layer 1"
+        with pytest.raises(HalutError, match=match):
             simulate_network(config, model.eval(), images)
+
+
+@pytest.mark.sim
+def test_half_floats_of_more_codebooks_than_the_accelerator_has(images: torch.Tensor) -> None:
+    """18 codebooks in loads of 8, of which the last one has 2."""
+    config = accelerator("lut_fp16", "p2q4")
+    model = staged(config, STAGES["lut_fp16", "p2q4"] | {"codebooks_per_load": 8}, width=4)
+    with torch.no_grad():
+        expected = model(images).numpy()
+    result = simulate_network(config, model, images)
+    assert result.outputs.tobytes() == expected.tobytes()
+    assert [layer.n_codebooks for layer in result.layers] == [18, 3, 4]
+    assert [layer.tiles for layer in result.layers] == [3 * 2, 2, 1]
+    model[1].set_formats(codebooks_per_load=None)
+    with pytest.raises(HalutError, match="codebooks_per_load must be the accelerator's 8, not No"):
+        simulate_network(config, model, images)
+    model[1].set_formats(codebooks_per_load=4)
+    with pytest.raises(HalutError, match="codebooks_per_load must be the accelerator's 8, not 4"):
+        simulate_network(config, model, images)
 
 
 def test_half_floats_are_added_up_in_the_units_order(images: torch.Tensor) -> None:
@@ -231,14 +254,9 @@ def test_half_floats_are_added_up_in_the_units_order(images: torch.Tensor) -> No
     model = staged(config, STAGES["lut_fp16", "p2q4"])
     with pytest.raises(HalutError, match="codebook_tiles must be the accelerator's 2, not 1"):
         simulate_network(_four_units(config), model, images)
-    unit = dataclasses.replace(config, n_codebooks=6, parallel_codebooks=3)
-    with pytest.raises(HalutError, match="parallel_codebooks must be the accelerator's 6, not 4"):
-        simulate_network(TiledConfig(unit=unit, codebook_tiles=2), model, images)
-    # Six lanes of a unit end amid the pairs of all, though one step has all eight codebooks.
     model[1].set_formats(parallel_codebooks=8)
-    unit = dataclasses.replace(config, n_codebooks=6, parallel_codebooks=6)
-    with pytest.raises(HalutError, match="parallel_codebooks must be the accelerator's 12, not 8"):
-        simulate_network(TiledConfig(unit=unit, codebook_tiles=2), model, images)
+    with pytest.raises(HalutError, match="parallel_codebooks must be the accelerator's 4, not 8"):
+        simulate_network(config, model, images)
 
 
 def corrupted(layer: int, entry: tuple, index: int = 0, bit: int = 0) -> object:
