@@ -75,8 +75,8 @@ test: $(torch_stamp) ## all tests but the slow ones
 test-slow: $(torch_stamp) ## the slow tests only
 	@cd $(ROOT) && $(py) -m pytest -n $(JOBS) -m slow $(ARGS)
 
-lint: $(torch_stamp) ## ruff and mypy
-	@cd $(ROOT) && $(py) -m ruff check .&& $(py) -m mypy
+lint: $(torch_stamp) ## ruff (rules and format) and mypy
+	@cd $(ROOT) && $(py) -m ruff check . && $(py) -m ruff format --check . && $(py) -m mypy
 
 doctor: ## tools: version found or missing, how to get them, what works without
 	@cd $(ROOT) && $$(test -x $(py) && echo $(py) || echo $(PYTHON)) -m flow.doctor

@@ -236,9 +236,7 @@ def _report(rows: Sequence[Row], budgets: Sequence[Budget]) -> str:
             estimate = f", estimated {before[b.name]:.4g}" if modelled else ""
             got = b.quantity.show(after[b.name]) if b.name in after else "not measured"
             verdict = "broken" if b.name in broken(budgets, after) else "kept"
-            lines.append(
-                f"  {b.name:<10} {got} of {b.quantity.show(b.limit)}: {verdict}{estimate}"
-            )
+            lines.append(f"  {b.name:<10} {got} of {b.quantity.show(b.limit)}: {verdict}{estimate}")
     return "\n".join(lines)
 
 

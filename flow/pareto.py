@@ -121,9 +121,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
         import pyarrow as pa
         import pyarrow.parquet as parquet
     except ImportError:
-        raise HalutError(
-            "pyarrow must be installed for results: pip install -e .[flow]"
-        ) from None
+        raise HalutError("pyarrow must be installed for results: pip install -e .[flow]") from None
     if not Path(path).is_file():
         raise HalutError(
             f"results must be a readable file, not {path}; make them with: python -m flow sweep"

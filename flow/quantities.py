@@ -76,7 +76,5 @@ TIME = Quantity(
     unit="ns", units={"ps": 1e-3, "ns": 1.0, "us": 1e3}, inverse={"MHz": 1e3, "GHz": 1.0}
 )
 ENERGY = Quantity(unit="pJ", units={"fJ": 1e-3, "pJ": 1.0, "nJ": 1e3}, inverse={})
-RATE = Quantity(
-    unit="GMAC/s", units={"MMAC/s": 1e-3, "GMAC/s": 1.0, "TMAC/s": 1e3}, inverse={}
-)
+RATE = Quantity(unit="GMAC/s", units={"MMAC/s": 1e-3, "GMAC/s": 1.0, "TMAC/s": 1e3}, inverse={})
 RATIO = Quantity(unit="", units={"": 1.0, "%": 0.01}, inverse={})

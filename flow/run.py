@@ -539,9 +539,7 @@ def measure(
                 "power", [], [], lambda: run.power(sta, checked, finished["clock_buffers"])
             )
             if design.loading:
-                loading = stages.run(
-                    "loading", [], [], lambda: run.load(chosen, shortest, sta)
-                )
+                loading = stages.run("loading", [], [], lambda: run.load(chosen, shortest, sta))
     if simulation is not None:
         _energy(metrics, run, simulation, power)
     if loading is not None:

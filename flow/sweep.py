@@ -548,9 +548,7 @@ class Sweep:
         assert row.point.config is not None
         data = self._learned_path(row.point.config).name if self.data is not None else None
         point = row.point
-        return _key(
-            self._netlist_parts(row), point.clock_ns, point.layout, self.space.seed, data
-        )
+        return _key(self._netlist_parts(row), point.clock_ns, point.layout, self.space.seed, data)
 
     def _record_path(self, key: str) -> Path:
         return self.build / "points" / f"{key}.json"

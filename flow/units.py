@@ -145,9 +145,7 @@ def _encoder(config: AcceleratorConfig) -> _Bench:
         for address, data in program_image(c, program):
             if not _field(c, "thresholds", "region", address):
                 continue
-            group, lane = divmod(
-                _field(c, "thresholds", "codebook", address), c.parallel_codebooks
-            )
+            group, lane = divmod(_field(c, "thresholds", "codebook", address), c.parallel_codebooks)
             if lane:
                 continue
             word = {"write_enable": 1, "write_data": data}
@@ -178,9 +176,7 @@ def _encoder(config: AcceleratorConfig) -> _Bench:
         ]
         return setup, work, outputs
 
-    return _bench(
-        Encoder(c), operations=c.rows, latency=c.encoder_cycles, interval=1, play=play
-    )
+    return _bench(Encoder(c), operations=c.rows, latency=c.encoder_cycles, interval=1, play=play)
 
 
 def _work(config: AcceleratorConfig, still: dict[str, int], rng: np.random.Generator,

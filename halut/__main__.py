@@ -72,8 +72,12 @@ def _add_learn(verbs: Any) -> None:
         "(default: %(default)s)")  # fmt: skip
     add("--lut-bits", type=int, default=8, metavar="N",
         help="width of a LUT entry in bits (default: %(default)s)")  # fmt: skip
-    add("--lut-format", choices=LUT_FORMATS, default="int",
-        help="LUT entries: integers, or half floats of 16 bits (default: %(default)s)")
+    add(
+        "--lut-format",
+        choices=LUT_FORMATS,
+        default="int",
+        help="LUT entries: integers, or half floats of 16 bits (default: %(default)s)",
+    )
     add("--lut-granularity", choices=LUT_GRANULARITIES, default="column",
         help="one LUT scale per output column, or per table (default: %(default)s)")  # fmt: skip
     add("--input-granularity", choices=INPUT_GRANULARITIES, default="codebook",
@@ -218,8 +222,13 @@ def _add_bench(verbs: Any) -> None:
         "A @ B, and PyTorch layers beside the exact ones, each in the same run.",
     )
     add = verb.add_argument
-    add("what", nargs="*", metavar="WHAT", default=[],
-        help="accuracy, learn, online (default: these three), formats, layers (needs torch)")
+    add(
+        "what",
+        nargs="*",
+        metavar="WHAT",
+        default=[],
+        help="accuracy, learn, online (default: these three), formats, layers (needs torch)",
+    )
     add("--threads", type=int, default=1, metavar="N",
         help="threads of NumPy's BLAS (default: %(default)s)")  # fmt: skip
     add("-o", "--output", metavar="FILE", help="also write what was measured (.json)")

@@ -161,9 +161,7 @@ class OutputStage:
                 f'accumulators must be in [{-limit}, {limit - 1}] for output_format "{self.format}"'
             )
         if self.format == "fp16":
-            return self._rectified(
-                _fused(sums, self.constants["scale"], self.constants["offset"])
-            )
+            return self._rectified(_fused(sums, self.constants["scale"], self.constants["offset"]))
         constants = {name: array.astype(np.int64) for name, array in self.constants.items()}
         scaled = sums.astype(np.int64) * constants["multiplier"] + constants["addend"]
         low = constants["zero"] if self.relu else -128

@@ -391,9 +391,7 @@ class OutputStage(Unit):
                 if kind == "latch":
                     strobe = clock_gate(m, f"{name}_gate", clock=self.clk_i, enable=strobe)
                 bits = min(c.program_data_bits, c.output_constant_bits - w * c.program_data_bits)
-                parts.append(
-                    store_word(m, name, kind, strobe=strobe, data=self.write_data[:bits])
-                )
+                parts.append(store_word(m, name, kind, strobe=strobe, data=self.write_data[:bits]))
             whole = Signal(c.output_constant_bits, name=f"output{output}_constants")
             m.d.comb += whole.eq(Cat(parts))
             stored.append(whole)

@@ -92,7 +92,7 @@ class FrontEndConfig:
             )
         if self.gather == "channel" and self.channels != a.n_codebooks:
             raise HalutError(
-                f'channels must be the accelerator\'s {a.n_codebooks} codebooks for gather '
+                f"channels must be the accelerator's {a.n_codebooks} codebooks for gather "
                 f'"channel", not {self.channels}'
             )
 

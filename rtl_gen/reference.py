@@ -15,9 +15,7 @@ from .tiled_config import AnyConfig, TiledConfig
 __all__ = ["random_program", "result_words", "results", "results_of_words"]
 
 
-def random_program(
-    config: AnyConfig, rng: np.random.Generator, corner: bool = False
-) -> Program:
+def random_program(config: AnyConfig, rng: np.random.Generator, corner: bool = False) -> Program:
     """Return a random program that fits; see `golden.random_program`."""
     return golden.random_program(
         rng,

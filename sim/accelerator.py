@@ -43,10 +43,7 @@ def port_widths(config: AnyConfig) -> dict[str, int]:
         "rst_ni": 1,
         "i_valid": 1,
         "i_ready": 1,
-        "i_data": config.rows
-        * config.parallel_codebooks
-        * config.tree_depth
-        * config.input_bits,
+        "i_data": config.rows * config.parallel_codebooks * config.tree_depth * config.input_bits,
         "o_valid": 1,
         "o_ready": 1,
         "o_data": config.output_width * config.result_bits,
@@ -117,9 +114,7 @@ def expected_beats(
     n_beats = config.n_beats
     if n_beats == 1:
         return [(beat, 1) for beat in beats]
-    return [
-        (beat, k % n_beats, int(k % n_beats == n_beats - 1)) for k, beat in enumerate(beats)
-    ]
+    return [(beat, k % n_beats, int(k % n_beats == n_beats - 1)) for k, beat in enumerate(beats)]
 
 
 def results(config: AnyConfig, beats: list[int], n_rows: int) -> NDArray[Any]:

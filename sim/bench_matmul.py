@@ -66,7 +66,8 @@ class TB:
             have = len(getattr(dut, name))
             assert have == width, f"{name} must have {width} bits, not {have}"
         self.board = Scoreboard(
-            "o", lambda k, want, got: describe_beat(config, k, want, got)  # type: ignore[arg-type]
+            "o",
+            lambda k, want, got: describe_beat(config, k, want, got),  # type: ignore[arg-type]
         )
         self.edge = RisingEdge(dut.clk_i)
         self.rows = StreamDriver(dut, "i", dut.clk_i)

@@ -192,9 +192,7 @@ def simulate_network(
     )
 
 
-def report(
-    result: NetworkResult, config: AnyConfig, labels: NDArray[np.integer]
-) -> dict[str, Any]:
+def report(result: NetworkResult, config: AnyConfig, labels: NDArray[np.integer]) -> dict[str, Any]:
     """Return what was run and counted as JSON has it; `labels` are the true classes."""
     return {
         "configuration": config.to_dict(),
@@ -246,9 +244,7 @@ def _check_sums(config: AnyConfig, layer: HalutLayer, program: Program) -> None:
         wanted["parallel_codebooks"] = config.parallel_codebooks
         given["parallel_codebooks"] = layer.config.parallel_codebooks
     if program.lut_format == "fp16":
-        wanted["codebook_tiles"] = (
-            config.codebook_tiles if isinstance(config, TiledConfig) else 1
-        )
+        wanted["codebook_tiles"] = config.codebook_tiles if isinstance(config, TiledConfig) else 1
         given["codebook_tiles"] = layer.config.codebook_tiles
         # Ranges of codebooks that are loaded one after the other, where their sums add up.
         loaded = layer.config.codebooks_per_load or n_codebooks

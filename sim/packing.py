@@ -53,15 +53,11 @@ def pack(fields: NDArray[np.integer], bits: int) -> list[int]:
             expanded = (part[:, :, None] >> shifts & 1).astype(np.uint8)
             packed = np.packbits(expanded.reshape(len(part), -1), axis=1, bitorder="little")
         raw, width = packed.tobytes(), packed.shape[1]
-        words += [
-            int.from_bytes(raw[k : k + width], "little") for k in range(0, len(raw), width)
-        ]
+        words += [int.from_bytes(raw[k : k + width], "little") for k in range(0, len(raw), width)]
     return words
 
 
-def unpack(
-    words: Iterable[int], n_fields: int, bits: int, *, signed: bool
-) -> NDArray[np.int64]:
+def unpack(words: Iterable[int], n_fields: int, bits: int, *, signed: bool) -> NDArray[np.int64]:
     """Take integers apart into rows of fields: the inverse of `pack`.
 
     Parameters

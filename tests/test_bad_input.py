@@ -234,9 +234,7 @@ def _files(folder: Path) -> dict[str, bytes | None]:
 
 
 @pytest.mark.parametrize("command", CASES)
-def test_bad_input(
-    command: str, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module, *arguments = command.split()
     before = _files(place)
     status = run(_main(module), arguments)

@@ -219,8 +219,7 @@ def critical_path(metrics: Metrics) -> dict[str, Any] | None:
                     "color": [shade(colour, 0.28 * (k % 2)) for k in range(len(delays))],
                     "line": {"width": 0},
                 },
-                hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{x:.4f} ns"
-                "<extra></extra>",
+                hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{x:.4f} ns<extra></extra>",
             )
         )
     end = max(now, shortest or 0.0)

@@ -345,9 +345,7 @@ def render(contents: Contents) -> str:
     figures = _Figures()
     several = len(contents.runs) > 1
     comparison = _comparison(contents, figures) if several else None
-    sections = [
-        _section(run, contents, figures, k) for k, run in enumerate(contents.runs, 1)
-    ]
+    sections = [_section(run, contents, figures, k) for k, run in enumerate(contents.runs, 1)]
     accuracy = contents.accuracy
     plot = figures.place(accuracy.figure) if accuracy else None
     colours = "".join(

@@ -226,9 +226,7 @@ class _Schematic:
                     x + 14 + column * 12, _TOP + 146 + row * 12, 10, 10,
                     "cell out" if lit else "cell", 2,
                 )  # fmt: skip
-        self.svg.text(
-            x + 14, _TOP + 162 + 12 * rows, f"{c.rows} × {c.n_outputs:,}", "small soft"
-        )
+        self.svg.text(x + 14, _TOP + 162 + 12 * rows, f"{c.rows} × {c.n_outputs:,}", "small soft")
         self.share(x + 14, _TOP + _BODY - 30, "output")
         self.marks["output"] = self.marks["join"] = (x + width, _TOP + 20)
 

@@ -54,9 +54,7 @@ class Drawing:
         self, x: float, y: float, width: float, height: float, class_: str, radius: float = 8
     ) -> ElementTree.Element:
         """Draw a rectangle with round corners."""
-        return self.add(
-            "rect", x=x, y=y, width=width, height=height, rx=radius, class_=class_
-        )
+        return self.add("rect", x=x, y=y, width=width, height=height, rx=radius, class_=class_)
 
     def line(self, points: list[tuple[float, float]], class_: str, width: float = 1.5) -> None:
         """Draw straight lines through points."""

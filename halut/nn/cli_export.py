@@ -40,7 +40,8 @@ def _export(options: argparse.Namespace) -> int:
             total += len(layer["programs"])
             print(
                 "{name:24}  {kind:8}{rows_per_input:6}{n_features:7}{n_outputs:7}{n_codebooks:7}"
-                "{n_prototypes:5}".format(**layer) + f"{len(layer['programs']):10}"
+                "{n_prototypes:5}".format(**layer)
+                + f"{len(layer['programs']):10}"
             )
     stay = [layer["name"] for layer in manifest["layers"] if not layer["converted"]]
     print(f"programs             {total}")

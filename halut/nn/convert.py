@@ -255,10 +255,12 @@ def run_batch(model: nn.Module, batch: Any) -> Any:
         batch = batch[0]
     device = next((parameter.device for parameter in model.parameters()), None)
     if isinstance(batch, Mapping):
-        return model(**{
-            key: value.to(device) if isinstance(value, Tensor) else value
-            for key, value in batch.items()
-        })
+        return model(
+            **{
+                key: value.to(device) if isinstance(value, Tensor) else value
+                for key, value in batch.items()
+            }
+        )
     if not isinstance(batch, Tensor):
         raise HalutError(
             f"calibration batches must be tensors or mappings, not {type(batch).__name__}"

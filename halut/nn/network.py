@@ -215,9 +215,7 @@ def load_network(
     return model.eval(), content
 
 
-def load_data(
-    header: Mapping[str, Any], root: str | os.PathLike[str] | None = None
-) -> Dataset:
+def load_data(header: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Dataset:
     """Return the data set that a network was trained on, as `load_network`'s header names it.
 
     Parameters
@@ -232,9 +230,7 @@ def load_data(
     return load(**(arguments | ({} if root is None else {"root": root})))
 
 
-def example_input(
-    header: Mapping[str, Any], root: str | os.PathLike[str] | None = None
-) -> Tensor:
+def example_input(header: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Tensor:
     """Return one input of the network: zeros of its ``input_shape``, else a test image."""
     if "input_shape" in header["data"]:
         return torch.zeros(1, *header["data"]["input_shape"])

@@ -459,9 +459,7 @@ def _bytes_context(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.mark_non_differentiable(output[1])
 
 
-def _bytes_backward(
-    ctx: Any, grad: Tensor, *_: Any
-) -> tuple[Tensor, None, Tensor, None, None]:
+def _bytes_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, Tensor, None, None]:
     scale, steps, inside = ctx.saved_tensors
     grad = grad * inside / steps[0]
     return (grad * scale[..., None]).to(ctx.dtype), None, grad.sum(dim=(0, 3)), None, None

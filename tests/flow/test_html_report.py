@@ -468,9 +468,7 @@ def test_in_a_browser_dark_is_dark(opened):
         getComputedStyle(document.querySelector('.plot .xtick text')).fill]"""
     light = opened.page.evaluate(look)
     opened.page.emulate_media(color_scheme="dark")
-    opened.page.wait_for_function(
-        f"before => ({look})()[1] !== before", arg=light[1]
-    )
+    opened.page.wait_for_function(f"before => ({look})()[1] !== before", arg=light[1])
     dark = opened.page.evaluate(look)
 
     def brightness(colour: str) -> float:

@@ -79,9 +79,10 @@ def test_a_sweep(alone):
             assert row["halut__area__gate_equivalents"] > 0
             assert row["n_outputs"] == 2 and row["codebook_width"] == 4 // row["n_codebooks"]
             assert 0 < row["learn__relative_error"] < 1
-            assert "platform without a library" in json.loads(row["reasons"])[
-                "synth__design__instance__area__stdcell"
-            ]
+            assert (
+                "platform without a library"
+                in json.loads(row["reasons"])["synth__design__instance__area__stdcell"]
+            )
     # The same tables in both orders of work: one error; more codebooks, a smaller one.
     first, second, third = (r["learn__relative_error"] for r in rows if r["status"] == "measured")
     assert second == third < first

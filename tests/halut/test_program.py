@@ -93,8 +93,11 @@ def test_equality_is_by_content():
             "lut must hold values that float16 can hold exactly",
         ),
         (
-            {"lut_format": "fp16", "lut_bits": 16,
-             "output": OutputStage(format="fp16", scale=[1] * 3, offset=[1] * 3)},
+            {
+                "lut_format": "fp16",
+                "lut_bits": 16,
+                "output": OutputStage(format="fp16", scale=[1] * 3, offset=[1] * 3),
+            },
             "scale and offset must be absent for output_format fp16 of lut_format fp16",
         ),
         (
@@ -102,9 +105,13 @@ def test_equality_is_by_content():
             "scale and offset must be given for output_format fp16 of lut_format int",
         ),
         (
-            {"lut_format": "fp16", "lut_bits": 16,
-             "output": OutputStage(format="int8", multiplier=[1] * 3, shift=[1] * 3,
-                                   addend=[1] * 3, zero=[1] * 3)},
+            {
+                "lut_format": "fp16",
+                "lut_bits": 16,
+                "output": OutputStage(
+                    format="int8", multiplier=[1] * 3, shift=[1] * 3, addend=[1] * 3, zero=[1] * 3
+                ),
+            },
             "output_format must be raw or fp16 for lut_format fp16, not int8",
         ),
         ({"thresholds": [[0, 1, 2]]}, r"thresholds must have shape \(2, 3\), not \(1, 3\)"),

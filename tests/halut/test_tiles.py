@@ -151,7 +151,7 @@ def test_widening_changes_no_accumulator(program, wide):
     for name, value in wide.items():
         assert getattr(wider, name) == value
     # Beyond the narrow format's ends and, by the thresholds themselves, at them.
-    limit = 2.0 ** narrow.input_bits if input_format != "fp16" else 2.0
+    limit = 2.0**narrow.input_bits if input_format != "fp16" else 2.0
     A = rng.uniform(-limit, limit, (3000, 9))
     A[:500] = np.rint(A[:500])
     A[500:600] *= 1e5

@@ -41,7 +41,11 @@ SUMS: dict[str, dict[str, Any]] = {
     "half_q4_units4": {**HALF, "parallel_codebooks": 4, "codebook_tiles": 4},
     "half_q5": {**HALF, "parallel_codebooks": 5},
     "half_q4_units2_loads": {
-        **HALF, "parallel_codebooks": 4, "codebook_tiles": 2, "codebooks_per_load": 8},
+        **HALF,
+        "parallel_codebooks": 4,
+        "codebook_tiles": 2,
+        "codebooks_per_load": 8,
+    },
     "saturate_q1": {"overflow": "saturate", "acc_bits": 9},
     "saturate_q4": {"overflow": "saturate", "acc_bits": 9, "parallel_codebooks": 4},
     "saturate_q12": {"overflow": "saturate", "acc_bits": 10, "parallel_codebooks": 12},

@@ -385,9 +385,7 @@ def test_export_refuses(tmp_path: Path) -> None:
         assert foreign.read_text() == text
 
 
-def test_command_line(
-    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "programs"
     assert main(["export", str(saved), "-o", str(folder)]) == 0
     printed = capsys.readouterr().out

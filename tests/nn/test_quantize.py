@@ -73,9 +73,15 @@ def test_float_inputs_are_those_of_numpy(name: str, dtype: torch.dtype) -> None:
     values = floating.values(words).astype(np.float64)
     values = np.unique(values[np.isfinite(values)])
     exact = torch.from_numpy((values[:-1] + values[1:]) / 2)
-    exact = torch.cat([exact, exact * (1 + 2.0**-40), exact * (1 - 2.0**-40),
-                       torch.randn(5000) * 10.0 ** torch.randint(-7, 5, (5000,)),
-                       torch.tensor([0.0, -0.0, 1e9, -1e9, torch.inf, -torch.inf, torch.nan])])
+    exact = torch.cat(
+        [
+            exact,
+            exact * (1 + 2.0**-40),
+            exact * (1 - 2.0**-40),
+            torch.randn(5000) * 10.0 ** torch.randint(-7, 5, (5000,)),
+            torch.tensor([0.0, -0.0, 1e9, -1e9, torch.inf, -torch.inf, torch.nan]),
+        ]
+    )
     x = exact.to(dtype)  # fmt: skip
     wanted = floating.values(floating.words(x.numpy()))
     found = float_inputs(x, name)

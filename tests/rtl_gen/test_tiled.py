@@ -212,7 +212,7 @@ def test_verilog_is_clean_and_manifest_complete(name, tmp_path):
         ({"rows": 0}, r"tiles.rows must be an integer in \[1, 16\], not 0 \(.*a.yaml\)"),
         ({"outputs": 2.0}, r"tiles.outputs must be an integer in \[1, 16\], not 2.0"),
         ({"codebooks": True}, r"tiles.codebooks must be an integer"),
-        ({"row": 2}, r'tiles must have keys rows, outputs, codebooks, not \'row\' \(did you mean'),
+        ({"row": 2}, r"tiles must have keys rows, outputs, codebooks, not \'row\' \(did you mean"),
         (3, r"tiles must be a mapping, not int"),
     ],
 )

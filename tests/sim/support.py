@@ -14,9 +14,7 @@ FORMATS = {
         f"inputs_{name}": {"input_format": name}
         for name in ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int4", "int8", "int12", "int16")
     },
-    **{
-        f"lut_int{bits}": {"lut_bits": bits, "input_format": "int8"} for bits in (4, 8, 12, 16)
-    },
+    **{f"lut_int{bits}": {"lut_bits": bits, "input_format": "int8"} for bits in (4, 8, 12, 16)},
     "acc_24": {"acc_bits": 24, "input_format": "int8"},
     "acc_32": {"acc_bits": 32, "input_format": "int8"},
     "saturate": {"acc_bits": 9, "overflow": "saturate", "input_format": "int8"},

@@ -21,9 +21,7 @@ FAST = {("inputs_bf16", "p1q1"), ("inputs_fp8_e4m3", "p2q4"), ("to_fp16", "p1q1"
 @pytest.mark.parametrize(
     ("formats", "shape"),
     [
-        pytest.param(
-            formats, shape, marks=[] if (formats, shape) in FAST else [pytest.mark.slow]
-        )
+        pytest.param(formats, shape, marks=[] if (formats, shape) in FAST else [pytest.mark.slow])
         for formats in FORMATS
         for shape in SHAPES
     ],

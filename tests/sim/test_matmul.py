@@ -194,9 +194,7 @@ def test_simulate_all(job: tuple) -> None:
         done = sim.simulate_all(config, jobs, stall_pattern=stall_pattern)
         assert len(done) == 3
         for (loaded, matrix), result in zip(jobs, done, strict=True):
-            assert np.array_equal(
-                result.outputs, golden.matmul(loaded, loaded.input_words(matrix))
-            )
+            assert np.array_equal(result.outputs, golden.matmul(loaded, loaded.input_words(matrix)))
         for count in ("input_stall_cycles", "output_stall_cycles"):
             stalled = [getattr(result, count) for result in done]
             assert (sum(stalled) > 0) == (stall_pattern == "both")

@@ -110,8 +110,12 @@ def test_smaller_formats_and_integers_between_layers(images: torch.Tensor) -> No
 # Of each accelerator in tests/sim/support.py: a layer's formats, Q by number of codebooks.
 STAGES = {
     ("lut_fp16", "p2q4"): {"lut_format": "fp16", "lut_bits": 16, "parallel_codebooks": 4},
-    ("lut_to_fp16", "p2q4"): {"lut_format": "fp16", "lut_bits": 16, "parallel_codebooks": 4,
-                              "output_format": "fp16"},
+    ("lut_to_fp16", "p2q4"): {
+        "lut_format": "fp16",
+        "lut_bits": 16,
+        "parallel_codebooks": 4,
+        "output_format": "fp16",
+    },
     ("to_int8_relu", "p2q4"): {"output_format": "int8", "relu": True},
     ("to_fp16", "p1q1"): {"output_format": "fp16"},
     ("saturate", "p1q1"): {"overflow": "saturate", "acc_bits": 9},

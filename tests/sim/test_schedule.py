@@ -77,9 +77,7 @@ def test_schedule_on_verilog(name: str) -> None:
     result = simulate_schedule(config, plan, program, A, simulator=SIMULATOR)
     assert np.array_equal(result.outputs, expected)
     assert result.cycles == plan.cycles
-    stalled = simulate_schedule(
-        config, plan, program, A, simulator=SIMULATOR, stall_pattern="both"
-    )
+    stalled = simulate_schedule(config, plan, program, A, simulator=SIMULATOR, stall_pattern="both")
     assert np.array_equal(stalled.outputs, expected)
     assert stalled.cycles > plan.cycles
 

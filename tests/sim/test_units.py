@@ -71,5 +71,5 @@ def test_one_spoiled_bit_is_caught(kind: str, name: str) -> None:
 
 
 def test_unknown_unit() -> None:
-    with pytest.raises(HalutError, match=r'unit must be one of .*, not \'encode\''):
+    with pytest.raises(HalutError, match=r"unit must be one of .*, not \'encode\'"):
         build_unit("encode", AcceleratorConfig())
