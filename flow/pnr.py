@@ -16,7 +16,7 @@ import json
 import math
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from flow.simulate import NetlistRun
 from flow.sta import constraints_sdc, latch_arcs, plain_liberty, saif
 from flow.stages import Stages
 from flow.synth import usable_cells
-from flow.timing import Timing
+from flow.timing import Timing, families
 from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
@@ -51,7 +51,7 @@ __all__ = [
     "ROUTED",
     "LayoutOptions",
     "RoutedNetlist",
-    "gate_driven_nets",
+    "drive_gated_clocks",
     "layout_settings",
     "layout_unit",
     "measure_layout",
@@ -215,28 +215,58 @@ def _is_clock_buffer(name: str, platform: Platform) -> bool:
     return bool(family) and re.sub(r"\d+$", "", name) == family
 
 
-def gate_driven_nets(netlist: Netlist, library: Library, most: int) -> list[str]:
-    """Nets of gated clocks that their gate drives alone: those with at most `most` sinks.
+# A gated clock of some twenty sinks or more: its wires have at most twice its pins' capacitance.
+_LOAD_BY_PINS = 3
+
+
+def drive_gated_clocks(netlist: Netlist, library: Library, platform: Platform) -> list[str]:
+    """Enlarge clock gates so that they may drive small nets without clock buffers.
+
+    A net is small with at most `Platform.max_fanout` sinks.
 
     Parameters
     ----------
     netlist : Netlist
-        Without clock buffers.
+        Without clock buffers; its clock gates are changed.
     library : Library
-    most : int
+    platform : Platform
 
     Returns
     -------
     list of str
+        The small nets.
     """
     sinks: Counter[int] = Counter()
-    gated = []
+    load: dict[int, float] = defaultdict(float)
     for instance in netlist.instances:
         cell = library.cells[instance.cell]
-        sinks.update(instance.pins[pin] for pin in cell.inputs if pin in instance.pins)
-        if cell.kind == "clock_gate":
-            gated += [instance.pins[pin] for pin in cell.outputs]
-    return sorted(netlist.net_label(net) for net in gated if 0 < sinks[net] <= most)
+        for pin in cell.inputs:
+            if pin in instance.pins:
+                sinks[instance.pins[pin]] += 1
+                load[instance.pins[pin]] += max(cell.pins[pin].capacitance)
+    usable = {
+        name for name, cell in library.cells.items()
+        if not platform.avoids(name) and not cell.dont_use
+    }  # fmt: skip
+    sizes = families(library, usable)
+    driven = []
+    for instance in netlist.instances:
+        cell = library.cells[instance.cell]
+        if cell.kind != "clock_gate":
+            continue
+        (output,) = cell.outputs
+        net = instance.pins[output]
+        if not 0 < sinks[net] <= platform.max_fanout:
+            continue
+        driven.append(netlist.net_label(net))
+        larger = sizes[instance.cell]
+        larger = larger[larger.index(instance.cell) :] if instance.cell in larger else []
+        for name in larger:
+            instance.cell = name
+            limit = library.cells[name].pins[output].max_capacitance or math.inf
+            if _LOAD_BY_PINS * load[net] <= limit:
+                break
+    return sorted(driven)
 
 
 def _files(layout: Layout, platform: Platform) -> dict[str, Any]:
@@ -318,6 +348,7 @@ def run_stages(
         if len(cell.inputs) == 1 and len(cell.outputs) == 1
     })  # fmt: skip
     constraints = run.constraints(run.options.clock_ns)
+    gate_driven = drive_gated_clocks(netlist, library, platform)
     texts = {
         "netlist.v": netlist.verilog(),
         "constraints.sdc": constraints_sdc(netlist, library, platform, constraints)
@@ -342,7 +373,7 @@ def run_stages(
     }
     # These concern what comes after placement only.
     later = {
-        "gate_driven": gate_driven_nets(netlist, library, platform.max_fanout),
+        "gate_driven": gate_driven,
         "hold_margin": platform.layout.hold_margin_ns,
     }
     inputs = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,14 +10,14 @@ import numpy as np
 import pytest
 
 from flow.design import accelerator
-from flow.liberty import Library
+from flow.liberty import Cell, Library
 from flow.netlist import Netlist, Port
 from flow.openroad import find_openroad, run_script, settings
 from flow.platform import Platform, read_platform
 from flow.pnr import (
     ROUTED,
     LayoutOptions,
-    gate_driven_nets,
+    drive_gated_clocks,
     layout_settings,
     layout_unit,
     wire_capacitance,
@@ -191,7 +192,7 @@ def test_clock_buffers_become_wires(tmp_path: Path) -> None:
 
 
 def test_a_gate_drives_small_nets_alone(tmp_path: Path) -> None:
-    library = support.tiny_library(tmp_path)
+    library, platform = support.tiny_library(tmp_path), support.tiny_platform(tmp_path)
     netlist = support.chain(library)
     clock = netlist.ports[0].nets[0]
     enable = netlist.ports[1].nets[0]
@@ -201,8 +202,28 @@ def test_a_gate_drives_small_nets_alone(tmp_path: Path) -> None:
     for instance in netlist.instances:
         if instance.cell == "DFF":
             instance.pins["CK"] = small
-    assert gate_driven_nets(netlist, library, 2) == ["small"]
-    assert gate_driven_nets(netlist, library, 1) == []
+    assert sum(i.pins.get("CK") == small for i in netlist.instances) == 2
+
+    def cell(name: str, area: float, limit: float) -> Cell:
+        pins = dict(library.cells["GATE"].pins)
+        pins["GCK"] = dataclasses.replace(pins["GCK"], max_capacitance=limit)
+        return dataclasses.replace(library.cells["GATE"], name=name, area=area, pins=pins)
+
+    def gates(most: int, *limits: float) -> tuple[list[str], list[str]]:
+        """Driven nets, and the cells of the gates, with sizes of these limits."""
+        for size, limit in enumerate(limits):
+            name = f"GATE{size or ''}"
+            library.cells[name] = cell(name, 4 + size, limit)
+        copy = netlist.without_buffers([], {})
+        driven = drive_gated_clocks(copy, library, dataclasses.replace(platform, max_fanout=most))
+        return driven, [i.cell for i in copy.instances if i.name.startswith("gate_")]
+
+    load = 2 * max(library.cells["DFF"].pins["CK"].capacitance)
+    assert load > 0
+    assert gates(2, 3 * load) == (["small"], ["GATE", "GATE"])
+    assert gates(2, 3 * load - 0.1, 3 * load, 9 * load) == (["small"], ["GATE1", "GATE"])
+    assert gates(2, load, 2 * load, 2.5 * load) == (["small"], ["GATE2", "GATE"])
+    assert gates(1, load, 3 * load, 9 * load) == ([], ["GATE", "GATE"])
 
 
 SPEF = """*SPEF "ieee 1481-1999"
