@@ -32,7 +32,7 @@ from flow.liberty import Library
 from flow.metrics import METRICS, Metrics
 from flow.netlist import Netlist, from_json
 from flow.openroad import Usage, find_openroad, run_script, settings
-from flow.platform import Layout, Platform
+from flow.platform import Platform
 from flow.power import Power, liberty_power
 from flow.simulate import NetlistRun
 from flow.sta import constraints_sdc, latch_arcs, plain_liberty, saif
@@ -51,7 +51,9 @@ __all__ = [
     "ROUTED",
     "LayoutOptions",
     "RoutedNetlist",
+    "clock_limits",
     "drive_gated_clocks",
+    "layout_files",
     "layout_settings",
     "layout_unit",
     "measure_layout",
@@ -208,6 +210,25 @@ def layout_settings(
     }  # fmt: skip
 
 
+def clock_limits(library: Library, platform: Platform) -> list[float]:
+    """Longest slew and largest load of clock buffers, for a library without a limit of slews.
+
+    Returns
+    -------
+    list of float
+        s and F: where the tables end, or the limit of the load. Empty when slews have a limit.
+    """
+    role = platform.cells.get("clock_buffer", platform.cells["buffer"])
+    pins = library.cells[role["cell"]].pins
+    output = pins[role["output"]]
+    if output.max_slew or pins[role["input"]].max_slew:
+        return []
+    tables = [table for arc in output.arcs for table in arc.tables.values()]
+    slew = max(table.slews[-1] for table in tables)
+    load = output.max_capacitance or max(table.loads[-1] for table in tables)
+    return [slew * 1e-9, load * 1e-15]
+
+
 def _is_clock_buffer(name: str, platform: Platform) -> bool:
     """Whether a cell is of the family of the platform's clock buffer."""
     own = platform.cells.get("clock_buffer", {}).get("cell", "")
@@ -269,11 +290,29 @@ def drive_gated_clocks(netlist: Netlist, library: Library, platform: Platform) -
     return sorted(driven)
 
 
-def _files(layout: Layout, platform: Platform) -> dict[str, Any]:
+def layout_files(platform: Platform) -> dict[str, Any]:
+    """Files of the platform's layout part, under the names that the scripts have for them.
+
+    Raises
+    ------
+    HalutError
+        When one is missing, or the extraction rules are no such rules.
+    """
+    layout = platform.layout
+    assert layout is not None
+    rules = platform.layout_file(layout.extraction) if layout.extraction else None
+    if rules is not None:
+        with rules.open("rb") as file:
+            first = file.readline(80).decode(errors="replace").strip()
+        if not first.startswith("Extraction Rules"):
+            raise HalutError(
+                f'layout.extraction must be a file that begins with "Extraction Rules", not '
+                f"{first!r} ({rules}); {platform.source.name} without it estimates parasitics"
+            )
     return {
         "technology_lef": platform.layout_file(layout.technology_lef),
         "cell_lef": [platform.layout_file(pattern) for pattern in layout.cell_lef],
-        "extraction": platform.layout_file(layout.extraction) if layout.extraction else "",
+        "extraction": rules or "",
     }
 
 
@@ -339,7 +378,7 @@ def run_stages(
     platform, library = run.platform, run.library
     values = layout_settings(platform, library, run.design.top, options)
     assert platform.layout is not None
-    values |= _files(platform.layout, platform)
+    values |= layout_files(platform)
     folder = run.folder / "pnr"
     folder.mkdir(parents=True, exist_ok=True)
     netlist = run.netlist.without_buffers(clock_buffers, {
@@ -375,6 +414,7 @@ def run_stages(
     later = {
         "gate_driven": gate_driven,
         "hold_margin": platform.layout.hold_margin_ns,
+        "clock_limits": clock_limits(library, platform),
     }
     inputs = {
         "settings": {key: value for key, value in values.items() if key != "threads"},

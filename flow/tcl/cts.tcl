@@ -5,6 +5,10 @@ repair_clock_inverters
 # Tables have a gated clock for every word. A buffer behind each gate would cost more power than the
 # words, and wide spacing for all of them leaves no room for other wires.
 if {[llength $halut(gate_driven)]} { set_cts_config -skip_nets $halut(gate_driven) }
+if {[llength $halut(clock_limits)]} {
+  lassign $halut(clock_limits) slew load
+  configure_cts_characterization -max_slew $slew -max_cap $load
+}
 clock_tree_synthesis -sink_clustering_enable -repair_clock_nets -apply_ndr none
 set_propagated_clock [all_clocks]
 detailed_placement

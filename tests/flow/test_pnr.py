@@ -17,7 +17,9 @@ from flow.platform import Platform, read_platform
 from flow.pnr import (
     ROUTED,
     LayoutOptions,
+    clock_limits,
     drive_gated_clocks,
+    layout_files,
     layout_settings,
     layout_unit,
     wire_capacitance,
@@ -80,6 +82,7 @@ def stage_settings(folder: Path, **changed: object) -> str:
         "activity": "activity.saif", "period": 2.0, "input": "before.odb",
         "output": folder / "after.odb", "spef": "final.spef", "saif": "routed.saif",
         "ports": ["b", 0.5, 0.5], "gate_driven": ["gated"], "hold_margin": 0.03,
+        "clock_limits": [1e-9, 2e-14],
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files | changed)
 
@@ -97,7 +100,13 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
     expected = {
         "floorplan": ["read_lef", "link_design", "initialize_floorplan", "tapcell", "pdngen"],
         "place": ["global_placement", "place_pins", "detailed_placement", "write_def"],
-        "cts": ["set_cts_config", "clock_tree_synthesis", "set_propagated_clock", "repair_timing"],
+        "cts": [
+            "set_cts_config",
+            "configure_cts_characterization",
+            "clock_tree_synthesis",
+            "set_propagated_clock",
+            "repair_timing",
+        ],
         "globalroute": ["pin_access", "global_route", "repair_antennas"],
         "detailedroute": ["filler_placement", "detailed_route", "check_antennas"],
         "finish": ["extract_parasitics", "read_spef", "write_def", "write_verilog"],
@@ -123,6 +132,34 @@ def test_a_flag_that_a_release_lacks_is_caught(release: str, tmp_path: Path) -> 
     assert "-no_such_flag" in script
     with pytest.raises(StubError, match="no_such_flag"):
         run_stub([stage_settings(tmp_path), TCL / "common.tcl", script], release)
+
+
+def test_clock_buffers_end_where_their_tables_do(tmp_path: Path) -> None:
+    library, platform = support.tiny_library(tmp_path), support.tiny_platform(tmp_path)
+    pins = library.cells["BUF"].pins
+    assert pins["Y"].max_slew == 0
+    assert clock_limits(library, platform) == [1e-9, pins["Y"].max_capacitance * 1e-15]
+    pins["Y"] = dataclasses.replace(pins["Y"], max_capacitance=0.0)
+    assert clock_limits(library, platform) == [1e-9, 100e-15]  # the last index of its table
+    pins["Y"] = dataclasses.replace(pins["Y"], max_slew=0.5)
+    assert clock_limits(library, platform) == []
+
+
+def test_extraction_rules_must_be_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A symbolic link that became a file with a path in it, as some archives make of it."""
+    folder = tmp_path / "pdk" / "tiny"
+    folder.mkdir(parents=True)
+    for name in ("tiny.tech.lef", "tiny.lef"):
+        (folder / name).touch()
+    (folder / "tiny.rules").write_text("../other/tiny.rules")
+    monkeypatch.setenv("HALUT_PDK_DIR", str(tmp_path / "pdk"))
+    with pytest.raises(
+        HalutError, match=r'"Extraction Rules", not .*other.*tiny.rules\)'
+    ) as caught:
+        layout_files(tiny(tmp_path)[0])
+    assert "without it estimates parasitics" in str(caught.value)
+    (folder / "tiny.rules").write_text("Extraction Rules for OpenRCX\n")
+    assert layout_files(tiny(tmp_path)[0])["extraction"] == folder / "tiny.rules"
 
 
 def test_settings_quote_names() -> None:
