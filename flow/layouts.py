@@ -141,7 +141,7 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     """
     head = [
         "",
-        *(run.title for run in runs),
+        *(_column(run, runs) for run in runs),
         *(f"{layout.module}, published" for layout in LAYOUTS),
     ]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
@@ -160,9 +160,9 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     text = [
         "# Placed and routed",
         "",
-        "Written by the command below; do not edit. Wires are extracted from the routed layout.",
-        "Power is that of a simulation of the routed netlist with its wires' delays, whose results",
-        "equal the exact model's. What the numbers mean: [flow.md](flow.md).",
+        "Written by the command below; do not edit. Power is that of a simulation of the routed",
+        "netlist with its wires' delays, whose results equal the exact model's. What the numbers",
+        "mean: [flow.md](flow.md).",
         "",
         f"- command: `{command}`",
     ]
@@ -171,8 +171,9 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
         tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
         commit = source.get("commit") or "no repository"
         text.append(
-            f"- **{run.title}**: `{source['slug']}`; {source['platform']} {source['corner']}, "
-            f"{source['voltage']:g} V, {source['temperature']:g} °C; {tools}; commit {commit}"
+            f"- **{_column(run, runs)}**: `{source['slug']}`; {source['platform']} "
+            f"{source['corner']}, {source['voltage']:g} V, {source['temperature']:g} °C; "
+            f"{run.metrics.notes.get('wires', 'extracted wires')}; {tools}; commit {commit}"
             + (", with changes that were not committed" if source.get("dirty") else "")
         )
     text += [
@@ -182,14 +183,20 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     ]
     text += ["", *(f"| {' | '.join(line)} |" for line in lines), ""]
     for run in runs:
-        text += [f"## {run.title}", ""]
+        text += [f"## {_column(run, runs)}", ""]
         text += [
-            f"![{run.title}: {name.replace('_', ' ')}]({pictures}/{run.key}-{name}.png)"
+            f"![{_column(run, runs)}: {name.replace('_', ' ')}]({pictures}/{run.key}-{name}.png)"
             for name in _PICTURES
             if (run.folder / "pnr" / "pictures" / f"{name}.png").is_file()
         ]
         text.append("")
     return "\n".join(text).rstrip() + "\n"
+
+
+def _column(run: LayoutRun, runs: Sequence[LayoutRun]) -> str:
+    """Title of a run's column: with its platform where another run has the same."""
+    same = sum(other.title == run.title for other in runs) > 1
+    return f"{run.title}, {run.metrics.provenance['platform']}" if same else run.title
 
 
 def _thumbnail(source: Path, target: Path) -> None:

@@ -648,6 +648,7 @@ def measure_layout(
         metrics.missing(_LATER, "placed only: make pnr goes on")
         _draw(metrics, run, folder, "place.def", known)
         return
+    metrics.notes["wires"] = _wires(run.platform)
     errors = metrics.values["detailedroute__route__drc_errors"]
     if errors:
         metrics.notes["routing"] = f"{errors} design-rule violations are left ({folder}/drc.rpt)"
@@ -744,6 +745,12 @@ def _routed_area(metrics: Metrics, run: Run, final: RoutedNetlist) -> None:
         )
 
 
+def _wires(platform: Platform) -> str:
+    """Where resistance and capacitance of routed wires come from."""
+    layout = platform.layout
+    return "extracted wires" if layout and layout.extraction else "wires estimated from the routes"
+
+
 def _routed_timing(metrics: Metrics, folder: Path) -> None:
     text = (folder / "finish.log").read_text(errors="replace")
     match = re.search(r"^HALUT period (\S+)", text, re.M)
@@ -818,9 +825,9 @@ def _routed_energy(
         metrics.set(f"finish__power__{name}__total", value)
     metrics.set("finish__power__total", total)
     metrics.notes["routed_power"] = (
-        f"OpenROAD {tool.version} with extracted wires; activity from a simulation of the routed "
-        f"netlist, whose {played.answers} output transfers equal the exact model; the same sum by "
-        f"flow.power with lumped wires: {own.total:.4g} mW"
+        f"OpenROAD {tool.version} with {metrics.notes['wires']}; activity from a simulation of the "
+        f"routed netlist, whose {played.answers} output transfers equal the exact model; the same "
+        f"sum by flow.power with lumped wires: {own.total:.4g} mW"
     )
     inputs = transfers / window
     metrics.set("halut__routed__energy_per_cycle", total * options.clock_ns)

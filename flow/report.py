@@ -122,7 +122,7 @@ def summary(metrics: Metrics) -> str:
         lines += ["by kind of unit:", *_breakdown(metrics.breakdown)]
     for title, rows in (
         ("placed, wires estimated (OpenROAD):", _PLACED_ROWS),
-        ("routed, wires extracted (OpenROAD):", _ROUTED_ROWS),
+        ("routed (OpenROAD):", _ROUTED_ROWS),
     ):
         table = _table(metrics, rows, given)
         if table:
