@@ -290,8 +290,29 @@ def drive_gated_clocks(netlist: Netlist, library: Library, platform: Platform) -
     return sorted(driven)
 
 
-def layout_files(platform: Platform) -> dict[str, Any]:
+def _routable(lef: Path, folder: Path) -> Path:
+    """A technology LEF that the detailed router reads: without rules of vias that stay on a layer.
+
+    Old files have such rules, named TURN, for corners of wires.
+    """
+    text = lef.read_text()
+    kept = re.sub(r"(?ms)^VIARULE (TURN\w*)\b.*?^END \1[ \t]*$\n?", "", text)
+    if kept == text:
+        return lef
+    copy = folder / f"routable-{hashlib.sha256(kept.encode()).hexdigest()[:12]}.lef"
+    with atomic_write(copy) as temporary:
+        temporary.write_text(kept)
+    return copy
+
+
+def layout_files(platform: Platform, folder: Path) -> dict[str, Any]:
     """Files of the platform's layout part, under the names that the scripts have for them.
+
+    Parameters
+    ----------
+    platform : Platform
+    folder : Path
+        Of copies of files that OpenROAD would not read as they are.
 
     Raises
     ------
@@ -310,7 +331,7 @@ def layout_files(platform: Platform) -> dict[str, Any]:
                 f"{first!r} ({rules}); {platform.source.name} without it estimates parasitics"
             )
     return {
-        "technology_lef": platform.layout_file(layout.technology_lef),
+        "technology_lef": _routable(platform.layout_file(layout.technology_lef), folder),
         "cell_lef": [platform.layout_file(pattern) for pattern in layout.cell_lef],
         "extraction": rules or "",
     }
@@ -378,9 +399,9 @@ def run_stages(
     platform, library = run.platform, run.library
     values = layout_settings(platform, library, run.design.top, options)
     assert platform.layout is not None
-    values |= layout_files(platform)
     folder = run.folder / "pnr"
     folder.mkdir(parents=True, exist_ok=True)
+    values |= layout_files(platform, folder)
     netlist = run.netlist.without_buffers(clock_buffers, {
         name: (cell.inputs[0], cell.outputs[0])
         for name, cell in library.cells.items()

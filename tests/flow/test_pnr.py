@@ -156,10 +156,30 @@ def test_extraction_rules_must_be_rules(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(
         HalutError, match=r'"Extraction Rules", not .*other.*tiny.rules\)'
     ) as caught:
-        layout_files(tiny(tmp_path)[0])
+        layout_files(tiny(tmp_path)[0], tmp_path)
     assert "without it estimates parasitics" in str(caught.value)
     (folder / "tiny.rules").write_text("Extraction Rules for OpenRCX\n")
-    assert layout_files(tiny(tmp_path)[0])["extraction"] == folder / "tiny.rules"
+    assert layout_files(tiny(tmp_path)[0], tmp_path)["extraction"] == folder / "tiny.rules"
+
+
+def test_vias_that_stay_on_a_layer_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OSU018's LEF has them, which the detailed router refuses."""
+    folder = tmp_path / "pdk" / "tiny"
+    folder.mkdir(parents=True)
+    via, turn = "VIARULE via1 GENERATE\n  LAYER m1 ;\nEND via1\n\n", "LAYER m1 ;\n"
+    turns = [f"VIARULE TURN{k} GENERATE\n  {turn}  {turn}END TURN{k}\n" for k in (1, 12)]
+    (folder / "tiny.tech.lef").write_text("VERSION 5.8 ;\n" + turns[0] + via + turns[1] + "END\n")
+    (folder / "tiny.lef").touch()
+    (folder / "tiny.rules").write_text("Extraction Rules\n")
+    monkeypatch.setenv("HALUT_PDK_DIR", str(tmp_path / "pdk"))
+    used = layout_files(tiny(tmp_path)[0], tmp_path)["technology_lef"]
+    assert used.parent == tmp_path
+    assert used.read_text() == "VERSION 5.8 ;\n" + via + "END\n"
+    (folder / "tiny.tech.lef").write_text(via)
+    used = layout_files(tiny(tmp_path)[0], tmp_path)["technology_lef"]
+    assert used == folder / "tiny.tech.lef"
 
 
 def test_settings_quote_names() -> None:
