@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,9 +140,10 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     command : str
         What was run.
     """
+    titles = _titles(runs)
     head = [
         "",
-        *(_column(run, runs) for run in runs),
+        *titles,
         *(f"{layout.module}, published" for layout in LAYOUTS),
     ]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
@@ -166,12 +168,12 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
         "",
         f"- command: `{command}`",
     ]
-    for run in runs:
+    for run, title in zip(runs, titles, strict=True):
         source = run.metrics.provenance
         tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
         commit = source.get("commit") or "no repository"
         text.append(
-            f"- **{_column(run, runs)}**: `{source['slug']}`; {source['platform']} "
+            f"- **{title}**: `{source['slug']}`; {source['platform']} "
             f"{source['corner']}, {source['voltage']:g} V, {source['temperature']:g} °C; "
             f"{run.metrics.notes.get('wires', 'extracted wires')}; {tools}; commit {commit}"
             + (", with changes that were not committed" if source.get("dirty") else "")
@@ -182,10 +184,10 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
         for layout in LAYOUTS
     ]
     text += ["", *(f"| {' | '.join(line)} |" for line in lines), ""]
-    for run in runs:
-        text += [f"## {_column(run, runs)}", ""]
+    for run, title in zip(runs, titles, strict=True):
+        text += [f"## {title}", ""]
         text += [
-            f"![{_column(run, runs)}: {name.replace('_', ' ')}]({pictures}/{run.key}-{name}.png)"
+            f"![{title}: {name.replace('_', ' ')}]({pictures}/{run.key}-{name}.png)"
             for name in _PICTURES
             if (run.folder / "pnr" / "pictures" / f"{name}.png").is_file()
         ]
@@ -193,10 +195,13 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     return "\n".join(text).rstrip() + "\n"
 
 
-def _column(run: LayoutRun, runs: Sequence[LayoutRun]) -> str:
-    """Title of a run's column: with its platform where another run has the same."""
-    same = sum(other.title == run.title for other in runs) > 1
-    return f"{run.title}, {run.metrics.provenance['platform']}" if same else run.title
+def _titles(runs: Sequence[LayoutRun]) -> list[str]:
+    """Titles of the columns: with their platforms where several runs have the same."""
+    count = Counter(run.title for run in runs)
+    return [
+        f"{run.title}, {run.metrics.provenance['platform']}" if count[run.title] > 1 else run.title
+        for run in runs
+    ]
 
 
 def _thumbnail(source: Path, target: Path) -> None:

@@ -38,7 +38,7 @@ from flow.simulate import NetlistRun
 from flow.sta import constraints_sdc, latch_arcs, plain_liberty, saif
 from flow.stages import Stages
 from flow.synth import usable_cells
-from flow.timing import Timing, families
+from flow.timing import Timing, sizes
 from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
@@ -265,11 +265,7 @@ def drive_gated_clocks(netlist: Netlist, library: Library, platform: Platform) -
             if pin in instance.pins:
                 sinks[instance.pins[pin]] += 1
                 load[instance.pins[pin]] += max(cell.pins[pin].capacitance)
-    usable = {
-        name for name, cell in library.cells.items()
-        if not platform.avoids(name) and not cell.dont_use
-    }  # fmt: skip
-    sizes = families(library, usable)
+    alternatives = sizes(library, platform)
     driven = []
     for instance in netlist.instances:
         cell = library.cells[instance.cell]
@@ -280,7 +276,7 @@ def drive_gated_clocks(netlist: Netlist, library: Library, platform: Platform) -
         if not 0 < sinks[net] <= platform.max_fanout:
             continue
         driven.append(netlist.net_label(net))
-        larger = sizes[instance.cell]
+        larger = alternatives[instance.cell]
         larger = larger[larger.index(instance.cell) :] if instance.cell in larger else []
         for name in larger:
             instance.cell = name

@@ -159,7 +159,7 @@ def _check_fits(config: AnyConfig, layer: Layer) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Machine:
+class _Setup:
     """What layers run on; `metrics` are the accelerator's, `exact` a direct engine's."""
 
     config: AnyConfig
@@ -171,7 +171,7 @@ class _Machine:
     exact: Metrics | None
 
 
-def _looked_up(setup: _Machine, layer: Layer) -> dict[str, Any]:
+def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
     """Figures of one looked-up layer, for a whole batch unless they say otherwise."""
     config, units = setup.config, setup.units
     _check_fits(config, layer)
@@ -256,7 +256,7 @@ def _measured_on(metrics: Metrics | None) -> str:
 
 
 def _energy(
-    setup: _Machine, streaming: int, total: int, words: int, loading: int
+    setup: _Setup, streaming: int, total: int, words: int, loading: int
 ) -> dict[str, float | None]:
     """Energy in pJ of cycles at full rate, of all others, and of the program words.
 
@@ -282,7 +282,7 @@ def _energy(
     }
 
 
-def _reasons(setup: _Machine, unknown: Sequence[str]) -> dict[str, str]:
+def _reasons(setup: _Setup, unknown: Sequence[str]) -> dict[str, str]:
     """Why figures are null."""
     reasons = {}
     if setup.clock_ns is None:
@@ -370,7 +370,7 @@ def system(
         clock_ns = _check_metrics(config, metrics)
     if exact is not None:
         _check_exact(exact)
-    setup = _Machine(
+    setup = _Setup(
         config=config, units=units, batch=batch, narrow=narrow, clock_ns=clock_ns,
         metrics=metrics, exact=exact,
     )  # fmt: skip
@@ -417,7 +417,7 @@ def system(
 
 
 def _total(
-    setup: _Machine, rows: list[dict[str, Any]], exact_rows: list[dict[str, Any]]
+    setup: _Setup, rows: list[dict[str, Any]], exact_rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     config, batch, clock = setup.config, setup.batch, setup.clock_ns
     cycles = {

@@ -28,7 +28,7 @@ from flow.netlist import Netlist
 from flow.platform import Platform
 from halut.errors import HalutError
 
-__all__ = ["CellTables", "Constraints", "TableStack", "Timing", "clock_pins", "families"]
+__all__ = ["CellTables", "Constraints", "TableStack", "Timing", "clock_pins", "families", "sizes"]
 
 RISE, FALL = 0, 1
 _EDGES = ("rise", "fall")
@@ -215,6 +215,18 @@ def _signature(cell: Cell) -> tuple:
     return (cell.kind, order, tuple(functions), tuple(sorted(cell.state.items())))
 
 
+def sizes(library: Library, platform: Platform) -> dict[str, list[str]]:
+    """`families` of the cells that a platform may use."""
+    return families(
+        library,
+        {
+            name
+            for name, cell in library.cells.items()
+            if not platform.avoids(name) and not cell.dont_use
+        },
+    )
+
+
 def families(library: Library, usable: set[str]) -> dict[str, list[str]]:
     """Cells that can stand in for each other, smallest first.
 
@@ -282,11 +294,7 @@ class Timing:
         self.constraints = constraints
         self.wire_ff = wire_ff
         self.tables = TableStack()
-        alternatives = families(
-            library,
-            {name for name, cell in library.cells.items()
-             if not platform.avoids(name) and not cell.dont_use},
-        )  # fmt: skip
+        alternatives = sizes(library, platform)
         known = set(netlist.cells())
         if platform.driver:
             known.add(platform.driver["cell"])

@@ -45,6 +45,7 @@ __all__ = [
     "OVERFLOWS",
     "accumulate",
     "add_in_order",
+    "check_order",
     "comparison_keys",
     "dequantize",
     "encode",
@@ -199,6 +200,26 @@ def add_in_order(
     return reduce(add, (load(first) for first in range(0, n_codebooks, size)))
 
 
+def check_order(
+    parallel_codebooks: int, codebook_tiles: int, codebooks_per_load: int | None
+) -> None:
+    """Raise `HalutError` unless an accelerator may have these numbers; see `accumulate`."""
+    if parallel_codebooks < 1:
+        raise HalutError(f"parallel_codebooks must be at least 1, not {parallel_codebooks}")
+    if codebook_tiles < 1 or parallel_codebooks % codebook_tiles:
+        raise HalutError(
+            f"codebook_tiles must divide parallel_codebooks = {parallel_codebooks}, "
+            f"not be {codebook_tiles}"
+        )
+    if codebooks_per_load is not None and (
+        codebooks_per_load < 1 or codebooks_per_load % parallel_codebooks
+    ):
+        raise HalutError(
+            f"codebooks_per_load must be a multiple of parallel_codebooks = {parallel_codebooks}, "
+            f"not {codebooks_per_load}"
+        )
+
+
 def accumulate(
     program: Program,
     codes: ArrayLike,
@@ -246,20 +267,7 @@ def accumulate(
         When the codes do not fit the program, or `acc_bits` could overflow and `overflow` is
         absent.
     """
-    if parallel_codebooks < 1:
-        raise HalutError(f"parallel_codebooks must be at least 1, not {parallel_codebooks}")
-    if codebook_tiles < 1 or parallel_codebooks % codebook_tiles:
-        raise HalutError(
-            f"codebook_tiles must divide parallel_codebooks = {parallel_codebooks}, "
-            f"not be {codebook_tiles}"
-        )
-    if codebooks_per_load is not None and (
-        codebooks_per_load < 1 or codebooks_per_load % parallel_codebooks
-    ):
-        raise HalutError(
-            f"codebooks_per_load must be a multiple of parallel_codebooks = {parallel_codebooks}, "
-            f"not {codebooks_per_load}"
-        )
+    check_order(parallel_codebooks, codebook_tiles, codebooks_per_load)
     if overflow is not None and (codebook_tiles > 1 or codebooks_per_load is not None):
         name = "codebook_tiles" if codebook_tiles > 1 else "codebooks_per_load"
         raise HalutError(f"overflow must be absent with {name}, not {overflow}")

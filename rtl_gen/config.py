@@ -377,6 +377,11 @@ class AcceleratorConfig:
         return self.pipeline_stages + int(self.n_beats > 1) + self.output_stages
 
     @property
+    def codebook_tiles(self) -> int:
+        """Units that share the codebooks of a step: this one."""
+        return 1
+
+    @property
     def interval_cycles(self) -> int:
         """Cycles between two row groups when nothing stalls: max(G, output beats)."""
         return max(self.n_groups, self.n_beats)

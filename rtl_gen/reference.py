@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from halut import golden
 from halut.program import Program
 
-from .tiled_config import AnyConfig, TiledConfig
+from .tiled_config import AnyConfig
 
 __all__ = ["random_program", "result_words", "results", "results_of_words"]
 
@@ -33,9 +33,13 @@ def random_program(config: AnyConfig, rng: np.random.Generator, corner: bool = F
 
 def results(config: AnyConfig, program: Program, words: ArrayLike) -> NDArray[Any]:
     """Return the results (n_rows, n_outputs) that the accelerator gives for input words."""
-    tiles = config.codebook_tiles if isinstance(config, TiledConfig) else 1
     return golden.results(
-        program, words, config.accumulator_bits, config.overflow, config.parallel_codebooks, tiles
+        program,
+        words,
+        config.accumulator_bits,
+        config.overflow,
+        config.parallel_codebooks,
+        config.codebook_tiles,
     )
 
 

@@ -172,30 +172,11 @@ async def byte_converter(dut: Any) -> None:
 
 def _any_single(rng: np.random.Generator, n: int) -> NDArray[np.uint32]:
     """Bits of float32s of all kinds, NaN and infinities included."""
-    corners = np.array(
-        [
-            0,
-            1,
-            2,
-            0x007FFFFF,
-            0x00800000,
-            0x00800001,
-            0x3F800000,
-            0x3F7FFFFF,
-            0x3F800001,
-            0x4B000000,
-            0x4B7FFFFF,
-            0x4B800000,
-            0x7F7FFFFF,
-            0x7F000000,
-            0x7F800000,
-            0x7F800001,
-            0x7FC00000,
-            0x7FFFFFFF,
-        ],
-        dtype=np.uint32,
-    )
-    bits = rng.integers(0, 1 << 31, n, dtype=np.uint32)  # fmt: skip
+    corners = np.array([0, 1, 2, 0x007FFFFF, 0x00800000, 0x00800001, 0x3F800000, 0x3F7FFFFF,
+                        0x3F800001, 0x4B000000, 0x4B7FFFFF, 0x4B800000, 0x7F7FFFFF, 0x7F000000,
+                        0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF],
+                       dtype=np.uint32)  # fmt: skip
+    bits = rng.integers(0, 1 << 31, n, dtype=np.uint32)
     bits = np.where(rng.random(n) < 0.1, rng.choice(corners, n), bits)
     return (bits | rng.integers(0, 2, n, dtype=np.uint32) << 31).astype(np.uint32)
 

@@ -21,7 +21,7 @@ from halut.errors import CheckFailed, HalutError
 from halut.program import Program
 from halut.tiles import Tiling, tile, widen
 from rtl_gen import reference
-from rtl_gen.tiled_config import AnyConfig, TiledConfig
+from rtl_gen.tiled_config import AnyConfig
 from sim import runner
 from sim.simulation import simulate_all
 
@@ -244,7 +244,7 @@ def _check_sums(config: AnyConfig, layer: HalutLayer, program: Program) -> None:
         wanted["parallel_codebooks"] = config.parallel_codebooks
         given["parallel_codebooks"] = layer.config.parallel_codebooks
     if program.lut_format == "fp16":
-        wanted["codebook_tiles"] = config.codebook_tiles if isinstance(config, TiledConfig) else 1
+        wanted["codebook_tiles"] = config.codebook_tiles
         given["codebook_tiles"] = layer.config.codebook_tiles
         # Ranges of codebooks that are loaded one after the other, where their sums add up.
         loaded = layer.config.codebooks_per_load or n_codebooks

@@ -10,7 +10,7 @@ from typing import Any
 from halut.arrays import integer_at_least, power_of_two
 from halut.errors import HalutError, closest
 from halut.formats import input_format_bits
-from halut.golden import OVERFLOWS
+from halut.golden import OVERFLOWS, check_order
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
@@ -186,11 +186,7 @@ class LayerConfig:
         one_of("lut_format", self.lut_format, LUT_FORMATS)
         integer_at_least("parallel_codebooks", self.parallel_codebooks, 1)
         integer_at_least("codebook_tiles", self.codebook_tiles, 1)
-        if self.parallel_codebooks % self.codebook_tiles:
-            raise HalutError(
-                f"codebook_tiles must divide parallel_codebooks = {self.parallel_codebooks}, "
-                f"not be {self.codebook_tiles}"
-            )
+        check_order(self.parallel_codebooks, self.codebook_tiles, None)
         if self.overflow is not None and self.codebook_tiles > 1:
             raise HalutError(f"codebook_tiles must be 1 with overflow, not {self.codebook_tiles}")
         if self.codebooks_per_load is not None:
@@ -200,11 +196,7 @@ class LayerConfig:
                     f'codebooks_per_load must be None for lut_format "{self.lut_format}", '
                     f"not {self.codebooks_per_load}"
                 )
-            if self.codebooks_per_load % self.parallel_codebooks:
-                raise HalutError(
-                    "codebooks_per_load must be a multiple of parallel_codebooks = "
-                    f"{self.parallel_codebooks}, not {self.codebooks_per_load}"
-                )
+            check_order(self.parallel_codebooks, self.codebook_tiles, self.codebooks_per_load)
         if self.overflow is None:
             if self.acc_bits is not None:
                 raise HalutError(f"acc_bits must be None without overflow, not {self.acc_bits!r}")

@@ -392,11 +392,11 @@ class HalutLayer(nn.Module, ABC):
         config = self.config
         if self.raw_output:
             return results.to(scale.dtype)
+        if config.lut_bits is None:
+            return results + offset[..., None] if config.output_format == "raw" else results
         if config.output_format == "raw" or config.lut_format == "fp16":
-            if config.lut_bits is None:
-                return results if config.output_format == "fp16" else results + offset[..., None]
             return scaled(results.to(scale.dtype), scale, offset)
-        if config.output_format == "fp16" or config.lut_bits is None:
+        if config.output_format == "fp16":
             return results
         steps = self._grid()
         return scaled(results, steps[0].expand_as(scale), steps[1].expand_as(scale))
