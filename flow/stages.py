@@ -10,28 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flow.sources import sources_hash
 from halut.files import atomic_write
 
-__all__ = ["Stages", "code_hash"]
+__all__ = ["Stages"]
 
 log = logging.getLogger(__name__)
-
-
-def code_hash() -> str:
-    """Hash of this package's sources: results of other code are not reused."""
-    digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    skipped = {
-        "__main__.py", "report.py", "bench.py", "model.py", "doctor.py", "peers.py", "system.py",
-        "scaling.py", "units.py", "tables.py", "pnr.py", "openroad.py", "layout.py", "gds.py",
-        "lefdef.py", "orfs.py", "space.py", "sweep.py", "pareto.py", "fit.py", "quantities.py",
-        "run_cli.py", "flags.py", "convolution.py", "layouts.py", "published.py",
-    }  # fmt: skip
-    for path in sorted(folder.glob("*.py")):
-        if path.name not in skipped:
-            digest.update(path.name.encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 class Stages:
@@ -46,7 +30,7 @@ class Stages:
     force : bool
         Do everything again.
     key : str, optional
-        What the first stage depends on besides its inputs; the package's sources by default.
+        What the first stage depends on besides its inputs; all of the project's code by default.
     """
 
     def __init__(self, folder: Path, names: list[str], force: bool = False, key: str | None = None):
@@ -54,7 +38,7 @@ class Stages:
         self.names = names
         self.force = force
         self.seconds: dict[str, float] = {}
-        self._key = code_hash() if key is None else key
+        self._key = sources_hash() if key is None else key
 
     def run(
         self,

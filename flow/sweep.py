@@ -22,7 +22,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ from flow.metrics import METRICS
 from flow.model import Estimate, Model, shipped_model
 from flow.platform import read_platform
 from flow.run import RunOptions, measure
+from flow.sources import sources_hash
 from flow.space import BUILD, Data, Prune, Space, SpacePoint, default_results
-from flow.stages import code_hash
 from halut import golden
 from halut.cli import Parser
 from halut.errors import HalutError
@@ -44,7 +43,7 @@ from halut.problems import relative_error
 from halut.program import Program
 from rtl_gen.config import AcceleratorConfig
 
-__all__ = ["VOLATILE", "Learned", "Row", "Sweep", "connected", "main", "sources_hash"]
+__all__ = ["VOLATILE", "Learned", "Row", "Sweep", "connected", "main"]
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +53,6 @@ VOLATILE = ("provenance__date", "provenance__seconds", "provenance__host")
 _RECORD_VERSION = 1
 _ACTIVITY_ROWS = 1024
 """Test rows that are sent with a point for its simulation, repeated as often as needed."""
-
-
-@cache
-def sources_hash() -> str:
-    """Hash of all code that a point's result depends on."""
-    digest = hashlib.sha256(code_hash().encode())
-    root = Path(__file__).parents[1]
-    layout = [f"flow/{name}.py" for name in ("pnr", "openroad", "layout", "gds", "lefdef")]
-    for pattern in ("halut/*.py", "rtl_gen/*.py", "sim/*.py", "flow/tcl/*", *layout):
-        for path in sorted(root.glob(pattern)):
-            digest.update(path.name.encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _key(*parts: Any) -> str:
