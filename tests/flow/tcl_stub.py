@@ -19,7 +19,6 @@ from typing import Any
 _COMMANDS = Path(__file__).with_name("openroad_commands.json")
 
 RELEASES = tuple(json.loads(_COMMANDS.read_text()))
-NO_TCL = "no Tcl: neither tkinter nor tclsh (apt install tcl)"
 
 # Each word of a call travels as hexadecimal digits: no quoting to agree on.
 _DRIVER = r"""

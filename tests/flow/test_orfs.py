@@ -16,7 +16,7 @@ from flow.platform import read_platform
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from tests.flow.support import PLATFORM
-from tests.flow.tcl_stub import NO_TCL, RELEASES, interpreters, run_stub
+from tests.flow.tcl_stub import RELEASES, run_stub
 
 # Variables of ORFS' scripts/variables.yaml that a design may set.
 KNOWN = {
@@ -59,8 +59,6 @@ def design() -> Design:
 
 def _variables(path: Path) -> dict[str, str]:
     """What make makes of a config.mk: exported variables, expanded."""
-    if shutil.which("make") is None:
-        pytest.skip("make is not on PATH (apt install make)")
     before = "include config.mk\n"
     names = re.findall(r"^export (\w+)", path.read_text(), re.M)
     lines = "".join(f"\t@echo '{name}=$({name})'\n" for name in names)
@@ -77,6 +75,7 @@ def _variables(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("platform", ["nangate45", "asap7", "sky130hd"])
+@pytest.mark.needs("make")
 def test_folder(design: Design, platform: str, tmp_path: Path) -> None:
     path = write_design(design, read_platform(platform), OPTIONS, tmp_path)
     assert path == tmp_path / design.slug / "orfs" / platform / "config.mk"
@@ -118,7 +117,7 @@ def test_units(design: Design) -> None:
     assert "set_load 0.02 " in constraint_sdc(design, read_platform("sky130hd"), OPTIONS)
 
 
-@pytest.mark.skipif(not interpreters(), reason=NO_TCL)
+@pytest.mark.needs("tcl")
 @pytest.mark.parametrize("release", RELEASES)
 def test_constraints_in_both_releases(design: Design, release: str) -> None:
     text = constraint_sdc(design, read_platform("nangate45"), OPTIONS)

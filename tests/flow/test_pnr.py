@@ -31,7 +31,7 @@ from flow.tools import Tool, ToolFailed
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from tests.flow import support
-from tests.flow.tcl_stub import NO_TCL, RELEASES, StubError, interpreters, run_stub
+from tests.flow.tcl_stub import RELEASES, StubError, run_stub
 
 TCL = Path(__file__).parents[2] / "flow" / "tcl"
 LAYOUT = """
@@ -55,11 +55,7 @@ layout:
   wire: {signal: m2, clock: m3, layers: {m2: {ohm_per_um: 4, ff_per_um: 0.1}}, vias: {v1: 5}}
   utilisation: 0.5
 """
-needs_tcl = pytest.mark.skipif(not interpreters(), reason=NO_TCL)
 OPENROAD = find_openroad()
-needs_openroad = pytest.mark.skipif(
-    OPENROAD is None, reason="no openroad: put it on PATH or set OPENROAD_EXE"
-)
 
 
 def tiny(folder: Path) -> tuple[Platform, Library]:
@@ -87,7 +83,7 @@ def stage_settings(folder: Path, **changed: object) -> str:
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files | changed)
 
 
-@needs_tcl
+@pytest.mark.needs("tcl")
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("stage", [*ROUTED, "power"])
 def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path: Path) -> None:
@@ -125,7 +121,7 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
         assert not (tmp_path / "after.odb.part").exists()
 
 
-@needs_tcl
+@pytest.mark.needs("tcl")
 @pytest.mark.parametrize("release", RELEASES)
 def test_a_flag_that_a_release_lacks_is_caught(release: str, tmp_path: Path) -> None:
     script = (TCL / "cts.tcl").read_text().replace("-repair_tns", "-no_such_flag")
@@ -349,16 +345,12 @@ def test_an_openroad_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_openroad() is None
 
 
-@needs_openroad
+@pytest.mark.needs("openroad", "nangate45")
 @pytest.mark.slow
 @pytest.mark.flow
 def test_a_real_layout(tmp_path: Path) -> None:
     """Small enough to be routed in minutes; needs OpenROAD and NanGate45."""
     platform = read_platform("nangate45")
-    try:
-        platform.liberty_files()
-    except HalutError as error:
-        pytest.skip(str(error))
     root = Path(__file__).parents[2]
     design = accelerator(AcceleratorConfig.from_yaml(root / "configs" / "small.yaml"), None, None)
     options = RunOptions(clock_ns=2.0, layout="routed")

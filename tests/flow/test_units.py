@@ -34,6 +34,7 @@ def _measure(design, folder: Path) -> Metrics:
 
 
 @pytest.mark.flow
+@pytest.mark.needs("pyosys", "iverilog")
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("kind", UNITS)
 def test_units_compute_what_the_model_says(kind: str, name: str, tmp_path: Path) -> None:
@@ -48,6 +49,7 @@ def test_units_compute_what_the_model_says(kind: str, name: str, tmp_path: Path)
 
 
 @pytest.mark.flow
+@pytest.mark.needs("pyosys", "iverilog")
 @pytest.mark.parametrize("kind", UNITS)
 def test_a_wrong_unit_has_no_row(kind: str, tmp_path: Path) -> None:
     """One bit of one item differs from what the model was given."""
