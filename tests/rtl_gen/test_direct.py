@@ -26,6 +26,7 @@ from rtl_gen.direct.multiply import (
 from sim import runner
 from sim.direct import job, make_job
 from tests.rtl_gen.support import pause, simulate
+from tests.sim.support import QUICK
 
 ENGINES = {
     "dot-product": DotProductConfig(length=3, columns=2),
@@ -284,8 +285,18 @@ def test_same_configuration_same_bytes(name, tmp_path):
 @pytest.mark.sim
 @pytest.mark.parametrize("name", ENGINES)
 def test_verilog_equals_reference(name):
-    config = ENGINES[name]
-    built = runner.build(generate(config).verilog, config.top)
+    _check_verilog(ENGINES[name], QUICK)
+
+
+@pytest.mark.sim
+@pytest.mark.needs("verilator")
+@pytest.mark.parametrize("name", ["dot-product-latch", "systolic", "stored"])
+def test_verilog_equals_reference_in_verilator(name):
+    _check_verilog(ENGINES[name], "verilator")
+
+
+def _check_verilog(config: EngineConfig, simulator: str | None) -> None:
+    built = runner.build(generate(config).verilog, config.top, simulator=simulator)
     result = runner.run(built, "sim.bench_direct", env=_environment(config))
     assert len(result.tests) == 11 + isinstance(config, DotProductConfig)
 
@@ -323,7 +334,7 @@ def test_a_wrong_adder_is_caught():
         )
         + adder[end:]
     )
-    built = runner.build(broken, config.top)
+    built = runner.build(broken, config.top, simulator=QUICK)
     with pytest.raises(runner.SimulationFailed, match=r"sum \d+ of item"):
         runner.run(built, "sim.bench_direct", env=_environment(config))
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from rtl_gen import AcceleratorConfig
+from sim.runner import available_simulators
+
+QUICK = "icarus" if "icarus" in available_simulators() else None
+"""The simulator for small designs: Icarus builds them in a moment, Verilator in seconds."""
 
 SHAPES = {
     "p1q1": {"n_codebooks": 8, "n_prototypes": 8, "n_outputs": 4},

@@ -14,12 +14,10 @@ from halut.schedule import schedule
 from rtl_gen import AcceleratorConfig, TiledConfig, load_config, program_image
 from rtl_gen.machine import machine
 from rtl_gen.tiled_config import AnyConfig
-from sim.runner import available_simulators
 from sim.schedule import simulate_schedule
+from tests.sim.support import QUICK
 
 ROOT = Path(__file__).parents[2]
-# Icarus builds small designs in a moment.
-SIMULATOR = "icarus" if "icarus" in available_simulators() else None
 # The builds of `small` and `tiled` are those of test_matmul.py, too.
 SMALL = AcceleratorConfig.from_yaml(ROOT / "configs" / "small.yaml")
 OUTPUT_BOUND = AcceleratorConfig(
@@ -74,10 +72,10 @@ def test_schedule_on_verilog(name: str) -> None:
     expected = golden.matmul(program, program.input_words(A))
     plan = schedule(*size, machine(config), order="rows", row_block=6)
     assert plan.grid == (3, 2)
-    result = simulate_schedule(config, plan, program, A, simulator=SIMULATOR)
+    result = simulate_schedule(config, plan, program, A, simulator=QUICK)
     assert np.array_equal(result.outputs, expected)
     assert result.cycles == plan.cycles
-    stalled = simulate_schedule(config, plan, program, A, simulator=SIMULATOR, stall_pattern="both")
+    stalled = simulate_schedule(config, plan, program, A, simulator=QUICK, stall_pattern="both")
     assert np.array_equal(stalled.outputs, expected)
     assert stalled.cycles > plan.cycles
 
@@ -98,9 +96,9 @@ def test_other_results_on_verilog(name: str) -> None:
     program, A = _case(config, size)
     plan = schedule(*size, machine(config), order="rows", row_block=6)
     assert plan.grid == (along_codebooks, 3)
-    result = simulate_schedule(config, plan, program, A, simulator=SIMULATOR)
+    result = simulate_schedule(config, plan, program, A, simulator=QUICK)
     assert (result.cycles, result.outputs.shape) == (plan.cycles, (13, size[2]))
-    stalled = simulate_schedule(config, plan, program, A, simulator=SIMULATOR, stall_pattern="both")
+    stalled = simulate_schedule(config, plan, program, A, simulator=QUICK, stall_pattern="both")
     assert np.array_equal(stalled.outputs, result.outputs)
 
 
@@ -110,7 +108,7 @@ def test_two_banks_hide_loading() -> None:
     size = (200, 24, 2)
     program, A = _case(DOUBLE, size)
     plan = schedule(*size, machine(DOUBLE))
-    assert simulate_schedule(DOUBLE, plan, program, A, simulator=SIMULATOR).cycles == plan.cycles
+    assert simulate_schedule(DOUBLE, plan, program, A, simulator=QUICK).cycles == plan.cycles
     alone = dataclasses.replace(DOUBLE, double_buffer=False)
     words = machine(DOUBLE).program_words
     single = schedule(*size, machine(alone))
@@ -121,7 +119,7 @@ def test_two_banks_hide_loading() -> None:
     steps = [dataclasses.replace(s, bank=0) if s.kind == "load" else s for s in plan.steps]
     with pytest.raises(CheckFailed, match=r"outputs must equal|o_data must be known"):
         wrong = dataclasses.replace(plan, steps=tuple(steps))
-        simulate_schedule(DOUBLE, wrong, program, A, simulator=SIMULATOR)
+        simulate_schedule(DOUBLE, wrong, program, A, simulator=QUICK)
 
 
 @pytest.mark.sim
@@ -135,12 +133,12 @@ def test_wrong_schedules_are_caught() -> None:
     # The second tile is loaded too late: its rows see the first one's tables.
     late = dataclasses.replace(plan, steps=(*plan.steps[:2], plan.steps[3], plan.steps[2]))
     with pytest.raises(CheckFailed, match="outputs must equal the model"):
-        simulate_schedule(SMALL, late, program, A, simulator=SIMULATOR)
+        simulate_schedule(SMALL, late, program, A, simulator=QUICK)
     slow = dataclasses.replace(plan, steps=(plan.steps[0], *plan.steps))
     faked = dataclasses.replace(slow)
     object.__setattr__(faked, "cycles", plan.cycles)
     with pytest.raises(CheckFailed, match=f"cycles must be the schedule's {plan.cycles}, not"):
-        simulate_schedule(SMALL, faked, program, A, simulator=SIMULATOR)
+        simulate_schedule(SMALL, faked, program, A, simulator=QUICK)
 
 
 @pytest.mark.sim

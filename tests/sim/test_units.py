@@ -10,6 +10,7 @@ from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from sim import runner
 from sim.units import UNITS, build_unit
+from tests.sim.support import QUICK
 
 CONFIGS = {
     # Walks in turns, one codebook per cycle, latches: the paper's unit, smaller.
@@ -29,11 +30,9 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def _run(kind: str, name: str, simulator: str, *, spoil: bool) -> runner.RunResult:
-    try:
-        runner.pick_simulator(simulator)
-    except HalutError as error:
-        pytest.skip(str(error))
+def _run(
+    kind: str, name: str, simulator: str | None = QUICK, *, spoil: bool = False
+) -> runner.RunResult:
     config = AcceleratorConfig(name=name, **CONFIGS[name])
     built = build_unit(kind, config, simulator=simulator)
     env = {"HALUT_CONFIG": json.dumps(config.to_dict()), "HALUT_SPOIL": str(int(spoil))}
@@ -53,21 +52,22 @@ def _pairs(*names: str) -> list[tuple[str, str]]:
 @pytest.mark.sim
 @pytest.mark.parametrize(("kind", "name"), _pairs(*CONFIGS))
 def test_unit_equals_model(kind: str, name: str) -> None:
-    result = _run(kind, name, "verilator", spoil=False)
+    result = _run(kind, name)
     assert {test.partition("/")[0] for test in result.tests} == {kind}
 
 
 @pytest.mark.sim
+@pytest.mark.needs("verilator")
 @pytest.mark.parametrize("kind", UNITS)
-def test_unit_equals_model_in_icarus(kind: str) -> None:
-    _run(kind, "pipelined", "icarus", spoil=False)
+def test_unit_equals_model_in_verilator(kind: str) -> None:
+    _run(kind, "pipelined", "verilator")
 
 
 @pytest.mark.sim
 @pytest.mark.parametrize(("kind", "name"), _pairs("interleaved", "unrolled"))
 def test_one_spoiled_bit_is_caught(kind: str, name: str) -> None:
     with pytest.raises(runner.SimulationFailed, match=r"must be|received"):
-        _run(kind, name, "verilator", spoil=True)
+        _run(kind, name, spoil=True)
 
 
 def test_unknown_unit() -> None:
