@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flow.formal.prove import Check, Property
+from flow.formal.still import StillCheck
 from rtl_gen.config import AcceleratorConfig, ceil_log2
+from rtl_gen.comparator import Comparator
 from rtl_gen.control import Control
+from rtl_gen.convert import ByteConverter, HalfConverter, OutputStage
+from rtl_gen.decoder import DecoderBlock
+from rtl_gen.encoder import Encoder
+from rtl_gen.output import OutputSerializer
 
 __all__ = ["all_checks"]
 
@@ -89,6 +95,226 @@ def _controls() -> Iterator[Check]:
         yield control_check(name, AcceleratorConfig(**{**base, **fields}))
 
 
-def all_checks() -> list[Check]:
+_MANTISSA = {"fp16": 10, "bf16": 7, "fp8_e5m2": 2, "fp8_e4m3": 3}
+
+
+def encoder_check(name: str, config: AcceleratorConfig) -> Check:
+    """Codes are those of the tree for every input and all thresholds."""
+    c = config
+    mantissa = _MANTISSA.get(c.input_format, 0)
+    properties = [Property("codes", "codes are those of the tree, for all inputs", 1)]
+    if mantissa:
+        properties.append(Property("special", "NaN goes left and -0 is +0", 2))
+    defines = {}
+    if c.encoder == "interleaved":
+        defines["INTERLEAVED"] = "1"
+    if c.stored_groups > 1:
+        defines["GROUPS"] = "1"
+    if c.threshold_words > 1:
+        defines["WORD"] = "1"
+    return Check(
+        name=f"encoder_{name}",
+        unit=lambda: Encoder(c),
+        checker="encoder.v",
+        parameters={
+            "W": c.input_bits,
+            "MANTISSA": mantissa,
+            "INFINITE": int(c.input_format != "fp8_e4m3"),
+            "T": c.tree_depth,
+            "ROWS": c.rows,
+            "G": c.stored_groups,
+            "GBITS": max(1, ceil_log2(c.stored_groups)),
+            "CYCLES": c.encoder_cycles,
+            "PER_STAGE": c.tree_levels_per_stage,
+            "PER_WORD": c.thresholds_per_word,
+            "WORDS": c.threshold_words,
+            "WBITS": max(1, ceil_log2(c.threshold_words)),
+            "LATE": int(c.memory == "latch"),
+            "LINES": int(c.memory != "lutram"),
+        },
+        defines=defines,
+        properties=tuple(properties),
+        # Words, one that disturbs, a pause, the walk, and the cycle that looks at the codes.
+        frames=c.threshold_words + 2 + c.encoder_cycles + 1,
+    )
+
+
+def _encoders() -> Iterator[Check]:
+    base = {"n_codebooks": 1, "n_prototypes": 4, "n_outputs": 1, "encoder": "pipelined"}
+    variants: dict[str, dict] = {
+        "int2_k2": {"n_prototypes": 2, "input_format": "int2"},
+        "int5_k4": {"input_format": "int5"},
+        "int8_k16": {"n_prototypes": 16, "input_format": "int8"},
+        "int16_k8": {"n_prototypes": 8, "input_format": "int16"},
+        "fp16_k16": {"n_prototypes": 16, "input_format": "fp16"},
+        "bf16_k16_two_levels": {
+            "n_prototypes": 16, "input_format": "bf16", "tree_levels_per_stage": 2
+        },
+        "fp8_e4m3_k16_three_levels": {
+            "n_prototypes": 16, "input_format": "fp8_e4m3", "tree_levels_per_stage": 3
+        },
+        "fp8_e5m2_k8_one_stage": {
+            "n_prototypes": 8, "input_format": "fp8_e5m2", "tree_levels_per_stage": 3
+        },
+        "fp16_k16_interleaved": {
+            "n_prototypes": 16, "input_format": "fp16", "encoder": "interleaved"
+        },
+        "fp8_e4m3_k4_interleaved_g3": {
+            "n_codebooks": 3, "input_format": "fp8_e4m3", "encoder": "interleaved"
+        },
+        "int8_k8_interleaved_g4_rows2": {
+            "n_codebooks": 4, "n_prototypes": 8, "rows": 2, "input_format": "int8",
+            "encoder": "interleaved",
+        },
+        "int4_k4_g2_words3": {
+            "n_codebooks": 2, "input_format": "int4", "write_word_bits": 4, "lut_bits": 4
+        },
+        "int4_k8_ff_g3": {
+            "n_codebooks": 3, "n_prototypes": 8, "input_format": "int4", "memory": "ff",
+            "write_word_bits": 12, "lut_bits": 4,
+        },
+        "fp8_e5m2_k4_lutram_g3": {
+            "n_codebooks": 3, "input_format": "fp8_e5m2", "memory": "lutram"
+        },
+        "int6_k4_double": {"input_format": "int6", "double_buffer": True},
+    }  # fmt: skip
+    for name, fields in variants.items():
+        yield encoder_check(name, AcceleratorConfig(**{**base, **fields}))
+
+
+def comparator_check(width: int) -> Check:
+    """Signed comparison, for all operands."""
+    return Check(
+        name=f"comparator_{width}",
+        unit=lambda: Comparator(width=width),
+        checker="comparator.v",
+        parameters={"W": width},
+        properties=(Property("greater", "1 exactly where value > threshold", 1),),
+        frames=2,
+    )
+
+
+def output_check(name: str, config: AcceleratorConfig) -> Check:
+    """The serialiser's stream, without bound."""
+    c = config
+    properties = [
+        Property("ready", "sums are taken when there are none, or with the last beat", 1),
+        Property("valid", "valid exactly while beats are left", 2),
+        Property("data", "every sum leaves once, in order", 3),
+        Property("last", "last on the last beat only", 4),
+    ]
+    if c.n_beats > 1:
+        properties += [
+            Property("index", "the index is the beat's number", 5),
+            Property("stable", "valid holds and the payload stays until ready", 6),
+        ]
+    return Check(
+        name=f"output_{name}",
+        unit=lambda: OutputSerializer(c),
+        checker="output.v",
+        parameters={
+            "BEATS": c.n_beats,
+            "BBITS": max(1, ceil_log2(c.n_beats)),
+            "BEAT": c.output_width * c.accumulator_bits,
+        },
+        defines={"SEVERAL": "1"} if c.n_beats > 1 else {},
+        properties=tuple(properties),
+    )
+
+
+def stage_check(name: str, config: AcceleratorConfig) -> Check:
+    """The output stage's streams, without bound."""
+    c = config
+    defines = {}
+    properties = [
+        Property("ready", "ready unless the last result waits", 1),
+        Property("valid", "every transfer leaves once", 2),
+        Property("order", "in order, with its index and last", 3),
+        Property("stable", "valid holds and the payload stays until ready", 4),
+    ]
+    if c.n_beats > 1:
+        defines["SEVERAL"] = "1"
+    if c.output_constants:
+        defines["CONSTANTS"] = "1"
+        properties.append(Property("busy", "busy exactly while something is inside", 5))
+    if c.double_buffer:
+        defines["DOUBLE"] = "1"
+    return Check(
+        name=f"stage_{name}",
+        unit=lambda: OutputStage(c),
+        checker="stage.v",
+        parameters={
+            "STAGES": c.output_stages,
+            "BEATS": c.n_beats,
+            "BBITS": max(1, ceil_log2(c.n_beats)),
+            "IN": c.output_width * c.accumulator_bits,
+            "OUT": c.output_width * c.result_bits,
+        },
+        defines=defines,
+        properties=tuple(properties),
+    )
+
+
+def _streams() -> Iterator[Check]:
+    base = {
+        "n_codebooks": 4, "n_prototypes": 4, "n_outputs": 4, "lut_bits": 4,
+        "input_format": "int8", "parallel_codebooks": 4,
+    }  # fmt: skip
+    for name, fields in {
+        "1_beat": {"outputs_per_cycle": 4},
+        "2_beats": {"outputs_per_cycle": 2},
+        "3_beats": {"n_outputs": 3, "outputs_per_cycle": 1},
+        "4_beats": {"outputs_per_cycle": 1},
+        "6_beats_rows2": {"rows": 2, "n_outputs": 3, "outputs_per_cycle": 1},
+    }.items():
+        yield output_check(name, AcceleratorConfig(**{**base, **fields}))
+    for name, fields in {
+        "int8_1_beat": {"n_outputs": 1, "output_format": "int8"},
+        "int8_4_beats": {"outputs_per_cycle": 1, "output_format": "int8", "relu": True},
+        "int8_double": {"n_outputs": 1, "output_format": "int8", "double_buffer": True},
+        "fp16_2_beats": {"n_outputs": 2, "outputs_per_cycle": 1, "output_format": "fp16"},
+        "single_2_beats": {
+            "n_outputs": 2, "outputs_per_cycle": 1, "output_format": "fp16", "lut_format": "fp16",
+            "lut_bits": 16,
+        },
+    }.items():  # fmt: skip
+        yield stage_check(name, AcceleratorConfig(**{**base, **fields}))
+
+
+def _still() -> Iterator[StillCheck]:
+    base = {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "input_format": "int8"}
+    for name, fields in {
+        "interleaved": {},
+        "pipelined": {"encoder": "pipelined"},
+        "rows2_ff": {"rows": 2, "memory": "ff"},
+    }.items():
+        c = AcceleratorConfig(**{**base, **fields})
+        yield StillCheck(
+            name=f"still_encoder_{name}",
+            unit=lambda c=c: Encoder(c),
+            inputs=("enable", "write_enable"),
+        )
+        yield StillCheck(
+            name=f"still_decoders_{name}",
+            unit=lambda c=c: DecoderBlock(c),
+            inputs=("enable", "write_enable"),
+        )
+    byte = AcceleratorConfig(**base, output_format="int8")
+    half = AcceleratorConfig(**base, output_format="fp16")
+    for c, converter in ((byte, ByteConverter), (half, HalfConverter)):
+        yield StillCheck(
+            name=f"still_converter_{c.output_format}",
+            unit=lambda c=c, converter=converter: converter(width=c.accumulator_bits, relu=False),
+            inputs=("enable",),
+        )
+
+
+def all_checks() -> list[Check | StillCheck]:
     """Every check of the full set."""
-    return [*_controls()]
+    return [
+        *_controls(),
+        *(comparator_check(width) for width in range(2, 17)),
+        *_encoders(),
+        *_streams(),
+        *_still(),
+    ]

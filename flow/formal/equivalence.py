@@ -28,7 +28,7 @@ from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 
-__all__ = ["Difference", "Equivalence", "formal_hash", "prove_netlist", "read_rtl"]
+__all__ = ["Difference", "Equivalence", "formal_hash", "prove_netlist", "read_rtl", "simple_cells"]
 
 _PATTERNS = 256
 _SCRIPT = """\
@@ -127,12 +127,12 @@ def read_rtl(yosys: Tool, source: Path, top: str, folder: Path) -> tuple[Netlist
         temporary.write_text(_SCRIPT.format(source=source, top=top, json=path))
     run_tool(yosys, [str(script)], folder / "rtl.log", cwd=folder)
     names: dict[Name, int] = {}
-    netlist = from_json(json.loads(path.read_text()), top, _outputs(_simple_cells()), names)
+    netlist = from_json(json.loads(path.read_text()), top, _outputs(simple_cells()), names)
     path.unlink()
     return netlist, names
 
 
-def _simple_cells() -> Library:
+def simple_cells() -> Library:
     return generic_library(read_platform("generic"))
 
 
@@ -191,7 +191,7 @@ def prove_netlist(
     if again.net_names != netlist.net_names[: len(again.net_names)]:
         raise HalutError(f"the netlist must be made of {mapped}, not of another one")
     pair = _Pair(
-        Circuit(rtl_netlist, _simple_cells(), clock, "the RTL"),
+        Circuit(rtl_netlist, simple_cells(), clock, "the RTL"),
         Circuit(netlist, library, clock, "the netlist"),
         rtl_names,
         names,

@@ -31,7 +31,9 @@ HERE = Path(__file__).parent
 # Latches and clock gates as registers at clock edges: a latch has its new value from the high
 # phase that follows the edge, during which its data stand still.
 _SCRIPT = """\
-read_verilog -formal -sv {defines} {files}
+read_verilog unit.v
+read_verilog -overwrite -icells {here}/cells.v
+read_verilog {defines} {here}/{checker}
 hierarchy -check -top proof {parameters}
 proc
 flatten
@@ -192,8 +194,9 @@ def _translate(check: Check, yosys: Tool, folder: Path) -> None:
     """Two and-inverter graphs per property, one of them its twin's."""
     defines = " ".join(f"-D{name}={value}" for name, value in check.defines.items())
     parameters = " ".join(f"-chparam {name} {value}" for name, value in check.parameters.items())
-    files = " ".join(str(path) for path in (HERE / "cells.v", "unit.v", HERE / check.checker))
-    text = _SCRIPT.format(defines=defines, parameters=parameters, files=files)
+    text = _SCRIPT.format(
+        defines=defines, parameters=parameters, here=HERE, checker=check.checker
+    )
     for prop in check.properties:
         for twin in (0, prop.twin):
             name = _file(prop.name, bool(twin))
