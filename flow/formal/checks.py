@@ -13,6 +13,9 @@ from rtl_gen.convert import ByteConverter, HalfConverter, OutputStage
 from rtl_gen.decoder import DecoderBlock
 from rtl_gen.encoder import Encoder
 from rtl_gen.output import OutputSerializer
+from rtl_gen.tiled import HalutTiled, JoinAdder
+from rtl_gen.tiled_config import TiledConfig
+from rtl_gen.top import HalutMatmul
 
 __all__ = ["all_checks"]
 
@@ -281,6 +284,102 @@ def _streams() -> Iterator[Check]:
         yield stage_check(name, AcceleratorConfig(**{**base, **fields}))
 
 
+def decoder_check(name: str, config: AcceleratorConfig) -> Check:
+    """Sums are exact, so accumulators never overflow."""
+    c = config
+    defines = {}
+    properties = [Property("sums", "sums of table entries are exact, for all tables and codes", 1)]
+    if c.stored_codebooks > 1:
+        defines["BOOKS"] = "1"
+    if c.stored_groups > 1:
+        defines["GROUPS"] = "1"
+    if c.n_groups > 1:
+        defines["FIRST"] = "1"
+    return Check(
+        name=f"decoder_{name}",
+        unit=lambda: DecoderBlock(c),
+        checker="decoder.v",
+        parameters={
+            "C": c.n_codebooks,
+            "K": c.n_prototypes,
+            "Q": c.parallel_codebooks,
+            "ROWS": c.rows,
+            "UNITS": c.decoders_per_word,
+            "BITS": c.lut_bits,
+            "ACC": c.accumulator_bits,
+            "SUM_STAGES": c.sum_stages,
+            "T": c.tree_depth,
+            "CBITS": max(1, ceil_log2(c.n_codebooks)),
+            "LATE": int(c.memory == "latch"),
+        },
+        defines=defines,
+        properties=tuple(properties),
+        frames=c.n_codebooks * c.n_prototypes + 1 + c.n_groups + c.sum_stages + 1,
+    )
+
+
+def join_check(n_terms: int) -> Check:
+    """Sums of partial sums are exact."""
+    bits, total = 6, 6 + ceil_log2(n_terms)
+    return Check(
+        name=f"join_{n_terms}",
+        unit=lambda: JoinAdder(n_terms=n_terms, n_results=2, partial_bits=bits, sum_bits=total),
+        checker="join.v",
+        parameters={"TERMS": n_terms, "RESULTS": 2, "IN": bits, "OUT": total},
+        properties=(Property("sums", "sums of partial sums are exact", 1),),
+        frames=2,
+    )
+
+
+def tiled_check(name: str, tiles: dict[str, int]) -> Check:
+    """Several units behind one output: nothing lost or doubled, without bound."""
+    unit = AcceleratorConfig(
+        n_codebooks=2, n_prototypes=2, n_outputs=1, lut_bits=2, input_format="int2"
+    )
+    c = TiledConfig(unit=unit, **tiles)
+    ports = {key: len(port.signal) for key, port in HalutMatmul(unit).ports.items()}
+    return Check(
+        name=f"tiled_{name}",
+        unit=lambda: HalutTiled(c),
+        checker="tiled.v",
+        parameters={
+            "PARTS": c.row_tiles * c.output_tiles,
+            "TERMS": c.codebook_tiles,
+            "OUT": c.accumulator_bits,
+        },
+        defines={
+            "I_BITS": str(ports["i_data"]),
+            "O_BITS": str(ports["o_data"]),
+            "ADDRESS_BITS": str(ports["program_address"]),
+            "DATA_BITS": str(ports["program_data"]),
+        },
+        properties=(
+            Property("data", "every beat of every unit leaves once, joined with its like", 1),
+            Property("last", "with its own last", 2),
+            Property("stable", "valid holds and the payload stays until ready", 1),
+        ),
+    )
+
+
+def _sums() -> Iterator[Check]:
+    base = {"n_prototypes": 2, "n_outputs": 1, "lut_bits": 4, "input_format": "int4"}
+    for name, fields in {
+        "c4_q1": {"n_codebooks": 4},
+        "c3_q3": {"n_codebooks": 3, "parallel_codebooks": 3},
+        "c6_q2_rows2": {"n_codebooks": 6, "parallel_codebooks": 2, "rows": 2, "lut_bits": 3},
+        "c8_q8": {
+            "n_codebooks": 8, "parallel_codebooks": 8, "look_up_adder_levels": 0,
+            "adder_levels_per_stage": 1,
+        },
+        "c2_q1_ff_units2": {"n_codebooks": 2, "n_outputs": 2, "memory": "ff", "n_prototypes": 4},
+    }.items():  # fmt: skip
+        yield decoder_check(name, AcceleratorConfig(**{**base, **fields}))
+    yield from (join_check(n_terms) for n_terms in (2, 3, 4))
+    yield tiled_check("2_codebook_tiles", {"codebook_tiles": 2})
+    yield tiled_check("3_codebook_tiles_2_row_tiles", {"codebook_tiles": 3, "row_tiles": 2})
+    yield tiled_check("2_output_tiles", {"output_tiles": 2})
+
+
 def _still() -> Iterator[StillCheck]:
     base = {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "input_format": "int8"}
     for name, fields in {
@@ -316,5 +415,6 @@ def all_checks() -> list[Check | StillCheck]:
         *(comparator_check(width) for width in range(2, 17)),
         *_encoders(),
         *_streams(),
+        *_sums(),
         *_still(),
     ]

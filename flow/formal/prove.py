@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 _SCRIPT = """\
 read_verilog unit.v
 read_verilog -overwrite -icells {here}/cells.v
-read_verilog {defines} {here}/{checker}
+read_verilog -overwrite {defines} {here}/{checker}
 hierarchy -check -top proof {parameters}
 proc
 flatten
@@ -89,7 +89,7 @@ class Check:
     unit : callable
         Makes the unit; called when the check runs.
     checker : str
-        File of the checker in this package.
+        File of the checker in this package; a module in it stands for the unit's of that name.
     parameters : mapping of str to int
         Of the checker.
     defines : mapping of str to str
