@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """What `make formal` proves: units, configurations, and the checkers for them."""
 
 from __future__ import annotations
@@ -6,8 +7,9 @@ from collections.abc import Iterator
 
 from flow.formal.prove import Check, Property
 from flow.formal.still import StillCheck
-from rtl_gen.config import AcceleratorConfig, ceil_log2
+from flow.formal.whole import BoundCheck, NetlistCheck
 from rtl_gen.comparator import Comparator
+from rtl_gen.config import AcceleratorConfig, ceil_log2
 from rtl_gen.control import Control
 from rtl_gen.convert import ByteConverter, HalfConverter, OutputStage
 from rtl_gen.decoder import DecoderBlock
@@ -408,9 +410,18 @@ def _still() -> Iterator[StillCheck]:
         )
 
 
-def all_checks() -> list[Check | StillCheck]:
+def _small() -> AcceleratorConfig:
+    """The configuration of configs/small.yaml."""
+    return AcceleratorConfig(
+        n_codebooks=4, n_prototypes=4, n_outputs=2, encoder="pipelined", input_format="int8"
+    )
+
+
+def all_checks() -> list[Check | StillCheck | BoundCheck | NetlistCheck]:
     """Every check of the full set."""
     return [
+        BoundCheck(),
+        NetlistCheck("netlist_small", _small()),
         *_controls(),
         *(comparator_check(width) for width in range(2, 17)),
         *_encoders(),

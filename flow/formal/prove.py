@@ -167,9 +167,7 @@ def prove_check(
     with atomic_write(folder / "unit.v") as temporary:
         temporary.write_text(unit_verilog(unit))
     _translate(check, yosys, folder)
-    answers = {
-        twin: _decide(check, abc, folder, twin, timeout) for twin in (False, True)
-    }
+    answers = {twin: _decide(check, abc, folder, twin, timeout) for twin in (False, True)}
     found = []
     for prop in check.properties:
         example = answers[False][prop.name]
@@ -194,9 +192,7 @@ def _translate(check: Check, yosys: Tool, folder: Path) -> None:
     """Two and-inverter graphs per property, one of them its twin's."""
     defines = " ".join(f"-D{name}={value}" for name, value in check.defines.items())
     parameters = " ".join(f"-chparam {name} {value}" for name, value in check.parameters.items())
-    text = _SCRIPT.format(
-        defines=defines, parameters=parameters, here=HERE, checker=check.checker
-    )
+    text = _SCRIPT.format(defines=defines, parameters=parameters, here=HERE, checker=check.checker)
     for prop in check.properties:
         for twin in (0, prop.twin):
             name = _file(prop.name, bool(twin))

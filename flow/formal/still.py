@@ -64,9 +64,7 @@ def prove_still(
     broken = _equal(circuit, check.inputs[1:], abc, folder, "twin", timeout)
     says = f"no stored bit changes while {' and '.join(check.inputs)} are 0"
     example = "" if equal else f"a stored bit changes (log: {folder / 'still.log'})"
-    return [
-        Outcome(check.name, "still", says, proved=equal, refuted=not broken, example=example)
-    ]
+    return [Outcome(check.name, "still", says, proved=equal, refuted=not broken, example=example)]
 
 
 def _equal(

@@ -111,7 +111,9 @@ def test_clock_and_data_are_kept_apart(finished: Run, pin: str) -> None:
     register = next(i for i in broken.instances if i.cell == "$_DFF_P_")
     clock = next(port for port in broken.ports if port.name == "clk_i").nets[0]
     register.pins[pin] = LOW if pin == "C" else clock
-    with pytest.raises(HalutError, match=r"must (clock every stored bit by port clk_i|not use the clock)"):
+    with pytest.raises(
+        HalutError, match=r"must (clock every stored bit by port clk_i|not use the clock)"
+    ):
         prove(finished, broken)
 
 
