@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from flow.formal.prove import Check, Property
 from flow.formal.still import StillCheck
@@ -20,6 +22,16 @@ from rtl_gen.tiled_config import TiledConfig
 from rtl_gen.top import HalutMatmul
 
 __all__ = ["all_checks"]
+
+Fields = dict[str, Any]
+
+
+def _configurations(
+    base: Fields, variants: dict[str, Fields]
+) -> Iterator[tuple[str, AcceleratorConfig]]:
+    for name, fields in variants.items():
+        yield name, AcceleratorConfig(**{**base, **fields})
+
 
 _CONTROL = (
     Property("accept", "stage 0 moves exactly the transfers that are taken", 1),
@@ -61,7 +73,7 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
         properties.append(Property("first", "a new sum begins with a row group's first step", 6))
     return Check(
         name=f"control_{name}",
-        unit=lambda: Control(c),
+        unit=partial(Control, c),
         checker="control.v",
         parameters={
             "STAGES": c.pipeline_stages,
@@ -78,8 +90,13 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
 
 
 def _controls() -> Iterator[Check]:
-    base = {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "input_format": "int8"}
-    variants: dict[str, dict] = {
+    base: Fields = {
+        "n_codebooks": 4,
+        "n_prototypes": 4,
+        "n_outputs": 2,
+        "input_format": "int8",
+    }
+    variants: dict[str, Fields] = {
         "g4_interleaved": {},
         "g4_pipelined": {"encoder": "pipelined"},
         "g1_interleaved": {"parallel_codebooks": 4},
@@ -96,8 +113,8 @@ def _controls() -> Iterator[Check]:
         "g4_lutram": {"memory": "lutram"},
         "g3_lutram_double": {"n_codebooks": 3, "memory": "lutram", "double_buffer": True},
     }  # fmt: skip
-    for name, fields in variants.items():
-        yield control_check(name, AcceleratorConfig(**{**base, **fields}))
+    for name, config in _configurations(base, variants):
+        yield control_check(name, config)
 
 
 _MANTISSA = {"fp16": 10, "bf16": 7, "fp8_e5m2": 2, "fp8_e4m3": 3}
@@ -119,7 +136,7 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
         defines["WORD"] = "1"
     return Check(
         name=f"encoder_{name}",
-        unit=lambda: Encoder(c),
+        unit=partial(Encoder, c),
         checker="encoder.v",
         parameters={
             "W": c.input_bits,
@@ -145,8 +162,13 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
 
 
 def _encoders() -> Iterator[Check]:
-    base = {"n_codebooks": 1, "n_prototypes": 4, "n_outputs": 1, "encoder": "pipelined"}
-    variants: dict[str, dict] = {
+    base: Fields = {
+        "n_codebooks": 1,
+        "n_prototypes": 4,
+        "n_outputs": 1,
+        "encoder": "pipelined",
+    }
+    variants: dict[str, Fields] = {
         "int2_k2": {"n_prototypes": 2, "input_format": "int2"},
         "int5_k4": {"input_format": "int5"},
         "int8_k16": {"n_prototypes": 16, "input_format": "int8"},
@@ -183,15 +205,15 @@ def _encoders() -> Iterator[Check]:
         },
         "int6_k4_double": {"input_format": "int6", "double_buffer": True},
     }  # fmt: skip
-    for name, fields in variants.items():
-        yield encoder_check(name, AcceleratorConfig(**{**base, **fields}))
+    for name, config in _configurations(base, variants):
+        yield encoder_check(name, config)
 
 
 def comparator_check(width: int) -> Check:
     """Signed comparison, for all operands."""
     return Check(
         name=f"comparator_{width}",
-        unit=lambda: Comparator(width=width),
+        unit=partial(Comparator, width=width),
         checker="comparator.v",
         parameters={"W": width},
         properties=(Property("greater", "1 exactly where value > threshold", 1),),
@@ -215,7 +237,7 @@ def output_check(name: str, config: AcceleratorConfig) -> Check:
         ]
     return Check(
         name=f"output_{name}",
-        unit=lambda: OutputSerializer(c),
+        unit=partial(OutputSerializer, c),
         checker="output.v",
         parameters={
             "BEATS": c.n_beats,
@@ -246,7 +268,7 @@ def stage_check(name: str, config: AcceleratorConfig) -> Check:
         defines["DOUBLE"] = "1"
     return Check(
         name=f"stage_{name}",
-        unit=lambda: OutputStage(c),
+        unit=partial(OutputStage, c),
         checker="stage.v",
         parameters={
             "STAGES": c.output_stages,
@@ -261,19 +283,20 @@ def stage_check(name: str, config: AcceleratorConfig) -> Check:
 
 
 def _streams() -> Iterator[Check]:
-    base = {
+    base: Fields = {
         "n_codebooks": 4, "n_prototypes": 4, "n_outputs": 4, "lut_bits": 4,
         "input_format": "int8", "parallel_codebooks": 4,
     }  # fmt: skip
-    for name, fields in {
+    outputs: dict[str, Fields] = {
         "1_beat": {"outputs_per_cycle": 4},
         "2_beats": {"outputs_per_cycle": 2},
         "3_beats": {"n_outputs": 3, "outputs_per_cycle": 1},
         "4_beats": {"outputs_per_cycle": 1},
         "6_beats_rows2": {"rows": 2, "n_outputs": 3, "outputs_per_cycle": 1},
-    }.items():
-        yield output_check(name, AcceleratorConfig(**{**base, **fields}))
-    for name, fields in {
+    }
+    for name, config in _configurations(base, outputs):
+        yield output_check(name, config)
+    stages: dict[str, Fields] = {
         "int8_1_beat": {"n_outputs": 1, "output_format": "int8"},
         "int8_4_beats": {"outputs_per_cycle": 1, "output_format": "int8", "relu": True},
         "int8_double": {"n_outputs": 1, "output_format": "int8", "double_buffer": True},
@@ -282,8 +305,9 @@ def _streams() -> Iterator[Check]:
             "n_outputs": 2, "outputs_per_cycle": 1, "output_format": "fp16", "lut_format": "fp16",
             "lut_bits": 16,
         },
-    }.items():  # fmt: skip
-        yield stage_check(name, AcceleratorConfig(**{**base, **fields}))
+    }  # fmt: skip
+    for name, config in _configurations(base, stages):
+        yield stage_check(name, config)
 
 
 def decoder_check(name: str, config: AcceleratorConfig) -> Check:
@@ -299,7 +323,7 @@ def decoder_check(name: str, config: AcceleratorConfig) -> Check:
         defines["FIRST"] = "1"
     return Check(
         name=f"decoder_{name}",
-        unit=lambda: DecoderBlock(c),
+        unit=partial(DecoderBlock, c),
         checker="decoder.v",
         parameters={
             "C": c.n_codebooks,
@@ -342,7 +366,7 @@ def tiled_check(name: str, tiles: dict[str, int]) -> Check:
     ports = {key: len(port.signal) for key, port in HalutMatmul(unit).ports.items()}
     return Check(
         name=f"tiled_{name}",
-        unit=lambda: HalutTiled(c),
+        unit=partial(HalutTiled, c),
         checker="tiled.v",
         parameters={
             "PARTS": c.row_tiles * c.output_tiles,
@@ -364,8 +388,13 @@ def tiled_check(name: str, tiles: dict[str, int]) -> Check:
 
 
 def _sums() -> Iterator[Check]:
-    base = {"n_prototypes": 2, "n_outputs": 1, "lut_bits": 4, "input_format": "int4"}
-    for name, fields in {
+    base: Fields = {
+        "n_prototypes": 2,
+        "n_outputs": 1,
+        "lut_bits": 4,
+        "input_format": "int4",
+    }
+    decoders: dict[str, Fields] = {
         "c4_q1": {"n_codebooks": 4},
         "c3_q3": {"n_codebooks": 3, "parallel_codebooks": 3},
         "c6_q2_rows2": {"n_codebooks": 6, "parallel_codebooks": 2, "rows": 2, "lut_bits": 3},
@@ -374,8 +403,9 @@ def _sums() -> Iterator[Check]:
             "adder_levels_per_stage": 1,
         },
         "c2_q1_ff_units2": {"n_codebooks": 2, "n_outputs": 2, "memory": "ff", "n_prototypes": 4},
-    }.items():  # fmt: skip
-        yield decoder_check(name, AcceleratorConfig(**{**base, **fields}))
+    }  # fmt: skip
+    for name, config in _configurations(base, decoders):
+        yield decoder_check(name, config)
     yield from (join_check(n_terms) for n_terms in (2, 3, 4))
     yield tiled_check("2_codebook_tiles", {"codebook_tiles": 2})
     yield tiled_check("3_codebook_tiles_2_row_tiles", {"codebook_tiles": 3, "row_tiles": 2})
@@ -383,29 +413,28 @@ def _sums() -> Iterator[Check]:
 
 
 def _still() -> Iterator[StillCheck]:
-    base = {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "input_format": "int8"}
-    for name, fields in {
+    base: Fields = {
+        "n_codebooks": 4,
+        "n_prototypes": 4,
+        "n_outputs": 2,
+        "input_format": "int8",
+    }
+    variants: dict[str, Fields] = {
         "interleaved": {},
         "pipelined": {"encoder": "pipelined"},
         "rows2_ff": {"rows": 2, "memory": "ff"},
-    }.items():
-        c = AcceleratorConfig(**{**base, **fields})
+    }
+    for name, config in _configurations(base, variants):
+        for part, unit in (("encoder", Encoder), ("decoders", DecoderBlock)):
+            yield StillCheck(
+                name=f"still_{part}_{name}",
+                unit=partial(unit, config),
+                inputs=("enable", "write_enable"),
+            )
+    for part, converter in (("int8", ByteConverter), ("fp16", HalfConverter)):
         yield StillCheck(
-            name=f"still_encoder_{name}",
-            unit=lambda c=c: Encoder(c),
-            inputs=("enable", "write_enable"),
-        )
-        yield StillCheck(
-            name=f"still_decoders_{name}",
-            unit=lambda c=c: DecoderBlock(c),
-            inputs=("enable", "write_enable"),
-        )
-    byte = AcceleratorConfig(**base, output_format="int8")
-    half = AcceleratorConfig(**base, output_format="fp16")
-    for c, converter in ((byte, ByteConverter), (half, HalfConverter)):
-        yield StillCheck(
-            name=f"still_converter_{c.output_format}",
-            unit=lambda c=c, converter=converter: converter(width=c.accumulator_bits, relu=False),
+            name=f"still_converter_{part}",
+            unit=partial(converter, width=10, relu=False),
             inputs=("enable",),
         )
 

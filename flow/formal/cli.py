@@ -66,7 +66,7 @@ def _prover(check: Any) -> Callable[..., list[Any]]:
     provers: dict[type, Callable[..., list[Any]]] = {
         Check: prove_check,
         StillCheck: prove_still,
-        BoundCheck: prove_bound,
+        BoundCheck: lambda check, *_: prove_bound(check),
         NetlistCheck: prove_mapped,
     }
     return provers[type(check)]

@@ -25,12 +25,26 @@ module proof #(
   always @(posedge clk) begin tables <= tables; codes <= codes; end
 
   wire [7:0] data_cycle = LATE ? cycle - 1 : cycle;
+  reg [UNITS*BITS-1:0] write_data;
+  integer w;
+  always @* begin
+    write_data = 0;
+    for (w = 0; w < WRITES; w = w + 1)
+      if (data_cycle == w) write_data = tables[w*UNITS*BITS +: UNITS*BITS];
+  end
   wire [7:0] book = cycle / K;
   wire [7:0] step = cycle - TAKE;   // in the look-up
   wire [Q*ROWS*K-1:0] lines;
   genvar q, r;
   generate for (q = 0; q < Q; q = q + 1) for (r = 0; r < ROWS; r = r + 1) begin : selects
-    assign lines[(q*ROWS + r)*K +: K] = 1 << codes[(r*C + step*Q + q)*T +: T];
+    reg [T-1:0] code;
+    integer g;
+    always @* begin
+      code = 0;
+      for (g = 0; g < G; g = g + 1)
+        if (step == g) code = codes[(r*C + g*Q + q)*T +: T];
+    end
+    assign lines[(q*ROWS + r)*K +: K] = 1 << code;
   end endgenerate
   wire [SUM_STAGES:0] enable;
   generate for (q = 0; q <= SUM_STAGES; q = q + 1) begin : stages
@@ -45,7 +59,7 @@ module proof #(
     .write_codebook(book[CBITS-1:0]),
 `endif
     .write_prototype(cycle[T-1:0]),
-    .write_data(tables[data_cycle*UNITS*BITS +: UNITS*BITS] ^ (twin == 1 & cycle == TAKE - 2)),
+    .write_data(write_data ^ (twin == 1 & cycle == TAKE - 2)),
 `ifdef GROUPS
     .group(twin == 2 ? 1 : 1 << step),
 `endif
@@ -57,12 +71,16 @@ module proof #(
   wire [UNITS*ROWS-1:0] wrong;
   genvar u;
   generate for (u = 0; u < UNITS; u = u + 1) for (r = 0; r < ROWS; r = r + 1) begin : columns
-    integer total, c;
+    reg signed [BITS-1:0] entry;
+    integer total, c, k;
     always @* begin
       total = 0;
-      for (c = 0; c < C; c = c + 1)
-        total = total
-              + $signed(tables[((c*K + codes[(r*C + c)*T +: T])*UNITS + u)*BITS +: BITS]);
+      for (c = 0; c < C; c = c + 1) begin
+        entry = 0;
+        for (k = 0; k < K; k = k + 1)
+          if (codes[(r*C + c)*T +: T] == k) entry = tables[((c*K + k)*UNITS + u)*BITS +: BITS];
+        total = total + entry;
+      end
     end
     wire signed [ACC-1:0] sum = sums[(u*ROWS + r)*ACC +: ACC];
     wire signed [31:0] wide = sum;

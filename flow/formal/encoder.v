@@ -85,8 +85,13 @@ module proof #(
   wire write_enable = writing | disturb;
   wire [GBITS-1:0] write_group = writing ? group : other_write_group;
   wire [WBITS-1:0] write_word = writing ? cycle : other_word;
-  wire [PER_WORD*W-1:0] write_data =
-    data_cycle < WORDS ? keys[data_cycle*PER_WORD*W +: PER_WORD*W] : other_data;
+  reg [PER_WORD*W-1:0] write_data;
+  integer word;
+  always @* begin
+    write_data = other_data;
+    for (word = 0; word < WORDS; word = word + 1)
+      if (data_cycle == word) write_data = keys[word*PER_WORD*W +: PER_WORD*W];
+  end
 
   // The transfer is in stage s in cycle TAKE + s.
   wire [CYCLES-1:0] enable, here;
@@ -122,13 +127,15 @@ module proof #(
     reg [T-1:0] code;
     reg odd;
     reg [W-1:0] value, threshold;
-    integer level;
+    integer level, node;
     always @* begin
       code = 0;
       odd = 0;
       for (level = 0; level < T; level = level + 1) begin
         value = values[(r*T + level)*W +: W];
-        threshold = thresholds[((1 << level) - 1 + code)*W +: W];
+        threshold = 0;
+        for (node = 0; node < (1 << level); node = node + 1)
+          if (code == node) threshold = thresholds[((1 << level) - 1 + node)*W +: W];
         odd = odd | (MANTISSA != 0 & (is_nan(value) | value == {1'b1, {(W-1){1'b0}}}));
         code = {code, twin == 1 ? ~greater(threshold, value)
                     : twin == 2 ? greater(value, threshold) | is_nan(value)

@@ -40,6 +40,8 @@ flatten
 opt_clean
 memory -nomap
 memory_map
+opt_expr
+wreduce
 opt_clean
 techmap
 opt_expr
@@ -256,8 +258,8 @@ def _decide(
 def _proved(log: str, frames: int) -> bool:
     if frames:
         done = re.search(r"No output (?:failed|asserted) in (\d+) frames", log)
-        return bool(done) and int(done[1]) >= frames
-    return "Property proved" in log or "is proved" in log
+        return done is not None and int(done[1]) >= frames
+    return "Property proved" in log
 
 
 def _is_never(path: Path) -> bool:

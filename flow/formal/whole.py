@@ -32,13 +32,7 @@ def _overflows(n_codebooks: int, lut_bits: int, acc_bits: int) -> bool:
     return least < -1 << (acc_bits - 1) or greatest > (1 << (acc_bits - 1)) - 1
 
 
-def prove_bound(
-    check: BoundCheck,
-    yosys: Tool,
-    abc: Tool,
-    folder: Path,
-    timeout: float = 120,  # noqa: ARG001
-) -> list[Outcome]:
+def prove_bound(check: BoundCheck) -> list[Outcome]:
     """Count through all configurations: two numbers decide each; the twin is a bit narrower."""
     bits = {
         (c, b): AcceleratorConfig(n_codebooks=c, lut_bits=b).accumulator_bits
