@@ -46,7 +46,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr orfs report bench tables sweep pareto bench-software clean distclean
+.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr formal orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -98,6 +98,9 @@ pnr: $(stamp) ## CONFIG placed and routed with OpenROAD (on PATH or OPENROAD_EXE
 report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page (to OUT)
 	@cd $(ROOT) && $(py) -m flow report $(or $(RUNS),--config $(CONFIG) --platform $(PLATFORM) \
 	  --clock-ns $(CLOCK_NS)) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
+
+formal: $(stamp) ## proofs of what the units promise, each with a broken twin
+	@cd $(ROOT) && $(py) -m flow formal $(if $(OUT),-o $(OUT)) $(ARGS)
 
 # These need a library, so their default platform is not that of synth.
 orfs: $(stamp) ## CONFIG as a design of OpenROAD-flow-scripts (PLATFORM: nangate45)

@@ -15,6 +15,7 @@ _COMMANDS = {
     "synth": ("run_cli:synth", "area, timing and energy of a configuration"),
     "pnr": ("run_cli:pnr", "a routed, extracted, timed layout of a configuration, with OpenROAD"),
     "layouts": ("layouts:main", "routed runs in one table, beside published layouts"),
+    "formal": ("formal.cli:main", "proofs of what the units promise"),
     "report": ("html_report.cli:main", "runs as one HTML page"),
     "orfs": ("orfs:main", "a configuration as a design of OpenROAD-flow-scripts"),
     "bench": ("bench:main", "our engines and the direct ones in one table"),

@@ -34,6 +34,10 @@ METRICS: dict[str, tuple[str, int]] = {
     "synth__design__instance__count__clock_gate": ("cells", 0),
     "synth__design__instance__count__buffer": ("cells", 0),
     "synth__design__logic__depth": ("cells", -1),
+    # Proved to be the same in netlist and RTL.
+    "synth__proof__outputs": ("bits", 0),
+    "synth__proof__registers": ("bits", 0),
+    "synth__proof__latches": ("bits", 0),
     "halut__area__gate_equivalents": ("GE", -1),
     "halut__area__per_mac_per_cycle": ("um2", -1),
     "halut__clock_tree__area": ("um2", -1),

@@ -262,7 +262,12 @@ def _plain(name: str) -> str:
     return _WORD.sub("_", name).strip("_") or "n"
 
 
-def from_json(design: dict[str, Any], top: str, outputs: Mapping[str, Iterable[str]]) -> Netlist:
+def from_json(
+    design: dict[str, Any],
+    top: str,
+    outputs: Mapping[str, Iterable[str]],
+    names_found: dict[tuple[str, int], int] | None = None,
+) -> Netlist:
     """Flatten Yosys' ``write_json`` output.
 
     Parameters
@@ -273,6 +278,8 @@ def from_json(design: dict[str, Any], top: str, outputs: Mapping[str, Iterable[s
         Name of the top module.
     outputs : mapping of str to names
         Output pins of each library cell; library cells are not looked into.
+    names_found : dict, optional
+        Filled with every public name: (path and name, bit) to net.
 
     Returns
     -------
@@ -305,6 +312,7 @@ def from_json(design: dict[str, Any], top: str, outputs: Mapping[str, Iterable[s
                         found[bit] = rank
         return {bit: rank[1] for bit, rank in found.items()}
 
+    aliases = names_found if names_found is not None else {}
     labels: dict[str, dict[int, str]] = {}
     joined: dict[int, int] = {}
 
@@ -372,6 +380,14 @@ def from_json(design: dict[str, Any], top: str, outputs: Mapping[str, Iterable[s
                     f"every cell must be in the library or a module, not {kind} "
                     f"(module {module_name})"
                 )
+        if names_found is not None:
+            for name, item in module["netnames"].items():
+                if not item.get("hide_name"):
+                    full = f"{path}.{name}" if path else name
+                    low = int(item.get("offset", 0))
+                    for index, bit in enumerate(item["bits"]):
+                        if isinstance(bit, str) or bit in bound:
+                            aliases[full, low + index] = net(bit)
 
     bound: dict[int, int] = {}
     for name, item in modules[top]["ports"].items():
@@ -393,4 +409,6 @@ def from_json(design: dict[str, Any], top: str, outputs: Mapping[str, Iterable[s
             port.nets = [root(net) for net in port.nets]
         for instance in netlist.instances:
             instance.pins = {pin: root(net) for pin, net in instance.pins.items()}
+        for alias, net in aliases.items():
+            aliases[alias] = root(net)
     return netlist

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -15,6 +16,8 @@ import numpy as np
 
 from flow.activity import Activity, read_vcd
 from flow.design import LOADING_WARM_UP, Design, Workload, window_of
+from flow.formal.abc import find_abc
+from flow.formal.equivalence import formal_hash, prove_netlist
 from flow.liberty import Library
 from flow.metrics import Metrics, base_provenance
 from flow.netlist import Instance, Netlist, Port, from_json
@@ -35,7 +38,7 @@ from flow.stages import Stages
 from flow.synth import SynthOptions, synthesise
 from flow.timing import Constraints, Timing
 from flow.tools import Tool, find_simulator, find_sta, find_yosys
-from halut.errors import HalutError
+from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 
 __all__ = ["Run", "RunOptions", "measure"]
@@ -69,6 +72,8 @@ class RunOptions:
         Length of the activity window; chosen by the design's width when None.
     power : bool
         Simulate and sum the power.
+    prove : bool
+        Prove that the finished netlist equals the RTL.
     force : bool
         Do unchanged stages again.
     layout : {"none", "placed", "routed"}
@@ -87,6 +92,7 @@ class RunOptions:
     seed: int = 1
     cycles: int | None = None
     power: bool = True
+    prove: bool = False
     force: bool = False
     layout: str = "none"
     place_and_route: LayoutOptions = field(default_factory=LayoutOptions)
@@ -244,6 +250,34 @@ class Run:
         with atomic_write(self.folder / "netlist.v") as temporary:
             temporary.write_text(netlist.verilog())
         return result
+
+    def prove(self, yosys: Tool, abc: Tool, adder: str) -> dict[str, Any]:
+        """Compare the finished netlist with the RTL.
+
+        Raises
+        ------
+        CheckFailed
+            When they differ; says where.
+        """
+        folder = self.folder / "proof"
+        found = prove_netlist(
+            abc,
+            yosys,
+            self.folder / "rtl.v",
+            self.folder / "yosys" / adder / "netlist.json",
+            self.netlist,
+            self.library,
+            self.design.clock,
+            folder,
+        )
+        if found.difference is not None:
+            with atomic_write(folder / "difference.txt") as temporary:
+                temporary.write_text(found.difference.text)
+            raise CheckFailed(
+                f"the netlist must equal the RTL, not differ in {found.difference} "
+                f"(values: {folder / 'difference.txt'})"
+            )
+        return dataclasses.asdict(found)
 
     def sta(self, tool: Tool | None) -> dict[str, Any]:
         timing = self.timing
@@ -468,7 +502,8 @@ def measure(
     HalutError
         When a tool or file is missing; says what and how to get it.
     CheckFailed
-        When a tool fails, or the netlist does not compute what the model says.
+        When a tool fails, the netlist does not compute what the model says, or with `prove`
+        differs from the RTL.
     """
     run = Run(design, platform, options, build, cache)
     yosys = find_yosys(options.yosys)
@@ -501,6 +536,7 @@ def measure(
         [run.folder / "netlist.json", run.folder / "netlist.v"],
         run.finish,
     )
+    proof = _prove(run, yosys, finished) if options.prove else None
     timing = stages.run(
         "timing",
         [options.clock_ns, sta.version if sta else None],
@@ -514,6 +550,7 @@ def measure(
     metrics = Metrics()
     _describe(metrics, run, yosys, sta, simulator)
     _area(metrics, run, finished)
+    _proof(metrics, proof)
     _timing(metrics, run, timing, found, sta)
     simulation = power = loading = None
     if not options.power:
@@ -629,6 +666,30 @@ def _area(metrics: Metrics, run: Run, finished: dict[str, Any]) -> None:
         put("halut__area__per_mac_per_cycle", None, _NO_ENGINE)
     put("halut__clock_tree__area", math.fsum(cell.area for cell in tree))
     put("halut__clock_tree__count", len(tree))
+
+
+def _prove(run: Run, yosys: Tool, finished: dict[str, Any]) -> dict[str, Any]:
+    """Netlist = RTL: a run of stages of its own, since nothing else depends on it."""
+    abc = find_abc()
+    key = hashlib.sha256(formal_hash().encode())
+    for name in ("rtl.v", "netlist.json"):
+        key.update((run.folder / name).read_bytes())
+    stages = Stages(run.folder, ["proof"], run.options.force, key.hexdigest())
+    tools = [yosys.version, abc.version, finished["adder"], [str(path) for path in run.liberty]]
+    work = {"tool": abc.version}
+    return stages.run("proof", tools, [], lambda: run.prove(yosys, abc, finished["adder"])) | work
+
+
+def _proof(metrics: Metrics, proof: dict[str, Any] | None) -> None:
+    if proof is None:
+        metrics.missing(("synth__proof",), "--prove not given")
+        return
+    for name in ("outputs", "registers", "latches"):
+        metrics.set(f"synth__proof__{name}", proof[name])
+    metrics.notes["proof"] = (
+        f"netlist = RTL for {proof['outputs']} output bits, {proof['registers']} registers and "
+        f"{proof['latches']} latches (ABC {proof['tool']})"
+    )
 
 
 def _timing(

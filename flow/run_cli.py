@@ -79,6 +79,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)")  # fmt: skip
     add("--program", metavar="FILE", help="program to simulate with (.npz; default: random)")
     add("--input", metavar="FILE", help="matrix A to simulate with (.npy; default: random)")
+    add("--prove", action="store_true",
+        help="prove that the netlist equals the RTL, for all inputs and stored bits")  # fmt: skip
     add("--no-power", action="store_true", help="stop after timing")
     add("--baseline", metavar="FILE", help="metrics.json to compare with (default: the last run)")
     add("--rules", metavar="FILE", help="limits that metrics must keep (.json; default: none)")
@@ -146,6 +148,7 @@ def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]
             booth=arguments.booth,
         ),
         power=not arguments.no_power,
+        prove=arguments.prove,
         **layout,
     )
     design = accelerator(config, program, words) if front_end is None else convolution(front_end)

@@ -29,7 +29,14 @@ from flow.tools import Tool, run_tool, tail
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 
-__all__ = ["NetlistRun", "cell_delays", "run_netlist", "simulation_netlist", "testbench"]
+__all__ = [
+    "NetlistRun",
+    "cell_delays",
+    "clock_gate_pins",
+    "run_netlist",
+    "simulation_netlist",
+    "testbench",
+]
 
 _PRIMITIVES = """\
 primitive halut_dff0 (q, c, d);
@@ -150,7 +157,7 @@ def simulation_netlist(
             return f" #({rise},{fall})"
 
         if cell.kind == "clock_gate":
-            gate_clock, enable, output = _clock_gate_pins(cell)
+            gate_clock, enable, output = clock_gate_pins(cell)
             target = instance.pins.get(output)
             if target is None:
                 continue
@@ -234,7 +241,7 @@ def _primitive(name: str, expression: Expression) -> str:
     )
 
 
-def _clock_gate_pins(cell: Cell) -> tuple[str, str, str]:
+def clock_gate_pins(cell: Cell) -> tuple[str, str, str]:
     """Clock, enable and output of a clock gate; test enables are wired low."""
     clock = next(iter(sorted(clock_pins(cell))))
     enables = [

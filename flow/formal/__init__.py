@@ -1,0 +1,1 @@
+"""Proofs: properties of the units for every input, and netlist = RTL."""

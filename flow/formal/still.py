@@ -1,0 +1,115 @@
+"""Nothing moves without an enable: no stored bit of a unit changes while some inputs are 0.
+
+A pipeline that stalls repeats a cycle in which all its enables are 0. Where that changes nothing,
+what is proved without stalls holds with any number of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flow.boolean import parse
+from flow.formal.abc import run_abc
+from flow.formal.circuit import Circuit, blif
+from flow.formal.equivalence import read_rtl, simple_cells
+from flow.formal.prove import Outcome
+from flow.netlist import HIGH, LOW
+from flow.tools import Tool
+from halut.errors import CheckFailed
+from halut.files import atomic_write
+from rtl_gen.unit import Unit
+from rtl_gen.verilog import unit_verilog
+
+__all__ = ["StillCheck", "prove_still"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StillCheck:
+    """A unit, and the inputs that must be 0 for it to stand still.
+
+    Attributes
+    ----------
+    name : str
+    unit : callable
+        Makes the unit; called when the check runs.
+    inputs : tuple of str
+        Ports.
+    """
+
+    name: str
+    unit: Callable[[], Unit]
+    inputs: tuple[str, ...]
+
+
+def prove_still(
+    check: StillCheck, yosys: Tool, abc: Tool, folder: Path, timeout: float = 120
+) -> list[Outcome]:
+    """Prove it, and refute it for the first of the inputs left free.
+
+    Raises
+    ------
+    CheckFailed
+        When the solver decides neither way.
+    """
+    folder = (folder / check.name).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    unit = check.unit()
+    with atomic_write(folder / "unit.v") as temporary:
+        temporary.write_text(unit_verilog(unit))
+    netlist, _ = read_rtl(yosys, folder / "unit.v", unit.module_name, folder)
+    circuit = Circuit(netlist, simple_cells(), "clk_i", "the unit")
+    equal = _equal(circuit, check.inputs, abc, folder, "still", timeout)
+    broken = _equal(circuit, check.inputs[1:], abc, folder, "twin", timeout)
+    says = f"no stored bit changes while {' and '.join(check.inputs)} are 0"
+    example = "" if equal else f"a stored bit changes (log: {folder / 'still.log'})"
+    return [Outcome(check.name, "still", says, proved=equal, refuted=not broken, example=example)]
+
+
+def _equal(
+    circuit: Circuit, zero: tuple[str, ...], abc: Tool, folder: Path, name: str, timeout: float
+) -> bool:
+    """Whether every stored bit is the same after the next edge."""
+    pairs = []
+    for stored in circuit.storage.values():
+        if stored.kind == "latch":
+            pairs.append((circuit.enable(stored), LOW))
+        else:
+            pairs.append((circuit.following(stored), stored.outputs[0][0]))
+    order = circuit.cone([first for first, _ in pairs])
+    wire = {LOW: "low", HIGH: "high"}
+    tied = {net for port, net in circuit.inputs if port.split("[")[0] in zero}
+    if not pairs or (zero and not tied):
+        raise CheckFailed(f"a unit that stands still must have storage and the ports {zero}")
+
+    def net(number: int) -> str:
+        return wire.get(number) or f"n{number}"
+
+    inputs = [net(leaf) for leaf in sorted(circuit.leaves - tied)]
+    outputs = [f"y{index}" for index in range(len(pairs))]
+    constants: list = [("low", parse("0"), {}), ("high", parse("1"), {})]
+    constants += [(net(leaf), parse("0"), {}) for leaf in sorted(tied)]
+    gates = [
+        (net(target), function, {key: net(source) for key, source in nets.items()})
+        for target, (function, nets) in order
+    ]
+    for side, body in (("before", []), ("after", gates)):
+        ends = [
+            (output, parse("a"), {"a": net(pair[side == "before"])})
+            for output, pair in zip(outputs, pairs, strict=True)
+        ]
+        with atomic_write(folder / f"{name}_{side}.blif") as temporary:
+            temporary.write_text(blif(side, inputs, outputs, [*constants, *body, *ends]))
+    log = run_abc(
+        abc,
+        f"cec -n -T {timeout:.0f} {name}_before.blif {name}_after.blif",
+        folder,
+        name,
+        timeout + 60,
+    )
+    if "Networks are equivalent" in log:
+        return True
+    if "NOT EQUIVALENT" in log:
+        return False
+    raise CheckFailed(f"ABC must decide within {timeout:g} s (log: {folder / name}.log)")
