@@ -125,7 +125,9 @@ def _thresholds(config: AcceleratorConfig, program: Program, bank: int) -> list[
     offset = bank * config.n_codebooks
     per_word = config.thresholds_per_word
     padding = config.threshold_words * per_word - (config.n_prototypes - 1)
-    keys = np.pad(threshold_keys(program.threshold_words, program.input_format), ((0, 0), (0, padding)))
+    keys = np.pad(
+        threshold_keys(program.threshold_words, program.input_format), ((0, 0), (0, padding))
+    )
     words = _pack(keys.reshape(-1, per_word), config.input_bits)
     for index, word in enumerate(words):
         codebook, position = divmod(index, config.threshold_words)

@@ -23,7 +23,12 @@ CONFIGS: dict[str, AnyConfig] = {
     "bytes": dataclasses.replace(BASE, output_format="int8"),
     "halves": dataclasses.replace(BASE, output_format="fp16", input_format="fp16"),
     "half tables": dataclasses.replace(
-        BASE, acc_bits=None, lut_format="fp16", lut_bits=16, output_format="fp16", input_format="fp8_e4m3"
+        BASE,
+        acc_bits=None,
+        lut_format="fp16",
+        lut_bits=16,
+        output_format="fp16",
+        input_format="fp8_e4m3",
     ),
     "bf16": dataclasses.replace(BASE, input_format="bf16", relu=True),
     "tiled": TiledConfig(
