@@ -25,6 +25,7 @@ _COMMANDS = {
     "system": ("system:main", "a whole network on an accelerator"),
     "sweep": ("sweep:main", "every point of a space of configurations"),
     "pareto": ("pareto:main", "the points of a sweep that nothing beats"),
+    "mutate": ("mutation.cli:main", "how many faults in the Verilog the benches find"),
     "fit": ("fit:main", "configurations that meet budgets"),
     "model": ("model:main", "estimates without synthesis"),
     "doctor": ("doctor:main", "which tools are there, and how to get the others"),

@@ -13,7 +13,7 @@ from halut.tiles import select
 from .config import AcceleratorConfig
 from .tiled_config import AnyConfig, TiledConfig
 
-__all__ = ["check_program", "program_image", "switch_word"]
+__all__ = ["check_program", "program_image", "switch_word", "threshold_keys"]
 
 
 def check_program(config: AnyConfig, program: Program) -> None:
@@ -34,10 +34,17 @@ def check_program(config: AnyConfig, program: Program) -> None:
             )
 
 
-def _threshold_keys(program: Program) -> np.ndarray:
-    """Thresholds, int64 (C, K-1), as the comparators take them: see `comparator`."""
-    keys = golden.comparison_keys(program.threshold_words, program.input_format).astype(np.int64)
-    if program.input_format not in FLOAT_FORMATS:
+def threshold_keys(words: np.ndarray, input_format: str) -> np.ndarray:
+    """Return thresholds as the comparators take them, int64: see `comparator`.
+
+    Parameters
+    ----------
+    words : ndarray of any shape
+        As `Program.threshold_words`.
+    input_format : str
+    """
+    keys = golden.comparison_keys(words, input_format).astype(np.int64)
+    if input_format not in FLOAT_FORMATS:
         return keys
     return np.where(keys < 0, keys - 1, keys)
 
@@ -118,7 +125,9 @@ def _thresholds(config: AcceleratorConfig, program: Program, bank: int) -> list[
     offset = bank * config.n_codebooks
     per_word = config.thresholds_per_word
     padding = config.threshold_words * per_word - (config.n_prototypes - 1)
-    keys = np.pad(_threshold_keys(program), ((0, 0), (0, padding)))
+    keys = np.pad(
+        threshold_keys(program.threshold_words, program.input_format), ((0, 0), (0, padding))
+    )
     words = _pack(keys.reshape(-1, per_word), config.input_bits)
     for index, word in enumerate(words):
         codebook, position = divmod(index, config.threshold_words)

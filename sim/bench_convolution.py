@@ -22,7 +22,7 @@ from rtl_gen.front_end import FrontEndConfig, gather_image
 from rtl_gen.image import program_image
 from sim.accelerator import output_fields, results
 from sim.packing import pack
-from sim.streams import STALL_PATTERNS, StreamDriver, StreamMonitor, stalls
+from sim.streams import LONGEST_STALL, STALL_PATTERNS, StreamDriver, StreamMonitor, stalls, watch
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
@@ -53,6 +53,11 @@ async def images_under_stalls(dut: Any, pattern: str) -> None:
         await edge
     dut.rst_ni.value = 1
     sums.in_reset = False
+    # Padding at the end of a line and between images: as many row groups without a pixel.
+    padding = 2 * config.width + accelerator.rows
+    idle = padding * max(accelerator.n_groups, accelerator.n_beats) + accelerator.latency_cycles
+    streams = (pixels, gather, tables, sums)
+    cocotb.start_soon(watch(streams, lambda: True, 2 * (idle + 2 * LONGEST_STALL)))
     pause = stalls(pattern, "source", seed)
     await tables.send(program_image(accelerator, program), pause)
     await gather.send(gather_image(config, program), pause)

@@ -17,9 +17,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import RisingEdge, Timer
 
-__all__ = ["STALL_PATTERNS", "ProtocolError", "StreamDriver", "StreamMonitor", "never", "stalls"]
+__all__ = [
+    "LONGEST_STALL",
+    "STALL_PATTERNS",
+    "ProtocolError",
+    "StreamDriver",
+    "StreamMonitor",
+    "Stuck",
+    "never",
+    "stalls",
+    "watch",
+]
 
 STALL_PATTERNS = ("none", "gaps", "backpressure", "both")
 """Names of the combinations of a pausing source ("gaps") and a pausing sink ("backpressure")."""
@@ -27,6 +37,49 @@ STALL_PATTERNS = ("none", "gaps", "backpressure", "both")
 
 class ProtocolError(AssertionError):
     """The device broke a rule of the stream."""
+
+
+class Stuck(AssertionError):
+    """Nothing moved for too long."""
+
+
+LONGEST_STALL = 24
+"""Cycles: no burst of `stalls` is longer."""
+
+
+async def watch(
+    streams: Sequence[_Stream], due: Callable[[], bool], idle_cycles: int, clock_ns: int = 2
+) -> None:
+    """Watch for ever that something moves while something is due; start it with ``start_soon``.
+
+    It looks every `idle_cycles` cycles, so a device that is stuck fails within twice as many.
+
+    Parameters
+    ----------
+    streams : sequence of StreamDriver and StreamMonitor
+    due : callable () -> bool
+        Whether the device owes anything now.
+    idle_cycles : int
+        Longest time in cycles in which a right device moves no item while something is due.
+    clock_ns : int, default 2
+        Period of the clock.
+
+    Raises
+    ------
+    Stuck
+        When something was due at both ends of such a time and no item moved between them.
+    """
+    seen, was_due = -1, False
+    while True:
+        await Timer(idle_cycles * clock_ns, "ns")
+        moved, is_due = sum(stream.n_moved for stream in streams), due()
+        if is_due and was_due and moved == seen:
+            counts = ", ".join(f"{stream.n_moved} of {stream.name}" for stream in streams)
+            raise Stuck(
+                f"an item must move within {idle_cycles} cycles while something is due, "
+                f"but none did after {counts}"
+            )
+        seen, was_due = moved, is_due
 
 
 def never() -> Iterator[bool]:
@@ -59,7 +112,7 @@ def stalls(pattern: str, side: str, seed: int) -> Iterator[bool]:
         stall = True
         while True:
             # Mostly short bursts, now and then one that fills every register on the way.
-            longest = int(rng.choice([1, 3, 24], p=[0.6, 0.3, 0.1]))
+            longest = int(rng.choice([1, 3, LONGEST_STALL], p=[0.6, 0.3, 0.1]))
             yield from itertools.repeat(stall, int(rng.integers(1, longest + 1)))
             stall = not stall
 
@@ -76,6 +129,7 @@ class _Stream:
         self.fields = [getattr(dut, f"{prefix}_{field}") for field in fields]
         self.edge = RisingEdge(clock)
         self.stall_cycles = 0
+        self.n_moved = 0
 
     def bit(self, port: Any) -> int:
         try:
@@ -102,6 +156,8 @@ class StreamDriver(_Stream):
     ----------
     stall_cycles : int
         Cycles so far in which an item was offered and the device was not ready.
+    n_moved : int
+        Items so far.
     """
 
     def __init__(
@@ -158,6 +214,7 @@ class StreamDriver(_Stream):
             while not bit(ready):
                 self.stall_cycles += 1
                 await edge
+            self.n_moved += 1
             if on_sent:
                 on_sent()
         self.idle()
@@ -185,6 +242,8 @@ class StreamMonitor(_Stream):
         disappear.
     stall_cycles : int
         Cycles so far in which the device offered an item and `ready` was 0.
+    n_moved : int
+        Items so far.
     """
 
     def __init__(
@@ -240,6 +299,7 @@ class StreamMonitor(_Stream):
                     )
                 if ready:
                     self._pending = None
+                    self.n_moved += 1
                     self.receive(item)
                 else:
                     self._pending = item

@@ -1,0 +1,1 @@
+"""Mutants of the emitted Verilog: how many faults the benches of the top module find."""

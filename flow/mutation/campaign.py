@@ -1,0 +1,336 @@
+"""Runs the benches of the top module on mutants of its Verilog, and counts those that fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import itertools
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+import rtl_gen
+from halut import golden
+from halut.errors import CheckFailed, HalutError
+from halut.files import atomic_write
+from halut.schedule import schedule
+from rtl_gen import AcceleratorConfig, reference
+from rtl_gen.machine import machine
+from sim import runner
+from sim.schedule import simulate_schedule
+from sim.simulation import build_accelerator, simulate
+
+from .equivalence import proved_equal
+from .operators import Mutant, apply, mutants, sample
+
+__all__ = ["BENCHES", "CONFIGS", "argued", "campaign", "judge", "summary", "table"]
+
+CONFIGS: dict[str, AcceleratorConfig] = {
+    "small": AcceleratorConfig(
+        name="small", n_codebooks=4, n_prototypes=4, n_outputs=2, encoder="pipelined",
+        input_format="int8",
+    ),
+    "double": AcceleratorConfig(
+        name="double", n_codebooks=6, n_prototypes=4, n_outputs=2, rows=2, parallel_codebooks=2,
+        encoder="pipelined", input_format="int8", double_buffer=True,
+    ),
+    "bytes": AcceleratorConfig(
+        name="bytes", n_codebooks=4, n_prototypes=4, n_outputs=3, rows=2, parallel_codebooks=2,
+        outputs_per_cycle=3, output_format="int8", relu=True, memory="ff",
+    ),
+}  # fmt: skip
+"""What is mutated: one program; two programs; an output stage and the interleaved encoder."""
+
+_ARGUMENTS = Path(__file__).with_name("equivalent.yaml")
+# Whatever decides about a mutant beside the Verilog.
+_SOURCES = ("sim.accelerator", "sim.bench_job", "sim.bench_matmul", "sim.bench_schedule",
+            "sim.schedule", "sim.scoreboard", "sim.simulation", "sim.streams", "rtl_gen.image",
+            "rtl_gen.contents", "rtl_gen.reference", "halut.golden", "halut.output",
+            "flow.mutation.operators", "flow.mutation.equivalence")  # fmt: skip
+
+
+def _matmul(config: AcceleratorConfig, verilog: Path, simulator: str, timeout_s: float) -> None:
+    built = build_accelerator(config, verilog=verilog, simulator=simulator, timeout_s=timeout_s)
+    env = {"HALUT_CONFIG": json.dumps(config.to_dict()), "HALUT_FAIL_FAST": "1"}
+    runner.run(built, "sim.bench_matmul", env=env, timeout_s=timeout_s)
+
+
+def _job(config: AcceleratorConfig, verilog: Path, simulator: str, timeout_s: float) -> None:
+    rng = np.random.default_rng(5)
+    program = reference.random_program(config, rng)
+    A = rng.uniform(-100, 100, (40, program.n_features))
+    simulate(
+        config, program, A, verilog=verilog, simulator=simulator, stall_pattern="both",
+        timeout_s=timeout_s,
+    )  # fmt: skip
+
+
+def _schedule(config: AcceleratorConfig, verilog: Path, simulator: str, timeout_s: float) -> None:
+    rng = np.random.default_rng(6)
+    along = 2 if config.output_format == "raw" else 1
+    size = (13, along * config.n_codebooks, 2 * config.n_outputs)
+    program = golden.random_program(
+        rng, size[1], config.n_prototypes, size[2], config.input_format, config.lut_bits,
+        n_features=11, output_format=config.output_format, relu=config.relu,
+    )  # fmt: skip
+    plan = schedule(*size, machine(config), order="rows", row_block=6)
+    A = rng.uniform(-100, 100, (13, 11))
+    simulate_schedule(
+        config, plan, program, A, verilog=verilog, simulator=simulator, timeout_s=timeout_s
+    )
+
+
+BENCHES: dict[str, Callable[[AcceleratorConfig, Path, str, float], None]] = {
+    "bench_matmul": _matmul,
+    "bench_job": _job,
+    "bench_schedule": _schedule,
+}
+"""The benches of the top module, those that find most first."""
+
+
+def argued(path: Path = _ARGUMENTS) -> dict[str, str]:
+    """Return why mutants are equivalent, by id, as the committed list argues."""
+    listed = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    return {mutant: entry["reason"] for entry in listed for mutant in entry["mutants"]}
+
+
+def judge(
+    config: AcceleratorConfig,
+    verilog: str,
+    mutant: Mutant,
+    folder: Path,
+    *,
+    simulator: str,
+    timeout_s: float = 120.0,
+) -> dict[str, Any]:
+    """Run the benches on one mutant, one after the other, until one fails.
+
+    Returns
+    -------
+    dict
+        ``status``: ``"killed"``, ``"proved"`` (equivalent: Yosys has a proof), ``"survived"``, or
+        ``"rejected"`` by the simulator's compiler; ``by``: the bench; ``reason``; ``seconds``.
+    """
+    start = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = apply(verilog, mutant)
+    path = folder / f"{mutant.id}.v"
+    path.write_text(changed, encoding="utf-8")
+
+    def result(status: str, by: str | None = None, reason: str | None = None) -> dict[str, Any]:
+        seconds = round(time.monotonic() - start, 1)
+        return {"status": status, "by": by, "reason": reason, "seconds": seconds}
+
+    built = None
+    try:
+        try:
+            built = build_accelerator(
+                config, verilog=path, simulator=simulator, timeout_s=timeout_s
+            )
+        except runner.SimulationFailed as error:
+            return result("rejected", reason=_short(error))
+        for name, bench in BENCHES.items():
+            try:
+                bench(config, path, simulator, timeout_s)
+            except CheckFailed as error:
+                return result("killed", name, _short(error))
+        return result("proved" if proved_equal(verilog, changed, mutant.module) else "survived")
+    finally:
+        path.unlink()
+        if built is not None:
+            shutil.rmtree(built.directory, ignore_errors=True)
+            built.directory.with_name(f"{built.directory.name}.lock").unlink(missing_ok=True)
+
+
+def _short(error: Exception) -> str:
+    """The message without the path behind it."""
+    message = str(error)
+    return (message.rpartition(" (")[0] or message)[:300]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Failing benches are what is asked for: their logs are not shown."""
+    log = logging.getLogger("sim.runner")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _fingerprint(verilog: str, simulator: str) -> str:
+    digest = hashlib.sha256(f"{verilog}\0{simulator}".encode())
+    for name in _SOURCES:
+        path = importlib.import_module(name).__file__ if "bench_" not in name else None
+        path = path or str(Path(runner.__file__).with_name(name.rpartition(".")[2] + ".py"))
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def campaign(
+    names: Mapping[str, AcceleratorConfig],
+    out: Path,
+    *,
+    count: int,
+    seed: int,
+    jobs: int,
+    simulator: str,
+) -> list[dict[str, Any]]:
+    """Judge mutants of every configuration, those without a result below `out` only.
+
+    Results are kept one file per mutant, ``out/<configuration>/<mutant>.json``, and belong to the
+    Verilog and the benches that they were made with; others are made again. An interruption
+    loses the mutants that are being judged.
+
+    Returns
+    -------
+    list of dict
+        Per mutant: what `judge` returns, and ``configuration``, ``id``, ``kind``, ``operator``,
+        ``before``, ``after``.
+    """
+    parts: list[list[tuple[str, str, str, Mutant]]] = []
+    for name, config in names.items():
+        verilog = rtl_gen.generate(config).verilog
+        mark = _fingerprint(verilog, simulator)
+        chosen = sample(mutants(verilog), count, seed)
+        parts.append([(name, verilog, mark, mutant) for mutant in chosen])
+    # Configurations take turns: what is there after a while is a sample of all of them.
+    turns = itertools.zip_longest(*parts)
+    work = [item for turn in turns for item in turn if item is not None]
+    done: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, _, mark, mutant in work:
+        kept = _kept(out / name / f"{mutant.id}.json", mark)
+        if kept is not None:
+            done[name, mutant.id] = kept
+    if done:
+        print(f"{len(done)} of {len(work)} mutants were judged before", file=sys.stderr)
+
+    def one(name: str, verilog: str, mark: str, mutant: Mutant) -> dict[str, Any]:
+        folder = out / name
+        verdict = judge(names[name], verilog, mutant, folder, simulator=simulator)
+        facts = {key: value for key, value in dataclasses.asdict(mutant).items()
+                 if key not in ("module", "line")}  # fmt: skip
+        record = {"configuration": name, **facts, **verdict}
+        with atomic_write(folder / f"{mutant.id}.json") as temporary:
+            text = json.dumps({"made_with": mark, **record}, indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
+        return record
+
+    with _quiet(), ThreadPoolExecutor(jobs) as pool:
+        pending = {
+            pool.submit(one, name, verilog, mark, mutant): (name, mutant.id)
+            for name, verilog, mark, mutant in work
+            if (name, mutant.id) not in done
+        }
+        waiting = set(pending)
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    done[pending[future]] = future.result()
+                _progress(len(done), len(work), done.values())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    order = [item for part in parts for item in part]
+    return [done[name, mutant.id] for name, _, _, mutant in order]
+
+
+def _kept(path: Path, mark: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or record.pop("made_with", None) != mark:
+        return None
+    return record
+
+
+def _progress(n_done: int, n_all: int, records: Any) -> None:
+    if not sys.stderr.isatty():
+        return
+    counts = Counter(record["status"] for record in records)
+    text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    end = "\n" if n_done == n_all else ""
+    print(f"\r\033[K{n_done} of {n_all} mutants: {text}", end=end, file=sys.stderr, flush=True)
+
+
+def summary(records: list[dict[str, Any]], reasons: Mapping[str, str]) -> dict[str, Any]:
+    """Count the records by configuration; `reasons` says why mutants are equivalent, by id.
+
+    Returns
+    -------
+    dict
+        Per configuration: ``mutants``, ``rejected``, ``killed``, ``by`` (killed, by bench),
+        ``proved``, ``argued``, ``survivors`` (ids) and ``rate``, killed of those that are neither
+        rejected nor equivalent.
+    """
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(record["configuration"] for record in records):
+        mine = [record for record in records if record["configuration"] == name]
+        status = Counter(record["status"] for record in mine)
+        alive = [record["id"] for record in mine if record["status"] == "survived"]
+        survivors = [mutant for mutant in alive if mutant not in reasons]
+        judged = status["killed"] + len(survivors)
+        found[name] = {
+            "mutants": len(mine),
+            "rejected": status["rejected"],
+            "killed": status["killed"],
+            "by": dict(Counter(r["by"] for r in mine if r["status"] == "killed")),
+            "proved": status["proved"],
+            "argued": len(alive) - len(survivors),
+            "survivors": survivors,
+            "rate": status["killed"] / judged if judged else 0.0,
+        }
+    return found
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Return a summary as text."""
+    head = [
+        "configuration",
+        "mutants",
+        "rejected",
+        "killed",
+        "proved",
+        "argued",
+        "survived",
+        "rate",
+    ]
+    lines = [f"{head[0]:14}" + "".join(f"{name:>10}" for name in head[1:])]
+    for name, facts in found.items():
+        numbers = [facts[key] for key in head[1:6]] + [len(facts["survivors"])]
+        row = "".join(f"{number:>10}" for number in numbers)
+        lines.append(f"{name:14}{row}{100 * facts['rate']:>8.1f} %")
+    return "\n".join(lines)
+
+
+def default_jobs() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pick_configs(text: str | None) -> dict[str, AcceleratorConfig]:
+    """Return the configurations of a list with commas, by default all."""
+    names = text.split(",") if text else list(CONFIGS)
+    for name in names:
+        if name not in CONFIGS:
+            raise HalutError(f"config must be one of {', '.join(CONFIGS)}, not {name!r}")
+    return {name: CONFIGS[name] for name in names}
