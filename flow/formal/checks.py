@@ -56,6 +56,7 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
         defines["BUSY"] = "1"
     if c.encoder == "interleaved":
         defines["INTERLEAVED"] = "1"
+    if c.encoder == "interleaved" and c.tree_depth > 1:
         properties.append(Property("phase", "the walkers' turns go on with every step", 8))
     if c.double_buffer:
         defines["DOUBLE"] = "1"
