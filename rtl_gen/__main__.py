@@ -15,6 +15,7 @@ from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 
 from .config import ENCODERS, MEMORIES, AcceleratorConfig
+from .flags import add_prefix_flag, wrote
 from .tiled_config import TILES, AnyConfig, config_from_dict
 
 # flag, field of AcceleratorConfig, type, help
@@ -158,19 +159,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-o",
         "--output",
         metavar="FILE",
-        help="Verilog file, the manifest goes beside it; - for standard output "
+        help="Verilog file, manifest and timing constraints go beside it; - for standard output "
         "(default: build/<slug>/rtl/halut_matmul.v, or halut_tiled.v)",
     )
+    add_prefix_flag(parser)
     arguments = parser.parse_args(argv)
     config = config_from_flags(arguments)
     from .generate import generate, write
 
     if arguments.output == "-":
-        sys.stdout.write(generate(config).verilog)
+        sys.stdout.write(generate(config, prefix=arguments.prefix).verilog)
         return 0
-    path = write(config, arguments.output)
+    path = write(config, arguments.output, prefix=arguments.prefix)
     print(_summary(config))
-    print(f"wrote {path} and {path.with_suffix('.json')}")
+    print(wrote(path))
     return 0
 
 

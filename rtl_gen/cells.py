@@ -20,7 +20,8 @@ from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 from .unit import VerilogTarget
 
 __all__ = [
-    "CELL_MODELS",
+    "CELL_INPUTS",
+    "cell_models",
     "clock_gate",
     "equals",
     "one_hot",
@@ -29,9 +30,12 @@ __all__ = [
     "store_word",
 ]
 
-CELL_MODELS = """\
+CELL_INPUTS = {"halut_latch": ("en_i", "d_i"), "halut_clock_gate": ("clk_i", "en_i")}
+_CELL_MODELS = """\
 // Transparent latch, open while en_i is high. Replace by the library's latch.
+/* verilator lint_off DECLFILENAME */
 module halut_latch #(
+/* verilator lint_on DECLFILENAME */
   parameter WIDTH = 1
 ) (
   input  wire             en_i,
@@ -47,7 +51,9 @@ endmodule
 
 // Clock gate: passes the high phases of clk_i that follow a low phase with en_i high.
 // Replace by the library's integrated clock-gating cell.
+/* verilator lint_off DECLFILENAME */
 module halut_clock_gate (
+/* verilator lint_on DECLFILENAME */
   input  wire clk_i,
   input  wire en_i,
   output wire gclk_o
@@ -60,6 +66,11 @@ module halut_clock_gate (
   assign gclk_o = clk_i & enable_q;
 endmodule
 """
+
+
+def cell_models(prefix: str = "") -> str:
+    """Verilog of the two cells, with a prefix to their names."""
+    return _CELL_MODELS.replace("module halut_", f"module {prefix}halut_")
 
 
 def storage_kind(memory: str, platform: object) -> str:

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .cells import equals, one_hot
 from .config import AcceleratorConfig, ceil_log2
-from .unit import Unit
+from .unit import Unit, named
 
 __all__ = ["Control"]
 
@@ -55,8 +55,8 @@ class Control(Unit):
 
     Timing
     ------
-    Everything but the valid bits, the input's group counter, the phase and the bank in use is
-    without reset.
+    In a cycle of reset both readies are 0. Everything but the valid bits, the input's group
+    counter, the phase and the bank in use is without reset.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -97,7 +97,7 @@ class Control(Unit):
             has_reset=True,
         )
 
-    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+    def build(self, m: Module, platform: object) -> None:
         c = self.config
         stages = c.pipeline_stages
         advance = Signal()
@@ -106,37 +106,46 @@ class Control(Unit):
         at_group_start: Value = Const(1)
         if c.n_groups > 1:
             starts = [equals(self.group[0], bank * c.n_groups) for bank in range(c.n_banks)]
-            at_group_start = starts[0] if c.n_banks == 1 else starts[0] | starts[1]
+            at_group_start = named(
+                m, "at_group_start", starts[0] if c.n_banks == 1 else starts[0] | starts[1]
+            )
         bank = Signal(name="active_bank")
-        program_ready = at_group_start & ~valid.any()
+        is_empty = ~valid.any()
         if c.output_constants:
-            program_ready &= ~self.sums_valid & ~self.output_busy
+            is_empty = is_empty & ~self.sums_valid & ~self.output_busy
+        is_empty = named(m, "pipeline_empty", is_empty)
+        program_ready = at_group_start & is_empty
         held: Value = self.program_valid
         if c.double_buffer:
             aside = Signal(name="program_aside")  # the word goes to the bank that is not used
             m.d.comb += aside.eq(~self.program_switch & (self.program_bank != bank))
             program_ready = program_ready | aside
-            held = self.program_valid & ~aside
-            with m.If(self.program_valid & self.program_ready & self.program_switch):
+            held = named(m, "program_held", self.program_valid & ~aside)
+            taken = self.program_valid & self.program_ready
+            with m.If(named(m, "program_switches", taken & self.program_switch)):
                 m.d.sync += bank.eq(self.program_bank)
             if c.output_constants:
                 m.d.comb += self.active_bank.eq(bank)
 
-        taken = self.i_valid & self.i_ready
+        # Nothing is taken in reset: it would be lost, or a latch would have no time to settle.
+        running = self.running(platform)
+        taken = named(m, "input_taken", self.i_valid & self.i_ready)
+        waits = named(m, "input_waits", at_group_start & (held | settling))
         m.d.comb += [
             advance.eq(~self.sums_valid | self.sums_ready),
-            self.program_ready.eq(program_ready),
-            self.i_ready.eq(advance & ~(at_group_start & (held | settling))),
+            self.program_ready.eq(running & program_ready),
+            self.i_ready.eq(advance & running & ~waits),
             self.enable.eq(Cat(taken, valid & advance.replicate(stages - 1))),
         ]
-        m.d.sync += settling.eq(held & self.program_ready)
+        m.d.sync += settling.eq(named(m, "program_taken", held & self.program_ready))
         last: Value = Const(1)
         if c.stored_groups > 1:
             last = self._follow_group(m, bank)
+        finished = named(m, "sums_finished", valid[-1] & last)
         with m.If(advance):
             m.d.sync += [
                 valid.eq(Cat(taken, valid)),
-                self.sums_valid.eq(valid[-1] & last),
+                self.sums_valid.eq(finished),
             ]
         if c.encoder == "interleaved":
             phase = Signal(c.tree_depth, init=1)
@@ -159,8 +168,9 @@ class Control(Unit):
         """Carry the codebook group along the pipeline; returns `last` in the last stage."""
         c = self.config
         group = Signal(ceil_log2(c.n_groups), name="input_group")
+        at_last_group = named(m, "at_last_group", equals(group, c.n_groups - 1))
         with m.If(self.enable[0]):
-            m.d.sync += group.eq(Mux(equals(group, c.n_groups - 1), 0, group + 1))
+            m.d.sync += group.eq(Mux(at_last_group, 0, group + 1))
         # They address the threshold memory and, decoded, the look-up stage.
         groups = [group]
         for stage in range(c.encoder_cycles - 1):

@@ -18,7 +18,7 @@ from .cells import clock_gate, equals, one_hot, one_hot_select, storage_kind, st
 from .config import AcceleratorConfig, ceil_log2
 from .float32 import SingleToHalf
 from .normalise import normalise
-from .unit import Unit
+from .unit import Unit, named
 
 __all__ = ["ByteConverter", "HalfConverter", "OutputStage", "is_region"]
 
@@ -76,7 +76,7 @@ class HalfConverter(Unit):
         for name in ("scale", "offset"):
             word = getattr(self, name)
             is_normal = Signal(name=f"{name}_is_normal")
-            exponent = Signal(8, name=f"{name}_exponent")
+            exponent = Signal(8, name=f"arriving_{name}_exponent")
             m.d.comb += [
                 is_normal.eq(word[23:31].any()),
                 exponent.eq(Cat(word[23] | ~is_normal, word[24:31])),
@@ -125,7 +125,7 @@ class HalfConverter(Unit):
         aligned = Signal(total_bits)
         difference = Signal(signed(total_bits + 1))
         placed = Signal(total_bits)
-        opposite = product_negative ^ addend_negative
+        opposite = named(m, "opposite", product_negative ^ addend_negative)
         m.d.comb += [
             aligned.eq(Mux(below, 1, addend << place)),
             placed.eq(product << _GUARD),
@@ -174,7 +174,7 @@ class HalfConverter(Unit):
         ]
         magnitude = Signal(15)
         code = Signal(17)
-        sign = Mux(lead[-1], negative, zero_negative)
+        sign = named(m, "sign", Mux(lead[-1], negative, zero_negative))
         with m.If(~lead[-1]):
             m.d.comb += magnitude.eq(0)
         with m.Elif(above > 30):
@@ -386,8 +386,8 @@ class OutputStage(Unit):
         for output in range(c.stored_columns):
             parts = []
             for w in range(n_words):
-                strobe: Value = columns[output] & words[w]
                 name = f"output{output}_word{w}"
+                strobe: Value = named(m, f"{name}_enable", columns[output] & words[w])
                 if kind == "latch":
                     strobe = clock_gate(m, f"{name}_gate", clock=self.clk_i, enable=strobe)
                 bits = min(c.program_data_bits, c.output_constant_bits - w * c.program_data_bits)

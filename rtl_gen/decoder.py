@@ -22,7 +22,7 @@ from .cells import clock_gate, one_hot, storage_kind
 from .config import AcceleratorConfig, ceil_log2
 from .float32 import FloatAdder, HalfToSingle
 from .lut_memory import LutMemory, select_members
-from .unit import Unit
+from .unit import Unit, named
 
 __all__ = ["Decoder", "DecoderBlock"]
 
@@ -311,7 +311,7 @@ class DecoderBlock(Unit):
         for cb in range(c.stored_codebooks):
             for k in range(c.n_prototypes):
                 word = cb * c.n_prototypes + k
-                strobe: Value = codebooks[cb] & prototypes[k]
+                strobe: Value = named(m, f"word{word}_enable", codebooks[cb] & prototypes[k])
                 if storage_kind(c.memory, platform) == "latch":
                     strobe = clock_gate(m, f"gate{word}", clock=self.clk_i, enable=strobe)
                 m.d.comb += strobes[word].eq(strobe)

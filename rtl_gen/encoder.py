@@ -11,7 +11,7 @@ from .cells import one_hot, one_hot_select
 from .comparator import Comparator, comparison_key
 from .config import AcceleratorConfig, ceil_log2
 from .threshold_memory import ThresholdMemory
-from .unit import Unit
+from .unit import Unit, named
 
 __all__ = ["Encoder"]
 
@@ -75,7 +75,7 @@ class Encoder(Unit):
     def build(self, m: Module, platform: object) -> None:
         c = self.config
         memory = self.thresholds
-        self.add(m, "thresholds", memory, platform)
+        self.add(m, "threshold_memory", memory, platform)
         for name in memory.signature.members:
             if name.startswith("write") or name == "group":
                 m.d.comb += getattr(memory, name).eq(getattr(self, name))
@@ -205,7 +205,7 @@ class Encoder(Unit):
         codes = []
         for walker in range(depth):
             name = f"row{row}_walker{walker}"
-            take = self.enable[0] & self.phase[walker]
+            take = named(m, f"{name}_take", self.enable[0] & self.phase[walker])
             values = [
                 self._register(m, key, name=f"{name}_value{t}", enable=take)
                 for t, key in enumerate(keys)
@@ -224,7 +224,7 @@ class Encoder(Unit):
             bit = self._compare(m, platform, name, value, threshold)
             code = Cat(bit, partial)
             move = Cat(turn[level] & self.enable[level + 1] for level in range(depth - 1))
-            with m.If(move.any()):
+            with m.If(named(m, f"{name}_move", move.any())):
                 m.d.sync += partial.eq(code)
             codes.append(code)
         return one_hot_select(self.phase, codes)

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.wiring import In, Out
 
 from .normalise import normalise
-from .unit import Unit
+from .unit import Unit, named
 
 __all__ = ["FloatAdder", "HalfToSingle", "SingleToHalf"]
 
@@ -77,15 +77,16 @@ class FloatAdder(Unit):
 
     def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
         swap = Signal()
-        large, small = Signal(32), Signal(32)
+        larger = Signal(32)
+        smaller = Signal(32)
         m.d.comb += [
             swap.eq(self.b[:31] > self.a[:31]),
-            large.eq(Mux(swap, self.b, self.a)),
-            small.eq(Mux(swap, self.a, self.b)),
+            larger.eq(Mux(swap, self.b, self.a)),
+            smaller.eq(Mux(swap, self.a, self.b)),
         ]
-        opposite = large[31] ^ small[31]
+        opposite = named(m, "opposite", larger[31] ^ smaller[31])
         exponents, mantissas = [], []
-        for name, word in (("large", large), ("small", small)):
+        for name, word in (("larger", larger), ("smaller", smaller)):
             is_normal = Signal(name=f"{name}_is_normal")
             exponent = Signal(8, name=f"{name}_exponent")
             m.d.comb += [
@@ -121,7 +122,7 @@ class FloatAdder(Unit):
         _, places = normalise(m, "total", marked)
         shifted = Signal(28)
         magnitude = Signal(32)
-        up = shifted[3] & (shifted[:3].any() | shifted[4])
+        up = named(m, "round_up", shifted[3] & (shifted[:3].any() | shifted[4]))
         # The leading one adds one to the exponent, and so does a carry out of the mantissa.
         exponent = Signal(8)
         m.d.comb += [
@@ -129,16 +130,17 @@ class FloatAdder(Unit):
             exponent.eq(exponents[0] - places),
             magnitude.eq(Cat(Const(0, 23), exponent) + shifted[4:] + up),
         ]
-        large_ones, small_ones = large[23:31].all(), small[23:31].all()
-        is_nan = large_ones & (large[:23].any() | (small_ones & opposite))
+        large_ones = named(m, "larger_ones", larger[23:31].all())
+        small_ones = named(m, "smaller_ones", smaller[23:31].all())
+        is_nan = named(m, "is_nan", large_ones & (larger[:23].any() | (small_ones & opposite)))
         with m.If(is_nan):
             m.d.comb += self.result.eq(_NAN)
         with m.Elif(~(large_ones | total.any())):
-            m.d.comb += self.result.eq(Cat(Const(0, 31), large[31] & small[31]))
+            m.d.comb += self.result.eq(Cat(Const(0, 31), larger[31] & smaller[31]))
         with m.Elif(large_ones | (magnitude >= _INFINITY)):
-            m.d.comb += self.result.eq(Cat(Const(_INFINITY, 31), large[31]))
+            m.d.comb += self.result.eq(Cat(Const(_INFINITY, 31), larger[31]))
         with m.Else():
-            m.d.comb += self.result.eq(Cat(magnitude[:31], large[31]))
+            m.d.comb += self.result.eq(Cat(magnitude[:31], larger[31]))
 
 
 class SingleToHalf(Unit):
@@ -188,8 +190,8 @@ class SingleToHalf(Unit):
             m.d.comb += shift.eq(Mux(exponent < 102, 12, 113 - exponent))
         with m.Else():  # the leading one adds one to the exponent
             m.d.comb += code.eq(rounded + ((exponent - 113)[:5] << 10))
-        is_nan = exponent.all() & mantissa.any()
-        negative = sign & ~is_nan
+        is_nan = named(m, "is_nan", exponent.all() & mantissa.any())
+        negative = named(m, "negative", sign & ~is_nan)
         m.d.comb += magnitude.eq(Mux(is_nan, 0x7E00, Mux(exponent > 142, 0x7C00, code)))
         with m.If(self.enable):
             if self.relu:

@@ -26,7 +26,7 @@ from .output import output_payload
 from .tiled import HalutTiled
 from .tiled_config import AnyConfig, TiledConfig, config_from_dict
 from .top import HalutMatmul
-from .unit import Unit
+from .unit import Unit, named
 
 __all__ = ["GATHERS", "FrontEnd", "FrontEndConfig", "HalutConvolution", "gather_image"]
 
@@ -233,29 +233,35 @@ class FrontEnd(Unit):
             has_reset=True,
         )
 
-    def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
+    def build(self, m: Module, platform: object) -> None:
         c, a = self.config, self.config.accelerator
-        x, y = Signal(range(c.width + 1)), Signal(range(c.height + 1))
-        slot, group = Signal(range(a.rows)), Signal(range(a.n_groups))
-        sending, inside, step = Signal(), Signal(), Signal()
-        begins = equals(x, 0) & equals(y, 0)
-        last_x, last_y = equals(x, c.width), equals(y, c.height)
+        x = Signal(range(c.width + 1))
+        y = Signal(range(c.height + 1))
+        slot = Signal(range(a.rows))
+        group = Signal(range(a.n_groups))
+        sending = Signal()
+        step = Signal()
+        begins = named(m, "image_begins", equals(x, 0) & equals(y, 0))
+        last_x = named(m, "last_x", equals(x, c.width))
+        last_y = named(m, "last_y", equals(y, c.height))
+        inside = named(m, "inside_image", ~last_x & ~last_y)
+        # Nothing moves in reset: it would be lost.
+        running = self.running(platform)
         m.d.comb += [
-            inside.eq(~last_x & ~last_y),
-            self.program.ready.eq(begins & ~sending),
-            self.i.ready.eq(inside & ~sending & ~(begins & self.program.valid)),
+            self.program.ready.eq(running & begins & ~sending),
+            self.i.ready.eq(running & inside & ~sending & ~(begins & self.program.valid)),
             step.eq(Mux(inside, self.i.valid & self.i.ready, ~sending)),
-            self.o.valid.eq(sending),
+            self.o.valid.eq(running & sending),
         ]
         with m.If(step):
             m.d.sync += x.eq(Mux(last_x, 0, x + 1))
             with m.If(last_x):
                 m.d.sync += y.eq(Mux(last_y, 0, y + 1))
             with m.If(~equals(x, 0) & ~equals(y, 0)):
-                full = equals(slot, a.rows - 1)
+                full = named(m, "row_group_full", equals(slot, a.rows - 1))
                 m.d.sync += [slot.eq(Mux(full, 0, slot + 1)), sending.eq(full)]
+        last = named(m, "at_last_group", equals(group, a.n_groups - 1))
         with m.If(sending & self.o.ready):
-            last = equals(group, a.n_groups - 1)
             m.d.sync += [group.eq(Mux(last, 0, group + 1)), sending.eq(~last)]
         windows = self._windows(m, x=x, y=y, slot=slot, inside=inside, step=step)
         self._gather(m, windows, group)
@@ -268,12 +274,13 @@ class FrontEnd(Unit):
         bits = c.pixel_bits
         pixel = Signal(bits, name="pixel")
         m.d.comb += pixel.eq(self.i.payload.as_value() & inside.replicate(bits))
+        in_line = named(m, "in_line", ~equals(x, c.width))
         above: list[Value] = []  # the same column, one line above and two
         write: Value = pixel
         for line in range(2):
             m.submodules[f"line{line}"] = memory = Memory(shape=bits, depth=c.width, init=[])
             read, port = memory.read_port(domain="comb"), memory.write_port()
-            in_line = ~equals(x, c.width)
+            read.data.name = f"line{line}_word"
             stored = Signal(bits, name=f"line{line}_pixel")
             # At the right is padding; two lines above line 1, too.
             there = in_line if line == 0 else in_line & ~equals(y, 1)
@@ -346,7 +353,7 @@ class FrontEnd(Unit):
     def _choices(self, m: Module) -> list[list[Value]]:
         """The stored choice of every codebook and level."""
         c = self.config
-        accepted = self.program.valid & self.program.ready
+        accepted = named(m, "choice_accepted", self.program.valid & self.program.ready)
         address = self.program.payload.address
         parts = {}
         for name, (low, width) in c.address_fields.items():

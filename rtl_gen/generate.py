@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,26 +13,28 @@ from typing import Any
 import halut
 from halut.errors import HalutError
 from halut.files import atomic_write
-from halut.formats import FLOAT_FORMATS
 
 from .config import AcceleratorConfig
+from .program_port import describe_program_port
+from .sdc import constraints_sdc
 from .tiled import HalutTiled
 from .tiled_config import AnyConfig, TiledConfig
 from .top import HalutMatmul
 from .verilog import unit_verilog
 
-__all__ = ["BUILD_DIR", "Generated", "generate", "write", "write_generated"]
+__all__ = ["BUILD_DIR", "Generated", "generate", "with_constraints", "write", "write_generated"]
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 BUILD_DIR = Path("build")
 
 
 @dataclass(frozen=True)
 class Generated:
-    """Verilog text of an accelerator and its manifest."""
+    """Verilog text of an accelerator, its manifest, and its timing constraints."""
 
     verilog: str
     manifest: dict[str, Any]
+    sdc: str
 
     @property
     def manifest_text(self) -> str:
@@ -74,8 +77,6 @@ def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
     c = config
     lane = c.tree_depth * c.input_bits
     row = c.parallel_codebooks * lane
-    fields = c.address_fields
-    label = c.input_format.upper().replace("_", " ")
     return {
         "i_data": {
             "element": f"split-dimension value, {c.input_format}",
@@ -92,32 +93,6 @@ def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
             "dimensions": _result_dimensions(c),
             "result": _result_text(c),
         },
-        "program_address": {
-            region: {name: {"lowest_bit": low, "bits": bits} for name, (low, bits) in parts.items()}
-            for region, parts in fields.items()
-        },
-        "program_data": {
-            "lut": {
-                "element": "LUT entry, "
-                + ("IEEE 754 binary16" if c.lut_format == "fp16" else "two's complement")
-                + "; element u is output "
-                f"block * {c.decoders_per_word} + u",
-                "element_bits": c.lut_bits,
-                "dimensions": [_dimension("u", c.decoders_per_word, c.lut_bits)],
-            },
-            "thresholds": {
-                "element": "threshold as a signed comparison key; element i is tree node "
-                f"word * {c.thresholds_per_word} + i, breadth-first"
-                + (
-                    f"; key of an {label} value: magnitude bits, complemented if negative, -0 as +0"
-                    if c.input_format in FLOAT_FORMATS
-                    else ""
-                ),
-                "element_bits": c.input_bits,
-                "dimensions": [_dimension("i", c.thresholds_per_word, c.input_bits)],
-            },
-            **_constants_layout(c),
-        },
     }
 
 
@@ -131,23 +106,9 @@ def _result(config: AnyConfig) -> str:
     return f"{kind}, ReLU applied" if config.relu else kind
 
 
-def _constants_layout(config: AnyConfig) -> dict[str, Any]:
-    """Where the output stage's constants are in their program words."""
-    if not config.output_constants:
-        return {}
-    return {
-        "output": {
-            "element": "constants of an output's conversion side by side, cut into words of "
-            f"{config.program_data_bits} bits, lowest first",
-            "fields": {
-                name: {"lowest_bit": low, "bits": bits}
-                for name, (low, bits) in config.output_constants.items()
-            },
-        }
-    }
-
-
-def _manifest(config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str) -> dict[str, Any]:
+def _manifest(
+    config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str, prefix: str
+) -> dict[str, Any]:
     c = config
     layouts = _layouts(c)
     ports = [
@@ -166,17 +127,11 @@ def _manifest(config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str) ->
     return {
         "version": MANIFEST_VERSION,
         "kind": "halut-manifest",
-        "module": top.module_name,
+        "module": prefix + top.module_name,
+        "prefix": prefix,
         "configuration": c.to_dict(),
         "ports": ports,
-        "address_map": {
-            "address_bits": c.program_address_bits,
-            "data_bits": c.program_data_bits,
-            "lut_words": c.n_codebooks * c.n_prototypes * c.n_blocks,
-            "threshold_words": c.n_codebooks * c.threshold_words,
-            "output_words": c.n_outputs * c.output_constant_words,
-            "fields": layouts["program_address"],
-        },
+        "program": describe_program_port(c),
         "timing": {
             "latency_cycles": c.latency_cycles,
             "interval_cycles": c.interval_cycles,
@@ -237,16 +192,41 @@ def _accumulator(config: AnyConfig) -> dict[str, Any]:
     return result | ({"order": order} if c.overflow == "saturate" else {})
 
 
-def generate(config: AnyConfig) -> Generated:
-    """Generate the accelerator of `config`; the same configuration gives the same bytes."""
+def generate(config: AnyConfig, *, prefix: str = "") -> Generated:
+    """Generate the accelerator of `config`; the same configuration gives the same bytes.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig or TiledConfig
+    prefix : str, default ""
+        What the name of every module begins with, the two technology cells' too. Two accelerators
+        in one design need different ones.
+
+    Returns
+    -------
+    Generated
+
+    Raises
+    ------
+    HalutError
+        When a module's name cannot begin with the prefix.
+    """
     top = HalutTiled(config) if isinstance(config, TiledConfig) else HalutMatmul(config)
     header = (
-        f"// {top.module_name} {config.slug}\n"
+        f"// {prefix}{top.module_name} {config.slug}\n"
         f"// generated by halut-stack {halut.__version__}, "
         f"configuration sha256 {config.hash[:16]}\n\n"
     )
-    verilog = header + unit_verilog(top)
-    return Generated(verilog=verilog, manifest=_manifest(config, top, verilog))
+    verilog = header + unit_verilog(top, prefix)
+    manifest = _manifest(config, top, verilog, prefix)
+    return with_constraints(verilog, manifest)
+
+
+def with_constraints(verilog: str, manifest: dict[str, Any]) -> Generated:
+    """Verilog and manifest with the timing constraints that belong to them."""
+    has_latches = re.search(r"^module \w*halut_latch\b", verilog, re.M) is not None
+    sdc = constraints_sdc(manifest["module"], has_latches=has_latches)
+    return Generated(verilog=verilog, manifest=manifest, sdc=sdc)
 
 
 def _write_if_changed(path: Path, text: str) -> None:
@@ -260,14 +240,16 @@ def _write_if_changed(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write(config: AnyConfig, path: str | Path | None = None) -> Path:
-    """Write Verilog and, beside it with the suffix ``.json``, its manifest.
+def write(config: AnyConfig, path: str | Path | None = None, *, prefix: str = "") -> Path:
+    """Write Verilog and, beside it, its manifest (``.json``) and timing constraints (``.sdc``).
 
     Parameters
     ----------
     config : AcceleratorConfig or TiledConfig
     path : path-like, optional
-        The Verilog file; by default ``build/<slug>/rtl/halut_matmul.v`` (``halut_tiled.v``).
+        The Verilog file; by default ``build/<slug>/rtl/<module>.v``.
+    prefix : str, default ""
+        See `generate`.
 
     Returns
     -------
@@ -279,15 +261,20 @@ def write(config: AnyConfig, path: str | Path | None = None) -> Path:
     HalutError
         When the place cannot be written to, or the name leaves no room for a manifest.
     """
-    name = "halut_tiled.v" if isinstance(config, TiledConfig) else "halut_matmul.v"
-    place = Path(path) if path else BUILD_DIR / config.slug / "rtl" / name
-    return write_generated(generate(config), place)
+    generated = generate(config, prefix=prefix)
+    name = f"{generated.manifest['module']}.v"
+    return write_generated(
+        generated, Path(path) if path else BUILD_DIR / config.slug / "rtl" / name
+    )
 
 
 def write_generated(generated: Generated, path: Path) -> Path:
-    """Write what was generated: Verilog to `path`, the manifest beside it; returns `path`."""
-    if path.suffix == ".json":
-        raise HalutError(f"the output must be a Verilog file, not a manifest's name ({path})")
+    """Write what was generated: Verilog to `path`, the rest beside it; returns `path`."""
+    if path.suffix in (".json", ".sdc"):
+        raise HalutError(
+            f"the output must be a Verilog file, not one of what lies beside it ({path})"
+        )
     _write_if_changed(path, generated.verilog)
     _write_if_changed(path.with_suffix(".json"), generated.manifest_text)
+    _write_if_changed(path.with_suffix(".sdc"), generated.sdc)
     return path

@@ -125,6 +125,7 @@ class LutMemory(Unit):
         bits = len(self.select) // self.rows
         for row in range(self.rows):
             read = words.read_port(domain="comb")
+            read.data.name = f"row{row}_word"
             m.d.comb += [
                 read.addr.eq(self.select[row * bits : (row + 1) * bits]),
                 self.value[row].eq(read.data),

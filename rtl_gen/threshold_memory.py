@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from .cells import clock_gate, equals, one_hot, one_hot_select, storage_kind, store_word
 from .config import AcceleratorConfig, ceil_log2
-from .unit import Unit
+from .unit import Unit, named
 
 __all__ = ["ThresholdMemory"]
 
@@ -138,8 +138,9 @@ class ThresholdMemory(Unit):
                     shape=c.input_bits, depth=c.stored_groups, init=[]
                 )
                 write, read = ram.write_port(), ram.read_port(domain="comb")
+                read.data.name = f"node{node}_word"
                 low = position * c.input_bits
-                hit = self.write_enable & equals(word_index, w)
+                hit = named(m, f"node{node}_enable", self.write_enable & equals(word_index, w))
                 m.d.comb += [
                     write.en.eq(hit),
                     write.data.eq(self.write_data[low : low + c.input_bits]),

@@ -20,7 +20,7 @@ from .convert import OutputStage, is_region
 from .float32 import FloatAdder
 from .tiled_config import TiledConfig
 from .top import HalutMatmul, ProgramWrite, accelerator_members
-from .unit import Unit
+from .unit import Unit, named
 
 __all__ = ["HalutTiled", "JoinAdder"]
 
@@ -130,7 +130,7 @@ class HalutTiled(Unit):
         }
         for (r, o, d), unit in units.items():
             self.add(m, f"unit_r{r}_m{o}_d{d}", unit, platform)
-            self._connect_program(m, unit, o, d)
+            self._connect_program(m, unit, f"unit_r{r}_m{o}_d{d}", o, d)
             for row in range(c.unit.rows):
                 for lane in range(c.unit.parallel_codebooks):
                     value = self.i.payload[r * c.unit.rows + row][
@@ -146,12 +146,14 @@ class HalutTiled(Unit):
         ]
         self._connect_output(m, platform, units)
 
-    def _connect_program(self, m: Module, unit: HalutMatmul, output: int, codebook: int) -> None:
+    def _connect_program(
+        self, m: Module, unit: HalutMatmul, name: str, output: int, codebook: int
+    ) -> None:
         c = self.config
         address = self.program.payload.address
 
-        def field(region: str, name: str) -> Value:
-            low, width = c.address_fields[region][name]
+        def field(region: str, part: str) -> Value:
+            low, width = c.address_fields[region][part]
             return address[low : low + width]
 
         region = field("thresholds", "region")
@@ -161,6 +163,7 @@ class HalutTiled(Unit):
         )
         if c.unit.double_buffer:
             hit |= field("switch", "command").any()
+        hit = named(m, f"{name}_program_hit", hit)
         m.d.comb += [
             unit.program.valid.eq(self.program.valid & hit),
             unit.program.payload.address.eq(address[: c.unit.program_address_bits]),
@@ -197,7 +200,7 @@ class HalutTiled(Unit):
             load.eq(valid & ready),
         ]
         if not c.unit.has_output_stage:
-            m.d.comb += self.o.valid.eq(held)
+            m.d.comb += self.o.valid.eq(held & self.running(platform))
         m.d.sync += held.eq(Mux(ready, valid, held))
         joined: dict[tuple[int, int], Value] = {}
         for r in range(c.row_tiles):
@@ -255,7 +258,7 @@ class HalutTiled(Unit):
             ]
         first = stages[0, 0]
         m.d.comb += [
-            self.o.valid.eq(first.o_valid),
+            self.o.valid.eq(first.o_valid & self.running(platform)),
             self.o.payload.data.eq(Cat(stage.o_data.as_value() for stage in stages.values())),
             *(self.o.payload[name].eq(getattr(first, f"o_{name}")) for name in fields),
         ]

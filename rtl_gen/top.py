@@ -18,7 +18,7 @@ from .decoder import DecoderBlock
 from .encoder import Encoder
 from .output import OutputSerializer, output_payload
 from .tiled_config import AnyConfig
-from .unit import Unit
+from .unit import Unit, named
 
 __all__ = ["HalutMatmul", "ProgramWrite", "accelerator_members", "partial_config"]
 
@@ -70,7 +70,8 @@ class HalutMatmul(Unit):
     Timing
     ------
     `latency_cycles` from a row group's last input transfer to its first output transfer, one row
-    group every `interval_cycles` when nothing stalls. Any stream may stall at any cycle.
+    group every `interval_cycles` when nothing stalls. Any stream may stall at any cycle. In a
+    cycle of reset nothing moves: both readies and `o.valid` are 0; the program stays.
     """
 
     def __init__(self, config: AcceleratorConfig, *, partial: bool = False) -> None:
@@ -105,7 +106,7 @@ class HalutMatmul(Unit):
             self._add_block(m, platform, b, control, write, encoders) for b in range(c.n_blocks)
         ]
         output: OutputSerializer | OutputStage = OutputSerializer(c)
-        self.add(m, "output", output, platform)
+        self.add(m, "serializer", output, platform)
         columns = [block.sums[u] for block in blocks for u in range(c.decoders_per_word)]
         m.d.comb += [
             output.i.payload.as_value().eq(
@@ -121,7 +122,7 @@ class HalutMatmul(Unit):
         elif c.has_output_stage and not self.partial:
             output = self._add_output_stage(m, platform, output, control, write)
         m.d.comb += [
-            self.o.valid.eq(output.o_valid),
+            self.o.valid.eq(output.o_valid & self.running(platform)),
             output.o_ready.eq(self.o.ready),
             self.o.payload.data.as_value().eq(output.o_data.as_value()),
             self.o.payload.last.eq(output.o_last),
@@ -167,12 +168,11 @@ class HalutMatmul(Unit):
         self.add(m, f"encoder{q}", encoder, platform)
         codebook = write.field("thresholds", "codebook")
         group, hit = _split_codebook(c, codebook, q)
+        hit = named(m, f"encoder{q}_hit", hit)
         m.d.comb += [
             *(encoder.words[row].eq(self.i.payload[row][q]) for row in range(c.rows)),
             encoder.enable.eq(control.enable[: c.encoder_cycles]),
-            encoder.write_enable.eq(
-                write.stored & is_region(write.field("thresholds", "region"), 1) & hit
-            ),
+            encoder.write_enable.eq(write.stored & write.is_thresholds & hit),
             encoder.write_data.eq(write.data[: len(encoder.write_data)]),
         ]
         if c.encoder == "interleaved":
@@ -195,10 +195,9 @@ class HalutMatmul(Unit):
         c = self.config
         block = DecoderBlock(c)
         self.add(m, f"block{index}", block, platform)
-        is_lut = is_region(write.field("lut", "region"), 0)
-        hit = equals(write.field("lut", "block"), index)
+        hit = named(m, f"block{index}_hit", equals(write.field("lut", "block"), index))
         m.d.comb += [
-            block.write_enable.eq(write.stored & is_lut & hit),
+            block.write_enable.eq(write.stored & write.is_lut & hit),
             block.write_prototype.eq(write.field("lut", "prototype")),
             block.write_data.eq(write.data[: len(block.write_data)]),
             *(block.codes[q].eq(encoders[q].codes) for q in self._lanes),
@@ -233,6 +232,14 @@ class ProgramWrite:
         self.accepted = Signal(name="program_accepted")
         m.d.comb += self.accepted.eq(program.valid & program.ready)
         self.stored: Value = self.accepted
+        self.is_lut = named(m, "is_lut_word", is_region(self.field("lut", "region"), 0))
+        self.is_thresholds = named(
+            m, "is_threshold_word", is_region(self.field("thresholds", "region"), 1)
+        )
+        if config.output_constants:
+            self._is_constant = named(
+                m, "is_constant_word", is_region(self.field("output", "region"), 2)
+            )
         if self._config.double_buffer:
             c = self._config
             self.switch = self.field("switch", "command").any()
@@ -259,10 +266,6 @@ class ProgramWrite:
         """A field of the address."""
         low, width = self._config.address_fields[region][name]
         return self._address[low : low + width]
-
-    @property
-    def _is_constant(self) -> Value:
-        return is_region(self.field("output", "region"), 2)
 
     def connect_constants(self, m: Module, stage: OutputStage, hit: Value | None = None) -> None:
         """Let an output stage take the words of its constants, those where `hit` is high."""

@@ -14,7 +14,14 @@ from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-__all__ = ["Port", "Unit", "VerilogTarget"]
+__all__ = ["Port", "Unit", "VerilogTarget", "named"]
+
+
+def named(m: Module, name: str, value: Value) -> Signal:
+    """A signal called `name` that is `value`: what the emitted Verilog shows it as."""
+    signal = Signal(value.shape(), name=name)
+    m.d.comb += signal.eq(value)
+    return signal
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Unit(wiring.Component):
         self.clk_i = Signal(name="clk_i")
         self.rst_ni = Signal(name="rst_ni")
         self.ports = self._make_ports()
+        self.placed_ports: dict[str, bool] = {}  # of units inside: is it an output
 
     def _make_ports(self) -> dict[str, Port]:
         """Ports by Verilog name: a stream's payload is called data, or split by its fields."""
@@ -120,6 +128,12 @@ class Unit(wiring.Component):
         self.build(m, platform)
         return m
 
+    def running(self, platform: object) -> Value:
+        """High but in a cycle of reset: at its clock edge nothing may move."""
+        if isinstance(platform, VerilogTarget):
+            return self.rst_ni
+        return ~ResetSignal(allow_reset_less=True)
+
     def clock_ports(self) -> dict[str, Signal]:
         """Clock and reset ports of this unit's module, by name."""
         ports = {}
@@ -142,5 +156,13 @@ class Unit(wiring.Component):
             f"i_{clock}": getattr(self, clock) for clock in unit.clock_ports()
         }
         for port_name, port in unit.ports.items():
-            connections[f"{'o' if port.is_output else 'i'}_{port_name}"] = port.member
+            wire = port.member
+            if not isinstance(wire, Signal):
+                wire = Signal(len(port.member))
+                ends = (port.member, wire) if port.is_output else (wire, port.member)
+                m.d.comb += ends[0].eq(ends[1])
+            # What this module calls it; inside the unit's own module it is a port.
+            wire.name = f"{name}_{port_name}"
+            self.placed_ports[wire.name] = port.is_output
+            connections[f"{'o' if port.is_output else 'i'}_{port_name}"] = wire
         m.submodules[name] = Instance(unit.module_name, **connections)

@@ -43,6 +43,7 @@ _CONTROL = (
     Property("offered", "no row group begins while such a word is offered", 11),
     Property("settle", "no row group begins in the cycle after such a word", 12),
     Property("ready", "a transfer is taken whenever nothing of this forbids it", 15),
+    Property("reset", "nothing is taken in a cycle of reset", 14),
     Property("program_ready", "a word is taken whenever nothing of this forbids it", 16),
 )
 
@@ -56,6 +57,7 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
         defines["BUSY"] = "1"
     if c.encoder == "interleaved":
         defines["INTERLEAVED"] = "1"
+    if c.encoder == "interleaved" and c.tree_depth > 1:
         properties.append(Property("phase", "the walkers' turns go on with every step", 8))
     if c.double_buffer:
         defines["DOUBLE"] = "1"

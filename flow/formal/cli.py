@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -105,27 +107,22 @@ def main(argv: Sequence[str]) -> int:
         found = _prover(check)(check, yosys, abc, folder, arguments.timeout)
         return found, time.monotonic() - begin
 
-    with ThreadPoolExecutor(jobs) as pool:
-        futures: list[Future] = [pool.submit(work, check) for check in checks]
+    futures = _start(work, checks, jobs)
+    for number, (check, future) in enumerate(zip(checks, futures, strict=True)):
+        if sys.stderr.isatty():
+            print(f"\r[{number + 1}/{len(checks)}] {check.name:<{width}}", end="",
+                  file=sys.stderr, flush=True)  # fmt: skip
         try:
-            for number, (check, future) in enumerate(zip(checks, futures, strict=True)):
-                if sys.stderr.isatty():
-                    print(f"\r[{number + 1}/{len(checks)}] {check.name:<{width}}", end="",
-                          file=sys.stderr, flush=True)  # fmt: skip
-                try:
-                    found, seconds = future.result()
-                except CheckFailed as error:
-                    failures.append(str(error))
-                    print(f"{check.name:<{width}}  undecided: {error}")
-                    continue
-                finally:
-                    if sys.stderr.isatty():
-                        print("\r\033[K", end="", file=sys.stderr, flush=True)
-                outcomes += found
-                failures += _report(check.name, found, seconds, width, arguments.verbose)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            found, seconds = future.result()
+        except CheckFailed as error:
+            failures.append(str(error))
+            print(f"{check.name:<{width}}  undecided: {error}")
+            continue
+        finally:
+            if sys.stderr.isatty():
+                print("\r\033[K", end="", file=sys.stderr, flush=True)
+        outcomes += found
+        failures += _report(check.name, found, seconds, width, arguments.verbose)
     report = folder / "report.json"
     with atomic_write(report) as temporary:
         temporary.write_text(_json(outcomes, yosys.version, abc.version))
@@ -140,6 +137,32 @@ def main(argv: Sequence[str]) -> int:
     if failures:
         raise CheckFailed(failures[0] + (f"; {len(failures) - 1} more" if failures[1:] else ""))
     return 0
+
+
+def _start(work: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> list[Future[Any]]:
+    """Do `work` on all items, `jobs` at a time.
+
+    The threads are daemons: when this process ends early, so do they, and the tools with them.
+    """
+    waiting: queue.SimpleQueue[tuple[Future[Any], Any]] = queue.SimpleQueue()
+    futures: list[Future[Any]] = [Future() for _ in items]
+    for pair in zip(futures, items, strict=True):
+        waiting.put(pair)
+
+    def serve() -> None:
+        while True:
+            try:
+                future, item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                future.set_result(work(item))
+            except BaseException as error:
+                future.set_exception(error)
+
+    for _ in range(min(jobs, len(items))):
+        threading.Thread(target=serve, daemon=True).start()
+    return futures
 
 
 def _can_write(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
 from collections.abc import Mapping
@@ -124,8 +125,10 @@ def read_rtl(yosys: Tool, source: Path, top: str, folder: Path) -> tuple[Netlist
     """Verilog as a netlist of Yosys' simplest cells, and the net of every name in it."""
     script, path = folder / "rtl.ys", folder / "rtl.json"
     with atomic_write(script) as temporary:
-        temporary.write_text(_SCRIPT.format(source=source, top=top, json=path))
-    run_tool(yosys, [str(script)], folder / "rtl.log", cwd=folder)
+        # Relative names: a folder's name may have spaces, which Yosys' scripts have no quotes for.
+        text = _SCRIPT.format(source=os.path.relpath(source, folder), top=top, json=path.name)
+        temporary.write_text(text)
+    run_tool(yosys, [script.name], folder / "rtl.log", cwd=folder)
     names: dict[Name, int] = {}
     netlist = from_json(json.loads(path.read_text()), top, _outputs(simple_cells()), names)
     path.unlink()

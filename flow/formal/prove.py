@@ -32,8 +32,8 @@ HERE = Path(__file__).parent
 # phase that follows the edge, during which its data stand still.
 _SCRIPT = """\
 read_verilog unit.v
-read_verilog -overwrite -icells {here}/cells.v
-read_verilog -overwrite {defines} {here}/{checker}
+read_verilog -overwrite -icells cells.v
+read_verilog -overwrite {defines} {checker}
 hierarchy -check -top proof {parameters}
 proc
 flatten
@@ -194,11 +194,14 @@ def _translate(check: Check, yosys: Tool, folder: Path) -> None:
     """Two and-inverter graphs per property, one of them its twin's."""
     defines = " ".join(f"-D{name}={value}" for name, value in check.defines.items())
     parameters = " ".join(f"-chparam {name} {value}" for name, value in check.parameters.items())
-    text = _SCRIPT.format(defines=defines, parameters=parameters, here=HERE, checker=check.checker)
+    text = _SCRIPT.format(defines=defines, parameters=parameters, checker=check.checker)
     for prop in check.properties:
         for twin in (0, prop.twin):
             name = _file(prop.name, bool(twin))
             text += _ONE.format(name=prop.name, twin=twin, file=f"{name}.aig")
+    for name in ("cells.v", check.checker):
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text((HERE / name).read_text())
     with atomic_write(folder / "check.ys") as temporary:
         temporary.write_text(text)
     run_tool(yosys, ["check.ys"], folder / "yosys.log", cwd=folder, timeout=300)

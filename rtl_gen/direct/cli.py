@@ -10,6 +10,7 @@ from typing import Any
 from halut.cli import Parser
 from halut.errors import HalutError, closest
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.flags import add_prefix_flag, wrote
 
 from .config import ENGINES, EngineConfig, StoredMatrixConfig
 
@@ -104,22 +105,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-o",
         "--output",
         metavar="FILE",
-        help="Verilog file, the manifest goes beside it; - for standard output "
+        help="Verilog file, manifest and timing constraints go beside it; - for standard output "
         "(default: build/<slug>/rtl/<module>.v)",
     )
+    add_prefix_flag(parser)
     arguments = parser.parse_args(argv)
     config = _config(arguments)
     from .generate import generate, write
 
     if arguments.output == "-":
-        sys.stdout.write(generate(config).verilog)
+        sys.stdout.write(generate(config, prefix=arguments.prefix).verilog)
         return 0
-    path = write(config, arguments.output)
+    path = write(config, arguments.output, prefix=arguments.prefix)
     print(
         f"{config.slug}\n"
         f"  work     {config.macs_per_cycle} MACs per cycle\n"
         f"  timing   latency {config.latency_cycles} cycles\n"
         f"  sums     {config.sums_per_transfer} x {config.accumulator_bits} bits per transfer"
     )
-    print(f"wrote {path} and {path.with_suffix('.json')}")
+    print(wrote(path))
     return 0

@@ -72,6 +72,8 @@ class DotProductArray(Unit):
         settling = Signal()
         if c.weights != "ports":
             hold = self.program.valid | settling
+        sums_valid = Signal()
+        running = self.running(platform)
         pipeline = Pipeline(
             m,
             stages=c.stages,
@@ -79,10 +81,14 @@ class DotProductArray(Unit):
             hold=hold,
             first=self.i.payload.first,
             last=self.i.payload.last,
-            o_valid=self.o.valid,
+            o_valid=sums_valid,
             o_ready=self.o.ready,
+            running=running,
         )
-        m.d.comb += self.i.ready.eq(pipeline.i_ready)
+        m.d.comb += [
+            self.i.ready.eq(pipeline.i_ready),
+            self.o.valid.eq(running & sums_valid),
+        ]
         columns = self._weights(m, platform, pipeline, settling)
         values = [Value.cast(self.i.payload.data[k]) for k in range(c.length)]
         arriving = Cat(recode(value) if c.recode == "inputs" else value for value in values)
@@ -136,7 +142,7 @@ class DotProductArray(Unit):
             return [Value.cast(self.weights[column]) for column in range(c.columns)]
         accepted = Signal(name="program_accepted")
         m.d.comb += [
-            self.program.ready.eq(~pipeline.busy),
+            self.program.ready.eq(self.running(platform) & ~pipeline.busy),
             accepted.eq(self.program.valid & self.program.ready),
         ]
         m.d.sync += settling.eq(accepted)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal, Value
 
+from rtl_gen.unit import named
+
 __all__ = ["Pipeline"]
 
 
@@ -23,6 +25,8 @@ class Pipeline:
     o_valid : Signal
         Made here: a sum is finished.
     o_ready : Value
+    running : Value
+        Low in a cycle of reset, in which nothing is taken.
 
     Attributes
     ----------
@@ -46,16 +50,17 @@ class Pipeline:
         last: Value,
         o_valid: Signal,
         o_ready: Value,
+        running: Value,
     ) -> None:
         advance = Signal(name="advance")
         valid = Signal(stages, name="stage_valid")  # stages 1 and up
         ready = Signal(name="input_ready")
-        taken = i_valid & ready
+        taken = named(m, "input_taken", i_valid & ready)
         self.i_ready = ready
         self.enable = Signal(1 + stages, name="stage_enable")
         m.d.comb += [
             advance.eq(~o_valid | o_ready),
-            ready.eq(advance & ~hold),
+            ready.eq(advance & running & ~hold),
             self.enable.eq(Cat(taken, valid & advance.replicate(stages))),
         ]
         for stage in range(stages):

@@ -154,10 +154,11 @@ class StoredMatrixEngine(Unit):
     def build(self, m: Module, platform: object) -> None:
         c = self.config
         output = OutputSerializer(c.output)
-        self.add(m, "output", output, platform)
+        self.add(m, "serializer", output, platform)
         group = Signal(c.n_groups, init=1)
         settling = Signal()
         sums_valid = Signal()
+        running = self.running(platform)
         pipeline = Pipeline(
             m,
             stages=c.stages,
@@ -167,13 +168,14 @@ class StoredMatrixEngine(Unit):
             last=group[-1],
             o_valid=sums_valid,
             o_ready=output.i.ready,
+            running=running,
         )
         with m.If(pipeline.enable[0]):
             m.d.sync += group.eq(Cat(group[-1], group[:-1]))
         accepted = Signal(name="program_accepted")
         m.d.comb += [
             self.i.ready.eq(pipeline.i_ready),
-            self.program.ready.eq(group[0] & ~pipeline.busy),
+            self.program.ready.eq(running & group[0] & ~pipeline.busy),
             accepted.eq(self.program.valid & self.program.ready),
         ]
         m.d.sync += settling.eq(accepted)
@@ -207,7 +209,7 @@ class StoredMatrixEngine(Unit):
                 Cat(column.sums[row] for row in range(c.rows) for column in columns)
             ),
             output.i.valid.eq(sums_valid),
-            self.o.valid.eq(output.o_valid),
+            self.o.valid.eq(running & output.o_valid),
             output.o_ready.eq(self.o.ready),
             self.o.payload.data.eq(output.o_data),
             self.o.payload.last.eq(output.o_last),

@@ -8,7 +8,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from rtl_gen.cells import equals
-from rtl_gen.unit import Unit
+from rtl_gen.unit import Unit, named
 
 from .config import SystolicConfig
 from .multiply import (
@@ -138,19 +138,24 @@ class SystolicArray(Unit):
         c = self.config
         step = Signal(name="step")
         advance = Signal(name="advance")
+        load = Signal(name="load")
+        valid = Signal(name="sums_valid")
+        running = self.running(platform)
         m.d.comb += [
-            advance.eq(~self.o.valid | self.o.ready),
-            self.i.ready.eq(advance),
-            step.eq(self.i.valid & advance),
-            self.program.ready.eq(1),
+            advance.eq(~valid | self.o.ready),
+            self.i.ready.eq(running & advance),
+            step.eq(self.i.valid & self.i.ready),
+            load.eq(self.program.valid & self.program.ready),
+            self.program.ready.eq(running),
+            self.o.valid.eq(running & valid),
         ]
         n_filling = c.filling_transfers
         filled = Signal(range(n_filling + 1))
-        is_full = equals(filled, n_filling)
+        is_full = named(m, "is_full", equals(filled, n_filling))
         with m.If(step & ~is_full):
             m.d.sync += filled.eq(filled + 1)
         with m.If(advance):
-            m.d.sync += self.o.valid.eq(self.i.valid & is_full)
+            m.d.sync += valid.eq(self.i.valid & is_full)
         bias = c.rows * rows_bias(c.input_bits, c.weight_bits)
         xs: list[Value] = [Value.cast(self.i.payload[r]) for r in range(c.rows)]
         for column in range(c.columns):
@@ -161,7 +166,7 @@ class SystolicArray(Unit):
                 self.add(m, f"element_{row}_{column}", element, platform)
                 m.d.comb += [
                     element.step.eq(step),
-                    element.load.eq(self.program.valid),
+                    element.load.eq(load),
                     element.x.eq(xs[row]),
                     element.digits.eq(digits),
                     element.sum.eq(total),

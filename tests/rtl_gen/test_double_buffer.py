@@ -12,6 +12,7 @@ from rtl_gen import reference
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.generate import generate, write
 from rtl_gen.image import program_image, switch_word
+from rtl_gen.program_port import describe_program_port
 from rtl_gen.tiled_config import TiledConfig, result_order
 from tests.rtl_gen.support import TopBench, random_case
 from tests.rtl_gen.test_generate import _run, _tool
@@ -119,8 +120,8 @@ def test_addresses_of_both_banks_are_distinct(name):
     addresses += [switch_word(config, bank)[0] for bank in (0, 1)]
     assert len(set(addresses)) == len(addresses)
     assert max(addresses) < 1 << config.program_address_bits
-    fields = generate(config).manifest["address_map"]["fields"]
-    assert set(fields["switch"]) == {"bank", "command"}
+    switch = describe_program_port(config)["commands"]["switch"]
+    assert (set(switch["fixed"]), set(switch["fields"])) == ({"command"}, {"bank"})
 
 
 def test_a_single_bank_is_what_it_was():

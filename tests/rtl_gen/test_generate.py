@@ -186,7 +186,8 @@ def test_command_line(tmp_path):
     target = tmp_path / "deep" / "a.v"
     done = _run(sys.executable, "-m", "rtl_gen", *flags, "-o", str(target))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"wrote {target} and {target.with_suffix('.json')}"
+    others = f"{target.with_suffix('.json')} and {target.with_suffix('.sdc')}"
+    assert done.stdout.splitlines()[-1] == f"wrote {target}, {others}"
     piped = _run(sys.executable, "-m", "rtl_gen", *flags, "-o", "-")
     assert piped.stdout == target.read_text()
 

@@ -19,6 +19,7 @@ from rtl_gen import reference
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.generate import generate, write
 from rtl_gen.image import program_image
+from rtl_gen.program_port import describe_program_port
 from rtl_gen.tiled_config import TiledConfig, config_from_dict, load_config, result_order
 from tests.rtl_gen.support import STALLS, TopBench, random_case
 from tests.rtl_gen.test_generate import _run, _tool
@@ -175,9 +176,9 @@ def test_image_writes_each_word_of_each_unit_once(name):
     config = _config(name)
     program, _ = random_case(config, config.rows)
     image = program_image(config, program)
-    manifest = generate(config).manifest["address_map"]
+    regions = describe_program_port(config)["regions"].values()
     assert len({address for address, _ in image}) == len(image)
-    assert len(image) == sum(manifest[f"{kind}_words"] for kind in ("lut", "threshold", "output"))
+    assert len(image) == sum(region["words"] for region in regions)
     assert max(address for address, _ in image) < 1 << config.program_address_bits
 
 
