@@ -46,7 +46,7 @@ $(VENV)/.installed-%: $(ROOT)/pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr orfs report bench tables sweep pareto bench-software clean distclean
+.PHONY: help venv demo network test test-slow mutate lint doctor rtl synth pnr orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -74,6 +74,10 @@ test: $(torch_stamp) ## all tests but the slow ones
 
 test-slow: $(torch_stamp) ## the slow tests only
 	@cd $(ROOT) && $(py) -m pytest -n $(JOBS) -m slow $(ARGS)
+
+# Results are kept in build/mutants, one file per mutant: an interrupted run goes on.
+mutate: $(stamp) ## faults put into the Verilog one by one: how many the benches find
+	@cd $(ROOT) && $(py) -m flow mutate $(if $(OUT),-o $(OUT)) $(ARGS)
 
 lint: $(torch_stamp) ## ruff (rules and format) and mypy
 	@cd $(ROOT) && $(py) -m ruff check . && $(py) -m ruff format --check . && $(py) -m mypy
