@@ -66,7 +66,7 @@ $(VENV)/.installed-%: pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(call q,$(CONSTRAINTS))) -e '.[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow lint doctor rtl synth pnr formal orfs report bench tables sweep pareto bench-software clean distclean
+.PHONY: help venv demo network test test-slow mutate lint doctor rtl synth pnr formal orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -94,6 +94,10 @@ test: $(torch_stamp) ## all tests but the slow ones
 
 test-slow: $(torch_stamp) ## the slow tests only
 	@$(py) -m pytest -n $(JOBS) -m slow $(ARGS)
+
+# Results are kept in build/mutants, one file per mutant: an interrupted run goes on.
+mutate: $(stamp) ## faults put into the Verilog one by one: how many the benches find
+	@$(py) -m flow mutate $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 lint: $(torch_stamp) ## ruff (rules and format) and mypy
 	@$(py) -m ruff check . && $(py) -m ruff format --check . && $(py) -m mypy

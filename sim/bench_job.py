@@ -5,8 +5,9 @@ number of jobs) and, for each job k, ``program-k.npz`` and ``words-k.npy``; ``ou
 ``counts.json`` are written there.
 
 With `double_buffer` jobs use the banks in turns: each program is loaded while the rows of the job
-before are sent. The last job's program is loaded into the other bank, too, while it runs, and its
-rows are sent once more there; the results must be the same.
+before are sent. The last job's program is loaded into the other bank, too, while it runs. Then the
+bank that it ran in is filled with other words, and the rows are sent once more; the results must be
+the same.
 """
 
 from __future__ import annotations
@@ -59,7 +60,14 @@ async def jobs(dut: Any) -> None:
         for turn in range(n_jobs + 1):
             k, following = min(turn, n_jobs - 1), min(turn + 1, n_jobs - 1)
             loading = cocotb.start_soon(load(following, (turn + 1) % 2)) if turn < n_jobs else None
-            before = beats if turn == n_jobs else None
+            before = None
+            if turn == n_jobs:
+                before = beats
+                mask = (1 << config.program_data_bits) - 1
+                image = program_image(
+                    config, Program.load(folder / f"program-{k}.npz"), 1 - turn % 2
+                )
+                await tb.words.send([(address, data ^ mask) for address, data in image])
             beats, count = await _rows(tb, folder, k, pause)
             if before is None:
                 counts.append({**count, "load_cycles": load_cycles})

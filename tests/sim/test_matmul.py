@@ -100,8 +100,8 @@ def test_verilog_equals_model(name: str, simulator: str) -> None:
     built = build_accelerator(config, simulator=simulator)
     env = {"HALUT_CONFIG": json.dumps(config.to_dict())}
     result = runner.run(built, "sim.bench_matmul", env=env)
-    # 4 stall patterns x 2 kinds of data, latency, 2 reloads, reset, corruption
-    assert len(result.tests) == 13
+    # 4 stall patterns x 2 kinds of data, latency, 4 x single words, reset, 2 corruptions
+    assert len(result.tests) == 16
 
 
 @pytest.mark.parametrize("name", ["small", "stella_nera", "dense", *ODD, *TILED])
@@ -234,6 +234,90 @@ def test_edited_verilog_is_caught(job: tuple, tmp_path: Path) -> None:
     sim.simulate(config, meets, A, verilog=path)
     with pytest.raises(CheckFailed, match="outputs must equal the model: row 0, output"):
         sim.simulate(config, meets, A, verilog=bad)
+
+
+# What each bench must find, by the text that it is found in: (configuration, pattern in the
+# Verilog, what takes its place, message).
+_FAULTS = {
+    "a word that is half taken in reset": (
+        "small",
+        r"assign program_ready = ([^;]+);",
+        r"assign program_ready = (\1) | ~rst_ni;",
+        "program_ready must be 0",
+    ),
+    "rows that begin while latches settle": (
+        "small",
+        r"settling <= _\w+_;",
+        "settling <= 1'h0;",
+        "must not begin in the cycle after a word",
+    ),
+    "a device that is stuck": (
+        "small",
+        r"else if \(advance\) sums_valid <= \w+;",
+        "",
+        "an item must move within .* cycles",
+    ),
+    "words for the other bank that wait": (
+        "double",
+        r"assign program_aside = [^;]+;",
+        "assign program_aside = 1'h0;",
+        "words? for the other bank must",
+    ),
+    "a bank that is never switched": (
+        "double",
+        r"if \(\w+\) active_bank <= program_bank;",
+        "if (1'h0) active_bank <= 1'h0;",
+        "must not be taken within a row group|must be .*, not",
+    ),
+}
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("name", _FAULTS)
+def test_faults_are_found(name: str, tmp_path: Path) -> None:
+    """What the benches did not find once: one fault of each kind in the Verilog."""
+    if "icarus" not in runner.available_simulators():
+        pytest.skip("icarus must be installed (apt install iverilog)")
+    which, pattern, instead, message = _FAULTS[name]
+    config = _config(which)
+    wrong, count = re.subn(pattern, instead, rtl_gen.generate(config).verilog)
+    assert count == 1, f"the Verilog must have one place for the fault, not {count}"
+    bad = tmp_path / "bad.v"
+    bad.write_text(wrong)
+    built = build_accelerator(config, verilog=bad, simulator="icarus")
+    env = {"HALUT_CONFIG": json.dumps(config.to_dict()), "HALUT_FAIL_FAST": "1"}
+    with pytest.raises(runner.SimulationFailed, match=message):
+        runner.run(built, "sim.bench_matmul", env=env, timeout_s=60)
+
+
+@pytest.mark.sim
+def test_simulate_uses_both_banks(tmp_path: Path) -> None:
+    """One matrix passes through both; a device that never switches is caught."""
+    simulator = "icarus" if "icarus" in runner.available_simulators() else None
+    config = _config("double")
+    rng = np.random.default_rng(8)
+    jobs = [
+        (golden.random_program(rng, 6, 4, 2, "int8", n_features=7), rng.uniform(-90, 90, (n, 7)))
+        for n in (9, 4, 6)
+    ]
+    for pattern in ("none", "both"):
+        done = sim.simulate_all(config, jobs, stall_pattern=pattern, simulator=simulator)
+        for (program, A), result in zip(jobs, done, strict=True):
+            assert np.array_equal(result.outputs, golden.matmul(program, program.input_words(A)))
+        if pattern == "none":  # loading the next program holds up nothing
+            groups = [5, 2, 3]
+            steady = config.n_groups + config.latency_cycles + config.n_beats - 1
+            cycles = [(n - 1) * config.interval_cycles + steady for n in groups]
+            assert [result.cycles for result in done] == cycles
+    text, count = re.subn(
+        r"if \((\w+)\) active_bank <= program_bank;", r"if (1'h0) active_bank <= \1;",
+        rtl_gen.generate(config).verilog,
+    )  # fmt: skip
+    assert count == 1
+    bad = tmp_path / "bad.v"
+    bad.write_text(text)
+    with pytest.raises(CheckFailed, match="both banks must give the same"):
+        sim.simulate(config, *jobs[0], verilog=bad, simulator=simulator)
 
 
 def _arguments(job: tuple, folder: Path) -> list[str]:
