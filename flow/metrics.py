@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import platform as machine
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import halut
+from halut import process
 from halut.errors import HalutError
 from halut.files import atomic_write
 
@@ -270,12 +270,10 @@ def repository_state(folder: Path) -> tuple[str | None, bool | None]:
 
     def git(*arguments: str) -> str | None:
         try:
-            result = subprocess.run(
-                ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30
-            )
-        except (OSError, subprocess.SubprocessError):
+            done = process.run(["git", *arguments], cwd=folder, timeout_s=30)
+        except OSError:
             return None
-        return result.stdout.strip() if result.returncode == 0 else None
+        return done.output.strip() if done.status == 0 else None
 
     commit = git("rev-parse", "HEAD")
     changes = git("status", "--porcelain", "--untracked-files=no")

@@ -1,24 +1,19 @@
-"""OpenROAD: finding it, and running one script with its time and memory."""
+"""OpenROAD: running one script, with its time and memory."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shlex
-import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flow.tools import Tool, ToolFailed, tail
+from halut import process
 from halut.errors import HalutError
 
-__all__ = ["Usage", "find_openroad", "run_script", "settings"]
+__all__ = ["Usage", "run_script", "settings"]
 
 
 @dataclass(frozen=True)
@@ -35,43 +30,6 @@ class Usage:
 
     seconds: float
     peak_mb: float | None
-
-
-def find_openroad() -> Tool | None:
-    """OpenROAD: ``OPENROAD_EXE`` (a program or a container command), else ``openroad`` on PATH.
-
-    Raises
-    ------
-    HalutError
-        When ``OPENROAD_EXE`` is set to something that does not run.
-    """
-    wanted = os.environ.get("OPENROAD_EXE", "").strip()
-    command = shlex.split(wanted) if wanted else ["openroad"]
-    path = shutil.which(command[0])
-    if path is None:
-        if wanted:
-            raise HalutError(
-                f"OPENROAD_EXE must be a program or a container command, not {wanted}: "
-                f"{command[0]} is not found"
-            )
-        return None
-    command = [path, *command[1:]]
-    try:
-        answer = subprocess.run(
-            [*command, "-version"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise HalutError(f"openroad must answer to -version: {error} ({path})") from None
-    lines = answer.stdout.strip().splitlines()
-    if answer.returncode or not lines:
-        raise HalutError(
-            f"openroad must answer to -version, not end with {answer.returncode} ({path})"
-        )
-    return Tool("openroad", tuple(command), lines[-1].split()[0])
 
 
 def _quote(value: Any) -> str:
@@ -135,23 +93,10 @@ def run_script(
     command = [*tool.command, "-no_splash", "-no_init", "-exit", "-metrics", str(found),
                str(script)]  # fmt: skip
     container = len(tool.command) > 1
-    start = time.monotonic()
-    with log.open("w") as stream:
-        child = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder
-        )
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
-            # Interrupted: nothing of ours may go on in the background.
-            child.send_signal(signal.SIGTERM)
-            child.wait()
-            raise
-    child.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.monotonic() - start
-    if child.returncode or "HALUT done" not in log.read_text(errors="replace"):
+    done = process.run(command, log=log, cwd=folder)
+    if done.status or "HALUT done" not in log.read_text(errors="replace"):
         raise ToolFailed(
-            f"openroad must finish {name}, not end with {child.returncode} (log: {log})", tail(log)
+            f"openroad must finish {name}, not end with {done.status} (log: {log})", tail(log)
         )
     metrics = json.loads(found.read_text()) if found.is_file() else {}
-    return metrics, Usage(round(seconds, 1), None if container else round(usage.ru_maxrss / 1024))
+    return metrics, Usage(round(done.seconds, 1), None if container else round(done.peak_mb))

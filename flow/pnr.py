@@ -31,7 +31,7 @@ from flow.layout import ADDED, CLOCK_TREE, draw_layout
 from flow.liberty import Library
 from flow.metrics import METRICS, Metrics
 from flow.netlist import Netlist, from_json
-from flow.openroad import Usage, find_openroad, run_script, settings
+from flow.openroad import Usage, run_script, settings
 from flow.platform import Platform
 from flow.power import Power, liberty_power
 from flow.simulate import NetlistRun
@@ -39,7 +39,7 @@ from flow.sta import constraints_sdc, latch_arcs, plain_liberty, saif
 from flow.stages import Stages
 from flow.synth import usable_cells
 from flow.timing import Timing, sizes
-from flow.tools import Tool, run_tool
+from flow.tools import Tool, find_openroad, run_tool
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 

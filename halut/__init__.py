@@ -8,10 +8,27 @@ NumPy only; what needs PyTorch lies in `halut.nn`.
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING, Any
 
 from halut.errors import CheckFailed, HalutError
-from halut.matmul import HalutMatmul
-from halut.program import Program
+
+if TYPE_CHECKING:
+    from halut.matmul import HalutMatmul
+    from halut.program import Program
+
+__version__ = "0.1.0"
 
 __all__ = ["CheckFailed", "HalutError", "HalutMatmul", "Program", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: `flow.doctor` runs before NumPy is installed.
+    if name == "HalutMatmul":
+        from halut.matmul import HalutMatmul
+
+        return HalutMatmul
+    if name == "Program":
+        from halut.program import Program
+
+        return Program
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import halut
-from halut import golden
+from halut import golden, process
 from halut.baseline import ProductQuantization
 from halut.errors import HalutError
 from halut.matmul import HalutMatmul
@@ -88,16 +87,11 @@ def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
     """
     environment = os.environ | {variable: str(threads) for variable in _THREAD_VARIABLES}
     module = "halut.nn.bench" if name == "layers" else "halut.bench"
-    done = subprocess.run(
-        [sys.executable, "-m", module, name, json.dumps(arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        check=False,
-        text=True,
-    )
-    if done.returncode:
-        raise HalutError(f"measurement must finish, but {name} ended with {done.returncode}")
-    return json.loads(done.stdout)
+    done = process.run([sys.executable, "-m", module, name, json.dumps(arguments)], env=environment)
+    sys.stderr.write(done.errors)
+    if done.status:
+        raise HalutError(f"measurement must finish, but {name} ended with {done.status}")
+    return json.loads(done.output)
 
 
 def accuracy() -> dict[str, Any]:

