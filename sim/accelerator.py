@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from halut.program import Program
 from rtl_gen import reference
 from rtl_gen.tiled_config import AnyConfig, TiledConfig, result_order
-from sim.packing import pack, unpack
+from sim.packing import pack, pack_bytes, unpack, unpack_bytes
 
 __all__ = [
     "describe_beat",
     "expected_beats",
+    "input_bytes",
     "input_transfers",
     "output_fields",
     "port_widths",
@@ -78,6 +79,15 @@ def input_transfers(config: AnyConfig, words: NDArray[np.integer]) -> list[int]:
         Transfer g of a row group has row p, lane q, level t at bit
         ``((p * Q + q) * T + t) * input_bits``.
     """
+    return pack(_input_fields(config, words), config.input_bits)
+
+
+def input_bytes(config: AnyConfig, words: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Return the transfers of `input_transfers` as rows of bytes, the lowest first."""
+    return pack_bytes(_input_fields(config, words), config.input_bits)
+
+
+def _input_fields(config: AnyConfig, words: NDArray[np.integer]) -> NDArray[np.integer]:
     n_rows, n_codebooks, depth = words.shape
     rows, lanes = config.rows, config.parallel_codebooks
     n_row_groups = -(-n_rows // rows)
@@ -85,8 +95,7 @@ def input_transfers(config: AnyConfig, words: NDArray[np.integer]) -> list[int]:
     padded[:n_rows] = words
     grouped = padded.reshape(n_row_groups, rows, config.n_groups, lanes, depth)
     grouped = grouped.transpose(0, 2, 1, 3, 4)  # (row group, G, P, Q, T)
-    fields = grouped.reshape(n_row_groups * config.n_groups, rows * lanes * depth)
-    return pack(fields, config.input_bits)
+    return grouped.reshape(n_row_groups * config.n_groups, rows * lanes * depth)
 
 
 def expected_beats(
@@ -117,14 +126,16 @@ def expected_beats(
     return [(beat, k % n_beats, int(k % n_beats == n_beats - 1)) for k, beat in enumerate(beats)]
 
 
-def results(config: AnyConfig, beats: list[int], n_rows: int) -> NDArray[Any]:
+def results(
+    config: AnyConfig, beats: list[int] | NDArray[np.uint8], n_rows: int
+) -> NDArray[Any]:
     """Put the output stream's data together again.
 
     Parameters
     ----------
     config : AcceleratorConfig or TiledConfig
-    beats : list of int
-        The ``o_data`` of every transfer, of ceil(n_rows / P) row groups.
+    beats : list of int, or ndarray of shape (n_beats, bytes), uint8
+        The ``o_data`` of every transfer, of ceil(n_rows / P) row groups; bytes lowest first.
     n_rows : int
         Rows that are asked for; those that filled up the last row group are dropped.
 
@@ -133,7 +144,8 @@ def results(config: AnyConfig, beats: list[int], n_rows: int) -> NDArray[Any]:
     ndarray of shape (n_rows, n_outputs)
         Accumulators, int32 or int64; float16; or int8.
     """
-    fields = unpack(beats, config.output_width, config.result_bits, signed=True)
+    take_apart: Any = unpack_bytes if isinstance(beats, np.ndarray) else unpack
+    fields = take_apart(beats, config.output_width, config.result_bits, signed=True)
     order = result_order(config).ravel()
     groups = fields.reshape(-1, len(order))
     words = np.empty_like(groups)

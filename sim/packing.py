@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack", "pack_bytes", "unpack", "unpack_bytes"]
 
 _CHUNK_BITS = 1 << 24  # bounds the memory for bits held one per byte
 
@@ -36,15 +36,29 @@ def pack(fields: NDArray[np.integer], bits: int) -> list[int]:
     >>> [hex(word) for word in pack(np.array([[1, -1], [2, 3]]), 4)]
     ['0xf1', '0x32']
     """
+    packed = pack_bytes(fields, bits)
+    raw, width = packed.tobytes(), packed.shape[1]
+    if width == 0:
+        return [0] * len(packed)
+    return [int.from_bytes(raw[k : k + width], "little") for k in range(0, len(raw), width)]
+
+
+def pack_bytes(fields: NDArray[np.integer], bits: int) -> NDArray[np.uint8]:
+    """Pack rows of fields as `pack` does, each into whole bytes, the lowest first.
+
+    Returns
+    -------
+    ndarray of shape (n, ceil(n_fields * bits / 8)), uint8
+    """
     fields = np.asarray(fields)
     n, n_fields = fields.shape
-    if n == 0 or n_fields == 0:
-        return [0] * n
+    result = np.empty((n, (n_fields * bits + 7) // 8), dtype=np.uint8)
+    if result.size == 0:
+        return result
     if fields.min() < -(1 << (bits - 1)) or fields.max() >= 1 << bits:
         raise ValueError(f"fields must fit in {bits} bits, not [{fields.min()}, {fields.max()}]")
     shifts = np.arange(bits, dtype=np.int64)
     rows = max(1, _CHUNK_BITS // (n_fields * bits))
-    words: list[int] = []
     for start in range(0, n, rows):
         part = fields[start : start + rows].astype(np.int64, order="C")
         if bits in (8, 16, 32):
@@ -52,9 +66,8 @@ def pack(fields: NDArray[np.integer], bits: int) -> list[int]:
         else:
             expanded = (part[:, :, None] >> shifts & 1).astype(np.uint8)
             packed = np.packbits(expanded.reshape(len(part), -1), axis=1, bitorder="little")
-        raw, width = packed.tobytes(), packed.shape[1]
-        words += [int.from_bytes(raw[k : k + width], "little") for k in range(0, len(raw), width)]
-    return words
+        result[start : start + rows] = packed
+    return result
 
 
 def unpack(words: Iterable[int], n_fields: int, bits: int, *, signed: bool) -> NDArray[np.int64]:
@@ -84,15 +97,33 @@ def unpack(words: Iterable[int], n_fields: int, bits: int, *, signed: bool) -> N
     """
     words = list(words)
     width = (n_fields * bits + 7) // 8
+    raw = b"".join(word.to_bytes(width, "little") for word in words)
+    packed = np.frombuffer(raw, dtype=np.uint8).reshape(len(words), width)
+    return unpack_bytes(packed, n_fields, bits, signed=signed)
+
+
+def unpack_bytes(
+    packed: NDArray[np.uint8], n_fields: int, bits: int, *, signed: bool
+) -> NDArray[np.int64]:
+    """Take rows of bytes, the lowest first, apart into rows of fields, as `unpack` does.
+
+    Parameters
+    ----------
+    packed : ndarray of shape (n, ceil(n_fields * bits / 8)), uint8
+    n_fields, bits, signed
+        See `unpack`.
+    """
     weights = np.int64(1) << np.arange(bits, dtype=np.int64)
     if signed:
         weights[-1] = -weights[-1]
-    result = np.empty((len(words), n_fields), dtype=np.int64)
+    result = np.empty((len(packed), n_fields), dtype=np.int64)
     rows = max(1, _CHUNK_BITS // (n_fields * bits))
-    for start in range(0, len(words), rows):
-        part = words[start : start + rows]
-        raw = b"".join(word.to_bytes(width, "little") for word in part)
-        packed = np.frombuffer(raw, dtype=np.uint8).reshape(len(part), width)
-        bit = np.unpackbits(packed, axis=1, count=n_fields * bits, bitorder="little")
+    for start in range(0, len(packed), rows):
+        part = packed[start : start + rows]
+        if bits in (8, 16, 32):
+            fields = part.view(f"<{'i' if signed else 'u'}{bits // 8}")
+            result[start : start + rows] = fields
+            continue
+        bit = np.unpackbits(part, axis=1, count=n_fields * bits, bitorder="little")
         result[start : start + rows] = bit.reshape(len(part), n_fields, bits) @ weights
     return result
