@@ -124,7 +124,7 @@ report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page
 	  --clock-ns $(call q,$(CLOCK_NS))) $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 formal: $(stamp) ## proofs of what the units promise, each with a broken twin
-	@cd $(ROOT) && $(py) -m flow formal $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m flow formal $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 # These need a library, so their default platform is not that of synth.
 orfs: $(stamp) ## CONFIG as a design of OpenROAD-flow-scripts (PLATFORM: nangate45)

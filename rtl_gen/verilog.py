@@ -140,7 +140,9 @@ def unit_verilog(unit: Unit, prefix: str = "") -> str:
     body = _REGISTER_PART.sub(r"\1_\2", body)
     found = re.finditer(r"^module (\w+)\(.*?^endmodule\n", body, re.M | re.S)
     modules = {match[1]: match[0] for match in found}
-    inputs = {f"{prefix}{name}": ports for name, ports in CELL_INPUTS.items()}
+    inputs: dict[str, tuple[str, ...]] = {
+        f"{prefix}{name}": ports for name, ports in CELL_INPUTS.items()
+    }
     for name, each in target.units.items():
         own = [port for port, value in each.ports.items() if not value.is_output]
         inputs[f"{prefix}{name}"] = (*each.clock_ports(), *own)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtl_gen.cells import CELL_MODELS
+from rtl_gen.cells import CELL_INPUTS
 
 __all__ = ["Mutant", "apply", "mutants", "sample"]
 
@@ -78,7 +78,7 @@ def apply(verilog: str, mutant: Mutant) -> str:
 def mutants(verilog: str) -> list[Mutant]:
     """Return every mutant of emitted Verilog, in the order of its lines."""
     lines = verilog.split("\n")
-    cells = set(re.findall(r"module (\w+)", CELL_MODELS))
+    cells = set(CELL_INPUTS)
     outputs = _outputs(lines)
     found: list[Mutant] = []
     module = instance = ""
