@@ -101,7 +101,8 @@ def test_every_module_with_a_command_line_is_listed() -> None:
             parts = path.relative_to(ROOT).with_suffix("").parts
             found.add(".".join(parts[:-1] if parts[-1] == "__main__" else parts))
     listed = set(COMMANDS) | {command.replace(" ", ".") for command in COMMANDS}
-    # These are child processes of sim.runner, of `halut.process` and of `halut bench`.
-    children = {"sim.launch", "halut.supervisor", "halut.bench", "halut.nn.bench"}
+    # These are child processes of sim.runner, `halut.process`, `flow mutate` and `halut bench`.
+    children = {"sim.launch", "halut.supervisor", "flow.mutation.equivalence"}
+    children |= {"halut.bench", "halut.nn.bench"}
     assert found - children <= listed
     assert {"halut", "rtl_gen", "sim", "flow"} <= found
