@@ -41,6 +41,7 @@ COMMANDS = {
     "flow": OPTIONAL,
     "flow synth": OPTIONAL,
     "flow pnr": OPTIONAL,
+    "flow formal": OPTIONAL,
     "flow platforms": OPTIONAL,
     "flow bench": OPTIONAL,
     "flow system": OPTIONAL,
