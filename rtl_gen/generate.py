@@ -12,7 +12,7 @@ from typing import Any
 
 import halut
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import atomic_write, locked
 
 from .config import AcceleratorConfig
 from .program_port import describe_program_port
@@ -274,7 +274,9 @@ def write_generated(generated: Generated, path: Path) -> Path:
         raise HalutError(
             f"the output must be a Verilog file, not one of what lies beside it ({path})"
         )
-    _write_if_changed(path, generated.verilog)
-    _write_if_changed(path.with_suffix(".json"), generated.manifest_text)
-    _write_if_changed(path.with_suffix(".sdc"), generated.sdc)
+    # Another process must not put its manifest beside this Verilog.
+    with locked(path.parent):
+        _write_if_changed(path, generated.verilog)
+        _write_if_changed(path.with_suffix(".json"), generated.manifest_text)
+        _write_if_changed(path.with_suffix(".sdc"), generated.sdc)
     return path
