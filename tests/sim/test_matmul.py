@@ -247,8 +247,8 @@ _FAULTS = {
     ),
     "rows that begin while latches settle": (
         "small",
-        r"settling <= _\w+_;",
-        "settling <= 1'h0;",
+        r"else settling <= [^;]+;",
+        "else settling <= 1'h0;",
         "must not begin in the cycle after a word",
     ),
     "a device that is stuck": (
