@@ -126,9 +126,7 @@ def expected_beats(
     return [(beat, k % n_beats, int(k % n_beats == n_beats - 1)) for k, beat in enumerate(beats)]
 
 
-def results(
-    config: AnyConfig, beats: list[int] | NDArray[np.uint8], n_rows: int
-) -> NDArray[Any]:
+def results(config: AnyConfig, beats: list[int] | NDArray[np.uint8], n_rows: int) -> NDArray[Any]:
     """Put the output stream's data together again.
 
     Parameters

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import rtl_gen
-from halut.errors import CheckFailed, HalutError, closest
+from halut.errors import CheckFailed, HalutError
 from halut.program import Program
-from rtl_gen import check_program, reference
+from rtl_gen import check_program, program_image, reference
 from rtl_gen.tiled_config import AnyConfig
 from sim import runner
-from sim.accelerator import top_name
+from sim.accelerator import input_bytes, results, top_name
+from sim.transfers import PUMP, Moved, Segment, check_settings, move, word_bytes
 
 __all__ = ["SimulationResult", "build_accelerator", "simulate", "simulate_all"]
 
-_PATTERNS = ("none", "gaps", "backpressure", "both")
+_SETTLE_CYCLES = 2  # between a program's last word and the rows, so that no row waits for it
+_DRAIN_CYCLES = 8  # beside the latency, between a job's last result and the next job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +71,7 @@ def build_accelerator(
     verilog: Path | str | None = None,
     simulator: str | None = None,
     waves: bool | None = None,
+    compiled: bool = False,
     timeout_s: float = runner.DEFAULT_TIMEOUT_S,
 ) -> runner.Build:
     """Build the simulation of an accelerator's top module, or find the one built before.
@@ -84,6 +84,9 @@ def build_accelerator(
         its ports must be those of `config`. Lint warnings do not stop it.
     simulator, waves, timeout_s
         See `sim.runner.build`.
+    compiled : bool, default False
+        Build it for `sim.transfers.move` only, with the compiled testbench where that is possible:
+        with Verilator, when no signals are recorded.
     """
     top = top_name(config)
     if verilog is None:
@@ -96,8 +99,16 @@ def build_accelerator(
             raise HalutError(f"verilog must be a readable file: {reason} ({verilog})") from None
         if f"module {top}" not in text:
             raise HalutError(f"verilog must contain the module {top} ({verilog})")
+    simulator = runner.pick_simulator(simulator)
+    waves = runner.waves_wanted(waves)
     return runner.build(
-        text, top, simulator=simulator, waves=waves, strict=verilog is None, timeout_s=timeout_s
+        text,
+        top,
+        simulator=simulator,
+        waves=waves,
+        strict=verilog is None,
+        testbench=PUMP if compiled and simulator == "verilator" and not waves else None,
+        timeout_s=timeout_s,
     )
 
 
@@ -202,15 +213,7 @@ def simulate_all(
     CheckFailed, HalutError
         As for `simulate`.
     """
-    if stall_pattern not in _PATTERNS:
-        raise HalutError(
-            f"stall_pattern must be one of {', '.join(_PATTERNS)}, "
-            f"not {stall_pattern!r}{closest(str(stall_pattern), _PATTERNS)}"
-        )
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
-        raise HalutError(f"seed must be an integer in [0, 2**31), not {seed!r}")
-    if not 0 < timeout_s < float("inf"):
-        raise HalutError(f"timeout must be greater than 0 s and finite, not {timeout_s!r}")
+    check_settings(stall_pattern, seed, timeout_s)
     if not jobs:
         raise HalutError("jobs must be at least one, not 0")
     words = []
@@ -220,37 +223,57 @@ def simulate_all(
         if len(words[-1]) == 0:
             raise HalutError("A must have at least one row, not 0")
     built = build_accelerator(
-        config, verilog=verilog, simulator=simulator, waves=waves, timeout_s=timeout_s
+        config,
+        verilog=verilog,
+        simulator=simulator,
+        waves=waves,
+        compiled=True,
+        timeout_s=timeout_s,
     )
-    folder = Path(tempfile.mkdtemp(prefix="job-", dir=built.directory))
-    try:
-        settings = {"config": config.to_dict(), "stall_pattern": stall_pattern, "seed": seed,
-                    "n_jobs": len(jobs)}  # fmt: skip
-        (folder / "job.json").write_text(json.dumps(settings))
-        for k, (program, _) in enumerate(jobs):
-            np.save(folder / f"words-{k}.npy", words[k])
-            program.save(folder / f"program-{k}.npz")
-        run = runner.run(
-            built, "sim.bench_job", env={"HALUT_JOB": str(folder)}, seed=seed, timeout_s=timeout_s
-        )
-        counts = json.loads((folder / "counts.json").read_text())
-        outputs = [np.load(folder / f"outputs-{k}.npy") for k in range(len(jobs))]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if check:
-        for k, (program, _) in enumerate(jobs):
+    segments: list[Segment] = []
+    ends = [0]  # of each job's output transfers
+    for k, (program, _) in enumerate(jobs):
+        image = word_bytes(config, program_image(config, program))
+        pause = _DRAIN_CYCLES + config.latency_cycles if k else 0
+        segments += [
+            Segment(stream="program", items=image, after_segments=k, after_results=ends[-1],
+                    wait_cycles=pause),
+            Segment(stream="input", items=input_bytes(config, words[k]), after_segments=k + 1,
+                    wait_cycles=_SETTLE_CYCLES),
+        ]  # fmt: skip
+        ends.append(ends[-1] + -(-len(words[k]) // config.rows) * config.n_beats)
+    moved = move(
+        built,
+        config,
+        segments,
+        ends[-1],
+        stall_pattern=stall_pattern,
+        seed=seed,
+        timeout_s=timeout_s,
+    )
+    done = []
+    for k, (program, _) in enumerate(jobs):
+        part = slice(ends[k], ends[k + 1])
+        outputs = results(config, moved.data[part], len(words[k]))
+        if check:
             expected = reference.results(config, program, words[k])
-            _check_equal(outputs[k], expected, f"job {k}, " if len(jobs) > 1 else "")
-    return [
-        SimulationResult(
-            outputs=outputs[k],
-            simulator=built.simulator,
-            seconds=run.seconds,
-            waves=run.directory,
-            **counts[k],
-        )
-        for k in range(len(jobs))
-    ]
+            _check_equal(outputs, expected, f"job {k}, " if len(jobs) > 1 else "")
+        done.append(_result(moved, k, part, outputs))
+    return done
+
+
+def _result(moved: Moved, k: int, part: slice, outputs: NDArray[Any]) -> SimulationResult:
+    program, rows = moved.program[k], moved.input[k]
+    return SimulationResult(
+        outputs=outputs,
+        cycles=int(moved.cycles[part][-1]) - rows["first"] + 1,
+        load_cycles=program["last"] - program["start"],
+        input_stall_cycles=rows["stalls"],
+        output_stall_cycles=int(moved.stalls[part].sum()),
+        simulator=moved.simulator,
+        seconds=moved.seconds,
+        waves=moved.waves,
+    )
 
 
 def _check_equal(outputs: NDArray[Any], expected: NDArray[Any], where: str) -> None:
