@@ -36,7 +36,7 @@ from sim.accelerator import (
     port_widths,
 )
 from sim.scoreboard import Mismatch, Scoreboard
-from sim.streams import LONGEST_STALL, STALL_PATTERNS, StreamDriver, StreamMonitor, stalls, watch
+from sim.streams import STALL_PATTERNS, StreamDriver, StreamMonitor, idle_limit, stalls, watch
 
 CLOCK_NS = 2
 _DRAIN_MARGIN = 8  # cycles watched after the last expected transfer: nothing may follow
@@ -122,9 +122,7 @@ class TB:
 
     def watch(self, due: Callable[[], bool]) -> Any:
         """Fail when nothing moves on any stream although something is due; return the task."""
-        c = self.config
-        # A right device moves an item per cycle, or passes a row group on, or both sides pause.
-        idle = 2 * (c.latency_cycles + c.n_groups + c.n_beats + 2 * LONGEST_STALL)
+        idle = idle_limit(self.config)
         streams = (self.rows, self.words, self.results)
         return cocotb.start_soon(watch(streams, due, idle, CLOCK_NS))
 

@@ -1,5 +1,7 @@
 """Builds and runs simulations: any Verilog, any cocotb module, Verilator or Icarus.
 
+With Verilator a testbench may also be a C++ file that is compiled with the model.
+
 A build is shared: its folder is named by a hash of everything that went into it, so the same
 Verilog with the same parameters is built once, however many tests and processes want it.
 ``WAVES=1`` in the environment (or ``waves=True``) records the signals of a run as ``dump.vcd``
@@ -28,7 +30,8 @@ from typing import Any
 
 from halut import process
 from halut.errors import CheckFailed, HalutError
-from sim import simulators
+from halut.files import atomic_write
+from sim import hierarchy, simulators
 from sim.simulators import SIMULATORS, Simulator
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "build",
     "pick_simulator",
     "run",
+    "run_compiled",
 ]
 
 log = logging.getLogger(__name__)
@@ -75,12 +79,15 @@ class Build:
         One of `SIMULATORS`.
     waves : bool
         Whether runs record their signals.
+    compiled : bool
+        Whether it holds a compiled testbench: `run_compiled` runs it, and `run` does not.
     """
 
     directory: Path
     top: str
     simulator: str
     waves: bool
+    compiled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +141,10 @@ def _find(simulator: str | None) -> Simulator:
     return simulators.find(simulator or os.environ.get("SIM") or None, packages=_PACKAGES)
 
 
-def _waves_wanted() -> bool:
+def waves_wanted(waves: bool | None = None) -> bool:
+    """Whether to record signals: `waves`, else what the environment's ``WAVES`` says."""
+    if waves is not None:
+        return waves
     return os.environ.get("WAVES", "").lower() in ("1", "true", "yes", "on")
 
 
@@ -147,6 +157,7 @@ def build(
     simulator: str | None = None,
     waves: bool | None = None,
     strict: bool = True,
+    testbench: Path | None = None,
     root: Path | str = Path("build") / "sim",
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Build:
@@ -168,6 +179,9 @@ def build(
         Record the signals of every run; by default the environment's ``WAVES``.
     strict : bool, default True
         Lint warnings (all of them are on) fail the build. Otherwise they go to ``build.log``.
+    testbench : pathlib.Path, optional
+        A C++ file with `main`, for the class ``Vtop``, in place of a cocotb module. Verilator only,
+        without waves.
     root : path-like, default build/sim
         Folder for the build's folder.
     timeout_s : float, default 600
@@ -182,27 +196,36 @@ def build(
     """
     found = _find(simulator)
     simulator = found.name
-    waves = _waves_wanted() if waves is None else waves
+    waves = waves_wanted(waves)
+    if testbench is not None and (simulator != "verilator" or waves):
+        raise ValueError("a compiled testbench must be for Verilator, without waves")
     arguments: dict[str, Any] = {
         "hdl_toplevel": top,
         "parameters": dict(parameters or {}),
         "defines": dict(defines or {}),
-        "build_args": _build_arguments(simulator, strict),
+        "build_args": _build_arguments(simulator, strict, compiled=testbench is not None),
         "timescale": _TIMESCALE,
         "waves": waves,
     }
-    content = [simulator, _version("cocotb"), found.version, _control_file(simulator, top)]
-    content += [found.make_flags]
-    content += [json.dumps(arguments, sort_keys=True), verilog]
+    files = _files(simulator, verilog, top, testbench)
+    content = [simulator, _version("cocotb"), found.version, found.make_flags]
+    content += [json.dumps(arguments, sort_keys=True), json.dumps(files, sort_keys=True)]
     digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
-    directory = Path(root).resolve() / f"{top}-{simulator}{'-waves' if waves else ''}-{digest}"
-    result = Build(directory=directory, top=top, simulator=simulator, waves=waves)
+    kind = "-waves" if waves else "-compiled" if testbench else ""
+    directory = Path(root).resolve() / f"{top}-{simulator}{kind}-{digest}"
+    result = Build(
+        directory=directory,
+        top=top,
+        simulator=simulator,
+        waves=waves,
+        compiled=testbench is not None,
+    )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # Whoever comes second waits for the first, and finds it done.
         with _lock(directory, 2 * timeout_s):
             if not (directory / ".built").exists():
-                _build(result, found, verilog, arguments, strict, timeout_s)
+                _build(result, found, files, arguments, strict, timeout_s)
     except TimeoutError:
         raise HalutError(
             f"a build must become free within {2 * timeout_s:g} s, but another process holds it "
@@ -222,7 +245,7 @@ def _lock(path: Path, timeout_s: float) -> Any:
 def _build(
     what: Build,
     simulator: Simulator,
-    verilog: str,
+    files: Mapping[str, str],
     arguments: dict[str, Any],
     strict: bool,
     timeout_s: float,
@@ -234,16 +257,15 @@ def _build(
     log.info("building %s", directory)
     start = time.monotonic()
     with simulators.plain_folder(directory) as place:
-        design = place / f"{what.top}.v"
-        design.write_text(verilog)
-        sources = [str(design)]
-        if simulator.name == "verilator":
-            control = place / "control.vlt"
-            control.write_text(_control_file(simulator.name, what.top))
-            sources.insert(0, str(control))
+        for name, text in files.items():
+            (place / name).write_text(text)
+        sources = [str(place / name) for name in files]
         arguments |= {"sources": sources, "build_dir": str(place)}
         with _shared_objects(simulator, arguments, place, directory.parent):
-            status = _launch(simulator, "build", arguments, {}, place / "build.log", timeout_s)
+            if what.compiled:
+                status = _compile(simulator, arguments, place / "build.log", timeout_s)
+            else:
+                status = _launch(simulator, "build", arguments, {}, place / "build.log", timeout_s)
     build_log = directory / "build.log"
     output = build_log.read_text(errors="replace")
     # Icarus has no switch that turns warnings into errors.
@@ -253,6 +275,44 @@ def _build(
         raise _failed(f"build of {what.top} with {simulator.name} {how}", build_log)
     log.info("built %s in %.1f s", directory.name, time.monotonic() - start)
     (directory / ".built").touch()
+
+
+def _files(simulator: str, verilog: str, top: str, testbench: Path | None) -> dict[str, str]:
+    """Return the text of every file that a build reads, by name."""
+    design = {f"{top}.v": verilog}
+    if simulator != "verilator":
+        return design
+    if testbench is None:
+        # The ports are public; lint then takes them for used.
+        lines = [f'public_flat_rw -module "{top}" -var "*"']
+        return {"control.vlt": _control_file(lines)} | design
+    lines = [f'hier_block -module "{name}"' for name in hierarchy.blocks(verilog, top)]
+    return {"control.vlt": _control_file(lines)} | design | {testbench.name: testbench.read_text()}
+
+
+def _control_file(lines: Sequence[str]) -> str:
+    return "\n".join(["`verilator_config", *lines]) + "\n"
+
+
+def _compile(
+    simulator: Simulator, arguments: Mapping[str, Any], output: Path, timeout_s: float
+) -> int | None:
+    """Build a model with its compiled testbench; return the status, or None after the limit."""
+    place = Path(arguments["build_dir"])
+    control = Path(arguments["sources"][0]).read_text()
+    command = [
+        simulator.program(),
+        *("--cc", "--exe", "--build", "-j", "0", "--prefix", "Vtop", "--Mdir", str(place)),
+        *("--top-module", arguments["hdl_toplevel"]),
+        *("--timescale", "/".join(arguments["timescale"])),
+        *(["--hierarchical"] if "hier_block" in control else []),
+        *(f"-G{name}={value}" for name, value in arguments["parameters"].items()),
+        *(f"+define+{name}={value}" for name, value in arguments["defines"].items()),
+        *arguments["build_args"],
+        *arguments["sources"],
+    ]
+    env = simulator.environment()
+    return process.run(command, log=output, cwd=place, env=env, timeout_s=timeout_s).status
 
 
 def run(
@@ -288,14 +348,8 @@ def run(
         When a test failed, none ran, the simulator crashed or took too long. The run's folder
         is kept then, and named in the message.
     """
-    if seed is None:
-        text = os.environ.get("COCOTB_RANDOM_SEED", "1")
-        if not text.isdecimal():
-            raise HalutError(f"COCOTB_RANDOM_SEED must be an integer from 0, not {text!r}")
-        seed = int(text)
-    name = f"{module.rpartition('.')[2]}-{secrets.token_hex(4)}"
-    directory = what.directory / "runs" / name
-    directory.mkdir(parents=True)
+    seed = _seed(seed)
+    directory = _run_folder(what, module.rpartition(".")[2])
     results = directory / "results.xml"
     arguments: dict[str, Any] = {
         "test_module": module,
@@ -334,6 +388,62 @@ def run(
     return RunResult(tests=tuple(passed), log=text, seconds=seconds, directory=None)
 
 
+def run_compiled(
+    what: Build,
+    arguments: Sequence[str],
+    *,
+    seed: int | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> RunResult:
+    """Run the compiled testbench of a build.
+
+    Parameters
+    ----------
+    what : Build
+        One with `compiled`.
+    arguments : sequence of str
+        The testbench's command line.
+    seed : int, optional
+        Seed of the values that nothing resets; see `run`.
+    timeout_s : float, default 600
+        Limit in seconds.
+
+    Raises
+    ------
+    SimulationFailed
+        When it ended with another status than 0, or took too long; the message holds the line
+        ``error: ...`` that it printed.
+    """
+    seed = _seed(seed)
+    directory = _run_folder(what, "compiled")
+    run_log = directory / "run.log"
+    command = [str(what.directory / "Vtop"), *arguments, *_run_arguments(what, seed)]
+    done = process.run(command, log=run_log, cwd=directory, timeout_s=timeout_s)
+    where = f"testbench on {what.top} ({what.simulator}, seed {seed})"
+    if done.status is None:
+        raise _failed(f"{where}: ended after {timeout_s:g} s", run_log)
+    if done.status != 0:
+        raise _failed(f"{where}: failed", run_log)
+    text = run_log.read_text(errors="replace")
+    shutil.rmtree(directory, ignore_errors=True)
+    return RunResult(tests=(), log=text, seconds=done.seconds, directory=None)
+
+
+def _seed(seed: int | None) -> int:
+    if seed is not None:
+        return seed
+    text = os.environ.get("COCOTB_RANDOM_SEED", "1")
+    if not text.isdecimal():
+        raise HalutError(f"COCOTB_RANDOM_SEED must be an integer from 0, not {text!r}")
+    return int(text)
+
+
+def _run_folder(what: Build, name: str) -> Path:
+    directory = what.directory / "runs" / f"{name}-{secrets.token_hex(4)}"
+    directory.mkdir(parents=True)
+    return directory
+
+
 def _filter(names: Sequence[str] | None) -> str | None:
     """Return cocotb's filter for whole names: it would take the ending of one."""
     if names is None:
@@ -348,19 +458,20 @@ def _version(package: str) -> str:
         return "none"
 
 
-def _build_arguments(simulator: str, strict: bool) -> list[str]:
+def _build_arguments(simulator: str, strict: bool, *, compiled: bool) -> list[str]:
     if simulator == "icarus":
         # Clocks and latches do not need per-statement timescales, and the top gets one here.
         return ["-Wall", "-Wno-timescale"]
     # cocotb makes every signal of every module public, which keeps Verilator from optimising;
-    # the control file makes the top's public instead (lint then takes them for used).
+    # the control file makes the top's public instead.
     # Unknown and unreset values are drawn at random in every run ("unique", `_run_arguments`).
     # UNOPTFLAT is about speed: one bit of a vector made from another bit of it is "circular".
     return [
         "-Wall",
         "-Wno-UNOPTFLAT",
         *([] if strict else ["-Wno-fatal"]),
-        "--no-public-flat-rw",
+        # One file is compiled faster than several that each read Verilator's headers.
+        *(["--output-split", "0"] if compiled else ["--no-public-flat-rw"]),
         "--x-assign", "unique",
         "--x-initial", "unique",
     ]  # fmt: skip
@@ -373,12 +484,6 @@ def _run_arguments(what: Build, seed: int) -> list[str]:
     return ["+verilator+rand+reset+2", f"+verilator+seed+{1 + seed % (2**31 - 1)}"]
 
 
-def _control_file(simulator: str, top: str) -> str:
-    if simulator != "verilator":
-        return ""
-    return f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n'
-
-
 @contextlib.contextmanager
 def _shared_objects(
     simulator: Simulator, arguments: Mapping[str, Any], directory: Path, root: Path
@@ -386,34 +491,39 @@ def _shared_objects(
     """Lend the build in `directory` the parts of Verilator that do not depend on the design.
 
     They take ten times as long to compile as a small design. The first build makes them, and
-    builds that start meanwhile wait for it. They are kept in `root`.
+    builds that start meanwhile wait for it; a build that needs more of them adds those. They are
+    kept in `root`.
     """
     if simulator.name != "verilator":
         yield
         return
-    flags = [simulator.version, str(simulator.folder), arguments["waves"]]
-    flags += [arguments["build_args"], os.environ.get("CXX"), os.environ.get("CXXFLAGS")]
+    flags = [simulator.version, str(simulator.folder), simulator.make_flags, arguments["waves"]]
+    flags += [os.environ.get("CXX"), os.environ.get("CXXFLAGS")]
     digest = hashlib.sha256(json.dumps(flags).encode()).hexdigest()[:12]
     shared = root / f"verilator-runtime-{digest}"
     with _lock(shared, 2 * DEFAULT_TIMEOUT_S):
-        if not shared.exists():
+        if not (shared / "verilated.o").exists():
             yield
-            temporary = shared.with_name(f"{shared.name}.{secrets.token_hex(4)}")
-            temporary.mkdir()
-            for pattern in ("verilated*.o", "verilated*.d"):
-                for file in directory.glob(pattern):
-                    shutil.copy2(file, temporary / file.name)
-            if (temporary / "verilated.o").exists():  # else the build failed before
-                temporary.rename(shared)
-            else:
-                shutil.rmtree(temporary)
+            _keep_objects(directory, shared)
             return
     # make takes them for done while they are newer than the makefile that Verilator writes next.
     later = time.time() + DEFAULT_TIMEOUT_S
-    for file in shared.iterdir():
+    for file in shared.glob("verilated*.[od]"):
         shutil.copy(file, directory / file.name)
         os.utime(directory / file.name, (later, later))
     yield
+    _keep_objects(directory, shared)
+
+
+def _keep_objects(directory: Path, shared: Path) -> None:
+    """Put the objects of Verilator's own files into `shared`, each whole, after a good build."""
+    if not list(directory.glob("Vtop*.a")):
+        return
+    shared.mkdir(exist_ok=True)
+    for file in directory.glob("verilated*.[od]"):
+        if not (shared / file.name).exists():
+            with atomic_write(shared / file.name) as temporary:
+                shutil.copy(file, temporary)
 
 
 def _launch(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
-import tempfile
+import itertools
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +15,15 @@ from halut import golden
 from halut.errors import CheckFailed, HalutError
 from halut.program import Program
 from halut.schedule import Schedule
-from rtl_gen import reference
+from halut.tiles import Tiling
+from rtl_gen import program_image, reference
+from rtl_gen.image import switch_word
 from rtl_gen.machine import machine
 from rtl_gen.tiled_config import AnyConfig
 from sim import runner
+from sim.accelerator import input_bytes, results
 from sim.simulation import build_accelerator
+from sim.transfers import Segment, check_settings, move, word_bytes
 
 __all__ = ["ScheduleResult", "simulate_schedule"]
 
@@ -86,33 +87,32 @@ def simulate_schedule(
     HalutError
         When schedule, accelerator, program and matrix do not fit each other.
     """
+    check_settings(stall_pattern, seed, timeout_s)
     if machine(config) != plan.machine:
         raise HalutError(f"schedule must be for configuration {config.name}, not for another")
     if len(np.asarray(A)) != plan.n_rows:
         raise HalutError(f"A must have the schedule's {plan.n_rows} rows, not {len(np.asarray(A))}")
     tiling = plan.tiling(program)
-    built = build_accelerator(config, verilog=verilog, simulator=simulator, timeout_s=timeout_s)
-    folder = Path(tempfile.mkdtemp(prefix="schedule-", dir=built.directory))
-    try:
-        steps = [dataclasses.astuple(step) for step in plan.steps]
-        job = {"config": config.to_dict(), "stall_pattern": stall_pattern, "seed": seed,
-               "steps": steps}  # fmt: skip
-        (folder / "job.json").write_text(json.dumps(job))
-        for k, part in enumerate(tiling.tiles):
-            part.save(folder / f"tile-{k}.npz")
-            np.save(folder / f"words-{k}.npy", part.input_words(A))
-        run = runner.run(
-            built,
-            "sim.bench_schedule",
-            env={"HALUT_JOB": str(folder)},
-            seed=seed,
-            timeout_s=timeout_s,
-        )
-        cycles = json.loads((folder / "counts.json").read_text())["cycles"]
-        n_parts = sum(step.kind == "rows" for step in plan.steps)
-        parts = [np.load(folder / f"outputs-{k}.npy") for k in range(n_parts)]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    built = build_accelerator(
+        config, verilog=verilog, simulator=simulator, compiled=True, timeout_s=timeout_s
+    )
+    segments, ends = _segments(config, plan, tiling, A, seed)
+    moved = move(
+        built,
+        config,
+        segments,
+        ends[-1],
+        stall_pattern=stall_pattern,
+        program_stalls=True,
+        seed=seed,
+        timeout_s=timeout_s,
+    )
+    n_rows = [step.last - step.first for step in plan.steps if step.kind == "rows"]
+    parts = [
+        results(config, moved.data[begin:end], n)
+        for n, (begin, end) in zip(n_rows, itertools.pairwise(ends), strict=True)
+    ]
+    cycles = int(moved.cycles[-1])  # from cycle 1, in which the first word is offered
     outputs = plan.join(tiling, parts)
     if check:
         if config.lut_format == "int" and config.overflow is None:  # the same in any order
@@ -125,5 +125,43 @@ def simulate_schedule(
         if stall_pattern == "none" and cycles != plan.cycles:
             raise CheckFailed(f"cycles must be the schedule's {plan.cycles}, not {cycles}")
     return ScheduleResult(
-        outputs=outputs, cycles=cycles, simulator=built.simulator, seconds=run.seconds
+        outputs=outputs, cycles=cycles, simulator=moved.simulator, seconds=moved.seconds
     )
+
+
+def _segments(
+    config: AnyConfig, plan: Schedule, tiling: Tiling, A: ArrayLike, seed: int
+) -> tuple[list[Segment], list[int]]:
+    """Return every step as a segment, and where the output transfers of each "rows" step end.
+
+    The words of a program are in a random order.
+    """
+    order = np.random.default_rng(seed)
+    words: dict[int, NDArray[Any]] = {}
+    kinds = [step.kind for step in plan.steps]
+    # The step after which rows may begin, and which itself waits for the rows before.
+    ready = "switch" if "switch" in kinds else "load"
+    segments: list[Segment] = []
+    ends = [0]
+    n_rows_steps = n_words_steps = n_ready = 0
+    for step in plan.steps:
+        if step.kind == "rows":
+            if step.tile not in words:
+                words[step.tile] = tiling.tiles[step.tile].input_words(A)
+            part = words[step.tile][step.first : step.last]
+            items = input_bytes(config, part)
+            segments.append(Segment(stream="input", items=items, after_segments=n_ready))
+            ends.append(ends[-1] + -(-len(part) // config.rows) * config.n_beats)
+            n_rows_steps += 1
+            continue
+        if step.kind == "load":
+            image = program_image(config, tiling.tiles[step.tile], step.bank)
+        else:
+            image = [switch_word(config, step.bank)]
+        items = order.permutation(word_bytes(config, image))
+        after = n_rows_steps if step.kind == ready else 0
+        segments.append(Segment(stream="program", items=items, after_segments=after))
+        n_words_steps += 1
+        if step.kind == ready:
+            n_ready = n_words_steps
+    return segments, ends

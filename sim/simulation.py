@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import json
-import shutil
-import tempfile
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import rtl_gen
-from halut.errors import CheckFailed, HalutError, closest
+from halut.errors import CheckFailed, HalutError
 from halut.program import Program
-from rtl_gen import check_program, reference
-from rtl_gen.tiled_config import AnyConfig
+from rtl_gen import check_program, program_image, reference, switch_word
+from rtl_gen.tiled_config import AnyConfig, TiledConfig
 from sim import runner
-from sim.accelerator import top_name
+from sim.accelerator import input_bytes, results, top_name
+from sim.transfers import PUMP, Moved, Segment, check_settings, move, word_bytes
 
 __all__ = ["SimulationResult", "build_accelerator", "simulate", "simulate_all"]
 
-_PATTERNS = ("none", "gaps", "backpressure", "both")
+_SETTLE_CYCLES = 2  # between a program's last word and the rows, so that no row waits for it
+_DRAIN_CYCLES = 8  # beside the latency, between a job's last result and the next job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,7 @@ def build_accelerator(
     verilog: Path | str | None = None,
     simulator: str | None = None,
     waves: bool | None = None,
+    compiled: bool = False,
     timeout_s: float = runner.DEFAULT_TIMEOUT_S,
 ) -> runner.Build:
     """Build the simulation of an accelerator's top module, or find the one built before.
@@ -84,6 +85,9 @@ def build_accelerator(
         its ports must be those of `config`. Lint warnings do not stop it.
     simulator, waves, timeout_s
         See `sim.runner.build`.
+    compiled : bool, default False
+        Build it for `sim.transfers.move` only, with the compiled testbench where that is possible:
+        with Verilator, when no signals are recorded.
     """
     top = top_name(config)
     if verilog is None:
@@ -96,8 +100,16 @@ def build_accelerator(
             raise HalutError(f"verilog must be a readable file: {reason} ({verilog})") from None
         if f"module {top}" not in text:
             raise HalutError(f"verilog must contain the module {top} ({verilog})")
+    simulator = runner.pick_simulator(simulator)
+    waves = runner.waves_wanted(waves)
     return runner.build(
-        text, top, simulator=simulator, waves=waves, strict=verilog is None, timeout_s=timeout_s
+        text,
+        top,
+        simulator=simulator,
+        waves=waves,
+        strict=verilog is None,
+        testbench=PUMP if compiled and simulator == "verilator" and not waves else None,
+        timeout_s=timeout_s,
     )
 
 
@@ -180,8 +192,11 @@ def simulate_all(
 ) -> list[SimulationResult]:
     """Run several matrices one after the other in one simulation, each with its own program.
 
-    The accelerator is reset once; each program is loaded over the one before. Starting a simulator
-    takes longer than most matrices.
+    The accelerator is reset once; each program is loaded over the one before, its words in a random
+    order. With `double_buffer` the jobs use the banks in turns, and each program is loaded while
+    the rows before are sent; the last job's rows pass again through the other bank while the first
+    one holds something else, and the results must be the same. Starting a simulator takes longer
+    than most matrices.
 
     Parameters
     ----------
@@ -202,15 +217,7 @@ def simulate_all(
     CheckFailed, HalutError
         As for `simulate`.
     """
-    if stall_pattern not in _PATTERNS:
-        raise HalutError(
-            f"stall_pattern must be one of {', '.join(_PATTERNS)}, "
-            f"not {stall_pattern!r}{closest(str(stall_pattern), _PATTERNS)}"
-        )
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
-        raise HalutError(f"seed must be an integer in [0, 2**31), not {seed!r}")
-    if not 0 < timeout_s < float("inf"):
-        raise HalutError(f"timeout must be greater than 0 s and finite, not {timeout_s!r}")
+    check_settings(stall_pattern, seed, timeout_s)
     if not jobs:
         raise HalutError("jobs must be at least one, not 0")
     words = []
@@ -220,37 +227,117 @@ def simulate_all(
         if len(words[-1]) == 0:
             raise HalutError("A must have at least one row, not 0")
     built = build_accelerator(
-        config, verilog=verilog, simulator=simulator, waves=waves, timeout_s=timeout_s
+        config,
+        verilog=verilog,
+        simulator=simulator,
+        waves=waves,
+        compiled=True,
+        timeout_s=timeout_s,
     )
-    folder = Path(tempfile.mkdtemp(prefix="job-", dir=built.directory))
-    try:
-        settings = {"config": config.to_dict(), "stall_pattern": stall_pattern, "seed": seed,
-                    "n_jobs": len(jobs)}  # fmt: skip
-        (folder / "job.json").write_text(json.dumps(settings))
-        for k, (program, _) in enumerate(jobs):
-            np.save(folder / f"words-{k}.npy", words[k])
-            program.save(folder / f"program-{k}.npz")
-        run = runner.run(
-            built, "sim.bench_job", env={"HALUT_JOB": str(folder)}, seed=seed, timeout_s=timeout_s
-        )
-        counts = json.loads((folder / "counts.json").read_text())
-        outputs = [np.load(folder / f"outputs-{k}.npy") for k in range(len(jobs))]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if check:
-        for k, (program, _) in enumerate(jobs):
+    unit = config.unit if isinstance(config, TiledConfig) else config
+    plan = _both_banks if unit.double_buffer else _one_bank
+    programs = [program for program, _ in jobs]
+    rows = [input_bytes(config, each) for each in words]
+    counts = [-(-len(each) // config.rows) * config.n_beats for each in words]
+    ends = [0, *itertools.accumulate(counts)]  # of each job's output transfers
+    segments = plan(config, programs, rows, ends, np.random.default_rng(seed))
+    moved = move(
+        built,
+        config,
+        segments,
+        ends[-1] + (counts[-1] if unit.double_buffer else 0),
+        stall_pattern=stall_pattern,
+        seed=seed,
+        timeout_s=timeout_s,
+    )
+    done = []
+    for k, (program, _) in enumerate(jobs):
+        part = slice(ends[k], ends[k + 1])
+        outputs = results(config, moved.data[part], len(words[k]))
+        if check:
             expected = reference.results(config, program, words[k])
-            _check_equal(outputs[k], expected, f"job {k}, " if len(jobs) > 1 else "")
-    return [
-        SimulationResult(
-            outputs=outputs[k],
-            simulator=built.simulator,
-            seconds=run.seconds,
-            waves=run.directory,
-            **counts[k],
-        )
-        for k in range(len(jobs))
-    ]
+            _check_equal(outputs, expected, f"job {k}, " if len(jobs) > 1 else "")
+        load = moved.program[k if plan is _one_bank else max(2 * k - 1, 0)]
+        done.append(_result(moved, load, moved.input[k], part, outputs))
+    again = moved.data[ends[-1] :]  # the last job in the other bank
+    if not np.array_equal(again, moved.data[ends[-2] :][: len(again)]):
+        raise CheckFailed("both banks must give the same results")
+    return done
+
+
+def _one_bank(
+    config: AnyConfig,
+    programs: Sequence[Program],
+    rows: Sequence[NDArray[np.uint8]],
+    ends: Sequence[int],
+    rng: np.random.Generator,
+) -> list[Segment]:
+    """Load, send rows, wait for their results, load the next, ..."""
+    segments: list[Segment] = []
+    for k, program in enumerate(programs):
+        image = word_bytes(config, program_image(config, program))
+        pause = _DRAIN_CYCLES + config.latency_cycles if k else 0
+        segments += [
+            Segment(stream="program", items=rng.permutation(image), after_segments=k,
+                    after_results=ends[k], wait_cycles=pause),
+            Segment(stream="input", items=rows[k], after_segments=k + 1,
+                    wait_cycles=_SETTLE_CYCLES),
+        ]  # fmt: skip
+    return segments
+
+
+def _both_banks(
+    config: AnyConfig,
+    programs: Sequence[Program],
+    rows: Sequence[NDArray[np.uint8]],
+    ends: Sequence[int],
+    rng: np.random.Generator,
+) -> list[Segment]:
+    """Load programs beside the rows before; at last send the rows again, in the other bank."""
+
+    def load(program: Program, bank: int, spoil: int = 0) -> Segment:
+        image = [(place, word ^ spoil) for place, word in program_image(config, program, bank)]
+        items = rng.permutation(word_bytes(config, image))
+        return Segment(stream="program", items=items)
+
+    pause = _DRAIN_CYCLES + config.latency_cycles
+    segments = [load(programs[0], 0)]
+    n_words = 1  # segments of the program port so far
+    for k in range(len(programs) + 1):
+        job = min(k, len(programs) - 1)
+        segments.append(
+            Segment(stream="input", items=rows[job], after_segments=n_words,
+                    wait_cycles=_SETTLE_CYCLES)
+        )  # fmt: skip
+        if k == len(programs):
+            break
+        following = min(k + 1, len(programs) - 1)
+        switch = word_bytes(config, [switch_word(config, (k + 1) % 2)])
+        segments += [
+            load(programs[following], (k + 1) % 2),
+            Segment(stream="program", items=switch, after_segments=k + 1,
+                    after_results=ends[k + 1], wait_cycles=pause),
+        ]  # fmt: skip
+        n_words += 2
+        if k + 1 == len(programs):  # the bank that it ran in holds something else
+            segments.append(load(programs[job], k % 2, (1 << config.program_data_bits) - 1))
+            n_words += 1
+    return segments
+
+
+def _result(
+    moved: Moved, program: dict[str, int], rows: dict[str, int], part: slice, outputs: NDArray[Any]
+) -> SimulationResult:
+    return SimulationResult(
+        outputs=outputs,
+        cycles=int(moved.cycles[part][-1]) - rows["first"] + 1,
+        load_cycles=program["last"] - program["start"],
+        input_stall_cycles=rows["stalls"],
+        output_stall_cycles=int(moved.stalls[part].sum()),
+        simulator=moved.simulator,
+        seconds=moved.seconds,
+        waves=moved.waves,
+    )
 
 
 def _check_equal(outputs: NDArray[Any], expected: NDArray[Any], where: str) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from cocotb.triggers import RisingEdge, Timer
 
+from rtl_gen.tiled_config import AnyConfig
+
 __all__ = [
     "LONGEST_STALL",
     "STALL_PATTERNS",
@@ -26,6 +28,7 @@ __all__ = [
     "StreamDriver",
     "StreamMonitor",
     "Stuck",
+    "idle_limit",
     "never",
     "stalls",
     "watch",
@@ -45,6 +48,15 @@ class Stuck(AssertionError):
 
 LONGEST_STALL = 24
 """Cycles: no burst of `stalls` is longer."""
+
+
+def idle_limit(config: AnyConfig) -> int:
+    """Cycles within which something moves on a stream of a right device while something is due.
+
+    It moves an item per cycle, or passes a row group on, or both sides pause.
+    """
+    waits = config.latency_cycles + config.n_groups + config.n_beats + 2 * LONGEST_STALL
+    return 2 * waits
 
 
 async def watch(

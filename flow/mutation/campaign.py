@@ -56,8 +56,8 @@ CONFIGS: dict[str, AcceleratorConfig] = {
 
 _ARGUMENTS = Path(__file__).with_name("equivalent.yaml")
 # Whatever decides about a mutant beside the Verilog.
-_SOURCES = ("sim.accelerator", "sim.bench_job", "sim.bench_matmul", "sim.bench_schedule",
-            "sim.schedule", "sim.scoreboard", "sim.simulation", "sim.streams", "rtl_gen.image",
+_SOURCES = ("sim.accelerator", "sim.bench_matmul", "sim.bench_transfers", "sim.schedule",
+            "sim.scoreboard", "sim.simulation", "sim.streams", "sim.transfers", "rtl_gen.image",
             "rtl_gen.contents", "rtl_gen.reference", "halut.golden", "halut.output",
             "flow.mutation.operators", "flow.mutation.equivalence")  # fmt: skip
 
@@ -95,8 +95,8 @@ def _schedule(config: AcceleratorConfig, verilog: Path, simulator: str, timeout_
 
 BENCHES: dict[str, Callable[[AcceleratorConfig, Path, str, float], None]] = {
     "bench_matmul": _matmul,
-    "bench_job": _job,
-    "bench_schedule": _schedule,
+    "simulate": _job,
+    "simulate_schedule": _schedule,
 }
 """The benches of the top module, those that find most first."""
 

@@ -1,0 +1,53 @@
+"""Which modules of a design Verilator had better translate once and not once per instance.
+
+Verilator writes code for every instance of a module. A large accelerator is many equal decoders
+and encoders; as blocks of their own ("hierarchical Verilation") each kind is translated and
+compiled once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+__all__ = ["blocks"]
+
+_LARGE_DESIGN = 100_000  # lines with every instance written out; smaller ones build faster whole
+_BLOCK = (200, 20_000)  # lines of a block: more costs too much to call, less to translate
+
+_MODULE = re.compile(r"^module (\w+).*?^endmodule$", re.M | re.S)
+_INSTANCE = re.compile(r"^ *(\w+) (?:#\([^;]*?\) *)?\w+ \(", re.M)
+
+
+def blocks(verilog: str, top: str) -> list[str]:
+    """Return the modules of `verilog` to translate on their own; none for a small design.
+
+    Parameters
+    ----------
+    verilog : str
+        Modules, each before those that instantiate it (as `rtl_gen` writes them).
+    top : str
+    """
+    bodies = {match[1]: match[0] for match in _MODULE.finditer(verilog)}
+    inside: dict[str, Counter[str]] = {}
+    lines: dict[str, int] = {}
+    for name, body in bodies.items():
+        children = Counter(child for child in _INSTANCE.findall(body) if child in lines)
+        inside[name] = children
+        lines[name] = body.count("\n") + sum(lines[child] * n for child, n in children.items())
+    if lines.get(top, 0) < _LARGE_DESIGN:
+        return []
+    count = Counter({top: 1})
+    for name in reversed(bodies):
+        for child, n in inside[name].items():
+            count[child] += n * count[name]
+    found: set[str] = set()
+    waiting = [top]
+    while waiting:
+        for child in inside[waiting.pop()]:
+            if count[child] > 1 and lines[child] <= _BLOCK[1]:
+                if lines[child] >= _BLOCK[0]:
+                    found.add(child)
+            elif child not in waiting:
+                waiting.append(child)
+    return sorted(found)
