@@ -15,6 +15,7 @@ from halut.errors import HalutError
 from halut.files import atomic_write, locked
 
 from .config import AcceleratorConfig
+from .flags import check_prefix
 from .program_port import describe_program_port
 from .sdc import constraints_sdc
 from .tiled import HalutTiled
@@ -211,6 +212,7 @@ def generate(config: AnyConfig, *, prefix: str = "") -> Generated:
     HalutError
         When a module's name cannot begin with the prefix.
     """
+    check_prefix(prefix)
     top = HalutTiled(config) if isinstance(config, TiledConfig) else HalutMatmul(config)
     header = (
         f"// {prefix}{top.module_name} {config.slug}\n"

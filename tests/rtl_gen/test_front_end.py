@@ -236,7 +236,8 @@ def test_command_line(tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"wrote {target} and {target.with_suffix('.json')}"
+    others = f"{target.with_suffix('.json')} and {target.with_suffix('.sdc')}"
+    assert done.stdout.splitlines()[-1] == f"wrote {target}, {others}"
     assert "module halut_convolution(" in target.read_text()
 
 
