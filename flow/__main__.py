@@ -12,22 +12,22 @@ from halut.errors import HalutError
 
 # Command: the function that runs it (module below flow, colon, name), and what it does.
 _COMMANDS = {
-    "synth": ("run_cli:synth", "area, timing and energy of a configuration"),
-    "pnr": ("run_cli:pnr", "a routed, extracted, timed layout of a configuration, with OpenROAD"),
-    "layouts": ("layouts:main", "routed runs in one table, beside published layouts"),
+    "synth": ("cli:synth", "area, timing and energy of a configuration"),
+    "pnr": ("cli:pnr", "a routed, extracted, timed layout of a configuration, with OpenROAD"),
+    "layouts": ("studies.layouts:main", "routed runs in one table, beside published layouts"),
     "formal": ("formal.cli:main", "proofs of what the units promise"),
-    "report": ("html_report.cli:main", "runs as one HTML page"),
-    "orfs": ("orfs:main", "a configuration as a design of OpenROAD-flow-scripts"),
-    "bench": ("bench:main", "our engines and the direct ones in one table"),
-    "units": ("units:main", "encoder, decoder and adder alone"),
-    "tables": ("tables:main", "the paper's tables rebuilt"),
-    "scale": ("scaling:main", "metrics carried to another technology"),
-    "system": ("system:main", "a whole network on an accelerator"),
-    "sweep": ("sweep:main", "every point of a space of configurations"),
-    "pareto": ("pareto:main", "the points of a sweep that nothing beats"),
+    "report": ("report.html.cli:main", "runs as one HTML page"),
+    "orfs": ("layout.orfs:main", "a configuration as a design of OpenROAD-flow-scripts"),
+    "bench": ("studies.bench:main", "our engines and the direct ones in one table"),
+    "units": ("studies.units:main", "encoder, decoder and adder alone"),
+    "tables": ("studies.tables:main", "the paper's tables rebuilt"),
+    "scale": ("studies.scaling:main", "metrics carried to another technology"),
+    "system": ("studies.system:main", "a whole network on an accelerator"),
+    "sweep": ("search.sweep:main", "every point of a space of configurations"),
+    "pareto": ("search.pareto:main", "the points of a sweep that nothing beats"),
     "mutate": ("mutation.cli:main", "how many faults in the Verilog the benches find"),
-    "fit": ("fit:main", "configurations that meet budgets"),
-    "model": ("model:main", "estimates without synthesis"),
+    "fit": ("search.fit:main", "configurations that meet budgets"),
+    "model": ("search.model:main", "estimates without synthesis"),
     "doctor": ("doctor:main", "which tools are there, and how to get the others"),
     "platforms": ("__main__:platforms", "the platforms and where their files are"),
 }
@@ -35,7 +35,7 @@ _COMMANDS = {
 
 def platforms(argv: Sequence[str]) -> int:
     """List the platforms, their corners and where their files are; returns the exit status."""
-    from flow.platform import platform_names, read_platform
+    from flow.cells.platform import platform_names, read_platform
 
     Parser(
         prog="python -m flow platforms",

@@ -63,7 +63,7 @@ def _chromium() -> str | None:
 
 
 def _openroad() -> str | None:
-    from flow.openroad import find_openroad
+    from flow.layout.openroad import find_openroad
 
     return None if find_openroad() else "no OpenROAD: put it on PATH or set OPENROAD_EXE"
 
@@ -76,7 +76,7 @@ def _tcl() -> str | None:
 
 def _platform(name: str) -> Callable[[], str | None]:
     def find() -> str | None:
-        from flow.platform import read_platform
+        from flow.cells.platform import read_platform
         from halut.errors import HalutError
 
         try:

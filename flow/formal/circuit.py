@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from flow.boolean import Expression, parse
-from flow.liberty import Cell, Library
-from flow.netlist import HIGH, LOW, Instance, Netlist
-from flow.simulate import clock_gate_pins
+from flow.cells.boolean import Expression, parse
+from flow.cells.liberty import Cell, Library
+from flow.netlist.netlist import HIGH, LOW, Instance, Netlist
+from flow.simulation.netlist_run import clock_gate_pins
 from halut.errors import HalutError
 
 __all__ = ["Circuit", "Clock", "Gate", "Storage", "apply", "blif", "evaluate"]

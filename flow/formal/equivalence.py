@@ -19,12 +19,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flow.boolean import Expression, parse
+from flow.cells.boolean import Expression, parse
+from flow.cells.liberty import Library
+from flow.cells.platform import generic_library, read_platform
 from flow.formal.abc import run_abc
 from flow.formal.circuit import Circuit, Storage, blif, evaluate
-from flow.liberty import Library
-from flow.netlist import HIGH, LOW, Netlist, from_json
-from flow.platform import generic_library, read_platform
+from flow.netlist.netlist import HIGH, LOW, Netlist, from_json
 from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write

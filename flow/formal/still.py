@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.boolean import parse
+from flow.cells.boolean import parse
 from flow.formal.abc import run_abc
 from flow.formal.circuit import Circuit, blif
 from flow.formal.equivalence import read_rtl, simple_cells
 from flow.formal.prove import Outcome
-from flow.netlist import HIGH, LOW
+from flow.netlist.netlist import HIGH, LOW
 from flow.tools import Tool
 from halut.errors import CheckFailed
 from halut.files import atomic_write

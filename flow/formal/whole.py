@@ -6,12 +6,12 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.design import accelerator
+from flow.cells.platform import read_platform
+from flow.designs.design import accelerator
 from flow.formal.equivalence import Equivalence, prove_netlist
 from flow.formal.prove import Outcome
-from flow.netlist import Netlist
-from flow.platform import read_platform
-from flow.run import Run, RunOptions
+from flow.netlist.netlist import Netlist
+from flow.run.run import Run, RunOptions
 from flow.tools import Tool
 from rtl_gen.config import MAX_CODEBOOKS, AcceleratorConfig
 

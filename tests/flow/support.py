@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flow.design import Design, Stream, Workload
-from flow.liberty import Library, load_libraries
-from flow.netlist import Netlist, from_json
-from flow.platform import Platform, read_platform
+from flow.cells.liberty import Library, load_libraries
+from flow.cells.platform import Platform, read_platform
+from flow.designs.design import Design, Stream, Workload
+from flow.netlist.netlist import Netlist, from_json
 
 # Delays and slews that are easy to add up: delay = 0.1 + 0.01 * load, slew = 0.05 + 0.001 * load.
 LIBRARY = """

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from flow.design import accelerator
+from flow.cells.platform import read_platform
+from flow.designs.design import accelerator
 from flow.formal.abc import find_abc
 from flow.formal.equivalence import Equivalence, prove_netlist
-from flow.netlist import LOW, Netlist
-from flow.platform import read_platform
-from flow.run import Run, RunOptions, measure
+from flow.netlist.netlist import LOW, Netlist
+from flow.run.run import Run, RunOptions, measure
 from flow.tools import find_yosys
 from halut.errors import CheckFailed, HalutError
 from rtl_gen import AcceleratorConfig

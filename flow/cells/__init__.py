@@ -1,0 +1,1 @@
+"""Standard-cell libraries: Liberty files, Boolean functions, platforms."""

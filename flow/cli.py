@@ -1,0 +1,206 @@
+"""Command line of ``flow synth`` and ``flow pnr``: the same run, ended earlier or later."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flow.run.flags import add_run_arguments, run_options
+from halut.cli import Parser
+from halut.errors import CheckFailed, HalutError
+from rtl_gen.front_end_cli import add_image_arguments, front_end_config
+
+if TYPE_CHECKING:
+    from rtl_gen.front_end import FrontEndConfig
+    from rtl_gen.tiled_config import AnyConfig
+
+_EPILOG = "Exit status: 0 done, 1 a check or a tool failed, 2 wrong input or something missing."
+
+
+def _synth_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m flow synth",
+        description="Synthesise a configuration, time it, simulate the netlist against the exact "
+        "model and tell its energy; with OpenROAD (on PATH or OPENROAD_EXE), place it and tell "
+        "area, timing and power with estimated wires. Unchanged steps of an earlier run are not "
+        "done again.",
+        epilog=_EPILOG,
+    )
+    _run_arguments(parser)
+    parser.add_argument("--synth-only", action="store_true", help="do not go on to OpenROAD")
+    return parser
+
+
+def _pnr_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m flow pnr",
+        description="What synth does, and then OpenROAD from floorplan to routed layout: DEF, GDS, "
+        "SPEF, netlist, pictures, and the energy of a simulation of the routed netlist. Stops can "
+        "be resumed: finished stages are not done again.",
+        epilog=_EPILOG,
+    )
+    _run_arguments(parser)
+    add = parser.add_argument
+    add("--utilisation", type=float, metavar="SHARE",
+        help="share of the core that cells may take (default: the platform's)")  # fmt: skip
+    add("--aspect", type=float, default=1.0, metavar="RATIO",
+        help="height over width of the core (default: %(default)s)")  # fmt: skip
+    add("--repair-tns", type=int, default=100, metavar="PERCENT",
+        help="percent of violating endpoints that setup repair works on (default: %(default)s)"
+        )  # fmt: skip
+    add("--threads", type=int, default=0, metavar="N",
+        help="threads of the router; 0 for all cores (default: %(default)s)")  # fmt: skip
+    return parser
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
+    image = parser.add_argument_group(
+        "front end", "with the first three, the accelerator behind a front end of 3x3 convolutions"
+    )
+    add_image_arguments(image, required=False)
+    add_run_arguments(parser, platform="generic")
+    add("--effort", default="area", metavar="NAME",
+        help="what mapping optimises: area or speed (default: %(default)s)")  # fmt: skip
+    add("--adder", default="brent-kung", metavar="NAME",
+        help="two-operand sums: auto (the smallest that meets the target), ripple, brent-kung, "
+        "sklansky, kogge-stone or han-carlson (default: %(default)s)")  # fmt: skip
+    add("--booth", action="store_true", help="Booth-encode multipliers")
+    add("--flatten", default="", metavar="NAMES",
+        help="modules to dissolve before mapping, comma-separated (default: none)")  # fmt: skip
+    add("--gate-min", type=int, default=4, metavar="BITS",
+        help="registers with a common enable that get a clock gate, in bits; 0 for none "
+        "(default: %(default)s)")  # fmt: skip
+    add("--program", metavar="FILE", help="program to simulate with (.npz; default: random)")
+    add("--input", metavar="FILE", help="matrix A to simulate with (.npy; default: random)")
+    add("--prove", action="store_true",
+        help="prove that the netlist equals the RTL, for all inputs and stored bits")  # fmt: skip
+    add("--no-power", action="store_true", help="stop after timing")
+    add("--baseline", metavar="FILE", help="metrics.json to compare with (default: the last run)")
+    add("--rules", metavar="FILE", help="limits that metrics must keep (.json; default: none)")
+    add("-o", "--output", default="build", metavar="DIR",
+        help="folder for all products (default: %(default)s)")  # fmt: skip
+    add("-v", "--verbose", action="store_true", help="say more")
+    add("-q", "--quiet", action="store_true", help="print the result only")
+
+
+def _front_end(config: AnyConfig, arguments: argparse.Namespace) -> FrontEndConfig | None:
+    given = [name for name in ("height", "width", "channels") if getattr(arguments, name)]
+    if not given:
+        return None
+    if len(given) < 3:
+        raise HalutError(
+            f"--height, --width and --channels must come together, not --{' and --'.join(given)}"
+        )
+    if arguments.program:
+        raise HalutError("--program must not be given with a front end, which has random images")
+    return front_end_config(config, arguments)
+
+
+def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]) -> int:
+    from flow.cells.platform import read_platform
+    from flow.designs.convolution import convolution
+    from flow.designs.design import accelerator
+    from flow.figures.metrics import check_rules, read_metrics
+    from flow.netlist.yosys import SynthOptions
+    from flow.report.terminal import comparison, summary
+    from flow.run.run import measure
+    from halut.arrays import load_matrix
+    from halut.program import Program
+    from rtl_gen.tiled_config import load_config
+
+    config = load_config(arguments.config)
+    front_end = _front_end(config, arguments)
+    platform = read_platform(arguments.platform)
+    if arguments.corner and platform.has_library:
+        platform.corner(arguments.corner)
+    program = words = None
+    if arguments.program:
+        program = Program.load(arguments.program)
+    if arguments.input:
+        if program is None:
+            raise HalutError("--input must come with --program")
+        words = program.input_words(load_matrix("--input", arguments.input))
+    rules = None
+    if arguments.rules:
+        try:
+            rules = json.loads(Path(arguments.rules).read_text())
+        except OSError as error:
+            raise HalutError(
+                f"rules must be readable: {error.strerror} ({arguments.rules})"
+            ) from None
+        except ValueError:
+            raise HalutError(f"rules must be JSON ({arguments.rules})") from None
+    baseline = read_metrics(Path(arguments.baseline)) if arguments.baseline else None
+    options = run_options(
+        arguments,
+        synth=SynthOptions(
+            effort=arguments.effort,
+            adder=arguments.adder,
+            flatten=tuple(name for name in arguments.flatten.split(",") if name),
+            gate_min=arguments.gate_min,
+            booth=arguments.booth,
+        ),
+        power=not arguments.no_power,
+        prove=arguments.prove,
+        **layout,
+    )
+    design = accelerator(config, program, words) if front_end is None else convolution(front_end)
+    metrics, folder = measure(design, platform, options, Path(arguments.output))
+    print(summary(metrics))
+    previous = folder / "metrics.previous.json"
+    if baseline is not None:
+        print(comparison(baseline, metrics, arguments.baseline))
+    elif previous.is_file():
+        print(comparison(read_metrics(previous), metrics, "the run before"))
+    failures = check_rules(metrics, rules, Path(arguments.rules)) if rules is not None else []
+    print(f"wrote {', '.join(str(folder / name) for name in files)}")
+    if failures:
+        raise CheckFailed("; ".join(failures))
+    return 0
+
+
+def _logged(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]) -> int:
+    level = logging.INFO
+    if arguments.verbose:
+        level = logging.DEBUG
+    if arguments.quiet:
+        level = logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    from flow.tools import ToolFailed
+
+    try:
+        return _run(arguments, layout, ["metrics.json", "netlist.v", *files])
+    except ToolFailed as error:
+        print("\n".join(f"  | {line}" for line in error.tail.splitlines()), file=sys.stderr)
+        raise
+
+
+def synth(argv: Sequence[str]) -> int:
+    """Run ``python -m flow synth``; returns the exit status."""
+    arguments = _synth_parser().parse_args(argv)
+    return _logged(arguments, {"layout": "none" if arguments.synth_only else "auto"}, [])
+
+
+def pnr(argv: Sequence[str]) -> int:
+    """Run ``python -m flow pnr``; returns the exit status."""
+    arguments = _pnr_parser().parse_args(argv)
+    from flow.layout.place_and_route import LayoutOptions
+
+    options = LayoutOptions(
+        utilisation=arguments.utilisation,
+        aspect=arguments.aspect,
+        repair_tns=arguments.repair_tns,
+        threads=arguments.threads,
+    )
+    return _logged(
+        arguments,
+        {"layout": "routed", "place_and_route": options},
+        ["pnr/final.def", "pnr/final.v", "pnr/final.spef"],
+    )

@@ -1,0 +1,1 @@
+"""What is measured: accelerators, exact engines, convolutions, as Verilog with a workload."""

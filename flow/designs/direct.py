@@ -1,0 +1,135 @@
+"""The direct engines as designs for the flow."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from flow.designs.design import Design, Stream, Workload
+from halut.errors import HalutError
+from rtl_gen.direct import (
+    DotProductConfig,
+    EngineConfig,
+    StoredMatrixConfig,
+    SystolicConfig,
+    generate,
+)
+from sim.direct import Job, make_job, random_factors
+
+__all__ = ["engine"]
+
+_UNITS = {
+    "halut_dot_product_array": "control, inputs",
+    "halut_dot_product_n": "dot products",
+    "halut_operator_dot_product": "dot products",
+    "halut_systolic_array": "control",
+    "halut_processing_element": "processing elements",
+    "halut_stored_matrix": "control, inputs",
+    "halut_stored_column": "matrix memory and select",
+    "halut_output": "output",
+}
+_DESCRIPTIONS = {
+    "dot-product": "random inputs, random weights held still",
+    "systolic": "random inputs and weights",
+    "stored-matrix": "random inputs and matrix",
+}
+
+
+def _job(config: EngineConfig, seed: int, n_transfers: int) -> Job:
+    """At least `n_transfers` input transfers with random factors, and what they give."""
+    rng = np.random.default_rng(seed)
+    x, w = config.input_bits, config.weight_bits
+    if isinstance(config, DotProductConfig):
+        lengths = np.full(-(-n_transfers // config.max_vectors), config.max_vectors)
+        inputs = random_factors(rng, x, (int(lengths.sum()), config.length))
+        return make_job(
+            config, inputs, random_factors(rng, w, (config.columns, config.length)), lengths
+        )
+    if isinstance(config, SystolicConfig):
+        inputs = random_factors(rng, x, (n_transfers, config.rows))
+        return make_job(config, inputs, random_factors(rng, w, (config.rows, config.columns)))
+    if isinstance(config, StoredMatrixConfig):
+        n_rows = -(-n_transfers // config.n_groups) * config.rows
+        inputs = random_factors(rng, x, (n_rows, config.n_features))
+        return make_job(
+            config, inputs, random_factors(rng, w, (config.n_features, config.n_outputs))
+        )
+    raise TypeError(f"config must be a direct engine's, not {type(config).__name__}")
+
+
+def _schedule(config: EngineConfig) -> tuple[int, int, int]:
+    """`latency_cycles`, `interval_cycles` and `group_transfers` of a `Design`."""
+    if isinstance(config, DotProductConfig):
+        return config.latency_cycles, config.max_vectors, config.max_vectors
+    if isinstance(config, SystolicConfig):
+        # The first sums come when the array is full.
+        return config.filling_transfers + 1, 1, 1
+    if isinstance(config, StoredMatrixConfig):
+        if config.output.n_beats > config.n_groups:
+            raise HalutError(
+                "outputs_per_cycle must keep up with the input for a measurement, "
+                f"not {config.outputs_per_cycle}"
+            )
+        return config.latency_cycles, config.n_groups, config.n_groups
+    raise TypeError(f"config must be a direct engine's, not {type(config).__name__}")
+
+
+def engine(config: EngineConfig) -> Design:
+    """A direct engine, with random factors at full rate.
+
+    The weights of a dot-product array without its own store stand still.
+
+    Parameters
+    ----------
+    config : EngineConfig
+
+    Returns
+    -------
+    Design
+    """
+    latency, interval, group = _schedule(config)
+    has_weight_ports = isinstance(config, DotProductConfig) and config.weights == "ports"
+
+    def workload(seed: int, n_transfers: int) -> Workload:
+        work = _job(config, seed, n_transfers)
+
+        def stream(prefix: str, fields: tuple[str, ...], items: list[tuple[int, ...]]) -> Stream:
+            return Stream(
+                valid=f"{prefix}_valid",
+                ready=f"{prefix}_ready",
+                payload=tuple(f"{prefix}_{name}" for name in fields),
+                items=items,
+            )
+
+        program = stream("program", work.program_fields, work.program)
+        return Workload(
+            setup=[program] if work.program else [],
+            inputs=stream("i", work.input_fields, work.inputs),
+            outputs=stream("o", work.output_fields, work.outputs[work.n_filling :]),
+            look_ups=0,
+            macs=config.macs_per_cycle,
+            description=_DESCRIPTIONS[config.engine],
+            seed=seed,
+            fixed=work.fixed,
+        )
+
+    return Design(
+        name=config.name,
+        slug=config.slug,
+        verilog=generate(config).verilog,
+        top=config.top,
+        clock="clk_i",
+        reset="rst_ni",
+        look_ups_per_cycle=0,
+        macs_per_cycle=config.macs_per_cycle,
+        codebook_width=None,
+        latency_cycles=latency,
+        interval_cycles=interval,
+        group_transfers=group,
+        static=("weights",) if has_weight_ports else (),
+        config_hash=config.hash,
+        workload=workload,
+        labels=_UNITS,
+        workload_key=hashlib.sha256(_DESCRIPTIONS[config.engine].encode()).hexdigest()[:8],
+    )

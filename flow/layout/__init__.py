@@ -1,0 +1,1 @@
+"""Place and route with OpenROAD, and what is made of a layout."""

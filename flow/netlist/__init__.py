@@ -1,0 +1,1 @@
+"""Netlists, and the synthesis that makes them."""

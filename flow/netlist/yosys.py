@@ -1,0 +1,375 @@
+"""Logic synthesis with Yosys: Verilog to a hierarchical netlist of library cells.
+
+Every module is mapped once, whatever the number of its instances. What is done on top of Yosys'
+usual steps, and why:
+
+* sums of several operands become carry-save trees (`alumacc`, `maccmap`) of full-adder cells;
+* registers with a common enable get a clock gate (`clockgate`), which costs less than their
+  multiplexers from a few bits on and saves the clock's energy;
+* ABC reads a library that holds only the usable cells with one table per arc, and maps without
+  buffering or sizing: those need the loads of the whole design, and `flow.repair` does them there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flow.cells.liberty import Library, write_liberty
+from flow.cells.platform import Platform
+from flow.tools import Tool, run_tool
+from halut.errors import HalutError, closest
+from halut.files import atomic_write
+from sim.simulators import plain_link
+
+__all__ = ["SynthOptions", "cell_map", "clock_gate_module", "synthesise", "usable_cells"]
+
+ADDERS = ("auto", "ripple", "brent-kung", "kogge-stone", "han-carlson", "sklansky")
+EFFORTS = ("area", "speed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthOptions:
+    """How to synthesise.
+
+    Attributes
+    ----------
+    effort : {"area", "speed"}
+        What ABC optimises for before sizing.
+    adder : str
+        Carry chain of two-operand sums: ``ripple`` (full-adder cells), or a parallel prefix;
+        ``auto`` takes the first of `candidates` that meets the target.
+    flatten : tuple of str
+        Patterns of modules that are dissolved into the one above before mapping.
+    gate_min : int
+        Registers that share an enable get a clock gate from this many bits on; 0 for never.
+    booth : bool
+        Booth-encode multipliers.
+    """
+
+    effort: str = "area"
+    adder: str = "brent-kung"
+    flatten: tuple[str, ...] = ()
+    gate_min: int = 4
+    booth: bool = False
+
+    @property
+    def candidates(self) -> list[SynthOptions]:
+        """Options without choice, smallest result first."""
+        adders = ("ripple", "brent-kung", "sklansky") if self.adder == "auto" else (self.adder,)
+        return [replace(self, adder=adder) for adder in adders]
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("effort", self.effort, EFFORTS),
+            ("adder", self.adder, ADDERS),
+        ):
+            if value not in allowed:
+                raise HalutError(
+                    f"{name} must be one of {', '.join(allowed)}, not {value}"
+                    f"{closest(value, allowed)}"
+                )
+        if not 0 <= self.gate_min <= 1_000_000:
+            raise HalutError(f"gate_min must be at least 0, not {self.gate_min}")
+        for pattern in self.flatten:
+            if not re.fullmatch(r"[\w*?$.]+", pattern):
+                raise HalutError(f"flatten must be patterns of module names, not {pattern}")
+
+
+def usable_cells(library: Library, platform: Platform) -> list[str]:
+    """Cells that mapping may choose."""
+    roles = {values["cell"] for role, values in platform.cells.items() if "cell" in values and role}
+    chosen = []
+    for name, cell in library.cells.items():
+        if cell.dont_use or platform.avoids(name) or cell.kind in ("other", "clock_gate"):
+            continue
+        if cell.kind in ("ff", "latch") and (
+            {"clear", "preset"} & set(cell.state) or len(cell.inputs) != 2
+        ):
+            continue
+        if cell.kind == "gate" and len(cell.outputs) != 1 and name not in roles:
+            continue
+        if cell.kind == "gate" and not cell.inputs:
+            continue
+        if cell.kind == "gate" and len(cell.outputs) != 1:
+            continue
+        chosen.append(name)
+    return chosen
+
+
+def clock_gate_module(platform: Platform) -> str:
+    """Verilog of the clock gate as the platform's cell, or made of its latch and gates."""
+    gate = platform.cells["clock_gate"]
+    lines = ["module halut_clock_gate(input clk_i, input en_i, output gclk_o);"]
+    if "cell" in gate:
+        ties = "".join(f", .{pin}(1'b0)" for pin in gate.get("tie_low", []))
+        lines.append(
+            f"  {gate['cell']} gate (.{gate['clock']}(clk_i), .{gate['enable']}(en_i), "
+            f".{gate['output']}(gclk_o){ties});"
+        )
+    else:
+        first, second = gate["and_inputs"]
+        lines += [
+            "  wire low, open;",
+            f"  {gate['inverter']} invert (.{gate['inverter_input']}(clk_i), "
+            f".{gate['inverter_output']}(low));",
+            f"  {gate['latch']} hold (.{gate['latch_data']}(en_i), "
+            f".{gate['latch_enable']}(low), .{gate['latch_output']}(open));",
+            f"  {gate['and']} gate (.{first}(clk_i), .{second}(open), "
+            f".{gate['and_output']}(gclk_o));",
+        ]
+    lines.append("endmodule")
+    return "\n".join(lines) + "\n"
+
+
+def cell_map(platform: Platform) -> str:
+    """Verilog that maps clock gates and full adders to the platform's cells."""
+    lines = clock_gate_module(platform).splitlines()
+    adder = platform.cells.get("full_adder")
+    if adder:
+        invert = "~" if adder.get("inverted") else ""
+        cell = (
+            f"{adder['cell']} adder (.{adder['a']}(a), .{adder['b']}(b), .{adder['carry_in']}(c), "
+            f".{adder['carry']}(co), .{adder['sum']}(s));"
+        )
+        lines += [
+            '(* techmap_celltype = "$fa" *)',
+            "module _70_halut_fa(A, B, C, X, Y);",
+            "  parameter WIDTH = 1;",
+            "  (* force_downto *) input [WIDTH-1:0] A, B, C;",
+            "  (* force_downto *) output [WIDTH-1:0] X, Y;",
+            "  genvar i;",
+            "  generate for (i = 0; i < WIDTH; i = i + 1) begin : bits",
+            "    wire a = A[i], b = B[i], c = C[i], co, s;",
+            f"    {cell}",
+            f"    assign X[i] = {invert}co;",
+            f"    assign Y[i] = {invert}s;",
+            "  end endgenerate",
+            "endmodule",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+_ADDERS = """\
+// Two-operand sums as a chain of full adders.
+(* techmap_celltype = "$alu" *)
+module _70_halut_ripple_alu(A, B, CI, BI, X, Y, CO);
+  parameter A_SIGNED = 0;
+  parameter B_SIGNED = 0;
+  parameter A_WIDTH = 1;
+  parameter B_WIDTH = 1;
+  parameter Y_WIDTH = 1;
+  (* force_downto *) input [A_WIDTH-1:0] A;
+  (* force_downto *) input [B_WIDTH-1:0] B;
+  input CI, BI;
+  (* force_downto *) output [Y_WIDTH-1:0] X, Y, CO;
+  wire [Y_WIDTH-1:0] a, b;
+  \\$pos #(.A_SIGNED(A_SIGNED), .A_WIDTH(A_WIDTH), .Y_WIDTH(Y_WIDTH)) wide_a (.A(A), .Y(a));
+  \\$pos #(.A_SIGNED(B_SIGNED), .A_WIDTH(B_WIDTH), .Y_WIDTH(Y_WIDTH)) wide_b (.A(B), .Y(b));
+  wire [Y_WIDTH-1:0] operand = b ^ {Y_WIDTH{BI}};
+  wire [Y_WIDTH:0] carry;
+  assign X = a ^ operand;
+  assign carry[0] = CI;
+  assign CO = carry[Y_WIDTH:1];
+  \\$fa #(.WIDTH(Y_WIDTH)) adders (
+    .A(a), .B(operand), .C(carry[Y_WIDTH-1:0]), .X(carry[Y_WIDTH:1]), .Y(Y));
+endmodule
+"""
+
+_COMPARE = """\
+// Comparisons as a carry chain without sums: no full-adder cell pays for a sum nobody reads.
+(* techmap_celltype = "$lt $le $gt $ge" *)
+module _70_halut_compare(A, B, Y);
+  parameter A_SIGNED = 0;
+  parameter B_SIGNED = 0;
+  parameter A_WIDTH = 1;
+  parameter B_WIDTH = 1;
+  parameter Y_WIDTH = 1;
+  parameter _TECHMAP_CELLTYPE_ = "";
+  (* force_downto *) input [A_WIDTH-1:0] A;
+  (* force_downto *) input [B_WIDTH-1:0] B;
+  (* force_downto *) output [Y_WIDTH-1:0] Y;
+  localparam WIDTH = A_WIDTH > B_WIDTH ? A_WIDTH : B_WIDTH;
+  localparam SWAP = _TECHMAP_CELLTYPE_ == "$lt" || _TECHMAP_CELLTYPE_ == "$le";
+  localparam EQUAL = _TECHMAP_CELLTYPE_ == "$le" || _TECHMAP_CELLTYPE_ == "$ge";
+  wire [WIDTH-1:0] a, b, more, less;
+  \\$pos #(.A_SIGNED(A_SIGNED), .A_WIDTH(A_WIDTH), .Y_WIDTH(WIDTH)) wide_a (.A(A), .Y(a));
+  \\$pos #(.A_SIGNED(B_SIGNED), .A_WIDTH(B_WIDTH), .Y_WIDTH(WIDTH)) wide_b (.A(B), .Y(b));
+  wire [WIDTH-1:0] sign = (A_SIGNED && B_SIGNED) ? {1'b1, {WIDTH-1{1'b0}}} : {WIDTH{1'b0}};
+  assign more = (SWAP ? b : a) ^ sign;
+  assign less = (SWAP ? a : b) ^ sign;
+  wire [WIDTH-1:0] carry;
+  \\$lcu #(.WIDTH(WIDTH)) chain (
+    .P(more | ~less), .G(more & ~less), .CI(EQUAL), .CO(carry));
+  assign Y = carry[WIDTH-1];
+endmodule
+"""
+
+_FULL_ADDER = """\
+module halut_full_adder(input a, b, c, output carry, sum);
+  \\$fa #(.WIDTH(1)) adder (.A(a), .B(b), .C(c), .X(carry), .Y(sum));
+endmodule
+"""
+
+_SERIAL = """\
+// Carries one after the other.
+(* techmap_celltype = "$lcu" *)
+module _70_halut_serial_carry(P, G, CI, CO);
+  parameter WIDTH = 1;
+  (* force_downto *) input [WIDTH-1:0] P, G;
+  input CI;
+  (* force_downto *) output [WIDTH-1:0] CO;
+  genvar i;
+  generate
+    for (i = 0; i < WIDTH; i = i + 1) begin : bits
+      if (i == 0) assign CO[0] = G[0] | (P[0] & CI);
+      else assign CO[i] = G[i] | (P[i] & CO[i-1]);
+    end
+  endgenerate
+endmodule
+"""
+
+# Without buffering and sizing: the loads are not known before the hierarchy is dissolved.
+_ABC = {
+    "area": "strash; ifraig; &get -n; &dch -f; &nf {D}; &put; topo; stime -p",
+    "speed": "strash; &get -n; &fraig -x; &put; scorr; dc2; strash; &get -n; &dch -f; &syn4; "
+    "&dch -f; &nf {D}; &put; topo; stime -p",
+}
+
+
+def _script(
+    sources: Sequence[Path],
+    top: str,
+    folder: Path,
+    platform: Platform,
+    options: SynthOptions,
+    target_ns: float,
+) -> str:
+    library = platform.has_library
+    lines = [
+        f"read_verilog{' -sv' if source.suffix == '.sv' else ''} -defer {source}"
+        for source in sources
+    ]
+    lines += [
+        f"hierarchy -check -top {top}",
+        "proc",
+        "setattr -mod -set keep_hierarchy 1 *",
+        # Small cells belong to the module that uses them.
+        "setattr -mod -unset keep_hierarchy *halut_latch* *halut_full_adder*",
+    ]
+    # Full adders that the design asks for; what becomes of $fa depends on the platform.
+    lines.append(f"techmap -map {folder}/full_adder.v t:halut_full_adder")
+    if not library:
+        lines.append("blackbox halut_clock_gate")
+    lines += [f"setattr -mod -unset keep_hierarchy *{name}*" for name in options.flatten]
+    lines += [
+        f"setattr -mod -set keep_hierarchy 1 {top}",
+        "flatten",
+        "opt_expr",
+        "opt_clean",
+        "check -assert",
+        "opt -nodffe -nosdff",
+        "fsm",
+        "opt",
+        "wreduce",
+        "peepopt",
+        "opt_clean",
+        *(["booth"] if options.booth else []),
+        f"techmap -map {folder}/compare.v t:$lt t:$le t:$gt t:$ge",
+        "alumacc",
+        "opt -full",
+        "memory -nomap",
+        "memory_map",
+        "opt -full",
+        "maccmap",
+        "opt",
+    ]
+    if options.adder == "ripple":
+        lines.append(f"techmap -map {folder}/adders.v t:$alu")
+    if library:
+        lines.append(f"techmap -map {folder}/cells.v t:$fa")
+    carry = {"ripple": f"{folder}/serial.v", "brent-kung": ""}.get(
+        options.adder, f"+/choices/{options.adder}.v"
+    )
+    lines += [f"techmap -map +/techmap.v{' -map ' + carry if carry else ''}", "opt -fast"]
+    if options.gate_min:
+        # Before legalisation, which turns the enables into multiplexers.
+        lines += [
+            f"clockgate -pos halut_clock_gate en_i:clk_i:gclk_o -min_net_size {options.gate_min}",
+            "opt_clean",
+        ]
+    if library:
+        lines += [
+            f"techmap -map {folder}/cells.v t:halut_clock_gate",
+            f"read_liberty -overwrite -lib {folder}/cells.lib",
+            f"dfflibmap -liberty {folder}/cells.lib",
+            "opt -fast",
+            f"abc -liberty {folder}/cells.lib -script {folder}/map.abc -D {target_ns * 1000:.0f}",
+        ]
+    else:
+        lines += [
+            "dfflegalize -cell $_DFF_?_ 01 -cell $_DLATCH_?_ 01",
+            "opt -fast -nodffe -nosdff",
+            "abc -g all",
+        ]
+    lines += ["opt_clean -purge", f"write_json {folder}/netlist.json"]
+    return "\n".join(lines) + "\n"
+
+
+def synthesise(
+    yosys: Tool,
+    sources: Sequence[Path],
+    top: str,
+    folder: Path,
+    platform: Platform,
+    library: Library | None,
+    options: SynthOptions,
+    target_ns: float,
+) -> Path:
+    """Map a design to the cells of a platform.
+
+    Parameters
+    ----------
+    yosys : Tool
+    sources : sequence of Path
+        Verilog files.
+    top : str
+        Name of the top module.
+    folder : Path
+        Where scripts, logs and the netlist go.
+    platform : Platform
+    library : Library or None
+        None for a platform without a library.
+    options : SynthOptions
+        An ``auto`` choice is its first candidate here.
+    target_ns : float
+        Clock period that ABC aims at.
+
+    Returns
+    -------
+    Path
+        The mapped, still hierarchical netlist in Yosys' JSON.
+    """
+    options = options.candidates[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "adders.v": _ADDERS,
+        "compare.v": _COMPARE,
+        "serial.v": _SERIAL,
+        "full_adder.v": _FULL_ADDER,
+        "map.abc": _ABC[options.effort].replace("; ", "\n") + "\n",
+    }
+    if library is not None:
+        write_liberty(library, usable_cells(library, platform), folder / "cells.lib")
+        files["cells.v"] = cell_map(platform)
+    # Yosys and ABC split their commands at spaces.
+    plain = plain_link(folder)
+    named = [plain_link(source.parent) / source.name for source in sources]
+    files["synth.ys"] = _script(named, top, plain, platform, options, target_ns)
+    for name, text in files.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text)
+    run_tool(yosys, [str(plain / "synth.ys")], folder / "yosys.log", cwd=folder)
+    return folder / "netlist.json"

@@ -1,0 +1,1 @@
+"""Buffering and sizing of a mapped netlist."""

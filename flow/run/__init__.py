@@ -1,0 +1,1 @@
+"""One run: options, steps, what need not be done again."""

@@ -1,0 +1,1 @@
+"""Spaces of configurations: sweeps, fronts, fits, estimates without synthesis."""

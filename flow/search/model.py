@@ -1,0 +1,477 @@
+"""Analytic area, energy and period of a configuration, fitted to measured ones.
+
+The structure of an accelerator follows from its configuration by counting: so many latches,
+flip-flops, bits of one-hot selects, adders, comparators, lines to drive. Area and energy are sums
+of these counts with one non-negative coefficient each; the period is that of a logic path whose
+depth grows with the logarithms of its selects, adders and fan-outs. Coefficients are fitted, per
+platform and corner, to the metrics of synthesised configurations (least squares of relative
+errors), and the model's error is stated by leaving each configuration out in turn.
+
+An estimate is for searching; it is never a measurement and is always labelled as modelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halut.cli import Parser
+from halut.errors import HalutError
+from halut.files import atomic_write
+from rtl_gen.config import AcceleratorConfig, ceil_log2
+
+__all__ = [
+    "MODEL_VERSION",
+    "Estimate",
+    "Model",
+    "Point",
+    "fit",
+    "main",
+    "measure_point",
+    "shipped_model",
+    "structure",
+]
+
+
+MODEL_VERSION = 1
+_NOT_FITTED = ("double_buffer", "output_format", "relu", "lut_format", "overflow")
+"""Fields of a configuration that no fitted point sets."""
+
+TARGETS = {
+    "area_um2": "synth__design__instance__area__stdcell",
+    "energy_pj_per_cycle": "halut__energy__per_cycle",
+    "period_ns": "halut__timing__shortest_period",
+}
+
+
+def structure(config: AcceleratorConfig) -> dict[str, float]:
+    """Count what a configuration is made of.
+
+    Returns
+    -------
+    dict of str to float
+        ``latch_bits`` LUT and threshold storage; ``gates`` program words, one clock gate each;
+        ``flop_bits`` registers; ``select_bits`` words times bits of AND-OR selects;
+        ``adder_bits``; ``compare_bits``; ``lines`` inputs driven by one-hot code lines.
+    """
+    c = config
+    pq, depth, bits = c.rows * c.parallel_codebooks, c.tree_depth, c.input_bits
+    flat = c.rows == 1 or c.n_groups == 1
+    lanes = c.parallel_codebooks * c.n_outputs
+
+    look_up_words = c.n_prototypes * (c.n_groups if flat else 1)
+    group_words = 0 if flat else c.n_prototypes * c.n_groups
+    threshold_words = 0 if c.n_groups == 1 else (c.n_prototypes - 1) * c.n_groups
+
+    comparators = threshold_selects = value_flops = 0
+    if c.encoder == "interleaved":
+        comparators = depth
+        threshold_selects = depth * (c.n_prototypes - 1 + depth)
+        value_flops = depth * depth * bits
+    else:
+        for first in range(0, depth, c.tree_levels_per_stage):
+            end = min(first + c.tree_levels_per_stage, depth)
+            comparators += 2 ** (end - first) - 1
+            if first:
+                threshold_selects += sum(2**level for level in range(first, end))
+            value_flops += (depth - end) * bits + (end if end < depth else 0)
+        if c.captures_input:
+            value_flops += depth * bits
+    code_flops = c.n_prototypes
+
+    terms, width, adder_bits, sum_flops = c.parallel_codebooks, c.lut_bits, 0, 0
+    for stage in range(1 + c.sum_stages):
+        levels = c.adder_levels_per_stage if stage else c.look_up_adder_levels
+        for _ in range(levels):
+            adder_bits += (terms // 2) * (width + 1)
+            if terms > 1:
+                terms, width = -(-terms // 2), width + 1
+        sum_flops += c.accumulator_bits if stage == c.sum_stages else terms * width
+    if c.n_groups > 1:
+        adder_bits += c.accumulator_bits
+    results = c.rows * c.n_outputs
+    buffer_flops = results * c.accumulator_bits if c.n_beats > 1 else 0
+    threshold_flops = c.parallel_codebooks * (c.n_prototypes - 1) * bits if c.n_groups > 1 else 0
+
+    return {
+        "latch_bits": c.lut_total_bits + c.threshold_total_bits,
+        "gates": c.n_codebooks * (c.n_prototypes * c.n_blocks + c.threshold_words),
+        "flop_bits": pq * (value_flops + code_flops)
+        + results * sum_flops
+        + buffer_flops
+        + threshold_flops
+        + c.program_data_bits,
+        "select_bits": c.rows * lanes * look_up_words * c.lut_bits
+        + lanes * group_words * c.lut_bits
+        + c.parallel_codebooks * threshold_words * bits
+        + pq * threshold_selects * bits,
+        "adder_bits": results * adder_bits,
+        "compare_bits": pq * comparators * bits,
+        "lines": pq * look_up_words * c.n_outputs * c.lut_bits / 8,
+    }
+
+
+def _activity(config: AcceleratorConfig) -> dict[str, float]:
+    """What moves in a cycle at full rate, and what leaks."""
+    c = config
+    counts = structure(c)
+    look_ups = c.rows * c.parallel_codebooks * c.n_outputs
+    moving = look_ups * c.lut_bits
+    if c.rows > 1 and c.n_groups > 1:
+        moving += c.parallel_codebooks * c.n_outputs * c.n_prototypes * c.lut_bits
+    return {
+        "look_up_bits": moving,
+        "flop_bits": counts["flop_bits"],
+        "adder_bits": counts["adder_bits"],
+        "compare_bits": counts["compare_bits"],
+        "latch_bits": counts["latch_bits"],
+        "select_bits": counts["select_bits"],
+    }
+
+
+def _depth(config: AcceleratorConfig) -> dict[str, float]:
+    """Logarithms that make up the longest path."""
+    c = config
+    words = c.n_prototypes * c.n_groups
+    levels = max(
+        min(c.look_up_adder_levels, ceil_log2(c.parallel_codebooks)),
+        min(c.adder_levels_per_stage, ceil_log2(c.parallel_codebooks)),
+    )
+    return {
+        "constant": 1.0,
+        "select": log2(words),
+        "fan_out": log2(c.n_outputs * c.lut_bits),
+        "shared_words": log2(c.rows),
+        "adder_levels": float(levels),
+        "compare": log2(c.input_bits) + c.tree_levels_per_stage - 1,
+    }
+
+
+_FEATURES = {
+    "area_um2": structure,
+    "energy_pj_per_cycle": _activity,
+    "period_ns": _depth,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A measured configuration: what `fit` learns from.
+
+    Attributes
+    ----------
+    config : AcceleratorConfig
+    measured : dict of str to float or None
+        Per target of the model; None where it was not measured.
+    provenance : dict
+        Of the measurement: platform, corner, clock, tools.
+    """
+
+    config: AcceleratorConfig
+    measured: Mapping[str, float | None]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Modelled figures of a configuration (never measured).
+
+    Attributes
+    ----------
+    area_um2, energy_pj_per_cycle, period_ns : float
+    area_um2_per_mac_per_cycle, energy_pj_per_mac : float
+        At full rate, with the configuration's codebook width.
+    """
+
+    area_um2: float
+    energy_pj_per_cycle: float
+    period_ns: float
+    area_um2_per_mac_per_cycle: float
+    energy_pj_per_mac: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A fitted model.
+
+    Attributes
+    ----------
+    coefficients : dict
+        {target: {feature: coefficient}}.
+    errors : dict
+        {target: {"mean": …, "largest": …, "points": …}}: relative errors of configurations that
+        were left out of the fit, one at a time.
+    conditions : dict
+        Platform, corner, clock and tools of the measurements.
+    points : list of dict
+        The measurements: configuration, figures, and the figures estimated without it.
+    """
+
+    coefficients: Mapping[str, Mapping[str, float]]
+    errors: Mapping[str, Mapping[str, float]]
+    conditions: Mapping[str, Any]
+    points: Sequence[Mapping[str, Any]]
+
+    def estimate(self, config: AcceleratorConfig) -> Estimate:
+        """Estimate a configuration; only of the kinds that the model was fitted to."""
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        for name in _NOT_FITTED:
+            if getattr(config, name) != defaults[name]:
+                raise HalutError(
+                    f"{name} must be {defaults[name]!r} for an estimate, not "
+                    f"{getattr(config, name)!r}: the model was fitted without (flow synth measures)"
+                )
+        value = {
+            target: sum(
+                coefficient * _FEATURES[target](config)[name]
+                for name, coefficient in self.coefficients[target].items()
+            )
+            for target in TARGETS
+        }
+        macs = config.macs_per_cycle
+        return Estimate(
+            **value,
+            area_um2_per_mac_per_cycle=value["area_um2"] / macs,
+            energy_pj_per_mac=value["energy_pj_per_cycle"] / macs,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as JSON."""
+        content = {
+            "version": MODEL_VERSION,
+            "kind": "halut-model",
+            "coefficients": self.coefficients,
+            "errors": self.errors,
+            "conditions": self.conditions,
+            "points": list(self.points),
+        }
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Model:
+        """Read a model; a foreign file is one clear error."""
+        try:
+            content = json.loads(Path(path).read_text())
+            if content["kind"] != "halut-model" or content["version"] != MODEL_VERSION:
+                raise KeyError("kind")
+            return cls(
+                coefficients=content["coefficients"],
+                errors=content["errors"],
+                conditions=content["conditions"],
+                points=content["points"],
+            )
+        except OSError as error:
+            raise HalutError(
+                f"a model must be a readable file, not {path} ({error.strerror}); "
+                "make one with: python -m flow model fit"
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise HalutError(
+                f"a model must be a file written by python -m flow model fit, not {path}"
+            ) from None
+
+
+def _solve(features: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Non-negative coefficients of least relative error."""
+    from scipy.optimize import nnls
+
+    scale = features.max(axis=0)
+    scale[scale == 0] = 1
+    solution, _ = nnls(features / scale / measured[:, None], np.ones(len(measured)))
+    return solution / scale
+
+
+_CONDITIONS = ("platform", "corner", "voltage", "temperature", "clock_ns", "target_ns", "tools")
+
+
+def fit(points: Sequence[Point]) -> Model:
+    """Fit a model and find its error by leaving each configuration out in turn.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        At least two more than a target has features.
+
+    Raises
+    ------
+    HalutError
+        When there are too few measured points.
+    """
+    coefficients: dict[str, dict[str, float]] = {}
+    errors: dict[str, dict[str, float]] = {}
+    table: list[dict[str, Any]] = [
+        {"configuration": p.config.slug, "measured": dict(p.measured), "left_out": {}}
+        for p in points
+    ]
+    for target in TARGETS:
+        used = [i for i, p in enumerate(points) if p.measured.get(target) is not None]
+        rows = [_FEATURES[target](points[i].config) for i in used]
+        names = list(_FEATURES[target](AcceleratorConfig()))
+        if len(used) < len(names) + 2:
+            raise HalutError(
+                f"measured configurations must be at least {len(names) + 2} to model {target}, "
+                f"not {len(used)}"
+            )
+        features = np.array([[row[name] for name in names] for row in rows])
+        measured = np.array([points[i].measured[target] for i in used], dtype=np.float64)
+        solution = _solve(features, measured)
+        coefficients[target] = dict(zip(names, solution.tolist(), strict=True))
+        relative = []
+        for k, i in enumerate(used):
+            others = np.arange(len(used)) != k
+            left_out = float(features[k] @ _solve(features[others], measured[others]))
+            table[i]["left_out"][target] = left_out
+            relative.append(abs(left_out / measured[k] - 1))
+        errors[target] = {
+            "mean": float(np.mean(relative)),
+            "largest": float(np.max(relative)),
+            "points": len(used),
+        }
+    shared = points[0].provenance
+    conditions = {name: shared[name] for name in _CONDITIONS if name in shared}
+    conditions["stage"] = "after synthesis, buffering and sizing; no wires"
+    return Model(coefficients=coefficients, errors=errors, conditions=conditions, points=table)
+
+
+def _training_configs() -> list[AcceleratorConfig]:
+    """Small configurations that vary every axis: enough to fit, minutes to synthesise."""
+    axes: list[dict[str, Any]] = [
+        {"n_codebooks": 4, "n_outputs": 2, "encoder": "interleaved"},
+        {"n_codebooks": 8, "n_outputs": 4, "encoder": "interleaved"},
+        {"n_codebooks": 4, "n_outputs": 4, "encoder": "pipelined"},
+        {"n_codebooks": 8, "n_outputs": 4, "input_format": "int8"},
+        {"n_codebooks": 4, "n_outputs": 4, "n_prototypes": 8, "input_format": "int8"},
+        {"n_codebooks": 4, "n_outputs": 4, "rows": 4, "input_format": "int8"},
+        {"n_codebooks": 8, "n_outputs": 2, "rows": 8, "input_format": "int8"},
+        {"n_codebooks": 4, "n_outputs": 4, "parallel_codebooks": 4, "input_format": "int8"},
+        {"n_codebooks": 8, "n_outputs": 2, "parallel_codebooks": 8, "input_format": "int8",
+         "tree_levels_per_stage": 2},
+        {"n_codebooks": 8, "n_outputs": 4, "parallel_codebooks": 8, "rows": 2,
+         "input_format": "int8", "look_up_adder_levels": 2},
+        {"n_codebooks": 4, "n_outputs": 8, "parallel_codebooks": 4, "rows": 2,
+         "input_format": "int8", "lut_bits": 4},
+        {"n_codebooks": 8, "n_outputs": 4, "parallel_codebooks": 8, "rows": 4,
+         "n_prototypes": 8, "input_format": "int8", "tree_levels_per_stage": 3},
+        {"n_codebooks": 8, "n_outputs": 8, "parallel_codebooks": 8, "rows": 4,
+         "input_format": "int8", "tree_levels_per_stage": 4},
+        {"n_codebooks": 8, "n_outputs": 4, "parallel_codebooks": 2, "rows": 2,
+         "input_format": "int8"},
+        {"n_codebooks": 16, "n_outputs": 2, "input_format": "fp16"},
+    ]  # fmt: skip
+    return [AcceleratorConfig(**{"encoder": "pipelined", **values}) for values in axes]
+
+
+def measure_point(config: AcceleratorConfig, platform: Any, options: Any, build: Path) -> Point:
+    """Synthesise, time and power a configuration; unchanged results are read, not made again."""
+    from flow.designs.design import accelerator
+    from flow.run.run import measure
+
+    metrics, _ = measure(accelerator(config), platform, options, build)
+    measured = {target: metrics.values.get(name) for target, name in TARGETS.items()}
+    return Point(config=config, measured=measured, provenance=metrics.provenance)
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from flow.cells.platform import read_platform
+    from flow.run.run import RunOptions
+
+    platform = read_platform(arguments.platform)
+    options = RunOptions(clock_ns=arguments.clock_ns, target_ns=arguments.target_ns)
+    configs = [AcceleratorConfig.from_yaml(path) for path in arguments.config]
+    configs += _training_configs()
+    points = [
+        measure_point(config, platform, options, Path(arguments.build))
+        for config in tqdm(configs, unit="configuration", disable=not sys.stderr.isatty())
+    ]
+    model = fit(points)
+    path = Path(arguments.output or _model_path(platform.name))
+    model.save(path)
+    for target, error in model.errors.items():
+        print(
+            f"{target:22} left-out error: mean {error['mean']:.1%}, largest "
+            f"{error['largest']:.1%}, {error['points']} configurations"
+        )
+    print(f"wrote {path}")
+    return 0
+
+
+def _model_path(platform: str) -> Path:
+    return Path(__file__).parents[1] / "models" / f"{platform}.json"
+
+
+@cache
+def shipped_model(platform: str) -> Model | None:
+    """The model that was fitted to a platform; None where there is none."""
+    path = _model_path(platform)
+    return Model.load(path) if path.is_file() else None
+
+
+def _estimate(arguments: argparse.Namespace) -> int:
+    model = Model.load(arguments.model or _model_path(arguments.platform))
+    config = AcceleratorConfig.from_yaml(arguments.config)
+    estimate = dataclasses.asdict(model.estimate(config))
+    print(f"{config.name}: modelled, not measured ({json.dumps(dict(model.conditions))})")
+    for name, value in estimate.items():
+        error = model.errors.get(name)
+        stated = f"  (left-out error: mean {error['mean']:.0%})" if error else ""
+        print(f"  {name:28} {value:12.5g}{stated}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m flow model``; returns the exit status."""
+    parser = Parser(
+        prog="python -m flow model",
+        description="Estimate area, energy and period of a configuration without synthesis, "
+        "or fit the estimate to synthesised configurations.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="estimate|fit")
+    estimate = commands.add_parser("estimate", help="estimate one configuration")
+    estimate.add_argument("--config", required=True, metavar="FILE", help="configuration (.yaml)")
+    estimate.add_argument(
+        "--platform", default="nangate45", metavar="NAME",
+        help="platform of a shipped model (default: %(default)s)",
+    )  # fmt: skip
+    estimate.add_argument(
+        "--model", metavar="FILE", help="model file (default: the platform's shipped one)"
+    )
+    estimate.set_defaults(act=_estimate)
+    train = commands.add_parser("fit", help="synthesise a set of configurations and fit to them")
+    train.add_argument(
+        "--config", nargs="*", default=[], metavar="FILE",
+        help="configurations to add to the built-in set (default: none)",
+    )  # fmt: skip
+    train.add_argument(
+        "--platform", default="nangate45", metavar="NAME", help="platform (default: %(default)s)"
+    )
+    train.add_argument(
+        "--clock-ns", type=float, default=6.0, metavar="NS",
+        help="clock period in ns of the energy (default: %(default)s)",
+    )  # fmt: skip
+    train.add_argument(
+        "--target-ns", type=float, default=1.1, metavar="NS",
+        help="clock period in ns that netlists are made for (default: %(default)s)",
+    )  # fmt: skip
+    train.add_argument(
+        "--build", default="build", metavar="DIR", help="folder of products (default: %(default)s)"
+    )
+    train.add_argument(
+        "-o", "--output", metavar="FILE", help="model file (default: the platform's shipped one)"
+    )
+    train.set_defaults(act=_fit)
+    arguments = parser.parse_args(argv)
+    return arguments.act(arguments)

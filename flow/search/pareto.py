@@ -1,0 +1,344 @@
+"""``python -m flow pareto``: which points of a sweep no other one beats."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import html
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.figures.metrics import METRICS
+from flow.search.space import BUILD, Space, default_results
+from halut.cli import Parser
+from halut.errors import HalutError, closest
+from halut.files import atomic_write
+
+__all__ = ["AXES", "Axis", "Front", "find_front", "main", "non_dominated", "read_results"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is compared.
+
+    Attributes
+    ----------
+    title, unit : str
+    column : str
+        Of the results.
+    direction : int
+        -1 smaller is better, +1 larger.
+    """
+
+    title: str
+    unit: str
+    column: str
+    direction: int
+
+
+AXES: dict[str, Axis] = {
+    "error": Axis("relative error", "", "learn__relative_error", -1),
+    "accuracy": Axis("accuracy", "", "learn__accuracy", 1),
+    "area": Axis("area", "µm²", "synth__design__instance__area__stdcell", -1),
+    "energy": Axis("energy", "pJ/MAC", "halut__energy__per_mac", -1),
+    "throughput": Axis("throughput", "GMAC/s", "throughput__gmacs_per_s", 1),
+    "gates": Axis("size", "GE", "halut__area__gate_equivalents", -1),
+}
+_DEFAULT = ("error", "area", "energy", "throughput")
+_DEFAULT_WITHOUT_LIBRARY = ("error", "gates", "throughput")
+_POINT = ("n_codebooks", "n_prototypes", "n_outputs", "rows", "parallel_codebooks", "input_format",
+          "lut_format", "lut_bits", "clock_ns", "platform", "corner", "slug")  # fmt: skip
+
+
+def axis(name: str) -> Axis:
+    """An axis by its short name, or by that of any metric with a direction."""
+    if name in AXES:
+        return AXES[name]
+    unit, direction = METRICS.get(name, ("", 0))
+    if not direction:
+        raise HalutError(
+            f"axes must be among {', '.join(AXES)} or metrics with a direction, not {name!r}"
+            f"{closest(name, [*AXES, *METRICS])}"
+        )
+    return Axis(name, unit, name, direction)
+
+
+def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows no other row is at least as good as everywhere and better somewhere.
+
+    Parameters
+    ----------
+    costs : float64 ndarray of shape (n_points, n_axes)
+        Smaller is better; finite.
+
+    Returns
+    -------
+    bool ndarray of shape (n_points,)
+        Equal rows do not beat each other.
+
+    Examples
+    --------
+    >>> non_dominated(np.array([[1.0, 3.0], [2.0, 2.0], [2.0, 3.0]])).tolist()
+    [True, True, False]
+    """
+    kept = np.ones(len(costs), dtype=bool)
+    for i, row in enumerate(costs):
+        kept[i] = not ((costs <= row).all(axis=1) & (costs < row).any(axis=1)).any()
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """Points that can be compared, and which of them are on the front.
+
+    Attributes
+    ----------
+    axes : tuple of Axis
+    rows : list of dict
+        Measured points with a value on each axis that meet their clock, best front first.
+    on_front : list of bool
+        Per row. Points of different platforms or corners do not compete.
+    left_out : dict of str to int
+        Why other points are not in `rows`, and how many.
+    """
+
+    axes: tuple[Axis, ...]
+    rows: Sequence[Mapping[str, Any]]
+    on_front: Sequence[bool]
+    left_out: Mapping[str, int]
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a sweep's Parquet file; a foreign file is one clear error."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise HalutError("pyarrow must be installed for results: pip install -e .[flow]") from None
+    if not Path(path).is_file():
+        raise HalutError(
+            f"results must be a readable file, not {path}; make them with: python -m flow sweep"
+        )
+    foreign = HalutError(f"results must be a Parquet file of python -m flow sweep ({path})")
+    try:
+        table = parquet.read_table(path)
+    except (OSError, pa.ArrowException):
+        raise foreign from None
+    if (table.schema.metadata or {}).get(b"kind") != b"halut-sweep":
+        raise foreign
+    return table.to_pylist()
+
+
+def find_front(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> Front:
+    """Find the front of the measured points.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As `read_results` returns them.
+    names : sequence of str
+        Axes; by default error, area, energy and throughput, as far as they were measured, and
+        gate equivalents where there is no library.
+
+    Raises
+    ------
+    HalutError
+        When nothing was measured on an axis.
+    """
+    left_out: dict[str, int] = {}
+
+    def leave(reason: str) -> None:
+        left_out[reason] = left_out.get(reason, 0) + 1
+
+    measured = []
+    for row in rows:
+        slack = row["synth__timing__setup__ws"]
+        if row["status"] != "measured":
+            leave(row["status"])
+        elif slack is not None and slack < 0:
+            leave("too slow for its clock")
+        else:
+            measured.append(row)
+    if not measured:
+        raise HalutError(
+            "results must have measured points that meet their clock, not only "
+            f"{', '.join(f'{count} {reason}' for reason, count in left_out.items()) or 'none'}"
+        )
+    if not names:
+        area = AXES["area"].column
+        library = any(row[area] is not None for row in measured)
+        names = [
+            name
+            for name in (_DEFAULT if library else _DEFAULT_WITHOUT_LIBRARY)
+            if any(row[AXES[name].column] is not None for row in measured)
+        ]
+    axes = tuple(axis(name) for name in dict.fromkeys(names))
+    for each in axes:
+        if all(row[each.column] is None for row in measured):
+            raise HalutError(
+                f"axes must have been measured, unlike {each.title}: no point has {each.column}"
+            )
+    kept = []
+    for row in measured:
+        if any(row[each.column] is None for each in axes):
+            leave("not measured on every axis")
+        else:
+            kept.append(row)
+    costs = np.array([[-each.direction * row[each.column] for each in axes] for row in kept])
+    places = [(row["platform"], row["corner"]) for row in kept]
+    on_front = np.zeros(len(kept), dtype=bool)
+    for place in dict.fromkeys(places):
+        members = np.array([each == place for each in places])
+        on_front[members] = non_dominated(costs[members])
+    order = sorted(range(len(kept)), key=lambda i: (not on_front[i], str(places[i]), *costs[i]))
+    return Front(
+        axes=axes,
+        rows=[kept[i] for i in order],
+        on_front=[bool(on_front[i]) for i in order],
+        left_out=left_out,
+    )
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _table(front: Front) -> tuple[list[str], list[list[str]]]:
+    head = ["C", "K", "P", "Q", "inputs", "tables", "clock (ns)", "platform"]
+    head += [f"{each.title} ({each.unit})" if each.unit else each.title for each in front.axes]
+    body = []
+    for row, best in zip(front.rows, front.on_front, strict=True):
+        if best:
+            table = "fp16" if row["lut_format"] == "fp16" else f"int{row['lut_bits']}"
+            names = ("n_codebooks", "n_prototypes", "rows", "parallel_codebooks", "input_format")
+            corner = f" {row['corner']}" if row["corner"] else ""
+            body.append(
+                [str(row[name]) for name in names]
+                + [table, f"{row['clock_ns']:g}", f"{row['platform']}{corner}"]
+                + [_number(row[each.column]) for each in front.axes]
+            )
+    return head, body
+
+
+def summary(front: Front) -> str:
+    """One line: how many points are on the front, and how many were not compared."""
+    left = ", ".join(f"{count} {reason}" for reason, count in sorted(front.left_out.items()))
+    return (
+        f"{sum(front.on_front)} of {len(front.rows)} measured points are on the front of "
+        f"{', '.join(each.title for each in front.axes)}" + (f" (besides: {left})" if left else "")
+    )
+
+
+def markdown(front: Front) -> str:
+    """The front as a Markdown table."""
+    head, body = _table(front)
+    rule = ["---:"] * 4 + ["---"] * 2 + ["---:", "---"] + ["---:"] * len(front.axes)
+    lines = [f"| {' | '.join(line)} |" for line in (head, rule, *body)]
+    return f"{summary(front)}.\n\n" + "\n".join(lines) + "\n"
+
+
+def csv_table(front: Front) -> str:
+    """All compared points as CSV, with ``on_front``."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["on_front", *_POINT, *(each.column for each in front.axes)])
+    for row, best in zip(front.rows, front.on_front, strict=True):
+        writer.writerow(
+            [int(best), *(row[name] for name in _POINT), *(row[a.column] for a in front.axes)]
+        )
+    return stream.getvalue()
+
+
+def page(front: Front, title: str) -> str:
+    """One self-contained page: every pair of axes as an interactive plot, and the table."""
+    try:
+        import plotly.graph_objects as graph
+    except ImportError:
+        raise HalutError("plotly must be installed for the page: pip install -e .[flow]") from None
+    figure = graph.Figure()
+    labels = [f"{each.title} ({each.unit})" if each.unit else each.title for each in front.axes]
+    for name, wanted, color, size in (
+        ("beaten", False, "rgba(120,120,120,0.45)", 6),
+        ("on the front", True, "rgb(200,60,30)", 9),
+    ):
+        rows = [r for r, best in zip(front.rows, front.on_front, strict=True) if best is wanted]
+        figure.add_splom(
+            dimensions=[
+                {"label": label, "values": [row[each.column] for row in rows]}
+                for label, each in zip(labels, front.axes, strict=True)
+            ],
+            text=[f"{row['slug']}<br>{row['platform']}, {row['clock_ns']:g} ns" for row in rows],
+            name=name,
+            marker={"color": color, "size": size},
+            diagonal_visible=False,
+        )
+    figure.update_layout(
+        height=260 * max(2, len(front.axes)), dragmode="select", template="plotly_white"
+    )
+    plot = figure.to_html(full_html=False, include_plotlyjs=True, div_id="front")
+    head, body = _table(front)
+    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    lines = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>\n"
+        for line in body
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f"<title>{html.escape(title)}</title>\n"
+        "<style>body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}"
+        "th,td{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:right}</style></head>\n"
+        f"<body><h1>{html.escape(title)}</h1>\n<p>{html.escape(summary(front))}.</p>\n{plot}\n"
+        f"<table><thead><tr>{cells}</tr></thead>\n<tbody>{lines}</tbody></table></body></html>\n"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m flow pareto",
+        description="Find the points of a sweep that no other one beats, and write them as a "
+        "table (.md), all compared points (.csv) and an interactive page (.html).",
+    )
+    add = parser.add_argument
+    add("results", metavar="RESULTS",
+        help="Parquet file of python -m flow sweep, or the space that was searched "
+        "(.yaml)")  # fmt: skip
+    add("--axes", default="", metavar="NAMES",
+        help=f"comma-separated: {', '.join(AXES)}, or metrics by name (default: error, area, "
+        "energy, throughput; without a library error, gates, throughput)")  # fmt: skip
+    add("--build", default=str(BUILD), metavar="DIR",
+        help="folder in which the sweep put the results of a space "
+        "(default: %(default)s)")  # fmt: skip
+    add("-o", "--output", metavar="DIR", help="folder (default: that of the results)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m flow pareto``; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    names = [name.strip() for name in arguments.axes.split(",") if name.strip()]
+    for name in names:
+        axis(name)
+    source = Path(arguments.results)
+    if source.suffix in (".yaml", ".yml"):
+        source = default_results(Space.from_yaml(source), Path(arguments.build))
+    front = find_front(read_results(source), names)
+    folder = Path(arguments.output) if arguments.output else source.parent
+    title = f"Pareto front of {source.parent.name or source.stem}"
+    texts = {
+        "pareto.md": markdown(front),
+        "pareto.csv": csv_table(front),
+        "pareto.html": page(front, title),
+    }
+    for name, text in texts.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    sys.stdout.write(texts["pareto.md"])
+    print(f"\nwrote {', '.join(str(folder / name) for name in texts)}")
+    return 0

@@ -1,0 +1,408 @@
+"""A space of configurations to search: axes, a base, data to learn from, a rule for pruning.
+
+A space is a YAML file::
+
+    version: 1
+    name: digits
+    data: {builtin: digit_classes}
+    base: {encoder: pipelined, input_format: int8, platform: nangate45, clock_ns: 2}
+    axes:
+      n_codebooks: [8, 16]
+      rows: [1, 2, 4]
+    prune: {margin: mean}
+
+Every combination of the axes' values, on top of the base, is a point. Fields are those of
+`rtl_gen.AcceleratorConfig`, and those of `FLOW_FIELDS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halut import problems
+from halut.arrays import load_matrix, training_pair
+from halut.errors import HalutError, closest
+from halut.matmul import HalutMatmul
+from rtl_gen.config import AcceleratorConfig
+
+__all__ = [
+    "BUILD",
+    "BUILTIN",
+    "FLOW_FIELDS",
+    "OBJECTIVES",
+    "Data",
+    "Prune",
+    "Space",
+    "SpacePoint",
+    "default_results",
+]
+
+SPACE_VERSION = 1
+BUILD = Path("build") / "sweep"
+"""Folder of finished points, of what was learned, and of results."""
+
+FLOW_FIELDS: dict[str, Any] = {
+    "platform": "generic",
+    "corner": None,
+    "clock_ns": 6.0,
+    "target_ns": None,
+    "layout": "none",
+}
+"""What a point has besides its configuration, with defaults: see `flow.run.run.RunOptions`."""
+
+LAYOUTS = ("none", "placed", "routed")
+
+OBJECTIVES = ("error", "area", "energy", "throughput")
+MARGINS = ("mean", "largest")
+MAX_POINTS = 100_000
+_CONFIG_FIELDS = tuple(f.name for f in dataclasses.fields(AcceleratorConfig) if f.name != "name")
+_LEARNING = tuple(
+    name for name in inspect.signature(HalutMatmul).parameters if name not in ("C", "K")
+)
+BUILTIN: dict[str, Callable[[], tuple[problems.Problem, NDArray[np.int64] | None]]] = {
+    "digits": lambda: (problems.digits(), None),
+    "digit_classes": problems.digit_classes,
+    "low_rank": lambda: (problems.low_rank(), None),
+    "uniform": lambda: (problems.uniform(), None),
+}
+"""Data that needs no files; `digit_classes` has labels, and so an accuracy."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Data:
+    """A product to learn, and rows to judge by.
+
+    Attributes
+    ----------
+    name : str
+    train : float32 ndarray of shape (n_rows, n_features)
+    test : float32 ndarray of shape (n_test_rows, n_features)
+        Rows that learning does not see.
+    B : float32 ndarray of shape (n_features, n_outputs)
+    labels : int64 ndarray of shape (n_test_rows,), optional
+        The column of the product that should be the largest.
+    """
+
+    name: str
+    train: NDArray[np.float32]
+    test: NDArray[np.float32]
+    B: NDArray[np.float32]
+    labels: NDArray[np.int64] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of shapes and values."""
+        found = hashlib.sha256()
+        for array in (self.train, self.test, self.B, self.labels):
+            if array is not None:
+                found.update(str(array.shape).encode())
+                found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
+    @classmethod
+    def builtin(cls, name: str) -> Data:
+        """One of `BUILTIN`."""
+        if name not in BUILTIN:
+            raise HalutError(
+                f"builtin must be one of {', '.join(BUILTIN)}, not {name!r}{closest(name, BUILTIN)}"
+            )
+        problem, labels = BUILTIN[name]()
+        return cls(
+            name=name,
+            train=problem.train.astype(np.float32),
+            test=problem.test.astype(np.float32),
+            B=problem.B.astype(np.float32),
+            labels=labels,
+        )
+
+    @classmethod
+    def from_files(cls, a: Path, b: Path, test: Path | None = None) -> Data:
+        """Matrices from ``.npy`` files; without test rows the last fifth of A is held out."""
+        rows, B = training_pair(load_matrix("a", a), load_matrix("b", b), 1)
+        if test is not None:
+            held_out, _ = training_pair(load_matrix("test", test), B, 1)
+        else:
+            if len(rows) < 5:
+                raise HalutError(
+                    f"a must have at least 5 rows to hold some out, not {len(rows)} ({a})"
+                )
+            rows, held_out = np.split(rows, [len(rows) - len(rows) // 5])
+        if not held_out.astype(np.float64).any() or not (held_out @ B).any():
+            raise HalutError(f"the product of the test rows must not be all zero ({test or a})")
+        return cls(name=a.stem, train=rows, test=held_out, B=B)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """When a point is not worth its synthesis.
+
+    A point is pruned when another one of the same platform, corner, clock and target is at least
+    as good in every objective, and in the modelled ones (area, energy) by more than the model's
+    error on both sides.
+
+    Attributes
+    ----------
+    margin : {"mean", "largest"} or float
+        The model's relative error to allow for: its mean or largest left-out error, or a number
+        in [0, 1).
+    objectives : tuple of str
+        What counts; among `OBJECTIVES`. `error` counts where there is data.
+    """
+
+    margin: str | float = "mean"
+    objectives: tuple[str, ...] = OBJECTIVES
+
+    def __post_init__(self) -> None:
+        margin = self.margin
+        number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
+        if not (margin in MARGINS if isinstance(margin, str) else number and 0 <= margin < 1):
+            raise HalutError(
+                f"prune.margin must be {' or '.join(MARGINS)} or a number in [0, 1), not {margin!r}"
+            )
+        if not isinstance(self.objectives, (list, tuple)) or not self.objectives:
+            raise HalutError(
+                f"prune.objectives must be a list with entries, not {self.objectives!r}"
+            )
+        for name in self.objectives:
+            _known("prune.objectives", name, OBJECTIVES)
+        object.__setattr__(self, "objectives", tuple(self.objectives))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpacePoint:
+    """A combination of a space.
+
+    Attributes
+    ----------
+    index : int
+        Its place in the space: the last axis runs fastest.
+    values : dict
+        The combination: axes over base.
+    config : AcceleratorConfig or None
+        None when the combination is invalid.
+    platform, corner, clock_ns, target_ns, layout
+        See `flow.run.run.RunOptions`; `target_ns` is never None.
+    skipped : str
+        Why the combination is invalid, in the configuration's own words; else empty.
+    """
+
+    index: int
+    values: Mapping[str, Any]
+    config: AcceleratorConfig | None
+    platform: str
+    corner: str | None
+    clock_ns: float
+    target_ns: float
+    layout: str = "none"
+    skipped: str = ""
+
+
+def _known(where: str, name: Any, choices: Sequence[str]) -> None:
+    if name not in choices:
+        raise HalutError(
+            f"{where} must be among {', '.join(choices)}, not {name!r}{closest(str(name), choices)}"
+        )
+
+
+def _mapping(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise HalutError(f"{where} must be a mapping, not {value!r}")
+    return dict(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """What to search.
+
+    Attributes
+    ----------
+    name : str
+        Letters, digits, ``_`` and ``-``: names the folder of the results.
+    axes : dict of str to tuple
+        Values per field; every combination is a point.
+    base : dict
+        Values of fields that all points share.
+    data : dict or None
+        ``{builtin: NAME}``, or ``{a: FILE, b: FILE, test: FILE}`` with ``.npy`` files (`test` may
+        be absent). With data, `n_outputs` is the columns of B, and `codebook_width` the columns
+        of A per codebook unless it is given.
+    learning : dict
+        Arguments of `halut.HalutMatmul` besides C and K.
+    prune : Prune or None
+        None: every valid point is synthesised.
+    seed : int
+        Of initial states, and of programs and rows where there is no data.
+    """
+
+    name: str
+    axes: Mapping[str, Sequence[Any]]
+    base: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] | None = None
+    learning: Mapping[str, Any] = field(default_factory=dict)
+    prune: Prune | None = None
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        AcceleratorConfig(name=self.name)
+        fields = (*_CONFIG_FIELDS, *FLOW_FIELDS)
+        axes = _mapping("axes", self.axes)
+        base = _mapping("base", self.base)
+        for where, names in (("axes", axes), ("base", base)):
+            for name in names:
+                _known(where, name, fields)
+        for name, values in axes.items():
+            if not isinstance(values, (list, tuple)) or not values:
+                raise HalutError(f"axes.{name} must be a list with values, not {values!r}")
+            if len({repr(value) for value in values}) < len(values):
+                raise HalutError(f"axes.{name} must not have a value twice, unlike {values!r}")
+            if name in base:
+                raise HalutError(f"{name} must be in axes or in base, not in both")
+            axes[name] = tuple(values)
+        size = math.prod(len(values) for values in axes.values())
+        if size > MAX_POINTS:
+            raise HalutError(f"axes must span at most {MAX_POINTS:,} points, not {size:,}")
+        for name, values in (*axes.items(), *((name, (value,)) for name, value in base.items())):
+            if name in ("clock_ns", "target_ns"):
+                for value in values:
+                    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                    if not number or not 0 < value < 1e6:
+                        raise HalutError(f"{name} must be a positive number of ns, not {value!r}")
+            if name == "layout":
+                for value in values:
+                    _known("layout", value, LAYOUTS)
+            if name in ("platform", "corner") and not all(isinstance(v, str) for v in values):
+                raise HalutError(f"{name} must be text, not {values!r}")
+        if self.data is not None:
+            data = _mapping("data", self.data)
+            for name in data:
+                _known("data", name, ("builtin", "a", "b", "test"))
+            if set(data) - {"test"} not in ({"builtin"}, {"a", "b"}) or {"builtin", "test"} <= set(
+                data
+            ):
+                raise HalutError(
+                    f"data must have either builtin, or a and b (and test), not {sorted(data)}"
+                )
+            if not all(isinstance(value, str) for value in data.values()):
+                raise HalutError(f"data must name files or built-in data, not {data!r}")
+            if "n_outputs" in axes or "n_outputs" in base:
+                raise HalutError("n_outputs must be absent with data: it is the columns of B")
+            for name in ("output_format", "relu"):
+                if name in axes or name in base:
+                    raise HalutError(f"{name} must be absent with data: results are compared raw")
+            object.__setattr__(self, "data", data)
+        learning = _mapping("learning", self.learning)
+        for name in learning:
+            _known("learning", name, _LEARNING)
+        HalutMatmul(**learning)
+        if self.prune is not None and not isinstance(self.prune, Prune):
+            raise HalutError(f"prune must be a mapping, not {self.prune!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise HalutError(f"seed must be an integer of at least 0, not {self.seed!r}")
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "base", base)
+        object.__setattr__(self, "learning", learning)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Space:
+        """Read a space; every error names the file. Files of data are relative to it."""
+        values = AcceleratorConfig.read_yaml(path)
+        try:
+            version = values.pop("version", None)
+            if version != SPACE_VERSION:
+                raise HalutError(f"version must be {SPACE_VERSION}, not {version!r}")
+            for name in values:
+                _known("a field", name, [f.name for f in dataclasses.fields(cls)])
+            for name in ("name", "axes"):
+                if name not in values:
+                    raise HalutError(f"a space must have {name}")
+            if values.get("prune") is not None:
+                prune = _mapping("prune", values["prune"])
+                for name in prune:
+                    _known("prune", name, [f.name for f in dataclasses.fields(Prune)])
+                values["prune"] = Prune(**prune)
+            data = values.get("data")
+            if isinstance(data, Mapping):
+                values["data"] = {
+                    name: str(Path(path).parent / value)
+                    if name != "builtin" and isinstance(value, str)
+                    else value
+                    for name, value in data.items()
+                }
+            return cls(**values)
+        except HalutError as error:
+            raise HalutError(f"{error} ({path})") from None
+
+    def load_data(self) -> Data | None:
+        """The data, or None where the space has none."""
+        if self.data is None:
+            return None
+        if "builtin" in self.data:
+            return Data.builtin(self.data["builtin"])
+        test = self.data.get("test")
+        return Data.from_files(
+            Path(self.data["a"]), Path(self.data["b"]), Path(test) if test else None
+        )
+
+    def points(self, data: Data | None) -> list[SpacePoint]:
+        """All combinations, invalid ones with the reason."""
+        found = []
+        for index, combination in enumerate(itertools.product(*self.axes.values())):
+            values = {**self.base, **dict(zip(self.axes, combination, strict=True))}
+            flow = {**FLOW_FIELDS, **{k: v for k, v in values.items() if k in FLOW_FIELDS}}
+            chosen = {k: v for k, v in values.items() if k not in FLOW_FIELDS}
+            config, skipped = None, ""
+            try:
+                if data is not None:
+                    chosen |= self._by_data(chosen, data)
+                config = AcceleratorConfig(name=self.name, **chosen)
+            except HalutError as error:
+                skipped = str(error)
+            clock = float(flow["clock_ns"])
+            found.append(
+                SpacePoint(
+                    index=index,
+                    values=chosen,
+                    config=config,
+                    platform=flow["platform"],
+                    corner=flow["corner"],
+                    clock_ns=clock,
+                    target_ns=float(flow["target_ns"] or clock),
+                    layout=flow["layout"],
+                    skipped=skipped,
+                )
+            )
+        return found
+
+    @staticmethod
+    def _by_data(chosen: Mapping[str, Any], data: Data) -> dict[str, int]:
+        """Fields that follow from the data."""
+        n_features, n_outputs = data.B.shape
+        derived = {"n_outputs": n_outputs}
+        if "codebook_width" not in chosen:
+            n_codebooks = AcceleratorConfig(
+                n_codebooks=chosen.get("n_codebooks", AcceleratorConfig.n_codebooks)
+            ).n_codebooks
+            if n_features % n_codebooks:
+                raise HalutError(
+                    f"n_codebooks must divide the columns of A, {n_features}, where codebook_width "
+                    f"is absent, not {n_codebooks}"
+                )
+            derived["codebook_width"] = n_features // n_codebooks
+        return derived
+
+
+def default_results(space: Space, build: Path = BUILD) -> Path:
+    """Where a sweep writes a space's results to."""
+    return build / space.name / "results.parquet"

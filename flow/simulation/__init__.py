@@ -1,0 +1,1 @@
+"""Simulation of netlists, with delays where the simulator has them."""

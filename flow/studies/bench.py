@@ -1,0 +1,400 @@
+"""``python -m flow bench``: our configurations and the direct engines in one table.
+
+Every row goes through the same flow: synthesis, timing, simulation of the netlist with all of its
+outputs compared with the exact model, power. Steps that an earlier run did are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flow.cells.platform import read_platform
+from flow.designs.design import Design, accelerator
+from flow.designs.direct import engine
+from flow.figures.metrics import Metrics
+from flow.netlist.yosys import SynthOptions
+from flow.run.flags import add_run_arguments, among, run_options
+from flow.run.run import RunOptions, measure
+from flow.studies.published import LAYOUTS
+from halut.cli import Parser
+from halut.errors import HalutError
+from halut.files import atomic_write
+from rtl_gen.config import AcceleratorConfig
+from rtl_gen.direct import DotProductConfig, StoredMatrixConfig, SystolicConfig
+
+__all__ = ["ROWS", "Measured", "Row", "main", "page"]
+
+log = logging.getLogger(__name__)
+
+_ROOT = Path(__file__).resolve().parents[2]
+_CONFIGS = _ROOT / "configs"
+DEFAULT_PAGE = Path("docs") / "RESULTS.md"
+# What the others are compared with.
+BASE_ROW = "dot_product"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+    what : str
+        For readers of the page.
+    design : callable
+        Makes the `Design`.
+    booth : bool
+        Let Yosys Booth-encode multipliers that are written as operators.
+    relaxed : bool
+        Made for the common clock instead of the target: for a design that cannot come near the
+        target, and would only grow.
+    """
+
+    name: str
+    what: str
+    design: Callable[[], Design]
+    booth: bool = False
+    relaxed: bool = False
+
+
+def _ours(name: str, what: str) -> Row:
+    path = _CONFIGS / f"{name}.yaml"
+    return Row(name=name, what=what, design=lambda: accelerator(AcceleratorConfig.from_yaml(path)))
+
+
+def _stored() -> Design:
+    like = AcceleratorConfig.from_yaml(_CONFIGS / "stella_nera.yaml")
+    return engine(StoredMatrixConfig.of(like, name="stored_matrix"))
+
+
+_LOOK_UP_ROWS = (
+    _ours("stella_nera", "the reference's published configuration: M=8, C=16, FP16 inputs"),
+    _ours("row_parallel", "16 rows share every table"),
+    _ours("unrolled", "all 16 codebooks in one cycle"),
+    _ours("dense", "all codebooks in one cycle, 8 rows, M=16"),
+    _ours("dense_lut4", "the same with tables of 4 bits"),
+)
+_DIRECT_ROWS = (
+    Row(
+        name=BASE_ROW,
+        what="INT8 dot-product array 16x16, weights Booth-recoded and held outside",
+        design=lambda: engine(DotProductConfig(name="dot_product", recode="weights")),
+    ),
+    Row(
+        name="dot_product_latch",
+        what="the same with its weights in latches",
+        design=lambda: engine(
+            DotProductConfig(name="dot_product_latch", recode="weights", weights="latch")
+        ),
+    ),
+    Row(
+        name="dot_product_operators",
+        what="the same written with * and +, one stage, Booth by Yosys",
+        design=lambda: engine(
+            DotProductConfig(name="dot_product_operators", recode="synthesis", cuts=())
+        ),
+        booth=True,
+        relaxed=True,
+    ),
+    Row(
+        name="systolic",
+        what="INT8 weight-stationary systolic array 16x16, skew registers not included",
+        design=lambda: engine(SystolicConfig(name="systolic")),
+    ),
+    Row(
+        name="stored_matrix",
+        what="exact INT8 engine with stella_nera's matrix size, memory cells and throughput",
+        design=_stored,
+    ),
+)
+ROWS: dict[str, Row] = {row.name: row for row in (*_LOOK_UP_ROWS, *_DIRECT_ROWS)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A row and what came of it: metrics, or why there are none."""
+
+    row: Row
+    metrics: Metrics | None
+    error: str = ""
+
+
+# Column: title, unit, metric (or None), digits behind the point.
+_COLUMNS: tuple[tuple[str, str, str, int], ...] = (
+    ("area", "µm²", "synth__design__instance__area__stdcell", 0),
+    ("size", "kGE", "halut__area__gate_equivalents", 1),
+    ("MACs", "per cycle", "halut__design__macs_per_cycle", 0),
+    ("look-ups", "per cycle", "halut__design__look_ups_per_cycle", 0),
+    ("area per MAC/cycle", "µm²", "halut__area__per_mac_per_cycle", 1),
+    ("shortest period", "ns", "halut__timing__shortest_period", 2),
+    ("density at the common clock", "GMAC/s/mm²", "halut__throughput__gmacs_per_s_per_mm2", 0),
+    (
+        "density at its own",
+        "GMAC/s/mm²",
+        "halut__throughput__gmacs_per_s_per_mm2_at_shortest",
+        0,
+    ),
+    ("energy", "pJ/MAC", "halut__energy__per_mac", 4),
+    ("without glitches", "pJ/MAC", "halut__energy__per_mac_without_glitches", 4),
+    ("outputs checked", "transfers", "sim__transfers__checked", 0),
+)
+_SCALES = {"kGE": 1e-3}
+
+_NOT_MODELLED = """\
+- Nothing is placed or routed: there are no wires, no congestion, no clock skew. Areas are sums of
+  cell areas after buffering and sizing. Wires cost a dense engine more than a sparse one.
+- Clock buffers are in the energy and not in the area.
+- Energy is that of random data at full rate; idle time costs only leakage and is not in it.
+- One look-up is counted as the multiply-accumulates that it stands for: as many as a codebook has
+  columns. A look-up engine's result approximates the product; the direct engines' is exact.
+- Look-up engines hold their tables and thresholds and count them. The dot-product array's weights
+  are held outside, recoded, and stand still; no memory that would feed or reload them is counted,
+  nor the partial sums of a product that is longer than the array. That flatters the array.
+- The systolic array has no skew registers and no accumulators for longer products.
+- Memories for inputs and results, and buses to them, are counted for nobody.
+"""
+
+# Facts of others, as they published them; nothing of it was measured here.
+_PUBLISHED = """\
+| what | published figure | conditions |
+|---|---|---|
+{layouts}
+| Stella Nera, whole accelerator | 43.1 TOp/s/W, 5.1 TOp/s/mm², 624 MHz | 14 nm, 0.55 V, \
+commercial tools |
+| Stella Nera, encoder and decoder | 790 µm², 0.33 pJ and 1570 µm², 0.26 pJ per operation | \
+14 nm, 0.55 V, commercial tools |
+| later custom look-up circuits (arXiv 2506.16800) | 174 TOp/s/W, 2.01 TOp/s/mm² | 22 nm |
+
+Sources: arXiv 2311.10207 and its repository joennlae/halutmatmul; arXiv 2506.16800. One MAC is two
+operations. These were placed and routed, in part in other technologies: no ratio to the rows above
+is a fair one.
+"""
+
+
+def _number(value: float | int | None, digits: int) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _cells(item: Measured) -> list[str]:
+    if item.metrics is None:
+        return ["–"] * len(_COLUMNS)
+    return [
+        _number(value if value is None else value * _SCALES.get(unit, 1), digits)
+        for _, unit, name, digits in _COLUMNS
+        for value in [item.metrics.values[name]]
+    ]
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _ratio(base: Metrics, metrics: Metrics, name: str) -> str:
+    ours, theirs = metrics.values[name], base.values[name]
+    if not ours or not theirs:
+        return "–"
+    return f"{theirs / ours:.2f}"
+
+
+def page(items: Sequence[Measured], options: RunOptions, platform: str, command: str) -> str:
+    """The page of results as Markdown.
+
+    Parameters
+    ----------
+    items : sequence of Measured
+    options : RunOptions
+    platform : str
+        Title of the platform.
+    command : str
+        What was run.
+    """
+    measured = [item for item in items if item.metrics is not None]
+    if not measured:
+        raise HalutError("a page of results must have at least one measured row")
+    first = measured[0].metrics
+    assert first is not None
+    source = first.provenance
+    head = [
+        "# Results",
+        "",
+        "Written by the command below; do not edit. After synthesis, not after place and route.",
+        "",
+        "## Conditions",
+        "",
+        *_conditions(options, platform, command, source),
+        "",
+        "## What is not modelled",
+        "",
+        _NOT_MODELLED,
+        "## Measured",
+        "",
+    ]
+    table = _markdown(
+        ["design", *(f"{title} ({unit})" for title, unit, _, _ in _COLUMNS)],
+        [[item.row.name, *_cells(item)] for item in items],
+    )
+    return "\n".join([*head, table, *_explain(items), *_compare(items), *_published()]) + "\n"
+
+
+def _conditions(
+    options: RunOptions, platform: str, command: str, source: dict[str, Any]
+) -> list[str]:
+    commit = source["commit"] or "no repository"
+    if source["dirty"]:
+        commit += ", with changes that were not committed"
+    corner = "no library"
+    if source.get("corner"):
+        corner = f"corner {source['corner']}, {source['voltage']:g} V, {source['temperature']:g} °C"
+    tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
+    target = options.target_ns or options.clock_ns
+    return [
+        f"- command: `{command}`",
+        f"- platform: {platform}; {corner}",
+        f"- common clock: {options.clock_ns:g} ns, for energy and for density; netlists are made "
+        f"for {target:g} ns unless their row says otherwise",
+        f"- {options.io_share:.0%} of the period is outside at every input and output",
+        f"- tools: {tools}, halut-stack {source['halut_stack']}, Python {source['python']}",
+        f"- commit {commit}; {source['date']}; seed {source['seed']}",
+        "- every row's netlist was simulated, and every output transfer was compared with the "
+        "exact integer model; a row that differs has no numbers",
+    ]
+
+
+def _explain(items: Sequence[Measured]) -> list[str]:
+    lines = []
+    for item in items:
+        text = f"- **{item.row.name}**: {item.row.what}."
+        if item.metrics is None:
+            text += f" Not measured: {item.error}."
+        else:
+            source = item.metrics.provenance
+            text += (
+                f" Made for {source['target_ns']:g} ns; `{source['slug']}`, "
+                f"Verilog sha256 {source['verilog_sha256'][:12]}."
+            )
+        lines.append(text)
+    return [*lines, ""]
+
+
+def _compare(items: Sequence[Measured]) -> list[str]:
+    base = next((i.metrics for i in items if i.row.name == BASE_ROW), None)
+    if base is None:
+        return []
+    rows = [
+        [
+            item.row.name,
+            _ratio(base, item.metrics, "halut__area__per_mac_per_cycle"),
+            _ratio(base, item.metrics, "halut__energy__per_mac"),
+            _ratio(base, item.metrics, "halut__timing__shortest_period"),
+        ]
+        for item in items
+        if item.metrics is not None and item.row.name != BASE_ROW
+    ]
+    if not rows:
+        return []
+    return [
+        f"## Against {BASE_ROW}",
+        "",
+        f"How many times less than {BASE_ROW} of this run a design needs (more is better).",
+        "",
+        _markdown(["design", "area per MAC/cycle", "energy per MAC", "shortest period"], rows),
+        f"{BASE_ROW} is the strongest direct engine that we could make: every product is Booth "
+        "recoded, all rows of a dot product share one carry-save tree of full-adder cells and one "
+        "adder, and registers lie where the tree is four rows high. dot_product_operators is what "
+        "the same flow makes of plain operators.",
+        "",
+    ]
+
+
+def _published() -> list[str]:
+    layouts = "\n".join(
+        f"| Stella Nera, {layout.what} | {layout.area:,g} µm², {layout.kge:.1f} kGE, "
+        f"{layout.cells:,} cells; {layout.clock_ns:g} ns | NanGate45, placed and routed with "
+        "OpenROAD |"
+        for layout in LAYOUTS
+    )
+    return ["## Published by others", "", _PUBLISHED.format(layouts=layouts).rstrip("\n")]
+
+
+def _terminal(items: Sequence[Measured]) -> str:
+    """The table for a terminal."""
+    columns = [column for column in _COLUMNS if column[0] not in ("size", "without glitches")]
+    names = {title for title, *_ in columns}
+    keep = [i for i, (title, *_) in enumerate(_COLUMNS) if title in names]
+    rows = [["", *(title for title, *_ in columns)], ["", *(unit for _, unit, *_ in columns)]]
+    rows += [[item.row.name, *(_cells(item)[i] for i in keep)] for item in items]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        first, *rest = (text.rjust(width) for text, width in zip(row, widths, strict=True))
+        lines.append("  ".join([row[0].ljust(len(first)), *rest]).rstrip())
+    return "\n".join(lines)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m flow bench",
+        description="Synthesise, time and power our configurations and the direct engines in one "
+        "run, and write docs/RESULTS.md. Unchanged steps of an earlier run are not done again.",
+    )
+    add = parser.add_argument
+    add("--rows", default="", metavar="NAMES",
+        help=f"rows to measure, comma-separated: {', '.join(ROWS)} (default: all)")  # fmt: skip
+    add_run_arguments(parser, platform="nangate45", target_ns=1.1)
+    add("--build", default="build/bench", metavar="DIR",
+        help="folder for all products but the page (default: %(default)s)")  # fmt: skip
+    add("-o", "--output", metavar="FILE",
+        help=f"page to write (default: {DEFAULT_PAGE}; none when --rows is given)")  # fmt: skip
+    return parser
+
+
+def _options(arguments: argparse.Namespace, row: Row) -> RunOptions:
+    target = arguments.clock_ns if row.relaxed else arguments.target_ns
+    return run_options(arguments, target_ns=target, synth=SynthOptions(booth=row.booth))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 1 when a row could not be measured."""
+    arguments = _parser().parse_args(argv)
+    rows = [ROWS[name] for name in among("--rows", arguments.rows, ROWS) or ROWS]
+    options = {row.name: _options(arguments, row) for row in rows}
+    platform = read_platform(arguments.platform)
+    if not platform.has_library:
+        raise HalutError(
+            f"--platform must have a library for energy and area, unlike {platform.name}"
+        )
+    platform.liberty_files(arguments.corner)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    build = Path(arguments.build).resolve()
+    items = []
+    for number, row in enumerate(rows, 1):
+        log.info("row %d/%d: %s", number, len(rows), row.name)
+        try:
+            metrics, _ = measure(row.design(), platform, options[row.name], build)
+            items.append(Measured(row=row, metrics=metrics))
+        except HalutError as error:
+            log.error("error: %s: %s", row.name, error)
+            items.append(Measured(row=row, metrics=None, error=str(error)))
+    print(_terminal(items))
+    failed = [item.row.name for item in items if item.metrics is None]
+    output = arguments.output or (None if arguments.rows else DEFAULT_PAGE)
+    if output and len(failed) < len(items):
+        given = sys.argv[2:] if argv is None else argv
+        command = " ".join(["python -m flow bench", *given])
+        text = page(items, options[rows[0].name], platform.title, command)
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"wrote {output}")
+    if failed:
+        print(f"error: not measured: {', '.join(failed)}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,252 @@
+"""``python -m flow layouts``: placed and routed runs in one table, beside published layouts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flow.figures.metrics import METRICS, Metrics
+from flow.report.html.runs import metrics_of
+from flow.studies.published import LAYOUTS, PublishedLayout
+from halut.cli import Parser
+from halut.errors import HalutError
+from halut.files import atomic_write
+
+__all__ = ["LayoutRun", "main", "markdown", "read_layout"]
+
+_PICTURES = ("placement", "clock_tree", "routing")
+_SIDE = 1000  # of a picture on the page, pixels
+
+
+@dataclass(frozen=True)
+class LayoutRun:
+    """A run that was routed.
+
+    Attributes
+    ----------
+    title : str
+        Of its column.
+    metrics : Metrics
+    folder : Path
+        With ``pnr``.
+    """
+
+    title: str
+    metrics: Metrics
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """Name of its files beside the page."""
+        source = self.metrics.provenance
+        return f"{source['slug']}-{source['platform']}"
+
+
+def read_layout(place: str) -> LayoutRun:
+    """Read a run's folder.
+
+    Raises
+    ------
+    HalutError
+        When it is no run, or was not routed.
+    """
+    metrics, path = metrics_of(place)
+    if metrics.values.get("detailedroute__route__drc_errors") is None:
+        raise HalutError(f"a run must be routed (python -m flow pnr), not end before it ({path})")
+    return LayoutRun(str(metrics.provenance["design"]), metrics, path.parent)
+
+
+def _number(value: float | int | None, digits: int) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:,.{digits}f}"
+    return text[1:] if text.startswith("-") and not float(text.replace(",", "")) else text
+
+
+@dataclass(frozen=True)
+class _Row:
+    title: str
+    metric: str
+    digits: int = 0
+    scale: float = 1.0
+    published: Callable[[PublishedLayout], float] | None = None
+
+    def ours(self, metrics: Metrics) -> str:
+        assert self.metric in METRICS
+        value = metrics.values.get(self.metric)
+        return _number(None if value is None else value * self.scale, self.digits)
+
+    def theirs(self, layout: PublishedLayout) -> str:
+        return "–" if self.published is None else _number(self.published(layout), self.digits)
+
+
+_ROWS = (
+    _Row("area of cells (µm²)", "finish__design__instance__area__stdcell",
+         published=lambda it: it.area),
+    _Row("size (kGE)", "halut__routed__gate_equivalents", 1, 1e-3, lambda it: it.kge),
+    _Row("cells", "finish__design__instance__count__stdcell", published=lambda it: it.cells),
+    _Row("die (µm²)", "finish__design__die__area"),
+    _Row("utilisation of the core (%)", "finish__design__instance__utilization", 1, 100,
+         lambda it: 100 * it.utilisation),
+    _Row("clock (ns)", "synth__timing__clock__period", 2, 1, lambda it: it.clock_ns),
+    _Row("netlist made for (ns)", "synth__timing__target__period", 2),
+    _Row("total negative slack (ns)", "finish__timing__setup__tns", 2, 1, lambda it: it.tns_ns),
+    _Row("worst setup slack (ns)", "finish__timing__setup__ws", 3),
+    _Row("worst hold slack (ns)", "finish__timing__hold__ws", 3),
+    _Row("clock skew (ns)", "finish__clock__skew__setup", 3),
+    _Row("shortest period (ns)", "halut__routed__shortest_period", 3),
+    _Row("wires (mm)", "detailedroute__route__wirelength", 1, 1e-3),
+    _Row("design-rule violations", "detailedroute__route__drc_errors"),
+    _Row("nets with antenna violations", "detailedroute__antenna__violating__nets"),
+    _Row("power at that clock (mW)", "finish__power__total", 3),
+    _Row("internal (mW)", "finish__power__internal__total", 3),
+    _Row("switching (mW)", "finish__power__switching__total", 3),
+    _Row("leakage (mW)", "finish__power__leakage__total", 3),
+    _Row("energy per look-up (pJ)", "halut__routed__energy_per_look_up", 3),
+    _Row("energy per MAC (pJ)", "halut__routed__energy_per_mac", 4),
+    _Row("energy per program word (pJ)", "halut__routed__energy_per_program_word", 3),
+    _Row("die per MAC/cycle (µm²)", "halut__routed__die_area_per_mac_per_cycle", 1),
+    _Row("results compared", "halut__routed__transfers_checked"),
+)  # fmt: skip
+
+
+def _gds(run: LayoutRun) -> str:
+    path = run.folder / "pnr" / "final.gds"
+    if not path.is_file():
+        return "–"
+    content = path.read_bytes()
+    return f"{len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def _stages(metrics: Metrics) -> str:
+    stages: dict[str, dict[str, Any]] = metrics.provenance.get("layout", {}).get("stages", {})
+    seconds = sum(used["seconds"] for used in stages.values())
+    peak = max((used["peak_mb"] for used in stages.values()), default=0)
+    return f"{seconds / 60:.0f} min, {peak:,.0f} MB" if stages else "–"
+
+
+def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
+    """The page as Markdown.
+
+    Parameters
+    ----------
+    runs : sequence of LayoutRun
+    pictures : str
+        Folder of the pictures, as the page links it.
+    command : str
+        What was run.
+    """
+    titles = _titles(runs)
+    head = [
+        "",
+        *titles,
+        *(f"{layout.module}, published" for layout in LAYOUTS),
+    ]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines += [
+        [row.title, *(row.ours(run.metrics) for run in runs), *map(row.theirs, LAYOUTS)]
+        for row in _ROWS
+    ]
+    lines.insert(7, ["supply (V)",
+                     *(f"{run.metrics.provenance['voltage']:g}" for run in runs),
+                     *(f"{layout.voltage:g}" for layout in LAYOUTS)])  # fmt: skip
+    nothing = ["–"] * len(LAYOUTS)
+    lines.append(["GDS (`pnr/final.gds`)", *map(_gds, runs), *nothing])
+    lines.append(
+        ["OpenROAD, all stages (wall clock)", *(_stages(run.metrics) for run in runs), *nothing]
+    )
+    text = [
+        "# Placed and routed",
+        "",
+        "Written by the command below; do not edit. Power is that of a simulation of the routed",
+        "netlist with its wires' delays, whose results equal the exact model's. What the numbers",
+        "mean: [flow.md](flow.md).",
+        "",
+        f"- command: `{command}`",
+    ]
+    for run, title in zip(runs, titles, strict=True):
+        source = run.metrics.provenance
+        tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
+        commit = source.get("commit") or "no repository"
+        text.append(
+            f"- **{title}**: `{source['slug']}`; {source['platform']} "
+            f"{source['corner']}, {source['voltage']:g} V, {source['temperature']:g} °C; "
+            f"{run.metrics.notes.get('wires', 'extracted wires')}; {tools}; commit {commit}"
+            + (", with changes that were not committed" if source.get("dirty") else "")
+        )
+    text += [
+        f"- **{layout.module}, published**: {layout.what}; README of joennlae/halutmatmul, "
+        f"NanGate45, OpenROAD"
+        for layout in LAYOUTS
+    ]
+    text += ["", *(f"| {' | '.join(line)} |" for line in lines), ""]
+    for run, title in zip(runs, titles, strict=True):
+        text += [f"## {title}", ""]
+        text += [
+            f"![{title}: {name.replace('_', ' ')}]({pictures}/{run.key}-{name}.png)"
+            for name in _PICTURES
+            if (run.folder / "pnr" / "pictures" / f"{name}.png").is_file()
+        ]
+        text.append("")
+    return "\n".join(text).rstrip() + "\n"
+
+
+def _titles(runs: Sequence[LayoutRun]) -> list[str]:
+    """Titles of the columns: with their platforms where several runs have the same."""
+    count = Counter(run.title for run in runs)
+    return [
+        f"{run.title}, {run.metrics.provenance['platform']}" if count[run.title] > 1 else run.title
+        for run in runs
+    ]
+
+
+def _thumbnail(source: Path, target: Path) -> None:
+    """Write a picture small enough for a page."""
+    from PIL import Image
+
+    with Image.open(source) as picture, atomic_write(target) as temporary:
+        small = picture.convert("RGB")
+        small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        # Rare colours, such as those of the legend, keep their place in the palette.
+        small.quantize(256, Image.Quantize.MAXCOVERAGE).save(temporary, optimize=True)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m flow layouts",
+        description="Write placed and routed runs as one table (Markdown), beside the layouts that "
+        "Stella Nera's repository published, with pictures.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folder of a run of `python -m flow pnr`"
+    )
+    parser.add_argument(
+        "-o", "--output", default="build/LAYOUTS.md", metavar="FILE",
+        help="page to write; pictures go to the folder of that name without the ending "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    runs = [read_layout(place) for place in arguments.runs]
+    page = Path(arguments.output)
+    if page.suffix != ".md":
+        raise HalutError(f"--output must end in .md, not {page.suffix or 'nothing'} ({page})")
+    folder = page.with_suffix("")
+    for run in runs:
+        for name in _PICTURES:
+            source = run.folder / "pnr" / "pictures" / f"{name}.png"
+            if source.is_file():
+                _thumbnail(source, folder / f"{run.key}-{name}.png")
+    command = f"python -m flow layouts {' '.join(arguments.runs)} -o {arguments.output}"
+    with atomic_write(page) as temporary:
+        temporary.write_text(markdown(runs, folder.name, command), encoding="utf-8")
+    print(f"wrote {page}")
+    return 0

@@ -1,0 +1,394 @@
+"""``python -m flow scale``: measured metrics carried to another technology, labelled as scaled.
+
+From 130 to 7 nm with the factors of DeepScaleTool (S. Sarangi and B. Baas, "DeepScaleTool: A Tool
+for the Accurate Estimation of Technology Scaling in the Deep-Submicron Era", ISCAS 2021), at each
+node's nominal voltage. Beyond 7 nm with what the foundry announced, at equal speed: N5 against N7
+1.84 times the logic density and 30 % less power (TSMC, IEDM 2019, as WikiChip reported in March
+2020); N3 against N5 1.7 times the logic density and 25 to 30 % less power, of which 25 are taken
+(TSMC Technology Symposium 2020, as AnandTech reported).
+
+What comes out is no metrics file, so that nothing else of the flow reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flow.figures.metrics import METRICS, Metrics, base_provenance, read_metrics
+from halut.cli import Parser
+from halut.errors import HalutError, closest
+from halut.files import atomic_write
+
+__all__ = ["NODES", "PUBLISHED", "Factors", "Figures", "factors", "figures", "main", "markdown",
+           "scale"]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factors:
+    """What a value is multiplied by."""
+
+    area: float
+    delay: float
+    energy: float
+
+    @property
+    def power(self) -> float:
+        """Of the same work at the scaled clock."""
+        return self.energy / self.delay
+
+    def after(self, first: Factors) -> Factors:
+        """`first`, then these."""
+        return Factors(
+            area=first.area * self.area,
+            delay=first.delay * self.delay,
+            energy=first.energy * self.energy,
+        )
+
+
+# DeepScaleTool: area relative to 45 nm, delay and energy relative to 65 nm.
+_DEEPSCALE = {
+    130: (8.3, 1.96, 2.52),
+    90: (3.94, 1.31, 1.51),
+    65: (2.04, 1.0, 1.0),
+    45: (1.0, 0.81, 0.63),
+    40: (0.75, 0.76, 0.55),
+    32: (0.49, 0.70, 0.44),
+    28: (0.35, 0.67, 0.37),
+    22: (0.22, 0.62, 0.30),
+    14: (0.08, 0.60, 0.19),
+    10: (0.03, 0.57, 0.15),
+    7: (0.011, 0.53, 0.11),
+}
+# Foundry: node, the node before, factors at equal speed.
+_FOUNDRY = {
+    5: (7, Factors(area=1 / 1.84, delay=1.0, energy=0.70)),
+    3: (5, Factors(area=1 / 1.7, delay=1.0, energy=0.75)),
+}
+NODES = (*_DEEPSCALE, *_FOUNDRY)
+_SOURCES = {
+    "DeepScaleTool": "S. Sarangi, B. Baas, DeepScaleTool, ISCAS 2021; nominal voltages",
+    "foundry": "TSMC: N5 against N7 (IEDM 2019, WikiChip March 2020), N3 against N5 (Technology "
+    "Symposium 2020, AnandTech); equal speed, logic",
+}
+_PLATFORMS = {"nangate45": 45, "asap7": 7, "sky130hd": 130}
+
+# What is scaled, and how; nothing else is carried over.
+_SCALED = {
+    "area": (
+        "synth__design__instance__area__stdcell",
+        "halut__clock_tree__area",
+        "halut__area__per_mac_per_cycle",
+    ),
+    "delay": (
+        "synth__timing__clock__period",
+        "halut__timing__shortest_period",
+    ),
+    "energy": (
+        "halut__energy__per_cycle",
+        "halut__energy__per_look_up",
+        "halut__energy__per_mac",
+    ),
+    "power": ("synth__power__total",),
+    "none": (
+        "halut__design__macs_per_cycle",
+        "halut__design__look_ups_per_cycle",
+        "halut__design__codebook_width",
+    ),
+}
+
+
+def _check_node(node: int, name: str) -> None:
+    if node not in NODES:
+        known = ", ".join(map(str, NODES))
+        raise HalutError(f"{name} must be one of {known} nm, not {node}")
+
+
+def factors(source: int, target: int) -> Factors:
+    """Factors from one node to another.
+
+    Parameters
+    ----------
+    source, target : int
+        In nm, of `NODES`; nothing leads back from 5 and 3.
+
+    Raises
+    ------
+    HalutError
+        When a node is not known.
+
+    Examples
+    --------
+    >>> found = factors(45, 14)
+    >>> round(found.area, 3), round(found.delay, 3), round(found.energy, 3)
+    (0.08, 0.741, 0.302)
+    """
+    _check_node(source, "source node")
+    _check_node(target, "--to")
+    if source == target:
+        return Factors(area=1.0, delay=1.0, energy=1.0)
+    if target in _FOUNDRY:
+        before, step = _FOUNDRY[target]
+        return step.after(factors(source, before))
+    if source in _FOUNDRY:
+        raise HalutError(f"source node must be at least 7 nm for {target} nm, not {source}")
+    old, new = _DEEPSCALE[source], _DEEPSCALE[target]
+    return Factors(area=new[0] / old[0], delay=new[1] / old[1], energy=new[2] / old[2])
+
+
+def source_node(metrics: Metrics) -> int:
+    """Node of the platform that was measured on, in nm."""
+    platform = metrics.provenance.get("platform")
+    if platform not in _PLATFORMS:
+        raise HalutError(
+            f"--from must be given for a platform other than {', '.join(_PLATFORMS)}, "
+            f"not {platform}"
+        )
+    return _PLATFORMS[platform]
+
+
+def scale(metrics: Metrics, target: int, source: int | None = None) -> dict[str, Any]:
+    """Carry metrics to another node.
+
+    Parameters
+    ----------
+    metrics : Metrics
+        Measured.
+    target : int
+        In nm.
+    source : int, optional
+        By default the platform's.
+
+    Returns
+    -------
+    dict
+        Ready for JSON: ``label`` is ``"scaled"``, with the factors, their sources, and what was
+        measured.
+    """
+    begin = source_node(metrics) if source is None else source
+    by = factors(begin, target)
+    ratio = {"none": 1.0, "power": by.power, **asdict(by)}
+    names = [(name, kind) for kind, group in _SCALED.items() for name in group]
+    values = {
+        name: None if (value := metrics.values.get(name)) is None else value * ratio[kind]
+        for name, kind in names
+    }
+    used = []
+    if begin != max(target, 7):
+        used.append("DeepScaleTool")
+    if target in _FOUNDRY:
+        used.append("foundry")
+    return {
+        "version": 1,
+        "kind": "halut-scaled-metrics",
+        "label": "scaled",
+        "from_nm": begin,
+        "to_nm": target,
+        "factors": {**asdict(by), "power": by.power},
+        "sources": [_SOURCES[name] for name in used],
+        "metrics": values,
+        "units": {name: METRICS[name][0] for name in values},
+        "measured": {name: metrics.values.get(name) for name in values},
+        "measured_provenance": metrics.provenance,
+        "provenance": base_provenance(),
+    }
+
+
+# The comparison table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """One row of the paper's comparison table; an operation is half of a multiply-accumulate.
+
+    Attributes
+    ----------
+    design, technology, label : str
+        `label` is ``"measured"``, ``"scaled"`` or ``"published"``.
+    tops_per_w, tops_per_mm2, tops : float or None
+    area_mm2, frequency_mhz, power_mw : float or None
+    """
+
+    design: str
+    technology: str
+    label: str
+    tops_per_w: float | None = None
+    tops_per_mm2: float | None = None
+    tops: float | None = None
+    area_mm2: float | None = None
+    frequency_mhz: float | None = None
+    power_mw: float | None = None
+
+
+# As their authors published them; nothing of it was measured here.
+PUBLISHED = (
+    Figures(design="Stella Nera (arXiv 2311.10207)", technology="14 nm, 0.55 V",
+            label="published", tops_per_w=43.1, tops_per_mm2=5.1, frequency_mhz=624),
+    Figures(design="Stella Nera (arXiv 2311.10207)", technology="scaled to 3 nm by its authors",
+            label="published", tops_per_w=161),
+    Figures(design="custom look-up circuits (arXiv 2506.16800)", technology="22 nm",
+            label="published", tops_per_w=174, tops_per_mm2=2.01),
+)  # fmt: skip
+
+
+def figures(
+    design: str, technology: str, label: str, values: Mapping[str, float | int | None]
+) -> Figures:
+    """A row from metrics, measured or scaled, at their clock."""
+    area = values.get("synth__design__instance__area__stdcell")
+    clock = values.get("synth__timing__clock__period")
+    macs = values.get("halut__design__macs_per_cycle")
+    energy = values.get("halut__energy__per_mac")
+    tops = 2e-3 * macs / clock if macs and clock else None
+    return Figures(
+        design=design,
+        technology=technology,
+        label=label,
+        tops_per_w=2 / energy if energy else None,
+        tops_per_mm2=tops / (area * 1e-6) if tops and area else None,
+        tops=tops,
+        area_mm2=area * 1e-6 if area else None,
+        frequency_mhz=1000 / clock if clock else None,
+        power_mw=values.get("synth__power__total"),
+    )
+
+
+def measured_row(metrics: Metrics) -> Figures:
+    source = metrics.provenance
+    voltage = source.get("voltage")
+    technology = str(source.get("platform"))
+    if voltage is not None:
+        technology += f", {voltage:g} V"
+    return figures(str(source.get("design")), technology, "measured", metrics.values)
+
+
+def scaled_row(scaled: Mapping[str, Any]) -> Figures:
+    source = scaled["measured_provenance"]
+    technology = f"{source.get('platform')} to {scaled['to_nm']} nm"
+    return figures(str(source.get("design")), technology, "scaled", scaled["metrics"])
+
+
+_HEAD = ("design", "technology", "", "TOp/s/W", "TOp/s/mm²", "TOp/s", "area (mm²)",
+         "frequency (MHz)", "power (mW)")  # fmt: skip
+_DIGITS = (1, 1, 3, 5, 0, 3)
+_MEANING = f"""\
+- One multiply-accumulate is two operations; a look-up stands for as many as a codebook has columns.
+- **measured**: cell area after synthesis and sizing, energy of the simulated netlist, no wires.
+- **scaled**: the measured row times published factors, an estimate.
+  {_SOURCES["DeepScaleTool"]}.
+  Below 7 nm: {_SOURCES["foundry"]}.
+- **published**: as its authors give it, with wires, in part at a reduced voltage; – is what they do
+  not give.
+"""
+
+
+def _cells(row: Figures) -> list[str]:
+    numbers = (row.tops_per_w, row.tops_per_mm2, row.tops, row.area_mm2, row.frequency_mhz,
+               row.power_mw)  # fmt: skip
+    return [
+        row.design,
+        row.technology,
+        row.label,
+        *(
+            "–" if value is None else f"{value:,.{digits}f}"
+            for value, digits in zip(numbers, _DIGITS, strict=True)
+        ),
+    ]
+
+
+def markdown(rows: Sequence[Figures]) -> str:
+    """The table as Markdown, with what it means below it."""
+    lines = [_HEAD, ("---",) * 3 + ("---:",) * 6, *map(_cells, rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{_MEANING}"
+
+
+def _terminal(rows: Sequence[Figures]) -> str:
+    lines = [list(_HEAD), *map(_cells, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < 3 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+# The command line
+
+
+def nodes(text: str) -> list[int]:
+    """Nodes of a list like ``14nm,3nm``.
+
+    Examples
+    --------
+    >>> nodes("14nm, 7")
+    [14, 7]
+    """
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:nm)?\s*", part)
+        if not match:
+            hint = closest(part, [f"{node}nm" for node in NODES])
+            raise HalutError(f"--to must be nodes like 14nm,7nm, not {part!r}{hint}")
+        node = int(match[1])
+        _check_node(node, "--to")
+        found.append(node)
+    return found
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m flow scale",
+        description="Carry measured metrics to another technology with published factors "
+        "(DeepScaleTool; foundry figures below 7 nm), and put them beside what others published. "
+        "Scaled rows are labelled; the files written are no metrics files.",
+    )
+    add = parser.add_argument
+    add("metrics", nargs="+", metavar="METRICS", help="metrics.json of `python -m flow synth`")
+    add("--to", required=True, metavar="NODES",
+        help=f"nodes like 14nm,7nm; known: {', '.join(map(str, NODES))}")  # fmt: skip
+    add("--from", dest="source", type=int, metavar="NM",
+        help="node in nm that was measured on (default: the platform's)")  # fmt: skip
+    add("-o", "--output", default="build/scaled", metavar="DIR",
+        help="folder for one JSON per row and comparison.md (default: %(default)s)")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = _arguments(argv)
+    targets = nodes(arguments.to)
+    rows: list[Figures] = []
+    files: dict[str, str] = {}
+    for name in arguments.metrics:
+        metrics = read_metrics(Path(name))
+        rows.append(measured_row(metrics))
+        for target in targets:
+            try:
+                scaled = scale(metrics, target, arguments.source)
+            except HalutError as error:
+                raise HalutError(f"{error} ({name})") from None
+            rows.append(scaled_row(scaled))
+            source = metrics.provenance
+            stem = f"{source.get('slug')}-{source.get('platform')}-to-{target}nm"
+            files[f"{stem}.json"] = json.dumps(scaled, indent=2) + "\n"
+    rows += PUBLISHED
+    files["comparison.md"] = markdown(rows)
+    folder = Path(arguments.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HalutError(f"output must be writable: {error.strerror} ({folder})") from None
+    for file, text in files.items():
+        with atomic_write(folder / file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print(_terminal(rows))
+    print(f"wrote {', '.join(str(folder / file) for file in files)}")
+    return 0

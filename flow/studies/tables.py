@@ -1,0 +1,221 @@
+"""``python -m flow tables``: the paper's tables rebuilt from our own flow, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flow.cells.platform import read_platform
+from flow.figures.metrics import Metrics, base_provenance
+from flow.run.flags import add_run_arguments, among, run_options
+from flow.run.run import RunOptions, measure
+from flow.studies import scaling, units
+from flow.studies.bench import ROWS
+from flow.studies.published import DECODER, ENCODER
+from halut.cli import Parser
+from halut.errors import CheckFailed, HalutError
+from halut.files import atomic_write
+from rtl_gen.config import AcceleratorConfig
+
+__all__ = ["main", "page"]
+
+log = logging.getLogger(__name__)
+
+_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "paper.yaml"
+_PLATFORMS = "nangate45,asap7"
+_ROWS = "stella_nera,dense,dot_product_latch"
+_NODES = "14nm,3nm"
+_UNIT_CYCLES = 256  # units are small: a long window costs little
+
+# Of the paper's own sub-units; nothing of it was measured here.
+_PUBLISHED_UNITS = """\
+Published by Stella Nera (arXiv 2311.10207; 14 nm, 0.55 V, commercial tools): encoder 790 µm² and
+0.33 pJ per operation, decoder 1570 µm² and 0.26 pJ per operation. Its repository, placed and routed
+with OpenROAD on NanGate45: {encoder.area:,g} µm² ({encoder.what}) and
+{decoder.area:,g} µm² ({decoder.what}). Other technologies, other sizes, with
+wires: no ratio to the rows above is a fair one.
+"""
+
+
+def _conditions(platform: str, found: Mapping[str, Metrics], options: RunOptions) -> list[str]:
+    source = next(iter(found.values())).provenance
+    tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
+    place = read_platform(platform)
+    return [
+        f"- platform: {place.title}; corner {source['corner']}, {source['voltage']:g} V, "
+        f"{source['temperature']:g} °C",
+        f"- clock {options.clock_ns:g} ns; netlists made for "
+        f"{options.target_ns or options.clock_ns:g} ns; activity over {options.cycles} cycles, "
+        f"seed {options.seed}",
+        f"- tools: {tools}",
+    ]
+
+
+def page(
+    config: AcceleratorConfig,
+    measured: Mapping[str, Mapping[str, Metrics]],
+    rows: Sequence[scaling.Figures],
+    options: RunOptions,
+    command: str,
+    failures: Sequence[str] = (),
+) -> str:
+    """The page as Markdown.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        That the units are of.
+    measured : mapping of str to mapping of str to Metrics
+        Units by platform and name.
+    rows : sequence of Figures
+        Of the comparison.
+    options : RunOptions
+    command : str
+        What was run.
+    failures : sequence of str
+        Rows that could not be measured.
+    """
+    source: dict[str, Any] = base_provenance()
+    commit = source["commit"] or "no repository"
+    if source["dirty"]:
+        commit += ", with changes that were not committed"
+    lines = [
+        "# The paper's tables, from our flow",
+        "",
+        "Written by the command below; do not edit. After synthesis, buffering and sizing; not",
+        "placed: no wires. What the numbers mean: [flow.md](flow.md).",
+        "",
+        f"- command: `{command}`",
+        f"- commit {commit}; {source['date']}; halut-stack {source['halut_stack']}, "
+        f"Python {source['python']}",
+        "",
+        "## Units",
+        "",
+        f"Units of `{config.slug}` (`configs/{config.name}.yaml`), each alone, at full rate with "
+        "random data, without control and buffers between units. Clock buffers are in the power.",
+        "",
+    ]
+    for platform, found in measured.items():
+        lines += [f"### {platform}", "", *_conditions(platform, found, options), ""]
+        lines.append(units.markdown(config, found))
+    published = _PUBLISHED_UNITS.format(encoder=ENCODER, decoder=DECODER)
+    lines += [published, "## Comparison", ""]
+    lines += [
+        f"At a clock of {options.clock_ns:g} ns where measured; netlists made for "
+        f"{options.target_ns or options.clock_ns:g} ns. What the rows are: "
+        "[RESULTS.md](RESULTS.md).",
+        "",
+        scaling.markdown(rows),
+    ]
+    if failures:
+        lines.append(f"Not measured: {', '.join(failures)}.\n")
+    return "\n".join(lines)
+
+
+def comparison(
+    names: Sequence[str],
+    platforms: Sequence[str],
+    targets: Sequence[int],
+    options: RunOptions,
+    build: Path,
+) -> tuple[list[scaling.Figures], list[str]]:
+    """Measure rows of the bench on every platform, scale each, and add what others published.
+
+    Returns
+    -------
+    rows : list of Figures
+    failures : list of str
+        What could not be measured.
+    """
+    rows: list[scaling.Figures] = []
+    failures = []
+    for name in names:
+        for platform in platforms:
+            log.info("%s on %s", name, platform)
+            try:
+                metrics, _ = measure(ROWS[name].design(), read_platform(platform), options, build)
+            except HalutError as error:
+                log.error("error: %s on %s: %s", name, platform, error)
+                failures.append(f"{name} on {platform}")
+                continue
+            rows.append(scaling.measured_row(metrics))
+            rows += [
+                scaling.scaled_row(scaling.scale(metrics, target))
+                for target in targets
+                if target != scaling.source_node(metrics)
+            ]
+    return [*rows, *scaling.PUBLISHED], failures
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m flow tables",
+        description="Rebuild the paper's tables from our flow, on several platforms in one run. "
+        "Unchanged steps of an earlier run are not done again.",
+    )
+    add = parser.add_argument
+    add("--platforms", default=_PLATFORMS, metavar="NAMES",
+        help="platforms with a library, comma-separated (default: %(default)s)")  # fmt: skip
+    add("--config", default=str(_CONFIG), metavar="FILE",
+        help="configuration that the units are of (default: configs/paper.yaml)")  # fmt: skip
+    add_run_arguments(parser, platform=None, clock_ns=1.6, target_ns=1.1)
+    add("--rows", default=_ROWS, metavar="NAMES",
+        help="rows of `python -m flow bench` to compare, comma-separated "
+        "(default: %(default)s)")  # fmt: skip
+    add("--to", default=_NODES, metavar="NODES",
+        help="nodes that the comparison is scaled to (default: %(default)s)")  # fmt: skip
+    add("--build", default="build/tables", metavar="DIR",
+        help="folder for all products but the page (default: %(default)s)")  # fmt: skip
+    add("-o", "--output", default="build/TABLES.md", metavar="FILE",
+        help="page to write (default: %(default)s)")  # fmt: skip
+    return parser
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    arguments = _parser().parse_args(argv)
+    arguments.common = run_options(arguments)
+    arguments.targets = scaling.nodes(arguments.to)
+    arguments.designs = among("--rows", arguments.rows, ROWS)
+    arguments.names = [name.strip() for name in arguments.platforms.split(",") if name.strip()]
+    if not arguments.names:
+        raise HalutError("--platforms must be at least one")
+    for name in arguments.names:
+        platform = read_platform(name)
+        if not platform.has_library:
+            raise HalutError(
+                f"--platforms must have a library for energy and area, unlike {platform.name}"
+            )
+        platform.liberty_files()
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = _arguments(argv)
+    common = arguments.common
+    options = dataclasses.replace(common, cycles=common.cycles or _UNIT_CYCLES)
+    config = AcceleratorConfig.from_yaml(arguments.config)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    build = Path(arguments.build)
+    measured = {
+        name: units.measure_units(list(units.UNITS), config, name, options, build)
+        for name in arguments.names
+    }
+    rows, failures = comparison(
+        arguments.designs, arguments.names, arguments.targets, common, build
+    )
+    given = sys.argv[2:] if argv is None else argv
+    command = " ".join(["python -m flow tables", *given])
+    text = page(config, measured, rows, options, command, failures)
+    Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(arguments.output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"wrote {arguments.output}")
+    if failures:
+        raise CheckFailed(f"all rows must be measured, not miss {', '.join(failures)}")
+    return 0

@@ -1,0 +1,1 @@
+"""Static timing: our graph, which sizing works with, and OpenSTA."""

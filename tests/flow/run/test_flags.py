@@ -1,0 +1,69 @@
+"""Flags that several commands share: all of them end in the run's options."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import pytest
+
+from flow import cli as run_cli
+from flow.run.flags import add_run_arguments, among, run_options
+from flow.run.run import RunOptions
+from flow.studies import bench, tables, units
+from halut.errors import HalutError
+
+GIVEN = {
+    "clock_ns": 3.0, "target_ns": 2.0, "yosys": "y", "sta": "s", "simulator": "icarus",
+    "seed": 7, "cycles": 99, "force": True,
+}  # fmt: skip
+FLAGS = [
+    word
+    for name, value in GIVEN.items()
+    for word in (f"--{name.replace('_', '-')}", *([] if value is True else [str(value)]))
+]
+
+
+def test_every_flag_is_an_option():
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser, platform="generic")
+    options = run_options(parser.parse_args([*FLAGS, "--corner", "slow"]), power=False)
+    assert options == RunOptions(**GIVEN, corner="slow", power=False)
+    defaults = run_options(parser.parse_args([]))
+    assert defaults == RunOptions()
+    assert run_options(parser.parse_args(FLAGS), target_ns=5.0).target_ns == 5.0
+
+
+@pytest.mark.parametrize(
+    "parser", [run_cli._synth_parser, run_cli._pnr_parser, bench._parser, units._parser,
+               tables._parser],
+    ids=["synth", "pnr", "bench", "units", "tables"],
+)  # fmt: skip
+def test_every_command_takes_them(parser):
+    must = ["--config", "c.yaml"] if parser in (run_cli._synth_parser, run_cli._pnr_parser) else []
+    options = run_options(parser().parse_args([*must, *FLAGS]))
+    assert dataclasses.asdict(options).items() >= GIVEN.items()
+
+
+def test_only_a_command_of_one_platform_takes_a_corner():
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser, platform=None, clock_ns=1.6, target_ns=1.1, cycles=8)
+    names = vars(parser.parse_args([]))
+    assert {"platform", "corner"}.isdisjoint(names)
+    assert run_options(parser.parse_args([])) == RunOptions(clock_ns=1.6, target_ns=1.1, cycles=8)
+
+
+@pytest.mark.parametrize("flag", ["--clock-ns", "--target-ns"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e6"])
+def test_a_period_is_positive(flag, value):
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser, platform="generic")
+    with pytest.raises(HalutError, match=f"{flag} must be a positive number of ns, not "):
+        run_options(parser.parse_args([f"{flag}={value}"]))
+
+
+def test_names_are_known():
+    assert among("--rows", " a,b ,", ("a", "b", "c")) == ["a", "b"]
+    assert among("--rows", "", "abc") == []
+    with pytest.raises(HalutError, match=r"--rows must be among dense, small, not 'smal' \(did"):
+        among("--rows", "dense,smal", ("dense", "small"))

@@ -1,0 +1,289 @@
+"""The whole flow on small designs, with real tools."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.__main__ import main
+from flow.cells.platform import read_platform
+from flow.designs.design import accelerator
+from flow.figures.metrics import METRICS
+from flow.run.run import RunOptions, measure, run_folder
+from flow.tools import find_sta
+from halut.cli import run
+from halut.errors import CheckFailed, HalutError
+from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import TiledConfig
+from tests.flow.support import adder
+
+pytestmark = [pytest.mark.flow, pytest.mark.needs("pyosys", "sim")]
+SMALL = Path(__file__).parents[3] / "configs" / "small.yaml"
+
+
+def _platform(name):
+    platform = read_platform(name)
+    if platform.has_library:
+        try:
+            platform.liberty_files()
+        except HalutError:
+            pytest.skip(f"the library {name} is not there (make doctor says how to get it)")
+    return platform
+
+
+def test_several_units(tmp_path):
+    """Units side by side and joined sums; the netlist gives the model's results."""
+    unit = AcceleratorConfig.from_yaml(SMALL)
+    config = TiledConfig(unit=unit, output_tiles=2, codebook_tiles=2)
+    options = RunOptions(clock_ns=6.0, layout="none")
+    metrics, folder = measure(accelerator(config), _platform("generic"), options, tmp_path)
+    assert folder.parent.name == config.slug
+    bits = config.lut_total_bits + config.threshold_total_bits
+    assert metrics.values["synth__design__instance__count__latch"] == bits
+    assert metrics.values["halut__design__look_ups_per_cycle"] == 4 * unit.look_ups_per_cycle
+
+
+@pytest.mark.parametrize("name", ["generic", "osu018", "nangate45"])
+def test_a_small_accelerator(name, tmp_path):
+    platform = _platform(name)
+    design = accelerator(AcceleratorConfig.from_yaml(SMALL))
+    metrics, folder = measure(design, platform, RunOptions(clock_ns=6.0), tmp_path)
+    values = metrics.values
+    assert folder == tmp_path.resolve() / design.slug / name / "6ns"
+    data = json.loads((folder / "metrics.json").read_text())
+    assert data["metrics"] == values
+    for metric in METRICS:
+        assert (values[metric] is None) == (metric in data["reasons"]), metric
+    # Every LUT and threshold bit is a latch; nothing may be lost.
+    config = AcceleratorConfig.from_yaml(SMALL)
+    bits = config.lut_total_bits + config.threshold_total_bits
+    if name != "osu018":  # Its clock gates hold a latch each.
+        assert values["synth__design__instance__count__latch"] == bits
+    assert values["sim__transfers__checked"] > 10
+    assert values["sim__input_transfers__per_cycle"] == 1.0
+    assert values["sim__latency__cycles"] == config.latency_cycles
+    assert values["halut__area__gate_equivalents"] > bits * 2
+    if not platform.has_library:
+        assert values["synth__power__total"] is None
+        assert values["synth__design__logic__depth"] > 3
+        return
+    total = sum(row["area"] for row in metrics.breakdown)
+    parts = values["synth__design__instance__area__stdcell"] + values["halut__clock_tree__area"]
+    assert total == pytest.approx(parts)
+    power = sum(
+        row["internal_mw"] + row["switching_mw"] + row["leakage_mw"] for row in metrics.breakdown
+    )
+    assert power == pytest.approx(values["synth__power__total"])
+    assert values["halut__power__without_glitches"] < values["synth__power__total"]
+    assert 0 < values["halut__energy__per_mac_without_glitches"] < values["halut__energy__per_mac"]
+    assert values["halut__energy__per_look_up"] == pytest.approx(
+        9 * values["halut__energy__per_mac"]
+    )
+    words = config.n_codebooks * (config.threshold_words + config.n_prototypes * config.n_blocks)
+    assert metrics.notes["loading"].endswith(f"{words} words in {words} cycles")
+    leakage = values["synth__power__leakage__total"] * 6.0
+    assert values["halut__energy__per_program_word"] > max(0.0, leakage)
+    if name == "osu018":
+        return
+    for metric in ("max_slew", "max_cap", "max_fanout"):
+        assert values[f"synth__timing__drv__{metric}"] == 0
+    if find_sta() is not None:
+        # Our own timing, which sizing works with, against OpenSTA's.
+        from flow.run.run import Run
+
+        ours = Run(design, platform, RunOptions(), tmp_path).timing.shortest_period()
+        assert ours == pytest.approx(values["halut__timing__shortest_period"], rel=0.02)
+        assert metrics.notes["critical_path"]["stretches"]
+
+
+def test_a_second_run_does_nothing_again_and_a_changed_one_only_what_it_must(tmp_path, caplog):
+    platform = _platform("generic")
+    caplog.set_level("INFO")
+    first, folder = measure(adder(), platform, RunOptions(), tmp_path)
+    caplog.clear()
+    second, _ = measure(adder(), platform, RunOptions(), tmp_path)
+    assert sum("unchanged" in line for line in caplog.messages) == 4
+    assert second.values == first.values
+    caplog.clear()
+    measure(adder(), platform, RunOptions(seed=2), tmp_path)
+    assert sum("unchanged" in line for line in caplog.messages) == 3
+    assert (folder / "metrics.previous.json").is_file()
+
+
+def test_a_netlist_that_disagrees_with_the_model_has_no_metrics(tmp_path):
+    platform = _platform("generic")
+    with pytest.raises(CheckFailed, match="must compute what the model says"):
+        measure(adder(spoil=True), platform, RunOptions(), tmp_path)
+    assert (tmp_path / "adder" / "generic" / "6ns" / "netlist.v").exists()
+    assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_speed_costs_area_and_is_reached(tmp_path):
+    platform = _platform("nangate45")
+    fast, _ = measure(adder(), platform, RunOptions(target_ns=0.3, power=False), tmp_path)
+    slow, _ = measure(adder(), platform, RunOptions(target_ns=6.0, power=False), tmp_path)
+    period, area = "halut__timing__shortest_period", "synth__design__instance__area__stdcell"
+    assert fast.values[period] < slow.values[period]
+    assert fast.values[area] >= slow.values[area]
+    assert fast.reasons["synth__power__total"] == "--no-power"
+
+
+def test_without_opensta_setup_is_still_told(tmp_path, monkeypatch):
+    platform = _platform("nangate45")
+    monkeypatch.setattr("flow.run.run.find_sta", lambda _: None)
+    metrics, _ = measure(adder(), platform, RunOptions(power=False), tmp_path)
+    assert metrics.values["halut__timing__shortest_period"] > 0
+    assert metrics.values["synth__timing__hold__ws"] is None
+    assert "apt install opensta" in metrics.reasons["synth__timing__hold__ws"]
+
+
+def test_power_agrees_with_a_current_opensta(tmp_path, monkeypatch):
+    platform = _platform("nangate45")
+    from flow.timing.opensta import reads_activity
+
+    sta = find_sta(os.environ.get("HALUT_STA"))
+    if sta is None or not reads_activity(sta):
+        pytest.skip("no OpenSTA 3 (HALUT_STA=path of sta): the 2019 one cannot sum power")
+    options = RunOptions(sta=sta.command[0])
+    theirs, _ = measure(adder(), platform, options, tmp_path)
+    monkeypatch.setattr("flow.run.run.reads_activity", lambda _: False)
+    ours, _ = measure(adder(), platform, options, tmp_path / "ours")
+    assert "flow.power.liberty_power" in ours.notes["power_by"]
+    assert "read_saif" in theirs.notes["power_by"]
+    for part in ("internal", "switching", "leakage"):
+        name = f"synth__power__{part}__total"
+        assert ours.values[name] == pytest.approx(theirs.values[name], rel=0.01)
+
+
+def test_the_command_line(tmp_path, capsys):
+    arguments = ["synth", "--config", str(SMALL), "-o", str(tmp_path), "-q"]
+    assert run(main, arguments) == 0
+    out = capsys.readouterr().out
+    assert "small on generic" in out and out.splitlines()[-1].startswith("wrote ")
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"halut__area__gate_equivalents": {"value": 1, "compare": "<="}}')
+    assert run(main, [*arguments, "--rules", str(rules)]) == 1
+    captured = capsys.readouterr()
+    assert "same numbers as the run before" in captured.out
+    assert captured.err.startswith("error: halut__area__gate_equivalents must be <= 1, not")
+
+
+def test_a_given_program_and_input(tmp_path, capsys):
+    from halut.golden import random_program
+
+    config = AcceleratorConfig.from_yaml(SMALL)
+    rng = np.random.default_rng(5)
+    program = random_program(
+        rng,
+        n_codebooks=config.n_codebooks,
+        n_prototypes=config.n_prototypes,
+        n_outputs=config.n_outputs,
+        input_format=config.input_format,
+        lut_bits=config.lut_bits,
+    )
+    program.save(tmp_path / "p.npz")
+    np.save(tmp_path / "a.npy", rng.integers(-128, 128, (7, program.n_features)).astype(float))
+    arguments = ["synth", "--config", str(SMALL), "-o", str(tmp_path), "-q"]
+    given = ["--program", str(tmp_path / "p.npz"), "--input", str(tmp_path / "a.npy")]
+    assert run(main, [*arguments, *given]) == 0
+    assert "given program, given rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["synth"], "required: --config"),
+        (["synt"], 'did you mean "synth"'),
+        (["synth", "--config", "none.yaml"], "none.yaml"),
+        (["synth", "--config", str(SMALL), "--platfrom", "x"], 'did you mean "--platform"'),
+        (["synth", "--config", str(SMALL), "--platform", "nangat45"], 'mean "nangate45"'),
+        (["synth", "--config", str(SMALL), "--clock-ns", "-1"], "--clock-ns must be a positive"),
+        (["synth", "--config", str(SMALL), "--clock-ns", "x"], "invalid float value"),
+        (["synth", "--config", str(SMALL), "--adder", "riple"], 'did you mean "ripple"'),
+        (["synth", "--config", str(SMALL), "--effort", "max"], "effort must be one of"),
+        (["synth", "--config", str(SMALL), "--flatten", "a;b"], "patterns of module names"),
+        (["synth", "--config", str(SMALL), "--gate-min", "-2"], "gate_min must be at least 0"),
+        (["synth", "--config", str(SMALL), "--yosys", "nosuch"], "not nosuch"),
+        (["synth", "--config", str(SMALL), "--input", "a.npy"], "--input must come with"),
+        (["synth", "--config", str(SMALL), "--rules", "none.json"], "rules must be readable"),
+        (["synth", "--config", str(SMALL), "--baseline", "none.json"], "metrics must be readable"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(tmp_path, capsys, arguments, message):
+    if arguments[0] == "synth":
+        arguments = [*arguments, "-o", str(tmp_path / "out")]
+    assert run(main, arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["synth", "--help"], ["platforms", "--help"]])
+def test_help_works(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 0
+    assert "usage: python -m flow" in capsys.readouterr().out
+
+
+def test_platforms_are_listed(capsys):
+    assert main(["platforms"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "asap7", "generic", "nangate45", "osu018", "sky130hd",
+    ]  # fmt: skip
+
+
+def test_every_clock_and_target_has_its_own_netlist(tmp_path):
+    platform = _platform("generic")
+    options = [
+        RunOptions(clock_ns=clock, target_ns=target, power=False)
+        for clock, target in ((6, None), (2, None), (6.0, 6.0), (6, 2), (0.123456789, None))
+    ]
+    folders = [run_folder(tmp_path, "adder", platform, each).name for each in options]
+    assert folders == ["6ns", "2ns", "6ns", "6ns_for_2ns", "0.123456789ns"]
+    _, folder = measure(adder(), platform, options[0], tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    _, other = measure(adder(), platform, options[1], tmp_path)
+    assert other != folder and (other / "netlist.v").is_file()
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_folder_in_which_another_process_works_is_waited_for(tmp_path, caplog):
+    import threading
+
+    from halut.files import locked
+
+    platform = _platform("generic")
+    folder = run_folder(tmp_path, "adder", platform, RunOptions())
+    thread = threading.Thread(
+        target=measure, args=(adder(), platform, RunOptions(power=False), tmp_path)
+    )
+    with locked(folder):
+        thread.start()
+        thread.join(1.0)
+        assert thread.is_alive()
+        assert list(folder.iterdir()) == []
+    thread.join(60)
+    assert (folder / "metrics.json").is_file()
+    assert any("waiting for another process that works in" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+def test_folders_with_any_name_and_glitches_that_are_not_counted(tmp_path, simulator):
+    from flow.report.terminal import summary
+    from flow.tools import find_simulator
+
+    try:
+        find_simulator(simulator)
+    except HalutError as error:
+        pytest.skip(str(error))
+    platform = _platform("osu018")
+    place = tmp_path / """it's "my" $HOME ü"""
+    metrics, folder = measure(adder(), platform, RunOptions(simulator=simulator), place)
+    assert folder.is_relative_to(place) and metrics.values["synth__power__total"] > 0
+    text = summary(metrics)
+    assert ("power, glitches not counted" in text) == (simulator == "verilator")

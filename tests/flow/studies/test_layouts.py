@@ -1,0 +1,76 @@
+"""`python -m flow layouts`: the table of routed runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flow.__main__ import main
+from flow.figures.metrics import METRICS, Metrics
+from flow.studies.published import LAYOUTS
+from halut.errors import HalutError
+
+
+def _run(folder: Path, routed: bool = True, platform: str = "tiny") -> Path:
+    """A run's folder; every value is made up and none is asserted as a result."""
+    metrics = Metrics()
+    for k, name in enumerate(METRICS):
+        later = name.startswith(("detailedroute__", "finish__", "halut__routed__"))
+        metrics.set(name, k + 1 if routed or not later else None, "not routed")
+    metrics.provenance = {
+        "design": "engine", "slug": "c1", "platform": platform, "corner": "typ", "voltage": 1.1,
+        "temperature": 25.0, "clock_ns": 6.0, "target_ns": 5.0, "commit": "c" * 40, "dirty": True,
+        "tools": {"openroad": "1"},
+        "layout": {"stages": {"place": {"seconds": 60.0, "peak_mb": 10}}},
+    }  # fmt: skip
+    metrics.notes["wires"] = f"wires of {platform}"
+    metrics.write(folder / "metrics.json")
+    (folder / "pnr" / "pictures").mkdir(parents=True)
+    Image.new("RGB", (1500, 750), "teal").save(folder / "pnr" / "pictures" / "routing.png")
+    (folder / "pnr" / "final.gds").write_bytes(b"gds")
+    return folder
+
+
+def test_a_column_per_run_and_per_published_layout(tmp_path):
+    page = tmp_path / "page.md"
+    assert main(["layouts", str(_run(tmp_path / "run")), "-o", str(page)]) == 0
+    text = page.read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    assert {len(row) for row in rows} == {1 + 1 + len(LAYOUTS)}
+    table = {row[0]: row[1:] for row in rows}
+    number = list(METRICS).index("finish__design__die__area") + 1
+    assert table["die (µm²)"] == [str(number), *["–"] * len(LAYOUTS)]
+    assert table["area of cells (µm²)"][1] == "128,816"
+    assert table["supply (V)"] == ["1.1"] * 4
+    assert table["GDS (`pnr/final.gds`)"][0].startswith("0.0 MB, sha256 ")
+    assert "changes that were not committed" in text
+    with Image.open(tmp_path / "page" / "c1-tiny-routing.png") as picture:
+        assert picture.size == (1000, 500)
+    assert "(page/c1-tiny-routing.png)" in text
+    assert "clock_tree.png" not in text
+
+
+def test_one_design_on_two_platforms(tmp_path):
+    runs = [str(_run(tmp_path / name, platform=name)) for name in ("tiny", "other")]
+    page = tmp_path / "page.md"
+    assert main(["layouts", *runs, "-o", str(page)]) == 0
+    text = page.read_text()
+    assert "|  | engine, tiny | engine, other |" in text
+    assert "- **engine, other**: `c1`; other typ, 1.1 V, 25 °C; wires of other; openroad 1" in text
+    assert "## engine, other\n\n![engine, other: routing](page/c1-other-routing.png)" in text
+
+
+def test_what_is_not_routed_or_no_page_is_refused(tmp_path):
+    placed = _run(tmp_path / "run", routed=False)
+    with pytest.raises(HalutError, match="a run must be routed"):
+        main(["layouts", str(placed), "-o", str(tmp_path / "page.md")])
+    routed = _run(tmp_path / "other")
+    with pytest.raises(HalutError, match=r"--output must end in \.md, not \.html"):
+        main(["layouts", str(routed), "-o", str(tmp_path / "page.html")])
+    assert not (tmp_path / "page.md").exists()
