@@ -16,15 +16,17 @@ from pathlib import Path
 import yaml
 
 from flow.cells.platform import read_platform
+from flow.search.cluster import add_cluster, check_cluster, connected
 from flow.search.model import shipped_model
+from flow.search.points import Row
 from flow.search.quantities import AREA, ENERGY, RATE, RATIO, TIME, Quantity
 from flow.search.space import BUILD, BUILTIN, Data, Space
-from flow.search.sweep import Row, Sweep, add_cluster, check_cluster, connected, quiet_flow
+from flow.search.sweep import Sweep, quiet_flow
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 
-__all__ = ["Budget", "candidates", "main", "rank"]
+__all__ = ["Budget", "broken", "candidates", "given_data", "main", "rank"]
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +171,8 @@ def _parser() -> Parser:
     return parser
 
 
-def _data(arguments: argparse.Namespace, space: Space | None) -> Data | None:
+def given_data(arguments: argparse.Namespace, space: Space | None) -> Data | None:
+    """The data that flags name, or else the space's."""
     files = (arguments.a, arguments.b)
     if arguments.data is not None and any(files):
         raise HalutError("--data must not be given with --a and --b")
@@ -187,7 +190,7 @@ def _data(arguments: argparse.Namespace, space: Space | None) -> Data | None:
 
 def _space(arguments: argparse.Namespace, clock: float) -> tuple[Space, Data | None]:
     given = Space.from_yaml(arguments.space) if arguments.space else None
-    data = _data(arguments, given)
+    data = given_data(arguments, given)
     if given is not None:
         space = given
     else:

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.figures.metrics import METRICS
+from flow.search.results import read_results
 from flow.search.space import BUILD, Space, default_results
 from halut.cli import Parser
 from halut.errors import HalutError, closest
 from halut.files import atomic_write
 
-__all__ = ["AXES", "Axis", "Front", "find_front", "main", "non_dominated", "read_results"]
+__all__ = ["AXES", "Axis", "Front", "find_front", "main", "non_dominated"]
 
 
 @dataclass(frozen=True)
@@ -113,27 +114,6 @@ class Front:
     rows: Sequence[Mapping[str, Any]]
     on_front: Sequence[bool]
     left_out: Mapping[str, int]
-
-
-def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a sweep's Parquet file; a foreign file is one clear error."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise HalutError("pyarrow must be installed for results: pip install -e .[flow]") from None
-    if not Path(path).is_file():
-        raise HalutError(
-            f"results must be a readable file, not {path}; make them with: python -m flow sweep"
-        )
-    foreign = HalutError(f"results must be a Parquet file of python -m flow sweep ({path})")
-    try:
-        table = parquet.read_table(path)
-    except (OSError, pa.ArrowException):
-        raise foreign from None
-    if (table.schema.metadata or {}).get(b"kind") != b"halut-sweep":
-        raise foreign
-    return table.to_pylist()
 
 
 def find_front(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> Front:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from flow.__main__ import main
-from flow.search.fit import Budget, broken, candidates, rank
+from flow.search.fit import Budget, broken, candidates, given_data, rank
 from flow.search.model import Estimate
+from flow.search.points import Row
 from flow.search.quantities import AREA, RATE, TIME
 from flow.search.space import Data, SpacePoint
-from flow.search.sweep import Row
 from halut.cli import run
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
@@ -85,11 +85,9 @@ def test_what_is_refused(arguments, message, capsys):
     ],
 )
 def test_data_is_given_once(given, message):
-    from flow.search.fit import _data
-
     arguments = {"data": None, "a": None, "b": None, "test": None} | given
     with pytest.raises(HalutError, match=message):
-        _data(SimpleNamespace(**arguments), None)
+        given_data(SimpleNamespace(**arguments), None)
 
 
 @pytest.mark.flow

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from flow.search.model import _FEATURES, TARGETS, Model, Point, _training_configs, fit, structure
+from flow.search.counts import FEATURES, structure
+from flow.search.model import TARGETS, Model, Point, fit, training_configs
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 
@@ -37,10 +38,10 @@ def test_counts_of_a_small_configuration():
 
 def _synthetic_points():
     points = []
-    for config in _training_configs():
+    for config in training_configs():
         measured = {
             target: sum(
-                (i + 1) * value for i, value in enumerate(_FEATURES[target](config).values())
+                (i + 1) * value for i, value in enumerate(FEATURES[target](config).values())
             )
             for target in TARGETS
         }

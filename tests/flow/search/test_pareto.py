@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 
-import flow.search.sweep
+import flow.search.points
 from flow.__main__ import main
 from flow.figures.metrics import Metrics
 from flow.search.pareto import (
@@ -18,8 +18,8 @@ from flow.search.pareto import (
     markdown,
     non_dominated,
     page,
-    read_results,
 )
+from flow.search.results import read_results
 from flow.search.space import Space, default_results
 from flow.search.sweep import Sweep
 from halut.cli import run
@@ -116,7 +116,7 @@ def test_from_a_sweep_to_its_pages(tmp_path, monkeypatch, capsys):
         metrics.set("halut__area__gate_equivalents", 5.0 if "_p1_" in design.slug else 4.0)
         return metrics, tmp_path
 
-    monkeypatch.setattr(flow.search.sweep, "measure", measure)
+    monkeypatch.setattr(flow.search.points, "measure", measure)
     space = Space(name="s", axes={"rows": [1, 2]}, base={"n_codebooks": 1, "n_outputs": 1})
     sweep = Sweep(space, tmp_path)
     sweep.prepare()

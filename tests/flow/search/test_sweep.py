@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 import yaml
 
+import flow.search.learning
+import flow.search.points
 import flow.search.sweep
 from flow.__main__ import main
 from flow.figures.metrics import Metrics
 from flow.search.model import Estimate, Model
-from flow.search.pareto import read_results
+from flow.search.points import Row
+from flow.search.prune import prune
+from flow.search.results import VOLATILE, read_results
 from flow.search.space import Prune, Space, SpacePoint
-from flow.search.sweep import VOLATILE, Row, Sweep, prune
+from flow.search.sweep import Sweep
 from halut.cli import run
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
@@ -152,8 +156,8 @@ def test_nothing_is_done_twice(space, alone, monkeypatch):
     def forbidden(*_arguments):
         raise AssertionError("done already")
 
-    monkeypatch.setattr(flow.search.sweep, "_measure", forbidden)
-    monkeypatch.setattr(flow.search.sweep, "_learn", forbidden)
+    monkeypatch.setattr(flow.search.sweep, "measure_job", forbidden)
+    monkeypatch.setattr(flow.search.learning, "learn", forbidden)
     assert _sweep(space, build) == rows
     assert (build / "tiny" / "results.parquet").read_bytes() == before
 
@@ -185,7 +189,7 @@ def test_failed_points_are_rows_and_tried_again(tmp_path, monkeypatch):
             raise RuntimeError("no\nluck")
         return _made_up(design, *rest)
 
-    monkeypatch.setattr(flow.search.sweep, "measure", measure)
+    monkeypatch.setattr(flow.search.points, "measure", measure)
     space = _space(axes={"n_codebooks": [2], "parallel_codebooks": [1, 2]})
     sweep = Sweep(space, tmp_path)
     sweep.prepare()
@@ -210,7 +214,7 @@ def test_clocks_of_one_netlist_share_a_folder_and_others_do_not(tmp_path, monkey
         folders.append((design.slug, options.target_ns, options.clock_ns, folder.parent.name))
         return _made_up(design, platform, options, build, cache)
 
-    monkeypatch.setattr(flow.search.sweep, "measure", measure)
+    monkeypatch.setattr(flow.search.points, "measure", measure)
     axes = {"target_ns": [1, 2], "clock_ns": [3, 4]}
     sweep = Sweep(_space(axes=axes), tmp_path)
     sweep.prepare()

@@ -1,0 +1,71 @@
+"""Names of results: each is a hash of everything that the result depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flow.cells.platform import Platform
+from flow.run.sources import sources_hash
+from flow.search.space import Data, SpacePoint
+from rtl_gen.config import AcceleratorConfig
+
+__all__ = ["Variant", "learned_key", "netlist_key", "point_key"]
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True, order=True)
+class Variant:
+    """What of a configuration changes the results of what was learned, besides C and K."""
+
+    input_format: str
+    lut_bits: int
+    lut_format: str
+    acc_bits: int | None
+    overflow: str | None
+    parallel_codebooks: int
+
+    @classmethod
+    def of(cls, config: AcceleratorConfig) -> Variant:
+        # Exact sums are the same in any order and width.
+        ordered = config.overflow == "saturate" or config.lut_format == "fp16"
+        return cls(
+            config.input_format,
+            config.lut_bits,
+            config.lut_format,
+            config.acc_bits if config.overflow else None,
+            config.overflow,
+            config.parallel_codebooks if ordered else 1,
+        )
+
+
+def learned_key(config: AcceleratorConfig, data: Data, learning: Mapping[str, Any]) -> str:
+    """Name of what was learned for a configuration from `data`, with arguments `learning`."""
+    return _key(
+        data.digest, config.n_codebooks, config.n_prototypes, dict(learning),
+        dataclasses.astuple(Variant.of(config)), sources_hash(),
+    )  # fmt: skip
+
+
+def _netlist_parts(point: SpacePoint, platform: Platform) -> list[Any]:
+    assert point.config is not None
+    # The name is that of the space, and changes no hardware.
+    config = {k: v for k, v in point.config.to_dict().items() if k != "name"}
+    return [config, platform.source.read_text(), point.corner, point.target_ns, sources_hash()]
+
+
+def netlist_key(point: SpacePoint, platform: Platform) -> str:
+    """Name of a valid point's netlist: clocks, layouts and programs share it."""
+    return _key(_netlist_parts(point, platform))
+
+
+def point_key(point: SpacePoint, platform: Platform, seed: int, learned: str | None) -> str:
+    """Name of a valid point's record; `learned` is the `learned_key` of its program."""
+    return _key(_netlist_parts(point, platform), point.clock_ns, point.layout, seed, learned)
