@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flow.cells.platform import read_platform
+from flow.designs.unit import UNITS
 from flow.figures.metrics import Metrics, base_provenance
 from flow.run.flags import add_run_arguments, among, run_options
 from flow.run.run import RunOptions, measure
@@ -203,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     build = Path(arguments.build)
     measured = {
-        name: units.measure_units(list(units.UNITS), config, name, options, build)
+        name: units.measure_units(list(UNITS), config, name, options, build)
         for name in arguments.names
     }
     rows, failures = comparison(

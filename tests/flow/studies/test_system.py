@@ -12,7 +12,9 @@ import pytest
 
 from flow.__main__ import main
 from flow.figures.metrics import Metrics
-from flow.studies.system import summary, system, tile_cycles
+from flow.studies.cycles import tile_cycles
+from flow.studies.network_cost import system
+from flow.studies.system import summary
 from halut import golden
 from halut.errors import HalutError
 from halut.schedule import schedule

@@ -1,74 +1,15 @@
-"""Single units through the flow: their netlists compute what the model says."""
+"""The table of single units."""
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
-import pytest
-
-from flow.cells.platform import read_platform
 from flow.figures.metrics import METRICS, Metrics
-from flow.run.run import RunOptions, measure
-from flow.studies.scaling import PUBLISHED
-from flow.studies.tables import page
-from flow.studies.units import UNITS, markdown, operations_per_cycle, title, unit_design
-from halut.errors import CheckFailed, HalutError
+from flow.studies.units import markdown, title
 from rtl_gen.config import AcceleratorConfig
 
 SMALL = AcceleratorConfig(
     name="small", n_codebooks=4, n_prototypes=4, n_outputs=4, input_format="int4", lut_bits=4,
     encoder="pipelined", write_word_bits=8,
 )  # fmt: skip
-CONFIGS = {
-    "serial": SMALL,
-    "flip-flops": dataclasses.replace(SMALL, memory="ff"),
-    "parallel": dataclasses.replace(SMALL, rows=2, parallel_codebooks=2),
-    "all codebooks": dataclasses.replace(SMALL, parallel_codebooks=4, rows=2),
-}
-
-
-def _measure(design, folder: Path) -> Metrics:
-    options = RunOptions(simulator="icarus", cycles=16)
-    return measure(design, read_platform("generic"), options, folder)[0]
-
-
-@pytest.mark.flow
-@pytest.mark.needs("pyosys", "iverilog")
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("kind", UNITS)
-def test_units_compute_what_the_model_says(kind: str, name: str, tmp_path: Path) -> None:
-    config = CONFIGS[name]
-    design = unit_design(kind, config)
-    metrics = _measure(design, tmp_path)
-    assert metrics.values["sim__transfers__checked"] >= 16 // config.n_groups
-    assert metrics.values["sim__input_transfers__per_cycle"] == 1
-    assert metrics.values["halut__design__macs_per_cycle"] is None
-    assert "a unit" in metrics.reasons["halut__design__macs_per_cycle"]
-    assert metrics.values["halut__area__gate_equivalents"] > 0
-
-
-@pytest.mark.flow
-@pytest.mark.needs("pyosys", "iverilog")
-@pytest.mark.parametrize("kind", UNITS)
-def test_a_wrong_unit_has_no_row(kind: str, tmp_path: Path) -> None:
-    """One bit of one item differs from what the model was given."""
-    design = unit_design(kind, SMALL)
-
-    def spoiled(seed: int, n_transfers: int):
-        work = design.workload(seed, n_transfers)
-        items = work.outputs.items
-        items[-1] = tuple(value ^ 1 for value in items[-1])
-        return work
-
-    with pytest.raises(CheckFailed, match="the netlist must compute what the model says"):
-        _measure(dataclasses.replace(design, workload=spoiled), tmp_path)
-
-
-def test_the_top_adds_wires_only() -> None:
-    verilog = unit_design("decoder", SMALL).verilog
-    top = verilog[verilog.index("module halut_unit(") :]
-    assert top.count("assign") == 2 and "reg" not in top and "always" not in top
 
 
 def test_table() -> None:
@@ -82,30 +23,3 @@ def test_table() -> None:
     assert row.endswith("| 2 | 1.0000 |")
     assert "- **adder**: two accumulators" in text and "`unit_x`" in text
     assert (title("encoders", SMALL), title("encoder", SMALL)) == ("2 encoders", "encoder")
-    assert operations_per_cycle("decoders", CONFIGS["parallel"]) == 2 * 2 * 2
-
-
-def test_what_is_no_unit() -> None:
-    with pytest.raises(HalutError, match=r'not .decodr. \(did you mean "decoder"'):
-        unit_design("decodr", SMALL)
-    with pytest.raises(HalutError, match="memory must be latch or ff"):
-        unit_design("decoder", dataclasses.replace(SMALL, memory="lutram"))
-
-
-def test_page_of_tables() -> None:
-    metrics = Metrics()
-    for name in METRICS:
-        metrics.set(name, 2.0)
-    metrics.provenance = {
-        "slug": "unit_x", "corner": "typ", "voltage": 1.1, "temperature": 25,
-        "tools": {"yosys": "x"},
-    }  # fmt: skip
-    options = RunOptions(clock_ns=1.6, target_ns=1.1, cycles=256)
-    units = {"nangate45": {"adder": metrics}}
-    text = page(SMALL, units, PUBLISHED, options, "python -m flow tables", ["dense on asap7"])
-    assert "Not measured: dense on asap7." in text
-    above, below = text.split("### nangate45")
-    assert "| published | 43.1 | 5.1 |" in below.split("## Comparison")[1]
-    assert "`python -m flow tables`" in above and "no wires" in above
-    assert "clock 1.6 ns; netlists made for 1.1 ns" in below and "yosys x" in below
-    assert "| adder |" in below and "arXiv 2311.10207" in below
