@@ -17,110 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import halut
+from flow.figures.words import METRICS, UNITS
 from halut import process
 from halut.errors import HalutError
 from halut.files import atomic_write
 
-__all__ = ["METRICS", "Metrics", "check_rules", "compare", "read_metrics", "repository_state"]
+__all__ = [
+    "METRICS",
+    "UNITS",
+    "Metrics",
+    "check_rules",
+    "compare",
+    "read_metrics",
+    "repository_state",
+]
 
 Number = int | float | None
-
-# Name: unit, direction of better (-1 smaller, +1 larger, 0 neither).
-METRICS: dict[str, tuple[str, int]] = {
-    "synth__design__instance__area__stdcell": ("um2", -1),
-    "synth__design__instance__count__stdcell": ("cells", -1),
-    "synth__design__instance__count__sequential": ("cells", 0),
-    "synth__design__instance__count__latch": ("cells", 0),
-    "synth__design__instance__count__clock_gate": ("cells", 0),
-    "synth__design__instance__count__buffer": ("cells", 0),
-    "synth__design__logic__depth": ("cells", -1),
-    # Proved to be the same in netlist and RTL.
-    "synth__proof__outputs": ("bits", 0),
-    "synth__proof__registers": ("bits", 0),
-    "synth__proof__latches": ("bits", 0),
-    "halut__area__gate_equivalents": ("GE", -1),
-    "halut__area__per_mac_per_cycle": ("um2", -1),
-    "halut__clock_tree__area": ("um2", -1),
-    "halut__clock_tree__count": ("cells", -1),
-    "synth__timing__clock__period": ("ns", 0),
-    "synth__timing__target__period": ("ns", 0),
-    "synth__timing__setup__ws": ("ns", 1),
-    "synth__timing__hold__ws": ("ns", 1),
-    "synth__timing__table_write__ws": ("ns", 1),
-    "halut__timing__shortest_period": ("ns", -1),
-    "synth__timing__fmax": ("MHz", 1),
-    "synth__timing__drv__max_slew": ("pins", -1),
-    "synth__timing__drv__max_cap": ("pins", -1),
-    "synth__timing__drv__max_fanout": ("nets", -1),
-    "sim__transfers__checked": ("transfers", 0),
-    "sim__latency__cycles": ("cycles", -1),
-    "sim__window__cycles": ("cycles", 0),
-    "sim__input_transfers__per_cycle": ("1/cycle", 1),
-    "synth__power__internal__total": ("mW", -1),
-    "synth__power__switching__total": ("mW", -1),
-    "synth__power__leakage__total": ("mW", -1),
-    "synth__power__total": ("mW", -1),
-    "halut__power__clock_tree": ("mW", -1),
-    "halut__power__without_glitches": ("mW", -1),
-    "halut__energy__per_cycle": ("pJ", -1),
-    "halut__energy__per_look_up": ("pJ", -1),
-    "halut__energy__per_program_word": ("pJ", -1),
-    "halut__energy__per_mac": ("pJ", -1),
-    "halut__energy__per_mac_without_glitches": ("pJ", -1),
-    "halut__energy__per_mac_without_clock_tree": ("pJ", -1),
-    "halut__design__look_ups_per_cycle": ("1/cycle", 1),
-    "halut__design__macs_per_cycle": ("1/cycle", 1),
-    "halut__design__codebook_width": ("columns", 0),
-    "halut__throughput__gmacs_per_s_per_mm2": ("GMAC/s/mm2", 1),
-    "halut__throughput__gmacs_per_s_per_mm2_at_shortest": ("GMAC/s/mm2", 1),
-    # OpenROAD's, placed: an estimate without routes.
-    "floorplan__design__die__area": ("um2", -1),
-    "floorplan__design__core__area": ("um2", -1),
-    "detailedplace__design__instance__area__stdcell": ("um2", -1),
-    "detailedplace__design__instance__count__stdcell": ("cells", -1),
-    "detailedplace__design__instance__utilization": ("share", 0),
-    "detailedplace__timing__setup__ws": ("ns", 1),
-    "detailedplace__timing__setup__tns": ("ns", 1),
-    "detailedplace__timing__drv__max_slew": ("pins", -1),
-    "detailedplace__timing__drv__max_cap": ("pins", -1),
-    "detailedplace__power__total": ("mW", -1),
-    # With the clock tree.
-    "cts__timing__setup__ws": ("ns", 1),
-    "cts__timing__hold__ws": ("ns", 1),
-    "cts__clock__skew__setup": ("ns", -1),
-    "globalroute__timing__setup__ws": ("ns", 1),
-    "globalroute__antenna_diodes_count": ("cells", -1),
-    # Routed and extracted.
-    "detailedroute__route__drc_errors": ("violations", -1),
-    "detailedroute__route__wirelength": ("um", -1),
-    "detailedroute__route__vias": ("vias", -1),
-    "detailedroute__antenna__violating__nets": ("nets", -1),
-    "finish__design__die__area": ("um2", -1),
-    "finish__design__instance__area__stdcell": ("um2", -1),
-    "finish__design__instance__count__stdcell": ("cells", -1),
-    "finish__design__instance__utilization": ("share", 0),
-    "finish__timing__setup__ws": ("ns", 1),
-    "finish__timing__setup__tns": ("ns", 1),
-    "finish__timing__hold__ws": ("ns", 1),
-    "finish__timing__hold__tns": ("ns", 1),
-    "finish__timing__drv__max_slew": ("pins", -1),
-    "finish__timing__drv__max_cap": ("pins", -1),
-    "finish__clock__skew__setup": ("ns", -1),
-    "finish__power__internal__total": ("mW", -1),
-    "finish__power__switching__total": ("mW", -1),
-    "finish__power__leakage__total": ("mW", -1),
-    "finish__power__total": ("mW", -1),
-    "halut__routed__transfers_checked": ("transfers", 0),
-    "halut__routed__gate_equivalents": ("GE", -1),
-    "halut__routed__die_area_per_mac_per_cycle": ("um2", -1),
-    "halut__routed__area_per_mac_per_cycle": ("um2", -1),
-    "halut__routed__shortest_period": ("ns", -1),
-    "halut__routed__energy_per_cycle": ("pJ", -1),
-    "halut__routed__energy_per_look_up": ("pJ", -1),
-    "halut__routed__energy_per_mac": ("pJ", -1),
-    "halut__routed__energy_per_program_word": ("pJ", -1),
-}
-UNITS = {name: unit for name, (unit, _) in METRICS.items()}
 
 
 @dataclass
@@ -221,7 +133,7 @@ def compare(old: Metrics, new: Metrics) -> list[tuple[str, Number, Number, float
     The verdict is +1 for better, -1 for worse, 0 for neither.
     """
     rows = []
-    for name, (_, direction) in METRICS.items():
+    for name, word in METRICS.items():
         before, after = old.values.get(name), new.values.get(name)
         if before == after or (
             before is not None and after is not None and math.isclose(before, after, rel_tol=1e-6)
@@ -231,7 +143,8 @@ def compare(old: Metrics, new: Metrics) -> list[tuple[str, Number, Number, float
         verdict = 0
         if before is not None and after is not None:
             change = (after - before) / abs(before) if before else None
-            verdict = (1 if (after - before) * direction > 0 else -1) if direction else 0
+            towards = (after - before) * word.direction
+            verdict = (towards > 0) - (towards < 0)
         rows.append((name, before, after, change, verdict))
     return rows
 

@@ -27,7 +27,7 @@ import numpy as np
 from flow.cells.liberty import Library
 from flow.cells.platform import Platform
 from flow.designs.design import LOADING_WARM_UP, Workload, window_of
-from flow.figures.metrics import METRICS, Metrics
+from flow.figures.metrics import UNITS, Metrics
 from flow.layout.gds import write_gds
 from flow.layout.openroad import Usage, run_script, settings
 from flow.layout.pictures import ADDED, CLOCK_TREE, draw_layout
@@ -728,7 +728,7 @@ def _write_gds(metrics: Metrics, run: Run, folder: Path) -> None:
 
 def _put_found(metrics: Metrics, found: Mapping[str, Any], with_activity: bool) -> None:
     """What OpenROAD measured, in this project's units."""
-    for name, (unit, _) in METRICS.items():
+    for name, unit in UNITS.items():
         if not name.startswith(_NAMES) or name not in found:
             continue
         if unit == "mW":

@@ -4,95 +4,74 @@ from __future__ import annotations
 
 from typing import Any
 
-from flow.figures.metrics import METRICS, NOT_COUNTED, Metrics, compare
+from flow.figures.metrics import NOT_COUNTED, Metrics, compare
+from flow.figures.words import UNITS, title
+from flow.report.conditions import caption
+from flow.report.table import fixed, number, terminal
 
-__all__ = ["TITLES", "comparison", "number", "summary"]
+__all__ = ["PLACED_ROWS", "ROUTED_ROWS", "ROWS", "comparison", "summary"]
 
-_ROWS = [
-    ("area", "synth__design__instance__area__stdcell"),
-    ("gate equivalents", "halut__area__gate_equivalents"),
-    ("area per MAC/cycle", "halut__area__per_mac_per_cycle"),
-    ("cells", "synth__design__instance__count__stdcell"),
-    ("clock buffers (not in the area)", "halut__clock_tree__area"),
-    ("logic depth", "synth__design__logic__depth"),
-    ("worst setup slack", "synth__timing__setup__ws"),
-    ("worst hold slack", "synth__timing__hold__ws"),
-    ("worst slack of table writes", "synth__timing__table_write__ws"),
-    ("shortest period", "halut__timing__shortest_period"),
-    ("slew violations", "synth__timing__drv__max_slew"),
-    ("load violations", "synth__timing__drv__max_cap"),
-    ("fan-out violations", "synth__timing__drv__max_fanout"),
-    ("input transfers", "sim__input_transfers__per_cycle"),
-    ("power", "synth__power__total"),
-    ("  internal", "synth__power__internal__total"),
-    ("  switching", "synth__power__switching__total"),
-    ("  leakage", "synth__power__leakage__total"),
-    ("  of it clock buffers", "halut__power__clock_tree"),
-    ("  without glitches", "halut__power__without_glitches"),
-    ("energy per look-up", "halut__energy__per_look_up"),
-    ("energy per MAC", "halut__energy__per_mac"),
-    ("  without glitches", "halut__energy__per_mac_without_glitches"),
-    ("  without clock buffers", "halut__energy__per_mac_without_clock_tree"),
-    ("energy per program word", "halut__energy__per_program_word"),
-    ("throughput density", "halut__throughput__gmacs_per_s_per_mm2"),
-    ("  at the shortest period", "halut__throughput__gmacs_per_s_per_mm2_at_shortest"),
+ROWS = [
+    "synth__design__instance__area__stdcell",
+    "halut__area__gate_equivalents",
+    "halut__area__per_mac_per_cycle",
+    "synth__design__instance__count__stdcell",
+    "halut__clock_tree__area",
+    "synth__design__logic__depth",
+    "synth__timing__setup__ws",
+    "synth__timing__hold__ws",
+    "synth__timing__table_write__ws",
+    "halut__timing__shortest_period",
+    "synth__timing__drv__max_slew",
+    "synth__timing__drv__max_cap",
+    "synth__timing__drv__max_fanout",
+    "sim__input_transfers__per_cycle",
+    "synth__power__total",
+    "synth__power__internal__total",
+    "synth__power__switching__total",
+    "synth__power__leakage__total",
+    "halut__power__clock_tree",
+    "halut__power__without_glitches",
+    "halut__energy__per_look_up",
+    "halut__energy__per_mac",
+    "halut__energy__per_mac_without_glitches",
+    "halut__energy__per_mac_without_clock_tree",
+    "halut__energy__per_program_word",
+    "halut__throughput__gmacs_per_s_per_mm2",
+    "halut__throughput__gmacs_per_s_per_mm2_at_shortest",
 ]
-_PLACED_ROWS = [
-    ("die", "floorplan__design__die__area"),
-    ("cells", "detailedplace__design__instance__area__stdcell"),
-    ("utilisation of the core", "detailedplace__design__instance__utilization"),
-    ("worst setup slack", "detailedplace__timing__setup__ws"),
-    ("power", "detailedplace__power__total"),
+PLACED_ROWS = [
+    "floorplan__design__die__area",
+    "detailedplace__design__instance__area__stdcell",
+    "detailedplace__design__instance__utilization",
+    "detailedplace__timing__setup__ws",
+    "detailedplace__power__total",
 ]
-_ROUTED_ROWS = [
-    ("die", "finish__design__die__area"),
-    ("cells", "finish__design__instance__area__stdcell"),
-    ("number of cells", "finish__design__instance__count__stdcell"),
-    ("gate equivalents", "halut__routed__gate_equivalents"),
-    ("utilisation of the core", "finish__design__instance__utilization"),
-    ("die per MAC/cycle", "halut__routed__die_area_per_mac_per_cycle"),
-    ("cells per MAC/cycle", "halut__routed__area_per_mac_per_cycle"),
-    ("wires", "detailedroute__route__wirelength"),
-    ("design-rule violations", "detailedroute__route__drc_errors"),
-    ("antenna violations", "detailedroute__antenna__violating__nets"),
-    ("worst setup slack", "finish__timing__setup__ws"),
-    ("total negative slack", "finish__timing__setup__tns"),
-    ("worst hold slack", "finish__timing__hold__ws"),
-    ("clock skew", "finish__clock__skew__setup"),
-    ("shortest period", "halut__routed__shortest_period"),
-    ("power", "finish__power__total"),
-    ("  internal", "finish__power__internal__total"),
-    ("  switching", "finish__power__switching__total"),
-    ("  leakage", "finish__power__leakage__total"),
-    ("energy per look-up", "halut__routed__energy_per_look_up"),
-    ("energy per MAC", "halut__routed__energy_per_mac"),
-    ("energy per program word", "halut__routed__energy_per_program_word"),
+ROUTED_ROWS = [
+    "finish__design__die__area",
+    "finish__design__instance__area__stdcell",
+    "finish__design__instance__count__stdcell",
+    "halut__routed__gate_equivalents",
+    "finish__design__instance__utilization",
+    "halut__routed__die_area_per_mac_per_cycle",
+    "halut__routed__area_per_mac_per_cycle",
+    "detailedroute__route__wirelength",
+    "detailedroute__route__drc_errors",
+    "detailedroute__antenna__violating__nets",
+    "finish__timing__setup__ws",
+    "finish__timing__setup__tns",
+    "finish__timing__hold__ws",
+    "finish__clock__skew__setup",
+    "halut__routed__shortest_period",
+    "finish__power__total",
+    "finish__power__internal__total",
+    "finish__power__switching__total",
+    "finish__power__leakage__total",
+    "halut__routed__energy_per_look_up",
+    "halut__routed__energy_per_mac",
+    "halut__routed__energy_per_program_word",
 ]
-
-
-def _titles() -> dict[str, str]:
-    """The labels, where an indented one goes on from the one above it."""
-    titles, above = {}, ""
-    for label, name in [*_ROWS, *_PLACED_ROWS, *_ROUTED_ROWS]:
-        if not label.startswith(" "):
-            above = label
-        titles[name] = label if label == above else f"{above}, {label.strip()}"
-    return titles
-
-
-TITLES = _titles()
-"""What a metric is called in tables, by its name."""
-
-
-def number(value: float | int | None) -> str:
-    """A value in four digits; ``-`` for none."""
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
+_POWERS = ("internal", "switching", "leakage")
 
 
 _LESS = {
@@ -107,18 +86,9 @@ _LESS = {
 def summary(metrics: Metrics) -> str:
     """The table that a run prints."""
     source, notes = metrics.provenance, metrics.notes
-    place = source["platform"]
-    if source.get("corner"):
-        place += f" {source['corner']} ({source['voltage']:g} V, {source['temperature']:g} C)"
-    lines = [
-        f"{source['design']} on {place}, clock {source['clock_ns']:g} ns, "
-        f"made for {source['target_ns']:g} ns"
-    ]
+    lines = [f"{source['design']} on {caption(source)}"]
     given: set[str] = set()
-    rows = _ROWS
-    if notes.get("glitches") == NOT_COUNTED:
-        rows = [(_LESS.get(name, label), name) for label, name in rows]
-    lines += _table(metrics, rows, given)
+    lines += _table(metrics, ROWS, given, notes.get("glitches") == NOT_COUNTED)
     width_of_code = metrics.values["halut__design__codebook_width"]
     if width_of_code and metrics.values["halut__energy__per_mac"] is not None:
         lines.append(f"  (one look-up counted as {width_of_code} MACs)")
@@ -131,14 +101,14 @@ def summary(metrics: Metrics) -> str:
                 f"{len(part['cells'])} cells)"
             )
     if metrics.breakdown:
-        lines += ["by kind of unit:", *_breakdown(metrics.breakdown)]
-    for title, rows in (
-        ("placed, wires estimated (OpenROAD):", _PLACED_ROWS),
-        ("routed (OpenROAD):", _ROUTED_ROWS),
+        lines += ["by kind of unit:", _breakdown(metrics.breakdown)]
+    for heading, rows in (
+        ("placed, wires estimated (OpenROAD):", PLACED_ROWS),
+        ("routed (OpenROAD):", ROUTED_ROWS),
     ):
         table = _table(metrics, rows, given)
         if table:
-            lines += [title, *table]
+            lines += [heading, *table]
     for reason in sorted(given - {""}):
         lines.append(f"not measured: {reason}")
     for key in ("workload", "proof", "timing_by", "power_by", "routed_power", "routing"):
@@ -148,42 +118,54 @@ def summary(metrics: Metrics) -> str:
     return "\n".join(lines)
 
 
-def _table(metrics: Metrics, rows: list[tuple[str, str]], given: set[str]) -> list[str]:
-    """Lines of the metrics that have a value; reasons of the others go to `given`."""
-    width = max(len(label) for label, _ in [*_ROWS, *rows])
+def _labels(names: list[str]) -> list[tuple[str, str]]:
+    """Names with their titles; what goes on from the title above is indented."""
+    labels, above = [], ""
+    for name in names:
+        words = title(name)
+        if above and words.startswith(f"{above}, "):
+            words = f"  {words[len(above) + 2 :]}"
+        else:
+            above = words
+        labels.append((words, name))
+    return labels
+
+
+def _table(metrics: Metrics, names: list[str], given: set[str], less: bool = False) -> list[str]:
+    """Lines of the metrics that have a value; reasons of the others go to `given`.
+
+    `less` labels what glitches are part of as without them.
+    """
+    labels = _labels(names)
+    if less:
+        labels = [(_LESS.get(name, label), name) for label, name in labels]
+    width = max(len(label) for label, _ in [*_labels(ROWS), *labels])
     lines = []
-    for label, name in rows:
+    for label, name in labels:
         value = metrics.values[name]
         if value is None:
             given.add(metrics.reasons.get(name, ""))
         else:
-            lines.append(f"  {label:<{width}}  {number(value):>12} {METRICS[name][0]}")
+            lines.append(f"  {label:<{width}}  {number(value):>12} {UNITS[name]}")
     return lines
 
 
-def _breakdown(rows: list[dict[str, Any]]) -> list[str]:
+def _breakdown(rows: list[dict[str, Any]]) -> str:
     total = sum(row["area"] for row in rows) or 1.0
-    with_power = any("internal_mw" in row for row in rows)
-    name = max(len(row["unit"]) for row in rows)
-    head = f"  {'':<{name}} {'units':>6} {'cells':>8} {'area':>10} {'share':>6}"
-    if with_power:
-        head += f" {'internal':>9} {'switching':>9} {'leakage':>9} {'mW':>8} {'share':>6}"
-    lines = [head]
-    power = sum(
-        row.get("internal_mw", 0) + row.get("switching_mw", 0) + row.get("leakage_mw", 0)
+    powers = [[row.get(f"{part}_mw", 0.0) for part in _POWERS] for row in rows]
+    power = sum(map(sum, powers)) or 1.0
+    lines = [["", "units", "cells", "area", "share"]]
+    lines += [
+        [row["unit"], str(row["instances"]), fixed(row["cells"]), fixed(row["area"]),
+         f"{row['area'] / total:.1%}"]
         for row in rows
-    )
-    for row in rows:
-        line = (
-            f"  {row['unit']:<{name}} {row['instances']:>6} {row['cells']:>8,} "
-            f"{row['area']:>10,.0f} {row['area'] / total:>6.1%}"
-        )
-        if with_power:
-            parts = [row.get(f"{part}_mw", 0.0) for part in ("internal", "switching", "leakage")]
-            line += "".join(f" {part:>9.4f}" for part in parts)
-            line += f" {sum(parts):>8.4f} {sum(parts) / (power or 1.0):>6.1%}"
-        lines.append(line)
-    return lines
+    ]  # fmt: skip
+    if any("internal_mw" in row for row in rows):
+        lines[0] += [*_POWERS, "mW", "share"]
+        for line, parts in zip(lines[1:], powers, strict=True):
+            line += [fixed(part, 4) for part in (*parts, sum(parts))]
+            line.append(f"{sum(parts) / power:.1%}")
+    return terminal(lines, indent=2)
 
 
 def comparison(old: Metrics, new: Metrics, name: str) -> str:
@@ -201,6 +183,6 @@ def comparison(old: Metrics, new: Metrics, name: str) -> str:
         word = {1: "better", -1: "worse", 0: ""}[verdict]
         lines.append(
             f"  {metric:<{width}}  {number(before):>12} -> {number(after):>12} "
-            f"{METRICS[metric][0]:<10} {share:>9} {word}".rstrip()
+            f"{UNITS[metric]:<10} {share:>9} {word}".rstrip()
         )
     return "\n".join(lines)

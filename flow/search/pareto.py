@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.figures.metrics import METRICS
+from flow.report.table import Column, number
+from flow.report.table import markdown as table_markdown
 from flow.search.results import read_results
 from flow.search.space import BUILD, Space, default_results
 from halut.cli import Parser
@@ -44,13 +46,18 @@ class Axis:
     direction: int
 
 
+def _measured(name: str) -> Axis:
+    column = Column(name)
+    return Axis(column.title, column.shown_unit, name, METRICS[name].direction)
+
+
 AXES: dict[str, Axis] = {
     "error": Axis("relative error", "", "learn__relative_error", -1),
     "accuracy": Axis("accuracy", "", "learn__accuracy", 1),
-    "area": Axis("area", "µm²", "synth__design__instance__area__stdcell", -1),
-    "energy": Axis("energy", "pJ/MAC", "halut__energy__per_mac", -1),
+    "area": _measured("synth__design__instance__area__stdcell"),
+    "energy": _measured("halut__energy__per_mac"),
     "throughput": Axis("throughput", "GMAC/s", "throughput__gmacs_per_s", 1),
-    "gates": Axis("size", "GE", "halut__area__gate_equivalents", -1),
+    "gates": _measured("halut__area__gate_equivalents"),
 }
 _DEFAULT = ("error", "area", "energy", "throughput")
 _DEFAULT_WITHOUT_LIBRARY = ("error", "gates", "throughput")
@@ -62,13 +69,13 @@ def axis(name: str) -> Axis:
     """An axis by its short name, or by that of any metric with a direction."""
     if name in AXES:
         return AXES[name]
-    unit, direction = METRICS.get(name, ("", 0))
-    if not direction:
+    word = METRICS.get(name)
+    if word is None or not word.direction:
         raise HalutError(
             f"axes must be among {', '.join(AXES)} or metrics with a direction, not {name!r}"
             f"{closest(name, [*AXES, *METRICS])}"
         )
-    return Axis(name, unit, name, direction)
+    return Axis(name, word.unit, name, word.direction)
 
 
 def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -186,10 +193,6 @@ def find_front(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> 
     )
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}"
-
-
 def _table(front: Front) -> tuple[list[str], list[list[str]]]:
     head = ["C", "K", "P", "Q", "inputs", "tables", "clock (ns)", "platform"]
     head += [f"{each.title} ({each.unit})" if each.unit else each.title for each in front.axes]
@@ -202,7 +205,7 @@ def _table(front: Front) -> tuple[list[str], list[list[str]]]:
             body.append(
                 [str(row[name]) for name in names]
                 + [table, f"{row['clock_ns']:g}", f"{row['platform']}{corner}"]
-                + [_number(row[each.column]) for each in front.axes]
+                + [number(row[each.column]) for each in front.axes]
             )
     return head, body
 
@@ -219,9 +222,7 @@ def summary(front: Front) -> str:
 def markdown(front: Front) -> str:
     """The front as a Markdown table."""
     head, body = _table(front)
-    rule = ["---:"] * 4 + ["---"] * 2 + ["---:", "---"] + ["---:"] * len(front.axes)
-    lines = [f"| {' | '.join(line)} |" for line in (head, rule, *body)]
-    return f"{summary(front)}.\n\n" + "\n".join(lines) + "\n"
+    return f"{summary(front)}.\n\n{table_markdown([head, *body], left=(4, 5, 7))}"
 
 
 def csv_table(front: Front) -> str:

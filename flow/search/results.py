@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from flow.cells.platform import Platform
-from flow.figures.metrics import METRICS
+from flow.figures.metrics import UNITS
 from flow.run.sources import sources_hash
 from flow.search.points import Row
 from flow.search.space import Data, Space
@@ -121,7 +121,7 @@ def _columns() -> dict[str, tuple[type, str]]:
         "estimate__area_um2_per_mac_per_cycle": (float, "um2"),
         "estimate__energy_pj_per_mac": (float, "pJ"),
     }
-    columns |= {name: (float, unit) for name, (unit, _) in METRICS.items()}
+    columns |= {name: (float, unit) for name, unit in UNITS.items()}
     columns["reasons"] = (str, "")
     for name in ("halut_stack", "commit", "code", "data", "model", "python", "tools"):
         columns[f"provenance__{name}"] = (str, "")

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.cells.platform import read_platform
+from flow.cells.platform import Platform, read_platform
 from flow.designs.design import Design, accelerator
 from flow.designs.direct import engine
 from flow.figures.metrics import Metrics
+from flow.figures.words import title
 from flow.netlist.yosys import SynthOptions
+from flow.report.conditions import commit, corner, tools
+from flow.report.table import Column, fixed, markdown, terminal
 from flow.run.flags import add_run_arguments, among, run_options
 from flow.run.run import RunOptions, measure
+from flow.run.sources import ROOT
 from flow.studies.published import LAYOUTS
 from halut.cli import Parser
 from halut.errors import HalutError
@@ -28,12 +32,11 @@ from halut.files import atomic_write
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.direct import DotProductConfig, StoredMatrixConfig, SystolicConfig
 
-__all__ = ["ROWS", "Measured", "Row", "main", "page"]
+__all__ = ["ROWS", "Measured", "Row", "main", "page", "with_library"]
 
 log = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).resolve().parents[2]
-_CONFIGS = _ROOT / "configs"
+_CONFIGS = ROOT / "configs"
 DEFAULT_PAGE = Path("docs") / "RESULTS.md"
 # What the others are compared with.
 BASE_ROW = "dot_product"
@@ -126,26 +129,26 @@ class Measured:
     error: str = ""
 
 
-# Column: title, unit, metric (or None), digits behind the point.
-_COLUMNS: tuple[tuple[str, str, str, int], ...] = (
-    ("area", "µm²", "synth__design__instance__area__stdcell", 0),
-    ("size", "kGE", "halut__area__gate_equivalents", 1),
-    ("MACs", "per cycle", "halut__design__macs_per_cycle", 0),
-    ("look-ups", "per cycle", "halut__design__look_ups_per_cycle", 0),
-    ("area per MAC/cycle", "µm²", "halut__area__per_mac_per_cycle", 1),
-    ("shortest period", "ns", "halut__timing__shortest_period", 2),
-    ("density at the common clock", "GMAC/s/mm²", "halut__throughput__gmacs_per_s_per_mm2", 0),
-    (
-        "density at its own",
-        "GMAC/s/mm²",
-        "halut__throughput__gmacs_per_s_per_mm2_at_shortest",
-        0,
-    ),
-    ("energy", "pJ/MAC", "halut__energy__per_mac", 4),
-    ("without glitches", "pJ/MAC", "halut__energy__per_mac_without_glitches", 4),
-    ("outputs checked", "transfers", "sim__transfers__checked", 0),
+_COLUMNS = (
+    Column("synth__design__instance__area__stdcell"),
+    Column("halut__area__gate_equivalents", 1, 1e-3, "kGE"),
+    Column("halut__design__macs_per_cycle"),
+    Column("halut__design__look_ups_per_cycle"),
+    Column("halut__area__per_mac_per_cycle", 1),
+    Column("halut__timing__shortest_period", 2),
+    Column("halut__throughput__gmacs_per_s_per_mm2"),
+    Column("halut__throughput__gmacs_per_s_per_mm2_at_shortest"),
+    Column("halut__energy__per_mac", 4),
+    Column("halut__energy__per_mac_without_glitches", 4),
+    Column("sim__transfers__checked"),
 )
-_SCALES = {"kGE": 1e-3}
+# What a terminal has no room for.
+_WIDE = ("halut__area__gate_equivalents", "halut__energy__per_mac_without_glitches")
+_RATIOS = (
+    "halut__area__per_mac_per_cycle",
+    "halut__energy__per_mac",
+    "halut__timing__shortest_period",
+)
 
 _NOT_MODELLED = """\
 - Nothing is placed or routed: there are no wires, no congestion, no clock skew. Areas are sums of
@@ -162,46 +165,34 @@ _NOT_MODELLED = """\
 """
 
 # Facts of others, as they published them; nothing of it was measured here.
-_PUBLISHED = """\
-| what | published figure | conditions |
-|---|---|---|
-{layouts}
-| Stella Nera, whole accelerator | 43.1 TOp/s/W, 5.1 TOp/s/mm², 624 MHz | 14 nm, 0.55 V, \
-commercial tools |
-| Stella Nera, encoder and decoder | 790 µm², 0.33 pJ and 1570 µm², 0.26 pJ per operation | \
-14 nm, 0.55 V, commercial tools |
-| later custom look-up circuits (arXiv 2506.16800) | 174 TOp/s/W, 2.01 TOp/s/mm² | 22 nm |
-
+_PUBLISHED = [
+    ["what", "published figure", "conditions"],
+    *(
+        [f"Stella Nera, {layout.what}",
+         f"{layout.area:,g} µm², {layout.kge:.1f} kGE, {layout.cells:,} cells; "
+         f"{layout.clock_ns:g} ns", "NanGate45, placed and routed with OpenROAD"]
+        for layout in LAYOUTS
+    ),
+    ["Stella Nera, whole accelerator", "43.1 TOp/s/W, 5.1 TOp/s/mm², 624 MHz",
+     "14 nm, 0.55 V, commercial tools"],
+    ["Stella Nera, encoder and decoder",
+     "790 µm², 0.33 pJ and 1570 µm², 0.26 pJ per operation", "14 nm, 0.55 V, commercial tools"],
+    ["later custom look-up circuits (arXiv 2506.16800)", "174 TOp/s/W, 2.01 TOp/s/mm²", "22 nm"],
+]  # fmt: skip
+_PUBLISHED_NOTE = """\
 Sources: arXiv 2311.10207 and its repository joennlae/halutmatmul; arXiv 2506.16800. One MAC is two
 operations. These were placed and routed, in part in other technologies: no ratio to the rows above
-is a fair one.
-"""
+is a fair one."""
 
 
-def _number(value: float | int | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def _cells(item: Measured) -> list[str]:
-    if item.metrics is None:
-        return ["–"] * len(_COLUMNS)
-    return [
-        _number(value if value is None else value * _SCALES.get(unit, 1), digits)
-        for _, unit, name, digits in _COLUMNS
-        for value in [item.metrics.values[name]]
-    ]
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+def _cells(item: Measured, columns: Sequence[Column] = _COLUMNS) -> list[str]:
+    values = item.metrics.values if item.metrics else {}
+    return [column.text(values) for column in columns]
 
 
 def _ratio(base: Metrics, metrics: Metrics, name: str) -> str:
     ours, theirs = metrics.values[name], base.values[name]
-    if not ours or not theirs:
-        return "–"
-    return f"{theirs / ours:.2f}"
+    return fixed(theirs / ours if ours and theirs else None, 2)
 
 
 def page(items: Sequence[Measured], options: RunOptions, platform: str, command: str) -> str:
@@ -237,9 +228,11 @@ def page(items: Sequence[Measured], options: RunOptions, platform: str, command:
         "## Measured",
         "",
     ]
-    table = _markdown(
-        ["design", *(f"{title} ({unit})" for title, unit, _, _ in _COLUMNS)],
-        [[item.row.name, *_cells(item)] for item in items],
+    table = markdown(
+        [
+            ["design", *(column.head for column in _COLUMNS)],
+            *([item.row.name, *_cells(item)] for item in items),
+        ]
     )
     return "\n".join([*head, table, *_explain(items), *_compare(items), *_published()]) + "\n"
 
@@ -247,22 +240,16 @@ def page(items: Sequence[Measured], options: RunOptions, platform: str, command:
 def _conditions(
     options: RunOptions, platform: str, command: str, source: dict[str, Any]
 ) -> list[str]:
-    commit = source["commit"] or "no repository"
-    if source["dirty"]:
-        commit += ", with changes that were not committed"
-    corner = "no library"
-    if source.get("corner"):
-        corner = f"corner {source['corner']}, {source['voltage']:g} V, {source['temperature']:g} °C"
-    tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
+    place = f"corner {corner(source)}" if source.get("corner") else "no library"
     target = options.target_ns or options.clock_ns
     return [
         f"- command: `{command}`",
-        f"- platform: {platform}; {corner}",
+        f"- platform: {platform}; {place}",
         f"- common clock: {options.clock_ns:g} ns, for energy and for density; netlists are made "
         f"for {target:g} ns unless their row says otherwise",
         f"- {options.io_share:.0%} of the period is outside at every input and output",
-        f"- tools: {tools}, halut-stack {source['halut_stack']}, Python {source['python']}",
-        f"- commit {commit}; {source['date']}; seed {source['seed']}",
+        f"- tools: {tools(source)}, halut-stack {source['halut_stack']}, Python {source['python']}",
+        f"- commit {commit(source)}; {source['date']}; seed {source['seed']}",
         "- every row's netlist was simulated, and every output transfer was compared with the "
         "exact integer model; a row that differs has no numbers",
     ]
@@ -289,12 +276,7 @@ def _compare(items: Sequence[Measured]) -> list[str]:
     if base is None:
         return []
     rows = [
-        [
-            item.row.name,
-            _ratio(base, item.metrics, "halut__area__per_mac_per_cycle"),
-            _ratio(base, item.metrics, "halut__energy__per_mac"),
-            _ratio(base, item.metrics, "halut__timing__shortest_period"),
-        ]
+        [item.row.name, *(_ratio(base, item.metrics, name) for name in _RATIOS)]
         for item in items
         if item.metrics is not None and item.row.name != BASE_ROW
     ]
@@ -305,7 +287,7 @@ def _compare(items: Sequence[Measured]) -> list[str]:
         "",
         f"How many times less than {BASE_ROW} of this run a design needs (more is better).",
         "",
-        _markdown(["design", "area per MAC/cycle", "energy per MAC", "shortest period"], rows),
+        markdown([["design", *map(title, _RATIOS)], *rows]),
         f"{BASE_ROW} is the strongest direct engine that we could make: every product is Booth "
         "recoded, all rows of a dot product share one carry-save tree of full-adder cells and one "
         "adder, and registers lie where the tree is four rows high. dot_product_operators is what "
@@ -315,28 +297,17 @@ def _compare(items: Sequence[Measured]) -> list[str]:
 
 
 def _published() -> list[str]:
-    layouts = "\n".join(
-        f"| Stella Nera, {layout.what} | {layout.area:,g} µm², {layout.kge:.1f} kGE, "
-        f"{layout.cells:,} cells; {layout.clock_ns:g} ns | NanGate45, placed and routed with "
-        "OpenROAD |"
-        for layout in LAYOUTS
-    )
-    return ["## Published by others", "", _PUBLISHED.format(layouts=layouts).rstrip("\n")]
+    table = markdown(_PUBLISHED, left=range(3))
+    return ["## Published by others", "", table, _PUBLISHED_NOTE]
 
 
 def _terminal(items: Sequence[Measured]) -> str:
     """The table for a terminal."""
-    columns = [column for column in _COLUMNS if column[0] not in ("size", "without glitches")]
-    names = {title for title, *_ in columns}
-    keep = [i for i, (title, *_) in enumerate(_COLUMNS) if title in names]
-    rows = [["", *(title for title, *_ in columns)], ["", *(unit for _, unit, *_ in columns)]]
-    rows += [[item.row.name, *(_cells(item)[i] for i in keep)] for item in items]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        first, *rest = (text.rjust(width) for text, width in zip(row, widths, strict=True))
-        lines.append("  ".join([row[0].ljust(len(first)), *rest]).rstrip())
-    return "\n".join(lines)
+    columns = [column for column in _COLUMNS if column.name not in _WIDE]
+    rows = [["", *(column.title for column in columns)]]
+    rows.append(["", *(column.shown_unit for column in columns)])
+    rows += [[item.row.name, *_cells(item, columns)] for item in items]
+    return terminal(rows)
 
 
 def _parser() -> Parser:
@@ -356,6 +327,15 @@ def _parser() -> Parser:
     return parser
 
 
+def with_library(flag: str, name: str, corner: str | None = None) -> Platform:
+    """A platform whose library is there."""
+    platform = read_platform(name)
+    if not platform.has_library:
+        raise HalutError(f"{flag} must have a library for energy and area, unlike {platform.name}")
+    platform.liberty_files(corner)
+    return platform
+
+
 def _options(arguments: argparse.Namespace, row: Row) -> RunOptions:
     target = arguments.clock_ns if row.relaxed else arguments.target_ns
     return run_options(arguments, target_ns=target, synth=SynthOptions(booth=row.booth))
@@ -366,12 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     rows = [ROWS[name] for name in among("--rows", arguments.rows, ROWS) or ROWS]
     options = {row.name: _options(arguments, row) for row in rows}
-    platform = read_platform(arguments.platform)
-    if not platform.has_library:
-        raise HalutError(
-            f"--platform must have a library for energy and area, unlike {platform.name}"
-        )
-    platform.liberty_files(arguments.corner)
+    platform = with_library("--platform", arguments.platform, arguments.corner)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     build = Path(arguments.build).resolve()
     items = []
@@ -390,7 +365,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = sys.argv[2:] if argv is None else argv
         command = " ".join(["python -m flow bench", *given])
         text = page(items, options[rows[0].name], platform.title, command)
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(output) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"wrote {output}")

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.figures.metrics import METRICS, Metrics
+from flow.figures.metrics import Metrics
+from flow.report.conditions import commit, corner, tools
 from flow.report.html.runs import metrics_of
+from flow.report.table import Column, fixed
+from flow.report.table import markdown as table_markdown
 from flow.studies.published import LAYOUTS, PublishedLayout
 from halut.cli import Parser
 from halut.errors import HalutError
@@ -60,57 +63,43 @@ def read_layout(place: str) -> LayoutRun:
     return LayoutRun(str(metrics.provenance["design"]), metrics, path.parent)
 
 
-def _number(value: float | int | None, digits: int) -> str:
-    if value is None:
-        return "–"
-    text = f"{value:,.{digits}f}"
-    return text[1:] if text.startswith("-") and not float(text.replace(",", "")) else text
-
-
 @dataclass(frozen=True)
-class _Row:
-    title: str
-    metric: str
-    digits: int = 0
-    scale: float = 1.0
-    published: Callable[[PublishedLayout], float] | None = None
+class _Row(Column):
+    """A metric, and what a published layout says of it."""
 
-    def ours(self, metrics: Metrics) -> str:
-        assert self.metric in METRICS
-        value = metrics.values.get(self.metric)
-        return _number(None if value is None else value * self.scale, self.digits)
+    published: Callable[[PublishedLayout], float | None] = lambda _: None
 
     def theirs(self, layout: PublishedLayout) -> str:
-        return "–" if self.published is None else _number(self.published(layout), self.digits)
+        return fixed(self.published(layout), self.digits)
 
 
 _ROWS = (
-    _Row("area of cells (µm²)", "finish__design__instance__area__stdcell",
+    _Row("finish__design__instance__area__stdcell",
          published=lambda it: it.area),
-    _Row("size (kGE)", "halut__routed__gate_equivalents", 1, 1e-3, lambda it: it.kge),
-    _Row("cells", "finish__design__instance__count__stdcell", published=lambda it: it.cells),
-    _Row("die (µm²)", "finish__design__die__area"),
-    _Row("utilisation of the core (%)", "finish__design__instance__utilization", 1, 100,
+    _Row("halut__routed__gate_equivalents", 1, 1e-3, "kGE", lambda it: it.kge),
+    _Row("finish__design__instance__count__stdcell", published=lambda it: it.cells),
+    _Row("finish__design__die__area"),
+    _Row("finish__design__instance__utilization", 1, 100, "%",
          lambda it: 100 * it.utilisation),
-    _Row("clock (ns)", "synth__timing__clock__period", 2, 1, lambda it: it.clock_ns),
-    _Row("netlist made for (ns)", "synth__timing__target__period", 2),
-    _Row("total negative slack (ns)", "finish__timing__setup__tns", 2, 1, lambda it: it.tns_ns),
-    _Row("worst setup slack (ns)", "finish__timing__setup__ws", 3),
-    _Row("worst hold slack (ns)", "finish__timing__hold__ws", 3),
-    _Row("clock skew (ns)", "finish__clock__skew__setup", 3),
-    _Row("shortest period (ns)", "halut__routed__shortest_period", 3),
-    _Row("wires (mm)", "detailedroute__route__wirelength", 1, 1e-3),
-    _Row("design-rule violations", "detailedroute__route__drc_errors"),
-    _Row("nets with antenna violations", "detailedroute__antenna__violating__nets"),
-    _Row("power at that clock (mW)", "finish__power__total", 3),
-    _Row("internal (mW)", "finish__power__internal__total", 3),
-    _Row("switching (mW)", "finish__power__switching__total", 3),
-    _Row("leakage (mW)", "finish__power__leakage__total", 3),
-    _Row("energy per look-up (pJ)", "halut__routed__energy_per_look_up", 3),
-    _Row("energy per MAC (pJ)", "halut__routed__energy_per_mac", 4),
-    _Row("energy per program word (pJ)", "halut__routed__energy_per_program_word", 3),
-    _Row("die per MAC/cycle (µm²)", "halut__routed__die_area_per_mac_per_cycle", 1),
-    _Row("results compared", "halut__routed__transfers_checked"),
+    _Row("synth__timing__clock__period", 2, published=lambda it: it.clock_ns),
+    _Row("synth__timing__target__period", 2),
+    _Row("finish__timing__setup__tns", 2, published=lambda it: it.tns_ns),
+    _Row("finish__timing__setup__ws", 3),
+    _Row("finish__timing__hold__ws", 3),
+    _Row("finish__clock__skew__setup", 3),
+    _Row("halut__routed__shortest_period", 3),
+    _Row("detailedroute__route__wirelength", 1, 1e-3, "mm"),
+    _Row("detailedroute__route__drc_errors"),
+    _Row("detailedroute__antenna__violating__nets"),
+    _Row("finish__power__total", 3),
+    _Row("finish__power__internal__total", 3),
+    _Row("finish__power__switching__total", 3),
+    _Row("finish__power__leakage__total", 3),
+    _Row("halut__routed__energy_per_look_up", 3),
+    _Row("halut__routed__energy_per_mac", 4),
+    _Row("halut__routed__energy_per_program_word", 3),
+    _Row("halut__routed__die_area_per_mac_per_cycle", 1),
+    _Row("halut__routed__transfers_checked"),
 )  # fmt: skip
 
 
@@ -146,12 +135,12 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
         *titles,
         *(f"{layout.module}, published" for layout in LAYOUTS),
     ]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines = [head]
     lines += [
-        [row.title, *(row.ours(run.metrics) for run in runs), *map(row.theirs, LAYOUTS)]
+        [row.head, *(row.text(run.metrics.values) for run in runs), *map(row.theirs, LAYOUTS)]
         for row in _ROWS
     ]
-    lines.insert(7, ["supply (V)",
+    lines.insert(6, ["supply (V)",
                      *(f"{run.metrics.provenance['voltage']:g}" for run in runs),
                      *(f"{layout.voltage:g}" for layout in LAYOUTS)])  # fmt: skip
     nothing = ["–"] * len(LAYOUTS)
@@ -170,20 +159,17 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     ]
     for run, title in zip(runs, titles, strict=True):
         source = run.metrics.provenance
-        tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
-        commit = source.get("commit") or "no repository"
         text.append(
-            f"- **{title}**: `{source['slug']}`; {source['platform']} "
-            f"{source['corner']}, {source['voltage']:g} V, {source['temperature']:g} °C; "
-            f"{run.metrics.notes.get('wires', 'extracted wires')}; {tools}; commit {commit}"
-            + (", with changes that were not committed" if source.get("dirty") else "")
+            f"- **{title}**: `{source['slug']}`; {source['platform']} {corner(source)}; "
+            f"{run.metrics.notes.get('wires', 'extracted wires')}; {tools(source)}; "
+            f"commit {commit(source)}"
         )
     text += [
         f"- **{layout.module}, published**: {layout.what}; README of joennlae/halutmatmul, "
         f"NanGate45, OpenROAD"
         for layout in LAYOUTS
     ]
-    text += ["", *(f"| {' | '.join(line)} |" for line in lines), ""]
+    text += ["", table_markdown(lines)]
     for run, title in zip(runs, titles, strict=True):
         text += [f"## {title}", ""]
         text += [

@@ -20,7 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.figures.metrics import METRICS, Metrics, base_provenance, read_metrics
+from flow.figures.metrics import UNITS, Metrics, base_provenance, read_metrics
+from flow.report.table import fixed, terminal
+from flow.report.table import markdown as table_markdown
 from halut.cli import Parser
 from halut.errors import HalutError, closest
 from halut.files import atomic_write
@@ -192,7 +194,7 @@ def scale(metrics: Metrics, target: int, source: int | None = None) -> dict[str,
         "factors": {**asdict(by), "power": by.power},
         "sources": [_SOURCES[name] for name in used],
         "metrics": values,
-        "units": {name: METRICS[name][0] for name in values},
+        "units": {name: UNITS[name] for name in values},
         "measured": {name: metrics.values.get(name) for name in values},
         "measured_provenance": metrics.provenance,
         "provenance": base_provenance(),
@@ -276,6 +278,7 @@ def scaled_row(scaled: Mapping[str, Any]) -> Figures:
 _HEAD = ("design", "technology", "", "TOp/s/W", "TOp/s/mm²", "TOp/s", "area (mm²)",
          "frequency (MHz)", "power (mW)")  # fmt: skip
 _DIGITS = (1, 1, 3, 5, 0, 3)
+_TEXTS = range(3)
 _MEANING = f"""\
 - One multiply-accumulate is two operations; a look-up stands for as many as a codebook has columns.
 - **measured**: cell area after synthesis and sizing, energy of the simulated netlist, no wires.
@@ -287,37 +290,19 @@ _MEANING = f"""\
 """
 
 
-def _cells(row: Figures) -> list[str]:
-    numbers = (row.tops_per_w, row.tops_per_mm2, row.tops, row.area_mm2, row.frequency_mhz,
-               row.power_mw)  # fmt: skip
-    return [
-        row.design,
-        row.technology,
-        row.label,
-        *(
-            "–" if value is None else f"{value:,.{digits}f}"
-            for value, digits in zip(numbers, _DIGITS, strict=True)
-        ),
-    ]
+def _rows(rows: Sequence[Figures]) -> list[Sequence[str]]:
+    """The table, its head first."""
+    table: list[Sequence[str]] = [_HEAD]
+    for row in rows:
+        numbers = (row.tops_per_w, row.tops_per_mm2, row.tops, row.area_mm2, row.frequency_mhz,
+                   row.power_mw)  # fmt: skip
+        table.append([row.design, row.technology, row.label, *map(fixed, numbers, _DIGITS)])
+    return table
 
 
 def markdown(rows: Sequence[Figures]) -> str:
     """The table as Markdown, with what it means below it."""
-    lines = [_HEAD, ("---",) * 3 + ("---:",) * 6, *map(_cells, rows)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{_MEANING}"
-
-
-def _terminal(rows: Sequence[Figures]) -> str:
-    lines = [list(_HEAD), *map(_cells, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return f"{table_markdown(_rows(rows), _TEXTS)}\n{_MEANING}"
 
 
 # The command line
@@ -382,13 +367,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows += PUBLISHED
     files["comparison.md"] = markdown(rows)
     folder = Path(arguments.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HalutError(f"output must be writable: {error.strerror} ({folder})") from None
     for file, text in files.items():
         with atomic_write(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    print(_terminal(rows))
+    print(terminal(_rows(rows), _TEXTS))
     print(f"wrote {', '.join(str(folder / file) for file in files)}")
     return 0

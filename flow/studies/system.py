@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flow.figures.metrics import read_metrics
+from flow.report.table import fixed, terminal
 from flow.run.flags import positive_ns
 from flow.studies.network_cost import system
 from halut.cli import Parser
@@ -20,10 +21,6 @@ from rtl_gen.tiled_config import load_config
 __all__ = ["main", "summary"]
 
 _NETLISTS = {"layout": "routed layout", "synthesis": "synthesised netlist, no wires"}
-
-
-def _number(value: float | None, digits: int = 2, scale: float = 1) -> str:
-    return "-" if value is None else f"{value * scale:,.{digits}f}"
 
 
 def summary(figures: dict[str, Any]) -> str:
@@ -52,29 +49,23 @@ def summary(figures: dict[str, Any]) -> str:
             else ["all", "", "", ""]
         )
         cells += [
-            _number(source["tiles"], 0),
-            _number(source["cycles"]["total"], 0),
+            fixed(source["tiles"]),
+            fixed(source["cycles"]["total"]),
             f"{source['cycles']['load'] / source['cycles']['total']:.1%}",
             f"{source['utilisation']:.1%}",
             *(
-                _number(source["streams"][name]["gbytes_per_s"], 3)
+                fixed(source["streams"][name]["gbytes_per_s"], 3)
                 for name in ("input", "output", "program")
             ),
         ]
         if with_energy:
             energy = source["energy_pj"] if row else source["energy_per_inference_pj"]
             batch = figures["batch"] if row else 1
-            cells.append(_number(energy[part], 3, 1e-6 / batch))
+            cells.append(fixed(energy[part], 3, 1e-6 / batch))
         lines.append(cells)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
-    text = [head]
-    for line in lines:
-        first, *rest = line
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-        text.append(("  " + "  ".join(cells)).rstrip())
+    text = [head, terminal(lines, indent=2)]
     text.append(
-        f"inferences/s {_number(total['inferences_per_s'], 1)}; tables: "
+        f"inferences/s {fixed(total['inferences_per_s'], 1)}; tables: "
         f"{total['lut']['loaded_bits'] / 8e3:,.1f} kB loaded, "
         f"{total['lut']['read_bits'] / 8e3:,.1f} kB read"
     )
@@ -83,7 +74,7 @@ def summary(figures: dict[str, Any]) -> str:
         netlist = _NETLISTS[figures["energy_measured_on"]]
         text.append(
             f"energy per inference{kind} (measured on the {netlist}): "
-            f"{_number(total['energy_per_inference_pj'][part], 3, 1e-6)} µJ"
+            f"{fixed(total['energy_per_inference_pj'][part], 3, 1e-6)} µJ"
         )
     if figures["exact_layers"]:
         names = ", ".join(f"{row['name']} ({row['reason']})" for row in figures["exact_layers"][:4])
@@ -99,7 +90,7 @@ def summary(figures: dict[str, Any]) -> str:
     if total["exact_share_of_energy"] is not None:
         text.append(
             f"energy of the exact layers: "
-            f"{_number(total['exact_energy_per_inference_pj'], 3, 1e-6)} µJ, "
+            f"{fixed(total['exact_energy_per_inference_pj'], 3, 1e-6)} µJ, "
             f"{total['exact_share_of_energy']:.1%} of all"
         )
     text += [f"null: {what}: {why}" for what, why in figures["reasons"].items()]
@@ -175,10 +166,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise HalutError(f"{error} ({', '.join(files)})") from None
         raise
     place = Path(arguments.output) / f"{name}-{config.name}.json"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HalutError(f"output must be writable: {error.strerror} ({place})") from None
     with atomic_write(place) as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(summary(figures))

@@ -13,10 +13,11 @@ from typing import Any
 from flow.cells.platform import read_platform
 from flow.designs.unit import UNITS
 from flow.figures.metrics import Metrics, base_provenance
+from flow.report.conditions import commit, corner, tools
 from flow.run.flags import add_run_arguments, among, run_options
 from flow.run.run import RunOptions, measure
 from flow.studies import scaling, units
-from flow.studies.bench import ROWS
+from flow.studies.bench import ROWS, with_library
 from flow.studies.published import DECODER, ENCODER
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
@@ -27,7 +28,6 @@ __all__ = ["main", "page"]
 
 log = logging.getLogger(__name__)
 
-_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "paper.yaml"
 _PLATFORMS = "nangate45,asap7"
 _ROWS = "stella_nera,dense,dot_product_latch"
 _NODES = "14nm,3nm"
@@ -45,15 +45,12 @@ wires: no ratio to the rows above is a fair one.
 
 def _conditions(platform: str, found: Mapping[str, Metrics], options: RunOptions) -> list[str]:
     source = next(iter(found.values())).provenance
-    tools = ", ".join(f"{name} {version}" for name, version in source["tools"].items())
-    place = read_platform(platform)
     return [
-        f"- platform: {place.title}; corner {source['corner']}, {source['voltage']:g} V, "
-        f"{source['temperature']:g} °C",
+        f"- platform: {read_platform(platform).title}; corner {corner(source)}",
         f"- clock {options.clock_ns:g} ns; netlists made for "
         f"{options.target_ns or options.clock_ns:g} ns; activity over {options.cycles} cycles, "
         f"seed {options.seed}",
-        f"- tools: {tools}",
+        f"- tools: {tools(source)}",
     ]
 
 
@@ -82,9 +79,6 @@ def page(
         Rows that could not be measured.
     """
     source: dict[str, Any] = base_provenance()
-    commit = source["commit"] or "no repository"
-    if source["dirty"]:
-        commit += ", with changes that were not committed"
     lines = [
         "# The paper's tables, from our flow",
         "",
@@ -92,7 +86,7 @@ def page(
         "placed: no wires. What the numbers mean: [flow.md](flow.md).",
         "",
         f"- command: `{command}`",
-        f"- commit {commit}; {source['date']}; halut-stack {source['halut_stack']}, "
+        f"- commit {commit(source)}; {source['date']}; halut-stack {source['halut_stack']}, "
         f"Python {source['python']}",
         "",
         "## Units",
@@ -162,7 +156,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--platforms", default=_PLATFORMS, metavar="NAMES",
         help="platforms with a library, comma-separated (default: %(default)s)")  # fmt: skip
-    add("--config", default=str(_CONFIG), metavar="FILE",
+    add("--config", default=str(units.DEFAULT_CONFIG), metavar="FILE",
         help="configuration that the units are of (default: configs/paper.yaml)")  # fmt: skip
     add_run_arguments(parser, platform=None, clock_ns=1.6, target_ns=1.1)
     add("--rows", default=_ROWS, metavar="NAMES",
@@ -186,12 +180,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if not arguments.names:
         raise HalutError("--platforms must be at least one")
     for name in arguments.names:
-        platform = read_platform(name)
-        if not platform.has_library:
-            raise HalutError(
-                f"--platforms must have a library for energy and area, unlike {platform.name}"
-            )
-        platform.liberty_files()
+        with_library("--platforms", name)
     return arguments
 
 
@@ -213,7 +202,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[2:] if argv is None else argv
     command = " ".join(["python -m flow tables", *given])
     text = page(config, measured, rows, options, command, failures)
-    Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(arguments.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {arguments.output}")

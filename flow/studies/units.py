@@ -10,43 +10,42 @@ from pathlib import Path
 from flow.cells.platform import read_platform
 from flow.designs.unit import UNITS, unit_design
 from flow.figures.metrics import Metrics
+from flow.report.table import Column, fixed, terminal
+from flow.report.table import markdown as table_markdown
 from flow.run.flags import add_run_arguments, among, run_options
 from flow.run.run import RunOptions, measure
+from flow.run.sources import ROOT
 from halut.cli import Parser
 from halut.files import atomic_write
 from rtl_gen.config import AcceleratorConfig
 
-__all__ = ["main", "markdown", "measure_units", "title"]
+__all__ = ["DEFAULT_CONFIG", "main", "markdown", "measure_units", "title"]
 
 log = logging.getLogger(__name__)
 
-_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "paper.yaml"
+DEFAULT_CONFIG = ROOT / "configs" / "paper.yaml"
 
-# Column: title, unit, metric, digits behind the point.
 _COLUMNS = (
-    ("area", "µm²", "synth__design__instance__area__stdcell", 1),
-    ("size", "GE", "halut__area__gate_equivalents", 0),
-    ("shortest period", "ns", "halut__timing__shortest_period", 3),
-    ("power", "mW", "synth__power__total", 4),
-    ("switching", "mW", "synth__power__switching__total", 4),
-    ("internal", "mW", "synth__power__internal__total", 4),
-    ("leakage", "mW", "synth__power__leakage__total", 5),
+    Column("synth__design__instance__area__stdcell", 1),
+    Column("halut__area__gate_equivalents"),
+    Column("halut__timing__shortest_period", 3),
+    Column("synth__power__total", 4),
+    Column("synth__power__switching__total", 4),
+    Column("synth__power__internal__total", 4),
+    Column("synth__power__leakage__total", 5),
 )
-_HEAD = ["unit", *(f"{title} ({unit})" for title, unit, _, _ in _COLUMNS),
-         "operations (per cycle)", "energy (pJ/operation)"]  # fmt: skip
 
 
-def _cells(kind: str, config: AcceleratorConfig, metrics: Metrics) -> list[str]:
-    values = metrics.values
-    cells = [
-        "–" if value is None else f"{value:,.{digits}f}"
-        for _, _, name, digits in _COLUMNS
-        for value in [values[name]]
-    ]
-    operations = UNITS[kind].operations(config)
-    energy = values["halut__energy__per_cycle"]
-    cells += [str(operations), "–" if energy is None else f"{energy / operations:.4f}"]
-    return cells
+def _rows(config: AcceleratorConfig, found: Mapping[str, Metrics]) -> list[list[str]]:
+    """The table, its head first."""
+    heads = (column.head for column in _COLUMNS)
+    rows = [["unit", *heads, "operations (per cycle)", "energy (pJ/operation)"]]
+    for kind, metrics in found.items():
+        cells = [column.text(metrics.values) for column in _COLUMNS]
+        operations = UNITS[kind].operations(config)
+        energy = fixed(metrics.values["halut__energy__per_cycle"], 4, 1 / operations)
+        rows.append([title(kind, config), *cells, str(operations), energy])
+    return rows
 
 
 def title(kind: str, config: AcceleratorConfig) -> str:
@@ -57,28 +56,13 @@ def title(kind: str, config: AcceleratorConfig) -> str:
 
 def markdown(config: AcceleratorConfig, found: Mapping[str, Metrics]) -> str:
     """The table as Markdown, with what the rows are below it."""
-    lines = [_HEAD, ["---"] + ["---:"] * (len(_HEAD) - 1)]
-    lines += [[title(kind, config), *_cells(kind, config, m)] for kind, m in found.items()]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     notes = [
         f"- **{title(kind, config)}**: {UNITS[kind].what}; an operation is one "
         f"{UNITS[kind].operation}. {metrics.values['sim__transfers__checked']} outputs equal the "
         f"exact model; `{metrics.provenance['slug']}`."
         for kind, metrics in found.items()
     ]
-    return "\n".join([table, "", *notes]) + "\n"
-
-
-def _terminal(config: AcceleratorConfig, found: Mapping[str, Metrics]) -> str:
-    rows = [_HEAD, *([title(kind, config), *_cells(kind, config, m)] for kind, m in found.items())]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if not i else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return "\n".join([table_markdown(_rows(config, found)), *notes]) + "\n"
 
 
 def measure_units(
@@ -106,7 +90,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--units", default="", metavar="NAMES",
         help=f"comma-separated: {', '.join(UNITS)} (default: all)")  # fmt: skip
-    add("--config", default=str(_CONFIG), metavar="FILE",
+    add("--config", default=str(DEFAULT_CONFIG), metavar="FILE",
         help="configuration of the accelerator (default: configs/paper.yaml)")  # fmt: skip
     add_run_arguments(parser, platform="nangate45", cycles=256)
     add("--routed", action="store_true",
@@ -129,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     build = Path(arguments.output)
     found = measure_units(kinds, config, arguments.platform, options, build)
-    print(_terminal(config, found))
+    print(terminal(_rows(config, found)))
     page = (build / f"units-{platform.name}.md").resolve()
     with atomic_write(page) as temporary:
         temporary.write_text(markdown(config, found), encoding="utf-8")

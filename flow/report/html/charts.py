@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from flow.designs.design import PARTS
 from flow.figures.metrics import METRICS, Metrics
-from flow.report.html.runs import Run, stage, title, unit_words
+from flow.figures.words import shown_unit, stage, title
+from flow.report.html.runs import Run
 from flow.report.html.svg import shade
-from flow.report.terminal import number as digits
+from flow.report.table import number as digits
 
 __all__ = [
     "COLOURS",
@@ -249,7 +250,7 @@ def bars(runs: list[Run], name: str) -> dict[str, Any] | None:
         xaxis={"rangemode": "tozero", "showgrid": True, "nticks": 5},
         yaxis={"autorange": "reversed", "showgrid": False},
     )
-    unit = unit_words(name)
+    unit = shown_unit(name)
     figure.add_trace(
         go.Bar(
             orientation="h",
@@ -266,8 +267,8 @@ def bars(runs: list[Run], name: str) -> dict[str, Any] | None:
 
 def bar_title(name: str) -> str:
     """Heading of a bar chart: what, in which unit, at which stage, and which way is better."""
-    better = {-1: ", less is better", 1: ", more is better", 0: ""}[METRICS[name][1]]
-    return f"{title(name)}, {unit_words(name)} ({stage(name)}{better})"
+    better = {-1: ", less is better", 1: ", more is better", 0: ""}[METRICS[name].direction]
+    return f"{title(name)}, {shown_unit(name)} ({stage(name)}{better})"
 
 
 def scatter(exact: NDArray[np.floating], approximate: NDArray[np.floating]) -> dict[str, Any]:

@@ -11,18 +11,20 @@ from typing import Any
 import halut
 from flow.designs.design import PARTS
 from flow.figures.metrics import METRICS, Metrics, compare
+from flow.figures.words import STAGES, shown_unit, stage, title
+from flow.report.conditions import caption
 from flow.report.html import charts, schematic, waveform
 from flow.report.html.accuracy import Accuracy
-from flow.report.html.runs import STAGES, Run, caption, stage, title, unit_words
+from flow.report.html.runs import Run
 from flow.report.html.waveform import Excerpt
-from flow.report.terminal import number
+from flow.report.table import number
 from rtl_gen.config import AcceleratorConfig
 
-__all__ = ["Contents", "reached", "render"]
+__all__ = ["HEADLINES", "Contents", "reached", "render"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # The figures at the top of a run, and what became of them where the flow went on to a layout.
-_HEADLINES = {
+HEADLINES = {
     "synth__design__instance__area__stdcell": "finish__design__instance__area__stdcell",
     "halut__area__per_mac_per_cycle": "halut__routed__area_per_mac_per_cycle",
     "halut__timing__shortest_period": "halut__routed__shortest_period",
@@ -108,7 +110,7 @@ def _metric_rows(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
                 "name": name,
                 "value": value,
                 "shown": number(value),
-                "unit": unit_words(name),
+                "unit": shown_unit(name),
                 "stage": stage(name),
                 "before": number(baseline.values.get(name)) if baseline else "",
                 "mark": marks.get(name),
@@ -120,7 +122,7 @@ def _metric_rows(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
 def _headlines(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
     marks = _marks(baseline, run.metrics)
     tiles = []
-    for name, final in _HEADLINES.items():
+    for name, final in HEADLINES.items():
         value = run.metrics.values.get(name)
         if value is None:
             continue
@@ -129,7 +131,7 @@ def _headlines(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
             {
                 "title": title(name),
                 "shown": number(value),
-                "unit": unit_words(name),
+                "unit": shown_unit(name),
                 "stage": stage(name),
                 "mark": marks.get(name),
                 "routed": None if routed is None else number(routed),
@@ -248,7 +250,7 @@ def _section(run: Run, contents: Contents, figures: _Figures, index: int) -> dic
     return {
         "id": f"run-{index}",
         "label": run.label,
-        "caption": caption(metrics),
+        "caption": caption(metrics.provenance),
         "reached": reached(metrics),
         "headlines": _headlines(run, baseline),
         "conditions": [str(text) for text in notes.get("conditions", [])],
@@ -286,7 +288,7 @@ def _comparison(contents: Contents, figures: _Figures) -> dict[str, Any]:
             {
                 "title": title(name),
                 "name": name,
-                "unit": unit_words(name),
+                "unit": shown_unit(name),
                 "stage": stage(name),
                 "cells": [
                     {

@@ -7,53 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.figures.metrics import METRICS, Metrics, read_metrics
-from flow.report.terminal import TITLES
+from flow.figures.metrics import Metrics, read_metrics
 from halut.errors import HalutError
 from rtl_gen.tiled_config import AnyConfig, config_from_dict
 
 __all__ = [
     "Run",
-    "caption",
     "metrics_of",
     "name_of",
     "read_run",
-    "stage",
-    "title",
-    "unit_words",
 ]
 
-# By the first word of a metric's name, in the order of the flow.
-STAGES = {
-    "synth": "after synthesis",
-    "sim": "simulated netlist",
-    "floorplan": "after floorplanning",
-    "globalplace": "after global placement",
-    "detailedplace": "after placement",
-    "cts": "after clock tree",
-    "globalroute": "after global routing",
-    "detailedroute": "after routing",
-    "finish": "after routing",
-    "routed": "after routing",
-}
-# Metrics that the terminal's table leaves out.
-_TITLES = {
-    "synth__design__instance__count__sequential": "flip-flops",
-    "synth__design__instance__count__latch": "latches",
-    "synth__design__instance__count__clock_gate": "clock gates",
-    "synth__design__instance__count__buffer": "buffers",
-    "halut__clock_tree__count": "clock buffers",
-    "synth__timing__clock__period": "clock period",
-    "synth__timing__target__period": "period it is made for",
-    "synth__timing__fmax": "highest frequency",
-    "sim__transfers__checked": "output transfers checked",
-    "sim__latency__cycles": "latency",
-    "sim__window__cycles": "cycles of activity",
-    "halut__energy__per_cycle": "energy per cycle",
-    "halut__design__look_ups_per_cycle": "look-ups per cycle",
-    "halut__design__macs_per_cycle": "MACs per cycle",
-    "halut__design__codebook_width": "columns of A per codebook",
-}
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -197,39 +161,3 @@ def read_run(place: str | Path, taken: set[str]) -> Run:
         config=config,
         pictures=_pictures(path.parent),
     )
-
-
-def stage(name: str) -> str:
-    """Which step of the flow a metric's value stands for: never more than it is."""
-    words = name.split("__")
-    if words[0] == "halut":
-        words = words[1:]
-        if words[0] == "design":
-            return "by construction"
-    return STAGES.get(words[0], STAGES["synth"])
-
-
-def title(name: str) -> str:
-    """A metric in words."""
-    known = TITLES | _TITLES
-    if name in known:
-        return known[name]
-    words = [word.replace("_", " ") for word in name.split("__")[1:]]
-    return ", ".join(words)
-
-
-def unit_words(name: str) -> str:
-    """A metric's unit as it is printed."""
-    unit = METRICS[name][0]
-    return re.sub(r"\bum\b", "µm", unit.replace("um2", "µm²").replace("mm2", "mm²"))
-
-
-def caption(metrics: Metrics) -> str:
-    """The conditions of a run in one line."""
-    source = metrics.provenance
-    place = str(source["platform"])
-    if source.get("corner"):
-        place += f" {source['corner']}"
-        if isinstance(source.get("voltage"), (int, float)):
-            place += f" ({source['voltage']:g} V, {source['temperature']:g} °C)"
-    return f"{place}, clock {source['clock_ns']:g} ns, made for {source['target_ns']:g} ns"

@@ -18,6 +18,7 @@ import pytest
 from flow.__main__ import main
 from flow.designs.design import PARTS, accelerator
 from flow.figures.metrics import METRICS, Metrics
+from flow.figures.words import stage
 from flow.report.html import charts, runs, schematic, waveform
 from flow.report.html.page import reached
 from halut import HalutMatmul, golden
@@ -139,13 +140,13 @@ def test_the_critical_path_is_cells_one_after_the_other(small):
 
 
 def test_stages_are_never_more_than_they_are():
-    assert runs.stage(AREA) == "after synthesis"
-    assert runs.stage(ENERGY) == "after synthesis"
-    assert runs.stage("finish__timing__setup__ws") == "after routing"
-    assert runs.stage("halut__routed__energy_per_mac") == "after routing"
-    assert runs.stage("detailedplace__power__total") == "after placement"
-    assert runs.stage("sim__latency__cycles") == "simulated netlist"
-    assert runs.stage("halut__design__macs_per_cycle") == "by construction"
+    assert stage(AREA) == "after synthesis"
+    assert stage(ENERGY) == "after synthesis"
+    assert stage("finish__timing__setup__ws") == "after routing"
+    assert stage("halut__routed__energy_per_mac") == "after routing"
+    assert stage("detailedplace__power__total") == "after placement"
+    assert stage("sim__latency__cycles") == "simulated netlist"
+    assert stage("halut__design__macs_per_cycle") == "by construction"
 
 
 def test_the_page_says_how_far_the_flow_went():
