@@ -39,23 +39,19 @@ _DESCRIPTIONS = {
 def _job(config: EngineConfig, seed: int, n_transfers: int) -> Job:
     """At least `n_transfers` input transfers with random factors, and what they give."""
     rng = np.random.default_rng(seed)
-    x, w = config.input_bits, config.weight_bits
+    lengths = None
     if isinstance(config, DotProductConfig):
         lengths = np.full(-(-n_transfers // config.max_vectors), config.max_vectors)
-        inputs = random_factors(rng, x, (int(lengths.sum()), config.length))
-        return make_job(
-            config, inputs, random_factors(rng, w, (config.columns, config.length)), lengths
-        )
-    if isinstance(config, SystolicConfig):
-        inputs = random_factors(rng, x, (n_transfers, config.rows))
-        return make_job(config, inputs, random_factors(rng, w, (config.rows, config.columns)))
-    if isinstance(config, StoredMatrixConfig):
-        n_rows = -(-n_transfers // config.n_groups) * config.rows
-        inputs = random_factors(rng, x, (n_rows, config.n_features))
-        return make_job(
-            config, inputs, random_factors(rng, w, (config.n_features, config.n_outputs))
-        )
-    raise TypeError(f"config must be a direct engine's, not {type(config).__name__}")
+        inputs = (int(lengths.sum()), config.length)
+        weights = (config.columns, config.length)
+    elif isinstance(config, SystolicConfig):
+        inputs, weights = (n_transfers, config.rows), (config.rows, config.columns)
+    else:
+        assert isinstance(config, StoredMatrixConfig)
+        inputs = (-(-n_transfers // config.n_groups) * config.rows, config.n_features)
+        weights = (config.n_features, config.n_outputs)
+    x = random_factors(rng, config.input_bits, inputs)
+    return make_job(config, x, random_factors(rng, config.weight_bits, weights), lengths)
 
 
 def _schedule(config: EngineConfig) -> tuple[int, int, int]:
@@ -65,14 +61,13 @@ def _schedule(config: EngineConfig) -> tuple[int, int, int]:
     if isinstance(config, SystolicConfig):
         # The first sums come when the array is full.
         return config.filling_transfers + 1, 1, 1
-    if isinstance(config, StoredMatrixConfig):
-        if config.output.n_beats > config.n_groups:
-            raise HalutError(
-                "outputs_per_cycle must keep up with the input for a measurement, "
-                f"not {config.outputs_per_cycle}"
-            )
-        return config.latency_cycles, config.n_groups, config.n_groups
-    raise TypeError(f"config must be a direct engine's, not {type(config).__name__}")
+    assert isinstance(config, StoredMatrixConfig)
+    if config.output.n_beats > config.n_groups:
+        raise HalutError(
+            "outputs_per_cycle must keep up with the input for a measurement, "
+            f"not {config.outputs_per_cycle}"
+        )
+    return config.latency_cycles, config.n_groups, config.n_groups
 
 
 def engine(config: EngineConfig) -> Design:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,49 +34,28 @@ _TOP = "halut_unit"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Unit:
+class _Core:
     """One unit, and what it is made to do.
 
     Attributes
     ----------
-    verilog, module : str
-    ports : mapping of str to (int, bool)
-        Width, and whether it is an output; without clock and reset.
-    clocks : tuple of str
-        Those of ``clk_i`` and ``rst_ni`` that the module has.
+    unit : Unit
     latency : int
         Clock edges from inputs to outputs.
     interval : int
         Cycles from one result to the next.
-    static : tuple of str
-        Ports that stand still while the unit works.
     play : callable
         `play(rng, n)` returns the items of loading, those of `n` cycles of work, and the outputs
         that each of these gives after `latency` cycles; None where it gives none.
     """
 
-    verilog: str
-    module: str
-    ports: Mapping[str, tuple[int, bool]]
-    clocks: tuple[str, ...]
+    unit: Unit
     latency: int
     interval: int
-    static: tuple[str, ...]
     play: Callable[
         [np.random.Generator, int],
         tuple[list[dict[str, int]], list[dict[str, int]], list[dict[str, int] | None]],
     ]
-
-
-def _unit(unit: Unit, **facts: Any) -> _Unit:
-    return _Unit(
-        verilog=unit_verilog(unit),
-        module=unit.module_name,
-        ports={name: (len(port.signal), port.is_output) for name, port in unit.ports.items()},
-        clocks=tuple(unit.clock_ports()),
-        static=tuple(name for name in unit.ports if name.startswith("write_")),
-        **facts,
-    )
 
 
 def _program(config: AcceleratorConfig, rng: np.random.Generator) -> Program:
@@ -117,7 +96,7 @@ def _turning(config: AcceleratorConfig) -> Callable[[int], dict[str, int]]:
     return ports
 
 
-def _encoder(config: AcceleratorConfig) -> _Unit:
+def _encoder(config: AcceleratorConfig) -> _Core:
     """The encoder of lane 0: P codes per cycle."""
     c = config
     turning = _turning(c)
@@ -159,7 +138,7 @@ def _encoder(config: AcceleratorConfig) -> _Unit:
         ]
         return setup, work, outputs
 
-    return _unit(Encoder(c), latency=c.encoder_cycles, interval=1, play=play)
+    return _Core(unit=Encoder(c), latency=c.encoder_cycles, interval=1, play=play)
 
 
 def _work(config: AcceleratorConfig, still: dict[str, int], rng: np.random.Generator,
@@ -188,7 +167,7 @@ def _work(config: AcceleratorConfig, still: dict[str, int], rng: np.random.Gener
     return work, given
 
 
-def _decoder(config: AcceleratorConfig) -> _Unit:
+def _decoder(config: AcceleratorConfig) -> _Core:
     """One output column: P * Q look-ups and additions per cycle."""
     c = config
     unit = Decoder(c)
@@ -214,10 +193,10 @@ def _decoder(config: AcceleratorConfig) -> _Unit:
             ]
         return setup, *_work(c, setup[-1], rng, program, n, ports, slice(0, 1))
 
-    return _unit(unit, latency=1 + c.sum_stages, interval=c.n_groups, play=play)
+    return _Core(unit=unit, latency=1 + c.sum_stages, interval=c.n_groups, play=play)
 
 
-def _decoder_block(config: AcceleratorConfig) -> _Unit:
+def _decoder_block(config: AcceleratorConfig) -> _Core:
     """The columns that a program word spans, with the write strobes and selects they share."""
     c = config
 
@@ -246,10 +225,10 @@ def _decoder_block(config: AcceleratorConfig) -> _Unit:
         columns = slice(0, c.decoders_per_word)
         return setup, *_work(c, setup[-1], rng, program, n, ports, columns)
 
-    return _unit(DecoderBlock(c), latency=1 + c.sum_stages, interval=c.n_groups, play=play)
+    return _Core(unit=DecoderBlock(c), latency=1 + c.sum_stages, interval=c.n_groups, play=play)
 
 
-def _adder(config: AcceleratorConfig) -> _Unit:
+def _adder(config: AcceleratorConfig) -> _Core:
     """What joins the partial sums of two units: one result's adder and register."""
     bits = config.accumulator_bits
 
@@ -261,7 +240,7 @@ def _adder(config: AcceleratorConfig) -> _Unit:
         return [], work, [{"sums": word} for word in sums]
 
     unit = JoinAdder(n_terms=2, n_results=1, partial_bits=bits, sum_bits=bits + 1)
-    return _unit(unit, latency=1, interval=1, play=play)
+    return _Core(unit=unit, latency=1, interval=1, play=play)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +259,7 @@ class UnitKind:
     what: str
     operation: str
     operations: Callable[[AcceleratorConfig], int]
-    build: Callable[[AcceleratorConfig], _Unit]
+    build: Callable[[AcceleratorConfig], _Core]
 
 
 UNITS: dict[str, UnitKind] = {
@@ -333,22 +312,23 @@ def _port(name: str) -> str:
     return f"unit_{name}"
 
 
-def _wrapped(core: _Unit) -> str:
+def _wrapped(unit: Unit) -> str:
     """The unit inside a top module with the streams that the testbench knows: wires only."""
     names = ["clk_i", "rst_ni", "i_valid", "i_ready", "i_check", "o_valid", "o_ready"]
-    lines = [f"module {_TOP}({', '.join([*names, *map(_port, core.ports)])});"]
+    lines = [f"module {_TOP}({', '.join([*names, *map(_port, unit.ports)])});"]
     lines += ["  input clk_i, rst_ni, i_valid, i_check, o_ready;", "  output i_ready, o_valid;"]
-    for name, (width, is_output) in core.ports.items():
-        lines.append(f"  {'output' if is_output else 'input'} [{width - 1}:0] {_port(name)};")
-    connections = [f".{name}({name})" for name in core.clocks]
-    connections += [f".{name}({_port(name)})" for name in core.ports]
+    for name, port in unit.ports.items():
+        way = "output" if port.is_output else "input"
+        lines.append(f"  {way} [{len(port.signal) - 1}:0] {_port(name)};")
+    connections = [f".{name}({name})" for name in unit.clock_ports()]
+    connections += [f".{name}({_port(name)})" for name in unit.ports]
     lines += [
-        f"  {core.module} unit ({', '.join(connections)});",
+        f"  {unit.module_name} unit ({', '.join(connections)});",
         "  assign i_ready = i_valid;",
         "  assign o_valid = i_check;",
         "endmodule",
     ]
-    return f"{core.verilog}\n" + "\n".join(lines) + "\n"
+    return f"{unit_verilog(unit)}\n" + "\n".join(lines) + "\n"
 
 
 def unit_design(kind: str, config: AcceleratorConfig) -> Design:
@@ -375,8 +355,9 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
             f"memory must be latch or ff for cells, not lutram (configuration {config.name})"
         )
     core = UNITS[kind].build(config)
-    outputs = tuple(name for name, (_, is_output) in core.ports.items() if is_output)
-    inputs = [name for name in core.ports if name not in outputs]
+    unit = core.unit
+    outputs = tuple(name for name, port in unit.ports.items() if port.is_output)
+    inputs = [name for name in unit.ports if name not in outputs]
 
     def stream(items: Sequence[dict[str, int]], checked: Sequence[bool]) -> Stream:
         return Stream(
@@ -411,8 +392,8 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
 
     return Design(
         name=kind,
-        slug=f"unit_{core.module}",
-        verilog=_wrapped(core),
+        slug=f"unit_{unit.module_name}",
+        verilog=_wrapped(unit),
         top=_TOP,
         clock="clk_i",
         reset="rst_ni",
@@ -421,7 +402,7 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
         codebook_width=None,
         latency_cycles=core.latency,
         interval_cycles=core.interval,
-        static=tuple(map(_port, core.static)),
+        static=tuple(_port(name) for name in unit.ports if name.startswith("write_")),
         config_hash=config.hash,
         workload=workload,
         workload_key=hashlib.sha256(kind.encode()).hexdigest()[:8],

@@ -21,7 +21,6 @@ from flow.search.model import Estimate, Model
 from flow.search.space import SpacePoint
 from halut.files import atomic_write, locked
 from halut.program import Program
-from rtl_gen.config import AcceleratorConfig
 
 __all__ = ["Job", "Row", "failed_record", "measure_job", "read_record", "write_record"]
 
@@ -78,12 +77,7 @@ class Job:
     """All that a worker needs for one point."""
 
     key: str
-    config: AcceleratorConfig
-    platform: str
-    corner: str | None
-    clock_ns: float
-    target_ns: float
-    layout: str
+    point: SpacePoint
     seed: int
     program: Program | None
     words: Any
@@ -97,16 +91,17 @@ def measure_job(job: Job) -> dict[str, Any]:
     """Synthesise, time and power a point; a failure is a result, too."""
     start = time.monotonic()
     record: dict[str, Any] = {"version": RECORD_VERSION, "key": job.key}
-    build = Path(job.build)
+    build, point = Path(job.build), job.point
     try:
-        design = accelerator(job.config, job.program, job.words)
+        assert point.config is not None
+        design = accelerator(point.config, job.program, job.words)
         options = RunOptions(
-            clock_ns=job.clock_ns, target_ns=job.target_ns, corner=job.corner, seed=job.seed,
-            layout=job.layout,
+            clock_ns=point.clock_ns, target_ns=point.target_ns, corner=point.corner,
+            layout=point.layout, seed=job.seed,
         )  # fmt: skip
         # Points of one folder share a netlist; they differ in the clock.
         place = build / job.folder
-        platform = read_platform(job.platform)
+        platform = read_platform(point.platform)
         with locked(place):
             metrics, _ = measure(
                 design, platform, options, build, build / "cache", place / platform.name

@@ -25,6 +25,9 @@ VOLATILE = ("provenance__date", "provenance__seconds", "provenance__host")
 """Columns that differ from one run to the next; all others are the same."""
 
 
+_PROVENANCE = ("halut_stack", "commit", "python", "dirty", "seed", "date")
+
+
 def results_table(
     rows: Sequence[Row], space: Space, data: Data | None, platforms: Mapping[str, Platform]
 ) -> Any:
@@ -92,8 +95,7 @@ def _values(
             "provenance__seconds": record["seconds"],
             "provenance__host": record["host"],
         }
-        for name in ("halut_stack", "commit", "dirty", "python", "date", "seed"):
-            values[f"provenance__{name}"] = provenance.get(name)
+        values |= {f"provenance__{name}": provenance.get(name) for name in _PROVENANCE}
         if "tools" in provenance:
             values["provenance__tools"] = json.dumps(provenance["tools"], sort_keys=True)
     return values

@@ -23,14 +23,7 @@ from flow.search.cluster import add_cluster, check_cluster, connected, execute, 
 from flow.search.keys import learned_key, netlist_key, point_key
 from flow.search.learning import learn_all
 from flow.search.model import shipped_model
-from flow.search.points import (
-    Job,
-    Row,
-    failed_record,
-    measure_job,
-    read_record,
-    write_record,
-)
+from flow.search.points import Job, Row, failed_record, measure_job, read_record, write_record
 from flow.search.prune import prune
 from flow.search.results import model_errors, results_table, write_results
 from flow.search.space import BUILD, Data, Space, default_results
@@ -156,36 +149,22 @@ class Sweep:
             if not sys.stderr.isatty() or record["status"] == "failed":
                 log.info(
                     "[%d/%d, %.0f s] %s, %s %g ns: %s",
-                    number, total, time.monotonic() - start, job.config.slug, job.platform,
-                    job.clock_ns, record.get("message") or record["status"],
+                    number, total, time.monotonic() - start, job.point.config.slug,
+                    job.point.platform, job.point.clock_ns,
+                    record.get("message") or record["status"],
                 )  # fmt: skip
 
     def _jobs(self, folder: str, chain: Mapping[str, Sequence[Row]], keep: bool) -> list[Job]:
         jobs = []
         for number, (key, (row, *_)) in enumerate(chain.items(), 1):
-            config, program, words = row.point.config, None, None
-            assert config is not None
+            program = words = None
             if row.learned is not None and self.data is not None:
                 program = row.learned.program
                 words = program.input_words(self.data.test[:_ACTIVITY_ROWS])
             jobs.append(
-                Job(
-                    key=key,
-                    config=config,
-                    platform=row.point.platform,
-                    corner=row.point.corner,
-                    clock_ns=row.point.clock_ns,
-                    target_ns=row.point.target_ns,
-                    layout=row.point.layout,
-                    seed=self.space.seed,
-                    program=program,
-                    words=words,
-                    build=str(self.build),
-                    folder=folder,
-                    last=number == len(chain),
-                    keep=keep,
-                )
-            )
+                Job(key=key, point=row.point, seed=self.space.seed, program=program, words=words,
+                    build=str(self.build), folder=folder, last=number == len(chain), keep=keep)
+            )  # fmt: skip
         return jobs
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 from flow.figures.metrics import Metrics
 from flow.report.conditions import commit, corner, tools
 from flow.report.html.runs import metrics_of
-from flow.report.table import Column, fixed
+from flow.report.table import NOTHING, Column, fixed
 from flow.report.table import markdown as table_markdown
 from flow.studies.published import LAYOUTS, PublishedLayout
 from halut.cli import Parser
@@ -74,13 +74,11 @@ class _Row(Column):
 
 
 _ROWS = (
-    _Row("finish__design__instance__area__stdcell",
-         published=lambda it: it.area),
+    _Row("finish__design__instance__area__stdcell", published=lambda it: it.area),
     _Row("halut__routed__gate_equivalents", 1, 1e-3, "kGE", lambda it: it.kge),
     _Row("finish__design__instance__count__stdcell", published=lambda it: it.cells),
     _Row("finish__design__die__area"),
-    _Row("finish__design__instance__utilization", 1, 100, "%",
-         lambda it: 100 * it.utilisation),
+    _Row("finish__design__instance__utilization", 1, 100, "%", lambda it: 100 * it.utilisation),
     _Row("synth__timing__clock__period", 2, published=lambda it: it.clock_ns),
     _Row("synth__timing__target__period", 2),
     _Row("finish__timing__setup__tns", 2, published=lambda it: it.tns_ns),
@@ -106,7 +104,7 @@ _ROWS = (
 def _gds(run: LayoutRun) -> str:
     path = run.folder / "pnr" / "final.gds"
     if not path.is_file():
-        return "–"
+        return NOTHING
     content = path.read_bytes()
     return f"{len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()[:12]}"
 
@@ -115,7 +113,7 @@ def _stages(metrics: Metrics) -> str:
     stages: dict[str, dict[str, Any]] = metrics.provenance.get("layout", {}).get("stages", {})
     seconds = sum(used["seconds"] for used in stages.values())
     peak = max((used["peak_mb"] for used in stages.values()), default=0)
-    return f"{seconds / 60:.0f} min, {peak:,.0f} MB" if stages else "–"
+    return f"{seconds / 60:.0f} min, {peak:,.0f} MB" if stages else NOTHING
 
 
 def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
@@ -143,7 +141,7 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     lines.insert(6, ["supply (V)",
                      *(f"{run.metrics.provenance['voltage']:g}" for run in runs),
                      *(f"{layout.voltage:g}" for layout in LAYOUTS)])  # fmt: skip
-    nothing = ["–"] * len(LAYOUTS)
+    nothing = [NOTHING] * len(LAYOUTS)
     lines.append(["GDS (`pnr/final.gds`)", *map(_gds, runs), *nothing])
     lines.append(
         ["OpenROAD, all stages (wall clock)", *(_stages(run.metrics) for run in runs), *nothing]

@@ -94,6 +94,11 @@ def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
     row_groups = one.stream // config.interval_cycles * jobs
     made = row_groups * config.rows * config.n_codebooks * config.n_outputs
     useful = rows * n_codebooks * layer.n_outputs * layer.groups
+    transfers = {
+        "input": row_groups * config.n_groups,
+        "output": row_groups * config.n_beats,
+        "program": words,
+    }
     figures: dict[str, Any] = {
         "name": layer.name,
         "kind": layer.kind,
@@ -102,7 +107,7 @@ def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
         "n_features": layer.n_features,
         "n_outputs": layer.n_outputs,
         "n_codebooks": n_codebooks,
-        "macs": _known(layer.macs) * setup.batch,
+        "macs": (layer.macs or 0) * setup.batch,
         "tiles": n_tiles,
         "grid": list(grid),
         "row_parts": parts,
@@ -112,16 +117,11 @@ def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
         "utilisation": useful / (elapsed * units * config.look_ups_per_cycle),
         "streams": {
             name: {
-                "transfers": transfers,
-                "bits": transfers * bits,
-                "gbytes_per_s": _rate(transfers * bits, elapsed, setup.clock_ns),
+                "transfers": transfers[name],
+                "bits": transfers[name] * bits,
+                "gbytes_per_s": _rate(transfers[name] * bits, elapsed, setup.clock_ns),
             }
-            for name, transfers, bits in (
-                ("input", row_groups * config.n_groups, _input_width(config)),
-                ("output", row_groups * config.n_beats,
-                 config.output_width * config.result_bits),
-                ("program", words, config.program_data_bits),
-            )
+            for name, bits in _ports(config).items()
         },
         "lut": {
             "loaded_bits": jobs * config.lut_total_bits,
@@ -132,12 +132,13 @@ def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
     return figures
 
 
-def _known(macs: float | None) -> float:
-    return 0 if macs is None else macs
-
-
-def _input_width(config: AnyConfig) -> int:
-    return config.rows * config.parallel_codebooks * config.tree_depth * config.input_bits
+def _ports(config: AnyConfig) -> dict[str, int]:
+    """Bits of a transfer of each stream."""
+    return {
+        "input": config.rows * config.parallel_codebooks * config.tree_depth * config.input_bits,
+        "output": config.output_width * config.result_bits,
+        "program": config.program_data_bits,
+    }
 
 
 def _rate(bits: float, cycles: int, clock_ns: float | None) -> float | None:
@@ -348,11 +349,7 @@ def _total(
                 "port_bits_per_cycle": width,
                 "port_gbytes_per_s": None if clock is None else width / 8 / clock,
             }
-            for name, width in (
-                ("input", _input_width(config)),
-                ("output", config.output_width * config.result_bits),
-                ("program", config.program_data_bits),
-            )
+            for name, width in _ports(config).items()
         },
         "lut": {name: _add(rows, "lut", name) for name in ("loaded_bits", "read_bits")},
         "energy_per_inference_pj": energy,

@@ -26,12 +26,9 @@ def _parser() -> Parser:
         "missing.",
     )
     add = parser.add_argument
-    add(
-        "runs",
-        nargs="*",
-        metavar="RUN",
-        help="folder with metrics.json (build/<configuration>/<platform>/<clock>ns), or the file",
-    )
+    add("runs", nargs="*", metavar="RUN",
+        help="folder with metrics.json (build/<configuration>/<platform>/<clock>ns), or the file"
+        )  # fmt: skip
     add("--config", metavar="FILE",
         help="in place of RUN: the run of this configuration (.yaml); made when it is not there "
         "(default: none)")  # fmt: skip
@@ -41,24 +38,18 @@ def _parser() -> Parser:
         help="clock period in ns of that run (default: %(default)s)")  # fmt: skip
     add("--build", default="build", metavar="DIR",
         help="folder of that run's products (default: %(default)s)")  # fmt: skip
-    add(
-        "--baseline",
-        metavar="RUN",
-        help="earlier run to mark better and worse against (default: the first of several)",
-    )
-    add(
-        "--program",
-        metavar="FILE",
-        help="program to tell the accuracy of and to show a row in (.npz; default: none)",
-    )
+    add("--baseline", metavar="RUN",
+        help="earlier run to mark better and worse against (default: the first of several)"
+        )  # fmt: skip
+    add("--program", metavar="FILE",
+        help="program to tell the accuracy of and to show a row in (.npz; default: none)"
+        )  # fmt: skip
     add("--test", metavar="FILE",
         help="rows to measure the program's error on (.npy; default: none)")  # fmt: skip
     add("--b", metavar="FILE", help="matrix B of the program, for --test (.npy; default: none)")
-    add(
-        "--no-waveform",
-        action="store_true",
-        help="no simulation; it takes 10 s for small, minutes for large configurations",
-    )
+    add("--no-waveform", action="store_true",
+        help="no simulation; it takes 10 s for small, minutes for large configurations"
+        )  # fmt: skip
     add("-o", "--output", metavar="FILE",
         help="page to write (.html; default: report.html in the folder of the only run, "
         "build/report.html for several)")  # fmt: skip

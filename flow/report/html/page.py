@@ -97,6 +97,11 @@ def _marks(baseline: Metrics | None, metrics: Metrics) -> dict[str, dict[str, st
     }
 
 
+def _words(name: str) -> dict[str, Any]:
+    """What a metric is called on the page."""
+    return {"title": title(name), "name": name, "unit": shown_unit(name), "stage": stage(name)}
+
+
 def _metric_rows(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
     marks = _marks(baseline, run.metrics)
     rows = []
@@ -106,12 +111,9 @@ def _metric_rows(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
             continue
         rows.append(
             {
-                "title": title(name),
-                "name": name,
+                **_words(name),
                 "value": value,
                 "shown": number(value),
-                "unit": shown_unit(name),
-                "stage": stage(name),
                 "before": number(baseline.values.get(name)) if baseline else "",
                 "mark": marks.get(name),
             }
@@ -129,10 +131,8 @@ def _headlines(run: Run, baseline: Metrics | None) -> list[dict[str, Any]]:
         routed = run.metrics.values.get(final) if final else None
         tiles.append(
             {
-                "title": title(name),
+                **_words(name),
                 "shown": number(value),
-                "unit": shown_unit(name),
-                "stage": stage(name),
                 "mark": marks.get(name),
                 "routed": None if routed is None else number(routed),
                 "routed_stage": stage(final) if final else "",
@@ -286,10 +286,7 @@ def _comparison(contents: Contents, figures: _Figures) -> dict[str, Any]:
             continue
         rows.append(
             {
-                "title": title(name),
-                "name": name,
-                "unit": shown_unit(name),
-                "stage": stage(name),
+                **_words(name),
                 "cells": [
                     {
                         "value": value,
