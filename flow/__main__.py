@@ -35,7 +35,7 @@ _COMMANDS = {
 
 def platforms(argv: Sequence[str]) -> int:
     """List the platforms, their corners and where their files are; returns the exit status."""
-    from flow.cells.platform import platform_names, read_platform
+    from flow.cells.platform_file import platform_names, read_platform
 
     Parser(
         prog="python -m flow platforms",

@@ -104,7 +104,7 @@ def _front_end(config: AnyConfig, arguments: argparse.Namespace) -> FrontEndConf
 
 
 def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]) -> int:
-    from flow.cells.platform import read_platform
+    from flow.cells.platform_file import read_platform
     from flow.designs.convolution import convolution
     from flow.designs.design import accelerator
     from flow.figures.metrics import check_rules, read_metrics

@@ -76,7 +76,7 @@ def _tcl() -> str | None:
 
 def _platform(name: str) -> Callable[[], str | None]:
     def find() -> str | None:
-        from flow.cells.platform import read_platform
+        from flow.cells.platform_file import read_platform
         from halut.errors import HalutError
 
         try:

@@ -1,270 +1,28 @@
-"""Reading standard-cell libraries (liberty files).
+"""Reading Liberty files: what their groups mean, converted to the units of `flow.cells.library`.
 
-Only what synthesis, sizing, simulation models and power need is kept, in fixed units: ns, fF, fJ,
-nW, V, um2. Tables are stored with the input slew along the first axis and the load along the
-second, whatever order the file uses.
+Reading a large library takes seconds, so what was extracted is kept in a cache by content.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flow.cells.liberty_language import Group, parse_groups, read_text
+from flow.cells.library import Arc, Cell, Library, Pin, PowerArc, Table
 from halut.errors import HalutError
 from halut.files import atomic_write
 
-__all__ = [
-    "Arc",
-    "Cell",
-    "Library",
-    "Pin",
-    "PowerArc",
-    "Table",
-    "load_libraries",
-    "read_text",
-    "write_liberty",
-]
+__all__ = ["load_libraries"]
 
 # Part of the cache's key: raise it when what is extracted changes.
 _FORMAT = 4
-
-_SKIP = re.compile(r"(?:\s+|/\*.*?\*/|//[^\n]*|\\\r?\n|;)+", re.S)
-_STATEMENT = re.compile(
-    r"""([\w.]+)\s*(?:
-        :\s*(?:"((?:[^"\\]|\\.)*)"|([^;\n{}]*?))\s*(?=[;\n}])   # name : value ;
-        |\(((?:[^()"]|"(?:[^"\\]|\\.)*")*)\)\s*(\{)?             # name(arguments) [{]
-    )""",
-    re.X | re.S,
-)
-_ARGUMENT = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,\s"]+)')
-
-
-@dataclass
-class _Group:
-    kind: str
-    arguments: list[str]
-    values: dict[str, str] = field(default_factory=dict)
-    lists: dict[str, list[str]] = field(default_factory=dict)
-    groups: list[_Group] = field(default_factory=list)
-
-    def all(self, kind: str) -> list[_Group]:
-        return [group for group in self.groups if group.kind == kind]
-
-    def number(self, name: str, default: float = 0.0) -> float:
-        try:
-            return float(self.values.get(name, default))
-        except ValueError:
-            return default
-
-
-def _arguments(text: str) -> list[str]:
-    return [quoted or plain for quoted, plain in _ARGUMENT.findall(text.replace("\\\n", " "))]
-
-
-def _parse(text: str, where: str) -> _Group:
-    """The file as nested groups; raises HalutError where it is not liberty."""
-    root = _Group("", [])
-    stack = [root]
-    position = 0
-    skip, statement = _SKIP.match, _STATEMENT.match
-    end = len(text)
-    while True:
-        blank = skip(text, position)
-        if blank:
-            position = blank.end()
-        if position >= end:
-            break
-        if text[position] == "}":
-            if len(stack) == 1:
-                break
-            stack.pop()
-            position += 1
-            continue
-        match = statement(text, position)
-        if not match:
-            line = text.count("\n", 0, position) + 1
-            raise HalutError(f"a library must be a liberty file ({where}, line {line})")
-        position = match.end()
-        name, quoted, plain, arguments, opens = match.groups()
-        top = stack[-1]
-        if arguments is None:
-            top.values[name] = quoted if quoted is not None else plain.strip()
-        elif opens:
-            group = _Group(name, _arguments(arguments))
-            top.groups.append(group)
-            stack.append(group)
-        else:
-            top.lists[name] = _arguments(arguments)
-    if len(stack) != 1 or not root.all("library"):
-        raise HalutError(f"a library must be a complete liberty file ({where})")
-    return root.all("library")[0]
-
-
-@dataclass
-class Table:
-    """Values over input slew and load.
-
-    Attributes
-    ----------
-    slews : list of float
-        First axis, ns; one entry when the values do not depend on it.
-    loads : list of float
-        Second axis, fF (ns of the related pin for setup and hold); one entry likewise.
-    values : list of list of float
-        Shape (len(slews), len(loads)); ns for delays, slews and constraints, fJ for energies.
-    """
-
-    slews: list[float]
-    loads: list[float]
-    values: list[list[float]]
-
-    def at(self, slew: float, load: float) -> float:
-        """Bilinear value; beyond the axes the outermost segment goes on."""
-        values = np.asarray(self.values)
-        for axis, point in ((self.slews, slew), (self.loads, load)):
-            if len(axis) == 1:
-                values = values[0]
-                continue
-            low = int(np.clip(np.searchsorted(axis, point) - 1, 0, len(axis) - 2))
-            share = (point - axis[low]) / (axis[low + 1] - axis[low])
-            values = values[low] * (1 - share) + values[low + 1] * share
-        return float(values)
-
-
-@dataclass
-class Arc:
-    """One timing group of a pin.
-
-    Attributes
-    ----------
-    related : str
-        The input it is timed from.
-    kind : str
-        liberty's timing_type; ``combinational`` when it has none.
-    sense : str
-        ``positive``, ``negative`` or ``non``.
-    tables : dict of str to Table
-        By liberty name: ``cell_rise``, ``fall_transition``, ``rise_constraint``, ...
-    """
-
-    related: str
-    kind: str
-    sense: str
-    tables: dict[str, Table]
-
-
-@dataclass
-class PowerArc:
-    """One internal_power group of a pin: energy in fJ for a rising and a falling edge."""
-
-    related: str
-    when: str
-    rise: Table
-    fall: Table
-
-
-@dataclass
-class Pin:
-    """A pin.
-
-    Attributes
-    ----------
-    name, direction : str
-        Direction ``input``, ``output``, ``inout`` or ``internal``.
-    capacitance : tuple of float
-        fF, for a rising and a falling edge.
-    max_capacitance, max_slew : float
-        Limits in fF and ns; 0 where the library states none.
-    function : str
-        Of an output, as the library writes it.
-    tristate, clock : bool
-    arcs, power : lists
-    """
-
-    name: str
-    direction: str
-    capacitance: tuple[float, float] = (0.0, 0.0)
-    max_capacitance: float = 0.0
-    max_slew: float = 0.0
-    function: str = ""
-    tristate: bool = False
-    clock: bool = False
-    arcs: list[Arc] = field(default_factory=list)
-    power: list[PowerArc] = field(default_factory=list)
-
-
-@dataclass
-class Cell:
-    """A cell.
-
-    Attributes
-    ----------
-    name : str
-    area : float
-        um2.
-    kind : str
-        ``gate``, ``ff``, ``latch``, ``clock_gate`` or ``other`` (tri-state, fillers, ...).
-    leakage : float
-        nW, the library's unconditional figure.
-    leakages : list of (str, float)
-        Condition and nW.
-    state : dict of str to str
-        For ff: iq, iqn, next, clock, clear, preset. For latch: iq, iqn, data, enable, clear,
-        preset. Expressions as the library writes them; absent when it has none.
-    dont_use : bool
-        The library says not to use it.
-    pins : dict of str to Pin
-    """
-
-    name: str
-    area: float
-    kind: str
-    leakage: float
-    leakages: list[tuple[str, float]]
-    state: dict[str, str]
-    dont_use: bool
-    pins: dict[str, Pin]
-
-    @property
-    def inputs(self) -> list[str]:
-        return [pin.name for pin in self.pins.values() if pin.direction == "input"]
-
-    @property
-    def outputs(self) -> list[str]:
-        return [pin.name for pin in self.pins.values() if pin.direction == "output"]
-
-
-@dataclass
-class Library:
-    """Cells of one corner, in fixed units.
-
-    Attributes
-    ----------
-    voltage : float
-        V.
-    temperature : float
-        Degrees Celsius.
-    slew_share : float
-        Share of the swing between the slew thresholds (0.4 for 30 % to 70 %), times the
-        library's slew derating.
-    cells : dict of str to Cell
-    cell_library : dict of str to str
-        Name of the library that each cell comes from.
-    """
-
-    voltage: float
-    temperature: float
-    slew_share: float
-    cells: dict[str, Cell]
-    cell_library: dict[str, str] = field(default_factory=dict)
-
 
 _TIME = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0, "ps": 1e-3, "fs": 1e-6}
 _CAP = {"f": 1e15, "mf": 1e12, "uf": 1e9, "nf": 1e6, "pf": 1e3, "ff": 1.0}
@@ -301,7 +59,7 @@ def _merged(arcs: list[Arc]) -> list[Arc]:
     return list(merged.values())
 
 
-def _is_ground(group: _Group) -> bool:
+def _is_ground(group: Group) -> bool:
     """Whether a power group is about a ground or well pin: the supply's already says it all."""
     pin = group.values.get("related_pg_pin", "").upper()
     return pin.startswith(("VSS", "VGND", "GND", "VPB", "VNB"))
@@ -310,7 +68,7 @@ def _is_ground(group: _Group) -> bool:
 class _Reader:
     """Turns the groups of one library into cells."""
 
-    def __init__(self, library: _Group, where: str):
+    def __init__(self, library: Group, where: str):
         self.library = library
         self.where = where
         self.time = _unit(library.values.get("time_unit", ""), _TIME, 1.0)
@@ -326,7 +84,7 @@ class _Reader:
             if group.arguments
         }
 
-    def table(self, group: _Group, unit: float) -> Table:
+    def table(self, group: Group, unit: float) -> Table:
         """A table group with its axes in order (slew, load)."""
         template = self.templates.get(group.arguments[0] if group.arguments else "")
         axes = []
@@ -364,7 +122,7 @@ class _Reader:
             values = values[None, :] if "load" in along else values[:, None]
         return Table(slews, loads, values.tolist())
 
-    def arcs(self, pin: _Group) -> list[Arc]:
+    def arcs(self, pin: Group) -> list[Arc]:
         found = []
         for timing in pin.all("timing"):
             tables = {
@@ -388,7 +146,7 @@ class _Reader:
                     found.append(Arc(related, kind, sense, tables))
         return _merged(found)
 
-    def power(self, pin: _Group) -> list[PowerArc]:
+    def power(self, pin: Group) -> list[PowerArc]:
         found = []
         for group in pin.all("internal_power"):
             tables = {
@@ -408,7 +166,7 @@ class _Reader:
                 found.append(PowerArc(related, when, rise, fall))
         return found
 
-    def pin(self, group: _Group, name: str) -> Pin:
+    def pin(self, group: Group, name: str) -> Pin:
         values = group.values
         plain = group.number("capacitance")
         return Pin(
@@ -428,7 +186,7 @@ class _Reader:
             power=self.power(group),
         )
 
-    def cell(self, group: _Group) -> Cell:
+    def cell(self, group: Group) -> Cell:
         pins = {}
         for pin in group.all("pin"):
             for name in pin.arguments:
@@ -500,17 +258,6 @@ class _Reader:
         )
 
 
-def read_text(path: Path) -> str:
-    """Text of a liberty file, plain or gzip."""
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
-        raise HalutError(f"a library must be readable: {error} ({path})") from None
-    return data.decode("utf-8", errors="replace")
-
-
 def _from_json(data: dict[str, Any]) -> Library:
     def table(item: dict) -> Table:
         return Table(**item)
@@ -575,7 +322,7 @@ def load_libraries(paths: list[Path], cache: Path | None = None) -> Library:
             except (ValueError, KeyError, TypeError):
                 kept.unlink(missing_ok=True)
         if library is None:
-            library = _Reader(_parse(text, str(path)), str(path)).read()
+            library = _Reader(parse_groups(text, str(path)), str(path)).read()
             if kept is not None:
                 with atomic_write(kept) as temporary:
                     temporary.write_text(json.dumps(asdict(library)))
@@ -587,85 +334,3 @@ def load_libraries(paths: list[Path], cache: Path | None = None) -> Library:
     if merged is None:
         raise HalutError("a platform must name at least one liberty file")
     return merged
-
-
-def write_liberty(library: Library, cells: list[str], path: Path) -> None:
-    """Write the named cells with what mapping needs: area, functions, one table per timing arc.
-
-    Power and conditions are left out, which makes a large library quick to read many times.
-    Units in the file are ns and fF.
-    """
-
-    def numbers(values: list[float]) -> str:
-        return '"' + ", ".join(f"{value:.6g}" for value in values) + '"'
-
-    out = [
-        "library (cells) {",
-        "  delay_model : table_lookup;",
-        '  time_unit : "1ns";\n  voltage_unit : "1V";\n  current_unit : "1mA";',
-        "  capacitive_load_unit (1, ff);",
-        f"  nom_voltage : {library.voltage:g};",
-    ]
-    templates: dict[tuple[int, int, str], str] = {}
-
-    def template(table: Table, loads: str) -> str:
-        key = (len(table.slews), len(table.loads), loads)
-        if key not in templates:
-            name = f"t{len(templates)}"
-            templates[key] = name
-            first = "constrained_pin_transition" if loads[0] == "r" else "input_net_transition"
-            out.append(
-                f"  lu_table_template ({name}) {{ variable_1 : {first}; variable_2 : {loads}; "
-                f"index_1 ({numbers(list(range(key[0])))}); "
-                f"index_2 ({numbers(list(range(key[1])))}); }}"
-            )
-        return templates[key]
-
-    body: list[str] = []
-    for name in cells:
-        cell = library.cells[name]
-        body.append(f"  cell ({name}) {{\n    area : {cell.area:g};")
-        state = cell.state
-        if cell.kind in ("ff", "latch"):
-            names = {"next": "next_state", "clock": "clocked_on", "data": "data_in"}
-            body.append(f"    {cell.kind} ({state['iq']}, {state.get('iqn', 'IQN_')}) {{")
-            for key in ("next", "clock", "data", "enable", "clear", "preset"):
-                if key in state:
-                    body.append(f'      {names.get(key, key)} : "{state[key]}";')
-            body.append("    }")
-        for pin in cell.pins.values():
-            if pin.direction not in ("input", "output"):
-                continue
-            body.append(f"    pin ({pin.name}) {{ direction : {pin.direction};")
-            if pin.direction == "input":
-                body.append(f"      capacitance : {max(pin.capacitance):.6g};")
-            elif pin.max_capacitance:
-                body.append(f"      max_capacitance : {pin.max_capacitance:.6g};")
-            if pin.clock:
-                body.append("      clock : true;")
-            if pin.function:
-                body.append(f'      function : "{pin.function}";')
-            for arc in pin.arcs:
-                delays = [kind for kind in arc.tables if not kind.endswith("constraint")]
-                if not delays:
-                    continue
-                sense = {"positive": "positive_unate", "negative": "negative_unate"}
-                body.append(
-                    f'      timing () {{ related_pin : "{arc.related}"; '
-                    f"timing_sense : {sense.get(arc.sense, 'non_unate')};"
-                )
-                if arc.kind != "combinational":
-                    body.append(f"        timing_type : {arc.kind};")
-                for kind in delays:
-                    table = arc.tables[kind]
-                    rows = ", ".join(numbers(row) for row in table.values)
-                    body.append(
-                        f"        {kind} ({template(table, 'total_output_net_capacitance')}) {{ "
-                        f"index_1 ({numbers(table.slews)}); index_2 ({numbers(table.loads)}); "
-                        f"values ({rows}); }}"
-                    )
-                body.append("      }")
-            body.append("    }")
-        body.append("  }")
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n".join([*out, *body, "}", ""]))

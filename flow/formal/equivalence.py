@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flow.cells.boolean import Expression, parse
+from flow.cells.generic import generic_library
 from flow.cells.liberty import Library
-from flow.cells.platform import generic_library, read_platform
+from flow.cells.platform_file import read_platform
 from flow.formal.abc import run_abc
 from flow.formal.circuit import Circuit, Storage, blif, evaluate
 from flow.netlist.netlist import HIGH, LOW, Netlist, from_json

@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.formal.equivalence import Equivalence, prove_netlist
 from flow.formal.prove import Outcome

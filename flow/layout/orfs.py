@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.cells.platform import Platform, read_platform
+from flow.cells.platform import Platform
+from flow.cells.platform_file import read_platform
 from flow.designs.design import Design, accelerator
 from flow.netlist.yosys import SynthOptions, clock_gate_module
 from flow.run.flags import positive_ns

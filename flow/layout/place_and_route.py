@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flow.cells.liberty import Library
+from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.designs.design import LOADING_WARM_UP, Workload, window_of
 from flow.figures.metrics import UNITS, Metrics

@@ -210,14 +210,8 @@ class Netlist:
             list(self.units),
         )  # fmt: skip
 
-    def verilog(self, cells: Mapping[str, Iterable[str]] | None = None) -> str:
-        """Structural Verilog: one module, one line per cell.
-
-        Parameters
-        ----------
-        cells : mapping, optional
-            When given, pins of each cell in the order to write them.
-        """
+    def verilog(self) -> str:
+        """Structural Verilog: one module, one line per cell."""
         lines = [f"module {self.top} ("]
         lines.append(",\n".join(f"  {port.name}" for port in self.ports))
         lines.append(");")
@@ -239,12 +233,7 @@ class Netlist:
                 lines.append(f"  wire {self.net_names[net]};")
         lines.extend(assigns)
         for instance in self.instances:
-            order = (
-                instance.pins
-                if cells is None
-                else [pin for pin in cells[instance.cell] if pin in instance.pins]
-            )
-            pins = ", ".join(f".{pin}({reference[instance.pins[pin]]})" for pin in order)
+            pins = ", ".join(f".{pin}({reference[net]})" for pin, net in instance.pins.items())
             kind = instance.cell if instance.cell.isidentifier() else f"\\{instance.cell} "
             lines.append(f"  {kind} {instance.name} ({pins});")
         lines.append("endmodule")

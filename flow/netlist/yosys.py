@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flow.cells.liberty import Library, write_liberty
+from flow.cells.liberty_writer import write_liberty
+from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.tools import Tool, run_tool
 from halut.errors import HalutError, closest
@@ -80,7 +81,6 @@ class SynthOptions:
 
 def usable_cells(library: Library, platform: Platform) -> list[str]:
     """Cells that mapping may choose."""
-    roles = {values["cell"] for role, values in platform.cells.items() if "cell" in values and role}
     chosen = []
     for name, cell in library.cells.items():
         if cell.dont_use or platform.avoids(name) or cell.kind in ("other", "clock_gate"):
@@ -89,11 +89,7 @@ def usable_cells(library: Library, platform: Platform) -> list[str]:
             {"clear", "preset"} & set(cell.state) or len(cell.inputs) != 2
         ):
             continue
-        if cell.kind == "gate" and len(cell.outputs) != 1 and name not in roles:
-            continue
-        if cell.kind == "gate" and not cell.inputs:
-            continue
-        if cell.kind == "gate" and len(cell.outputs) != 1:
+        if cell.kind == "gate" and (not cell.inputs or len(cell.outputs) != 1):
             continue
         chosen.append(name)
     return chosen

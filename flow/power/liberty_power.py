@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flow.cells.boolean import Expression, parse
-from flow.cells.liberty import Cell
+from flow.cells.library import Cell
 from flow.netlist.netlist import HIGH
 from flow.power.activity import Activity
 from flow.timing.graph import FALL, RISE, TableStack, Timing

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flow.cells.liberty import Library
+from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.netlist.netlist import HIGH, LOW, Instance, Netlist
 from flow.timing.graph import Constraints, Timing

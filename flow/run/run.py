@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from flow.cells.liberty import Library
-from flow.cells.platform import Platform, generic_library
+from flow.cells.generic import generic_library
+from flow.cells.library import Library
+from flow.cells.platform import Platform
 from flow.designs.design import LOADING_WARM_UP, Design, Workload, window_of
 from flow.figures.metrics import NOT_COUNTED, Metrics, base_provenance
 from flow.formal.abc import find_abc

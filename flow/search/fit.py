@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.search.cluster import add_cluster, check_cluster, connected
 from flow.search.model import shipped_model
 from flow.search.points import Row

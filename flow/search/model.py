@@ -276,7 +276,7 @@ def measure_point(config: AcceleratorConfig, platform: Any, options: Any, build:
 def _fit(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from flow.cells.platform import read_platform
+    from flow.cells.platform_file import read_platform
     from flow.run.run import RunOptions
 
     platform = read_platform(arguments.platform)

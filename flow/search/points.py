@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.run.run import RunOptions, measure
 from flow.search.cluster import in_words

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flow.cells.platform import Platform, read_platform
+from flow.cells.platform import Platform
+from flow.cells.platform_file import read_platform
 from flow.run.sources import sources_hash
 from flow.search.cluster import add_cluster, check_cluster, connected, execute, progress
 from flow.search.keys import learned_key, netlist_key, point_key

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from flow.cells.boolean import Expression, parse
-from flow.cells.liberty import Cell, Library
+from flow.cells.library import Cell, Library
 from flow.designs.design import Stream, Workload
 from flow.netlist.netlist import HIGH, LOW, Netlist
 from flow.timing.graph import Timing, clock_pins

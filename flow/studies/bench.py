@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.cells.platform import Platform, read_platform
+from flow.cells.platform import Platform
+from flow.cells.platform_file import read_platform
 from flow.designs.design import Design, accelerator
 from flow.designs.direct import engine
 from flow.figures.metrics import Metrics

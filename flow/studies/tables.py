@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.unit import UNITS
 from flow.figures.metrics import Metrics, base_provenance
 from flow.report.conditions import commit, corner, tools

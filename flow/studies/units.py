@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.unit import UNITS, unit_design
 from flow.figures.metrics import Metrics
 from flow.report.table import Column, fixed, terminal

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flow.cells.boolean import parse
-from flow.cells.liberty import Arc, Cell, Library, Table
+from flow.cells.library import Arc, Cell, Library, Table
 from flow.cells.platform import Platform
 from flow.netlist.netlist import Netlist
 from halut.errors import HalutError

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flow.cells.liberty import Library, read_text
+from flow.cells.liberty_language import read_text
+from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.netlist.netlist import HIGH, LOW, Netlist
 from flow.power.activity import Activity

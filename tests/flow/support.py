@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flow.cells.liberty import Library, load_libraries
-from flow.cells.platform import Platform, read_platform
+from flow.cells.liberty import load_libraries
+from flow.cells.library import Library
+from flow.cells.platform import Platform
+from flow.cells.platform_file import read_platform
 from flow.designs.design import Design, Stream, Workload
 from flow.netlist.netlist import Netlist, from_json
 

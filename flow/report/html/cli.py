@@ -59,7 +59,7 @@ def _parser() -> Parser:
 
 def _made(arguments: argparse.Namespace) -> Path:
     """The folder of a configuration's run, which is made when it is not there."""
-    from flow.cells.platform import read_platform
+    from flow.cells.platform_file import read_platform
     from flow.designs.design import accelerator
     from flow.run.flags import positive_ns
     from flow.run.run import RunOptions, measure, run_folder

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flow.__main__ import main
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.convolution import convolution
 from flow.figures.metrics import Metrics
 from flow.report.html import runs

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.direct import engine
 from flow.run.run import RunOptions, measure
 from halut.errors import CheckFailed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.unit import UNITS, unit_design
 from flow.figures.metrics import Metrics
 from flow.run.run import RunOptions, measure

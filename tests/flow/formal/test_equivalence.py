@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.formal.abc import find_abc
 from flow.formal.equivalence import Equivalence, prove_netlist

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.design import Design, accelerator
 from flow.layout.orfs import OrfsOptions, constraint_sdc, main, rules, write_design
 from halut.errors import HalutError

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow.cells.liberty import Cell, Library
-from flow.cells.platform import Platform, read_platform
+from flow.cells.library import Cell, Library
+from flow.cells.platform import Platform
+from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.layout.openroad import run_script, settings
 from flow.layout.place_and_route import (

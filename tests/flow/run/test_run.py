@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flow.__main__ import main
-from flow.cells.platform import read_platform
+from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.figures.metrics import METRICS
 from flow.run.run import RunOptions, measure, run_folder

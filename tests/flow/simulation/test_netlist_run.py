@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from flow.cells.platform import generic_library, read_platform
+from flow.cells.generic import generic_library
+from flow.cells.platform_file import read_platform
 from flow.netlist.netlist import from_json
 from flow.netlist.yosys import SynthOptions, synthesise
 from flow.power.activity import read_vcd

@@ -1,0 +1,159 @@
+"""A standard-cell library in memory: cells, their pins, timing arcs and energy tables.
+
+Only what synthesis, sizing, simulation models and power need is kept, in fixed units: ns, fF, fJ,
+nW, V, um2. Tables are stored with the input slew along the first axis and the load along the
+second, whatever order the file uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Arc", "Cell", "Library", "Pin", "PowerArc", "Table"]
+
+
+@dataclass
+class Table:
+    """Values over input slew and load.
+
+    Attributes
+    ----------
+    slews : list of float
+        First axis, ns; one entry when the values do not depend on it.
+    loads : list of float
+        Second axis, fF (ns of the related pin for setup and hold); one entry likewise.
+    values : list of list of float
+        Shape (len(slews), len(loads)); ns for delays, slews and constraints, fJ for energies.
+    """
+
+    slews: list[float]
+    loads: list[float]
+    values: list[list[float]]
+
+
+@dataclass
+class Arc:
+    """One timing group of a pin.
+
+    Attributes
+    ----------
+    related : str
+        The input it is timed from.
+    kind : str
+        liberty's timing_type; ``combinational`` when it has none.
+    sense : str
+        ``positive``, ``negative`` or ``non``.
+    tables : dict of str to Table
+        By liberty name: ``cell_rise``, ``fall_transition``, ``rise_constraint``, ...
+    """
+
+    related: str
+    kind: str
+    sense: str
+    tables: dict[str, Table]
+
+
+@dataclass
+class PowerArc:
+    """One internal_power group of a pin: energy in fJ for a rising and a falling edge."""
+
+    related: str
+    when: str
+    rise: Table
+    fall: Table
+
+
+@dataclass
+class Pin:
+    """A pin.
+
+    Attributes
+    ----------
+    name, direction : str
+        Direction ``input``, ``output``, ``inout`` or ``internal``.
+    capacitance : tuple of float
+        fF, for a rising and a falling edge.
+    max_capacitance, max_slew : float
+        Limits in fF and ns; 0 where the library states none.
+    function : str
+        Of an output, as the library writes it.
+    tristate, clock : bool
+    arcs, power : lists
+    """
+
+    name: str
+    direction: str
+    capacitance: tuple[float, float] = (0.0, 0.0)
+    max_capacitance: float = 0.0
+    max_slew: float = 0.0
+    function: str = ""
+    tristate: bool = False
+    clock: bool = False
+    arcs: list[Arc] = field(default_factory=list)
+    power: list[PowerArc] = field(default_factory=list)
+
+
+@dataclass
+class Cell:
+    """A cell.
+
+    Attributes
+    ----------
+    name : str
+    area : float
+        um2.
+    kind : str
+        ``gate``, ``ff``, ``latch``, ``clock_gate`` or ``other`` (tri-state, fillers, ...).
+    leakage : float
+        nW, the library's unconditional figure.
+    leakages : list of (str, float)
+        Condition and nW.
+    state : dict of str to str
+        For ff: iq, iqn, next, clock, clear, preset. For latch: iq, iqn, data, enable, clear,
+        preset. Expressions as the library writes them; absent when it has none.
+    dont_use : bool
+        The library says not to use it.
+    pins : dict of str to Pin
+    """
+
+    name: str
+    area: float
+    kind: str
+    leakage: float
+    leakages: list[tuple[str, float]]
+    state: dict[str, str]
+    dont_use: bool
+    pins: dict[str, Pin]
+
+    @property
+    def inputs(self) -> list[str]:
+        return [pin.name for pin in self.pins.values() if pin.direction == "input"]
+
+    @property
+    def outputs(self) -> list[str]:
+        return [pin.name for pin in self.pins.values() if pin.direction == "output"]
+
+
+@dataclass
+class Library:
+    """Cells of one corner, in fixed units.
+
+    Attributes
+    ----------
+    voltage : float
+        V.
+    temperature : float
+        Degrees Celsius.
+    slew_share : float
+        Share of the swing between the slew thresholds (0.4 for 30 % to 70 %), times the
+        library's slew derating.
+    cells : dict of str to Cell
+    cell_library : dict of str to str
+        Name of the library that each cell comes from.
+    """
+
+    voltage: float
+    temperature: float
+    slew_share: float
+    cells: dict[str, Cell]
+    cell_library: dict[str, str] = field(default_factory=dict)
