@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from flow.cells.boolean import parse
+
 __all__ = ["Arc", "Cell", "Library", "Pin", "PowerArc", "Table"]
 
 
@@ -132,6 +134,19 @@ class Cell:
     @property
     def outputs(self) -> list[str]:
         return [pin.name for pin in self.pins.values() if pin.direction == "output"]
+
+    @property
+    def clock_pins(self) -> frozenset[str]:
+        """Pins that a clock belongs to: clock, enable of a latch, clock of a clock gate."""
+        text = self.state.get("clock") or self.state.get("enable")
+        if text:
+            return frozenset(parse(text).inputs)
+        if self.kind == "clock_gate":
+            inputs = (pin for pin in self.pins.values() if pin.direction == "input")
+            return frozenset(arc.related for pin in inputs for arc in pin.arcs) or frozenset(
+                pin.name for pin in self.pins.values() if pin.clock
+            )
+        return frozenset()
 
 
 @dataclass

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flow.cells.families import sizes
 from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.designs.design import LOADING_WARM_UP, Workload, window_of
@@ -37,7 +38,7 @@ from flow.power.activity import Activity
 from flow.power.liberty_power import Power, liberty_power
 from flow.run.stages import Stages
 from flow.simulation.netlist_run import NetlistRun
-from flow.timing.graph import Timing, sizes
+from flow.timing.analysis import Timing
 from flow.timing.opensta import constraints_sdc, latch_arcs, plain_liberty, saif
 from flow.tools import Tool, find_openroad, run_tool
 from halut.errors import CheckFailed, HalutError

@@ -21,7 +21,8 @@ from flow.cells.boolean import Expression, parse
 from flow.cells.library import Cell
 from flow.netlist.netlist import HIGH
 from flow.power.activity import Activity
-from flow.timing.graph import FALL, RISE, TableStack, Timing
+from flow.timing.analysis import Timing
+from flow.timing.tables import FALL, RISE, TableStack
 
 __all__ = ["Power", "liberty_power"]
 

@@ -29,7 +29,8 @@ from flow.power.liberty_power import Power, liberty_power
 from flow.repair.repair import repair
 from flow.run.stages import Stages
 from flow.simulation.netlist_run import NetlistRun, run_netlist
-from flow.timing.graph import Constraints, Timing
+from flow.timing.analysis import Timing
+from flow.timing.constraints import Constraints
 from flow.timing.opensta import (
     PathPoint,
     StaTiming,

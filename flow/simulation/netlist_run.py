@@ -23,7 +23,7 @@ from flow.cells.boolean import Expression, parse
 from flow.cells.library import Cell, Library
 from flow.designs.design import Stream, Workload
 from flow.netlist.netlist import HIGH, LOW, Netlist
-from flow.timing.graph import Timing, clock_pins
+from flow.timing.analysis import Timing
 from flow.tools import Tool, run_tool, tail
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
@@ -243,7 +243,7 @@ def _primitive(name: str, expression: Expression) -> str:
 
 def clock_gate_pins(cell: Cell) -> tuple[str, str, str]:
     """Clock, enable and output of a clock gate; test enables are wired low."""
-    clock = next(iter(sorted(clock_pins(cell))))
+    clock = next(iter(sorted(cell.clock_pins)))
     enables = [
         pin
         for pin in cell.inputs

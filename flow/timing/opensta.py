@@ -21,7 +21,7 @@ from flow.cells.platform import Platform
 from flow.netlist.netlist import HIGH, LOW, Netlist
 from flow.power.activity import Activity
 from flow.power.liberty_power import Power
-from flow.timing.graph import Constraints, clock_pins
+from flow.timing.constraints import Constraints
 from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed
 from halut.files import atomic_write
@@ -167,7 +167,7 @@ def latch_arcs(library: Library) -> list[str]:
         for name, cell in sorted(library.cells.items())
         if cell.kind == "latch"
         for pin in cell.inputs
-        if pin not in clock_pins(cell)
+        if pin not in cell.clock_pins
         for output in cell.outputs
     ]
 
@@ -179,7 +179,7 @@ def _latches(netlist: Netlist, library: Library) -> tuple[list[str], list[str]]:
     for name in sorted(used):
         cell = library.cells[name]
         if cell.kind == "latch":
-            data = [pin for pin in cell.inputs if pin not in clock_pins(cell)]
+            data = [pin for pin in cell.inputs if pin not in cell.clock_pins]
             pins += [f"{i.name}/{pin}" for pin in data for i in netlist.instances if i.cell == name]
     commands = [
         command for command in latch_arcs(library) if command.rsplit("/", 1)[1][:-1] in used
@@ -297,7 +297,7 @@ def opensta_timing(
         path=[
             PathPoint(instance, pin, cell, edge, float(delay), float(arrival))
             for delay, arrival, edge, instance, pin, cell in _POINT.findall(report)
-            if pin not in clock_pins(library.cells[cell])
+            if pin not in library.cells[cell].clock_pins
         ],
         startpoint=ends.get("Startpoint", ""),
         endpoint=ends.get("Endpoint", ""),

@@ -26,7 +26,8 @@ from flow.layout.place_and_route import (
 )
 from flow.netlist.netlist import Netlist, Port
 from flow.run.run import RunOptions, measure
-from flow.timing.graph import Constraints, Timing
+from flow.timing.analysis import Timing
+from flow.timing.constraints import Constraints
 from flow.timing.opensta import constraints_sdc, latch_arcs
 from flow.tools import Tool, ToolFailed, find_openroad
 from halut.errors import HalutError

@@ -3,7 +3,8 @@ import pytest
 
 from flow.power.activity import Activity
 from flow.power.liberty_power import liberty_power
-from flow.timing.graph import Constraints, Timing
+from flow.timing.analysis import Timing
+from flow.timing.constraints import Constraints
 from tests.flow.support import chain, tiny_library, tiny_platform
 
 

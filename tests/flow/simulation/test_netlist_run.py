@@ -13,7 +13,8 @@ from flow.netlist.netlist import from_json
 from flow.netlist.yosys import SynthOptions, synthesise
 from flow.power.activity import read_vcd
 from flow.simulation.netlist_run import check_answers, run_netlist
-from flow.timing.graph import Constraints, Timing
+from flow.timing.analysis import Timing
+from flow.timing.constraints import Constraints
 from flow.tools import find_simulator, find_yosys
 from halut.errors import CheckFailed
 from tests.flow.support import adder

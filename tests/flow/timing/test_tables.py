@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flow.cells.library import Table
-from flow.timing.graph import TableStack
+from flow.timing.tables import TableStack
 
 SQUARE = Table([0.0, 1.0], [0.0, 10.0, 20.0], [[0.0, 1.0, 4.0], [2.0, 3.0, 6.0]])
 CONSTANT = Table([0.0], [0.0], [[7.0]])

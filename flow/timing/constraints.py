@@ -1,0 +1,39 @@
+"""What timing is checked against: one clock, and the share of its period that is outside.
+
+The conventions are the same for this project's own timing and for OpenSTA (`flow.timing.opensta`
+writes them as SDC):
+
+* one clock, ideal everywhere, also behind clock gates and clock buffers;
+* inputs arrive, and outputs are due, `Constraints.io_share` of the period after and before the
+  clock edge; every input port is driven by the platform's `driver`, every output drives its load;
+* a latch is transparent for the data word of the clock edge that opens it, and that word must be
+  there when it closes. Its contents stand still while they are read, so that no path goes through
+  its data pin (table memories are only written while nothing is computed).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Constraints"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """What the timing is checked against.
+
+    Attributes
+    ----------
+    clock : str
+        The clock's port.
+    period_ns : float
+    io_share : float
+        Share of the period that is outside, at inputs and at outputs.
+    quiet : tuple of str
+        Ports that are static or slow (reset), whose paths are not checked.
+    """
+
+    clock: str
+    period_ns: float
+    io_share: float = 0.2
+    quiet: tuple[str, ...] = ()
