@@ -8,6 +8,7 @@ are left when only the settled value at the end of each cycle counts.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,108 @@ def _codes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray
     return code
 
 
+def _header(path: Path, n_nets: int) -> tuple[dict[int, list[int]], int, int]:
+    """Nets by identifier code, ps per unit of time, and where the changes begin."""
+    nets_of: dict[int, list[int]] = {}
+    length = scale = 0
+    with path.open("rb") as stream:
+        for line in stream:
+            length += len(line)
+            text = line.decode(errors="replace").strip()
+            if text.startswith("$var"):
+                _, _, width, code, name, *_ = text.split()
+                match = re.fullmatch(r"n(\d+)", name)
+                if match and width == "1" and int(match[1]) < n_nets:
+                    number = 0
+                    for character in code.encode():
+                        number = number * 128 + character
+                    nets_of.setdefault(number, []).append(int(match[1]))
+            elif text.startswith("$enddefinitions"):
+                break
+            elif text.startswith(("$scope", "$upscope")) or scale:
+                continue
+            elif unit := re.search(r"\b(\d+)\s*([pnf]s)\b", text):
+                if unit[2] == "fs":
+                    raise CheckFailed(f"an activity dump must be in ps or ns, not fs ({path})")
+                scale = int(unit[1]) * {"ps": 1, "ns": 1000}[unit[2]]
+    if not nets_of:
+        raise CheckFailed(f"an activity dump must hold the netlist's nets ({path})")
+    return nets_of, scale or 1, length
+
+
+def _blocks(path: Path, offset: int) -> Iterator[bytes]:
+    """Many whole lines at a time."""
+    rest = b""
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        while block := stream.read(_BLOCK):
+            block = rest + block
+            cut = block.rfind(b"\n") + 1
+            rest = block[cut:]
+            if cut:
+                yield block[:cut]
+    if rest:
+        yield rest + b"\n"
+
+
+class _Counts:
+    """Counts of every net, to which blocks of changes are added in order of time."""
+
+    def __init__(self, n_nets: int, period_ps: int):
+        self.period = period_ps
+        self.value = np.full(n_nets, -1, np.int8)
+        self.last_time = np.zeros(n_nets)
+        self.high = np.zeros(n_nets)
+        self.toggles = np.zeros(n_nets, np.int64)
+        self.settled = np.zeros(n_nets, np.int64)
+        # Settled value at the end of the cycle before the one that a net last changed in.
+        self.base = np.full(n_nets, -1, np.int8)
+        self.base_cycle = np.full(n_nets, -1, np.int64)
+
+    def add(self, net: np.ndarray, new: np.ndarray, time: np.ndarray, begin: int) -> None:
+        """Count changes to 0, 1 or -1 (unknown); times in ps, the window's first is `begin`."""
+        initial = (time == begin) & (self.value[net] < 0)
+        if initial.any():
+            at, known = net[initial], new[initial]
+            self.value[at], self.base[at], self.last_time[at] = known, known, begin
+            net, new, time = net[~initial], new[~initial], time[~initial]
+        order = np.argsort(net, kind="stable")
+        net, new, time = net[order], new[order], time[order]
+        first = np.r_[True, net[1:] != net[:-1]]
+        last = np.r_[net[1:] != net[:-1], True]
+        old = np.where(first, self.value[net], np.r_[np.int8(-1), new[:-1]])
+        since = np.where(first, self.last_time[net], np.r_[0, time[:-1]])
+        edge = (old >= 0) & (new >= 0) & (old != new)
+        np.add.at(self.toggles, net[edge], 1)
+        was_high = old == 1
+        np.add.at(self.high, net[was_high], (time - since)[was_high])
+        # The value before the first change of a cycle is the settled one of the cycle before.
+        cycle = (time - begin - 1) // self.period
+        opens = cycle != np.where(first, self.base_cycle[net], np.r_[np.int64(-1), cycle[:-1]])
+        # Net by net: what was settled when each cycle with changes began.
+        rows = np.flatnonzero(opens)
+        if len(rows):
+            at, start = net[rows], old[rows]
+            head = np.r_[True, at[1:] != at[:-1]]
+            previous = np.where(head, self.base[at], np.r_[np.int8(-1), start[:-1]])
+            moved = (previous >= 0) & (start >= 0) & (previous != start)
+            np.add.at(self.settled, at[moved], 1)
+            tail = np.r_[at[1:] != at[:-1], True]
+            self.base[at[tail]] = start[tail]
+        self.value[net[last]] = new[last]
+        self.last_time[net[last]] = time[last]
+        self.base_cycle[net[last]] = cycle[last]
+
+    def close(self, end: float) -> np.ndarray:
+        """Count the last stretch of every net; returns nets whose value is unknown."""
+        seen = self.last_time > 0
+        stays = seen & (self.value == 1)
+        self.high[stays] += end - self.last_time[stays]
+        known = (self.base_cycle >= 0) & (self.value >= 0) & (self.base >= 0)
+        self.settled[known & (self.value != self.base)] += 1
+        return np.flatnonzero(seen & (self.value < 0))
+
+
 def read_vcd(
     path: Path,
     n_nets: int,
@@ -101,164 +204,53 @@ def read_vcd(
     CheckFailed
         When the dump is cut off or a counted net is never known.
     """
-    nets_of: dict[int, list[int]] = {}
-    header = 0
-    scale = 0
-    with path.open("rb") as stream:
-        depth = 0
-        for line in stream:
-            header += len(line)
-            text = line.decode(errors="replace").strip()
-            if text.startswith("$scope"):
-                depth += 1
-            elif text.startswith("$upscope"):
-                depth -= 1
-            elif text.startswith("$var"):
-                parts = text.split()
-                match = re.fullmatch(r"n(\d+)", parts[4])
-                if match and parts[2] == "1" and int(match[1]) < n_nets:
-                    number = 0
-                    for character in parts[3].encode():
-                        number = number * 128 + character
-                    nets_of.setdefault(number, []).append(int(match[1]))
-            elif re.search(r"\b(\d+)\s*(ps|ns|fs)\b", text):
-                found = re.search(r"\b(\d+)\s*(ps|ns|fs)\b", text)
-                if found and not scale:
-                    scale = int(found[1]) * {"fs": 0, "ps": 1, "ns": 1000}[found[2]]
-            elif text.startswith("$enddefinitions"):
-                break
-    if not nets_of:
-        raise CheckFailed(f"an activity dump must hold the netlist's nets ({path})")
+    nets_of, scale, offset = _header(path, n_nets)
     codes = np.array(sorted(nets_of))
     # Nets that are wired together share a code: the first one is counted for all of them.
     nets = np.array([nets_of[code][0] for code in codes])
-    scale = scale or 1
-
-    value = np.full(n_nets, -1, np.int8)
-    last_time = np.zeros(n_nets)
-    high = np.zeros(n_nets)
-    toggles = np.zeros(n_nets, np.int64)
-    settled = np.zeros(n_nets, np.int64)
-    # Settled value at the end of the cycle before the one that a net last changed in.
-    base = np.full(n_nets, -1, np.int8)
-    base_cycle = np.full(n_nets, -1, np.int64)
+    values = np.full(256, -1, np.int8)
+    values[ord("0")], values[ord("1")] = 0, 1
+    counts = _Counts(n_nets, period_ps)
     begin = None
-    end = float("inf")
-    now = 0
-    rest = b""
-    with path.open("rb") as stream:
-        stream.seek(header)
-        while True:
-            block = stream.read(_BLOCK)
-            if not block and not rest:
-                break
-            block = rest + block
-            cut = block.rfind(b"\n") + 1
-            if cut == 0 and len(block) < _BLOCK:
-                cut = len(block)
-            rest = block[cut:]
-            data = np.frombuffer(block[:cut], np.uint8)
-            if not len(data):
-                break
-            newline = np.flatnonzero(data == 10)
-            starts = np.r_[0, newline[:-1] + 1] if len(newline) else np.zeros(1, int)
-            ends = newline if len(newline) else np.array([len(data)])
-            kept = ends > starts
-            starts, ends = starts[kept], ends[kept]
-            head = data[starts]
-            # Times: "#123".
-            is_time = head == ord("#")
-            time_rows = np.flatnonzero(is_time)
-            times = np.array(
-                [int(block[starts[row] + 1 : ends[row]]) for row in time_rows], dtype=np.int64
-            )
-            if begin is None and len(times):
-                begin = int(times[0]) * scale
-                now = begin
-                end = begin + cycles * period_ps
-            stamps = np.r_[now, times * scale]
-            time_of = stamps[np.cumsum(is_time)]
-            now = int(stamps[-1])
-            scalar = (
-                (head == ord("0")) | (head == ord("1")) | (head == ord("x")) | (head == ord("z"))
-            )
-            rows = np.flatnonzero(scalar & (time_of < end))
-            if len(rows):
-                code = _codes(data, starts[rows] + 1, ends[rows])
-                place = np.minimum(np.searchsorted(codes, code), len(codes) - 1)
-                good = codes[place] == code
-                rows, place = rows[good], place[good]
-                _count(
-                    nets[place],
-                    np.where(
-                        head[rows] == ord("1"), 1, np.where(head[rows] == ord("0"), 0, -1)
-                    ).astype(np.int8),
-                    time_of[rows],
-                    begin or 0,
-                    period_ps,
-                    (value, last_time, high, toggles, settled, base, base_cycle),
-                )
-            if begin is not None and now >= end:
-                break
+    now, end = 0, float("inf")
+    for block in _blocks(path, offset):
+        data = np.frombuffer(block, np.uint8)
+        ends = np.flatnonzero(data == ord("\n"))
+        starts = np.r_[0, ends[:-1] + 1]
+        kept = ends > starts
+        starts, ends = starts[kept], ends[kept]
+        head = data[starts]
+        # Times: "#123".
+        is_time = head == ord("#")
+        times = np.array(
+            [int(block[starts[row] + 1 : ends[row]]) for row in np.flatnonzero(is_time)], np.int64
+        )
+        if begin is None and len(times):
+            begin = now = int(times[0]) * scale
+            end = begin + cycles * period_ps
+        stamps = np.r_[now, times * scale]
+        time_of = stamps[np.cumsum(is_time)]
+        now = int(stamps[-1])
+        rows = np.flatnonzero(np.isin(head, [ord(c) for c in "01xz"]) & (time_of < end))
+        if len(rows):
+            code = _codes(data, starts[rows] + 1, ends[rows])
+            place = np.minimum(np.searchsorted(codes, code), len(codes) - 1)
+            good = codes[place] == code
+            rows, place = rows[good], place[good]
+            counts.add(nets[place], values[head[rows]], time_of[rows], begin or 0)
+        if begin is not None and now >= end:
+            break
     if begin is None or now < end - period_ps:
         raise CheckFailed(f"an activity dump must cover {cycles} cycles ({path})")
-    seen = last_time > 0
-    # Close the last stretch of every net.
-    high[seen & (value == 1)] += end - last_time[seen & (value == 1)]
-    changed = (base_cycle >= 0) & (value >= 0) & (base >= 0) & (value != base)
-    settled[changed] += 1
-    unknown = np.flatnonzero(seen & (value < 0))
+    unknown = counts.close(end)
     if len(unknown):
         raise CheckFailed(
             f"every net must be 0 or 1 in the activity window, unlike n{unknown[0]} ({path})"
         )
+    toggles, settled, high = counts.toggles, counts.settled, counts.high
     for first, *others in nets_of.values():
-        for counts in (toggles, settled, high):
-            counts[others] = counts[first]
+        for count in (toggles, settled, high):
+            count[others] = count[first]
     settled[clock_nets] = toggles[clock_nets]
-    span = cycles * period_ps
-    return Activity(cycles, toggles / cycles, settled / cycles, np.clip(high / span, 0, 1))
-
-
-def _count(
-    net: np.ndarray,
-    new: np.ndarray,
-    time: np.ndarray,
-    begin: int,
-    period: int,
-    state: tuple[np.ndarray, ...],
-) -> None:
-    """Add a block of changes to the counts, in place."""
-    value, last_time, high, toggles, settled, base, base_cycle = state
-    initial = (time == begin) & (value[net] < 0)
-    if initial.any():
-        at, known = net[initial], new[initial]
-        value[at], base[at], last_time[at] = known, known, begin
-        net, new, time = net[~initial], new[~initial], time[~initial]
-    order = np.argsort(net, kind="stable")
-    net, new, time = net[order], new[order], time[order]
-    first = np.r_[True, net[1:] != net[:-1]]
-    last = np.r_[net[1:] != net[:-1], True]
-    old = np.where(first, value[net], np.r_[np.int8(-1), new[:-1]])
-    since = np.where(first, last_time[net], np.r_[0, time[:-1]])
-    edge = (old >= 0) & (new >= 0) & (old != new)
-    np.add.at(toggles, net[edge], 1)
-    was_high = old == 1
-    np.add.at(high, net[was_high], (time - since)[was_high])
-    # The value before the first change of a cycle is the settled one of the cycle before.
-    cycle = (time - begin - 1) // period
-    before_cycle = np.where(first, base_cycle[net], np.r_[np.int64(-1), cycle[:-1]])
-    opens = cycle != before_cycle
-    # Net by net: what was settled when each cycle with changes began.
-    rows = np.flatnonzero(opens)
-    if len(rows):
-        at, start = net[rows], old[rows]
-        head = np.r_[True, at[1:] != at[:-1]]
-        previous = np.where(head, base[at], np.r_[np.int8(-1), start[:-1]])
-        moved = (previous >= 0) & (start >= 0) & (previous != start)
-        np.add.at(settled, at[moved], 1)
-        tail = np.r_[at[1:] != at[:-1], True]
-        base[at[tail]] = start[tail]
-    value[net[last]] = new[last]
-    last_time[net[last]] = time[last]
-    base_cycle[net[last]] = cycle[last]
+    duty = np.clip(high / (cycles * period_ps), 0, 1)
+    return Activity(cycles, toggles / cycles, settled / cycles, duty)

@@ -101,3 +101,11 @@ def test_an_unknown_value_is_an_error(tmp_path):
 def test_a_dump_of_something_else_is_an_error(tmp_path):
     with pytest.raises(CheckFailed, match="must hold the netlist's nets"):
         _read(tmp_path, DUMP.replace(" n", " m"))
+
+
+def test_units_of_time(tmp_path):
+    in_ns = DUMP.replace("1ps", "1 ns")
+    activity = _read(tmp_path, in_ns, period_ps=100_000)
+    assert activity.toggles.tolist() == _read(tmp_path, DUMP).toggles.tolist()
+    with pytest.raises(CheckFailed, match="must be in ps or ns, not fs"):
+        _read(tmp_path, DUMP.replace("1ps", "1fs"))
