@@ -5,9 +5,16 @@ The whole design is one netlist here, and repair works on all of it:
 1. constants get tie cells, clock nets get buffers, nets with many readers get buffer trees;
 2. cells that drive more than their limit are enlarged, or get a buffer when that is smaller;
 3. cells on paths that miss the target period are resized, batch after batch, each batch kept only
-   when the worst paths got shorter; critical readers of a busy net are moved in front of its
-   buffers;
+   when the worst paths got shorter; a slow net gets a buffer, before all of its readers or before
+   those with time to spare;
 4. cells that turned out larger than needed are made smaller again.
+
+Sizing asks for all slacks after every batch, dozens of times, so it has a timer of its own
+(`flow.timing.analysis`): an answer takes a small part of what one start of OpenSTA takes, and
+sizing needs no program besides Python. The same timer gives the delays of the simulated netlist
+and the loads and slews of its power. It goes, and this folder with it, when OpenROAD can be
+required: ``repair_design`` and ``repair_timing`` do this work with the cells in their places, and
+``write_sdf`` and ``report_power`` replace the rest. docs/flow.md has what each pass is worth.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
+import pkgutil
+
 import pytest
 
 from flow.netlist.netlist import from_json
 from flow.repair.repair import repair
 from flow.timing.constraints import Constraints
+from tests.flow.repair.ablation import PASSES
 from tests.flow.support import module, outputs, tiny_library, tiny_platform
 
 
@@ -47,3 +50,9 @@ def test_a_missed_target_makes_cells_larger_and_a_met_one_smaller(library, platf
     tight, report = inverters(0.5)
     assert "INV4" in tight.values()
     assert report.slack_after >= report.slack_before
+
+
+def test_the_ablation_leaves_out_passes_that_exist():
+    assert PASSES
+    for function, _ in PASSES.values():
+        assert callable(pkgutil.resolve_name(f"flow.repair.{function}"))
