@@ -63,7 +63,7 @@ def _chromium() -> str | None:
 
 
 def _openroad() -> str | None:
-    from flow.openroad import find_openroad
+    from flow.tools import find_openroad
 
     return None if find_openroad() else "no OpenROAD: put it on PATH or set OPENROAD_EXE"
 
