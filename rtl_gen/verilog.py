@@ -55,6 +55,7 @@ write_verilog -noattr
 def _unit_rtlil(unit: Unit, target: VerilogTarget, prefix: str) -> str:
     ports: dict[str, tuple] = {name: (signal, None) for name, signal in unit.clock_ports().items()}
     ports.update({name: (port.signal, None) for name, port in unit.ports.items()})
+    unit.name_signals("")  # not what a module around it calls them
     fragment = Fragment.get(unit, target)
     text, _ = rtlil.convert_fragment(fragment, ports, unit.module_name, emit_src=False)
     text = _PART.sub("", text)
@@ -158,7 +159,9 @@ def unit_verilog(unit: Unit, prefix: str = "") -> str:
         for name in [n for n in target.units if n not in converted]:
             converted[name] = _unit_rtlil(target.units[name], target, prefix)
     modules = {f"{prefix}{name}": _module_verilog(text) for name, text in converted.items()}
-    inputs = {f"{prefix}{name}": ports for name, ports in CELL_INPUTS.items()}
+    inputs: dict[str, tuple[str, ...]] = {
+        f"{prefix}{name}": ports for name, ports in CELL_INPUTS.items()
+    }
     for name, each in target.units.items():
         own = [port for port, value in each.ports.items() if not value.is_output]
         inputs[f"{prefix}{name}"] = (*each.clock_ports(), *own)
