@@ -128,6 +128,15 @@ class Unit(wiring.Component):
         self.build(m, platform)
         return m
 
+    def name_signals(self, prefix: str) -> list[str]:
+        """Name the signals of this unit's interface by their path; returns the names."""
+        names = []
+        for path, _, value in self.signature.flatten(self):
+            signal = value if isinstance(value, Signal) else value.as_value()
+            signal.name = prefix + "_".join(str(part) for part in path)
+            names.append(signal.name)
+        return names
+
     def running(self, platform: object) -> Value:
         """High but in a cycle of reset: at its clock edge nothing may move."""
         if isinstance(platform, VerilogTarget):
@@ -155,13 +164,14 @@ class Unit(wiring.Component):
         connections: dict[str, Any] = {
             f"i_{clock}": getattr(self, clock) for clock in unit.clock_ports()
         }
+        # What this module calls its signals; inside the unit's own module they are ports.
+        self.placed_ports |= dict.fromkeys(unit.name_signals(f"{name}_"), False)
         for port_name, port in unit.ports.items():
             wire = port.member
             if not isinstance(wire, Signal):
                 wire = Signal(len(port.member))
                 ends = (port.member, wire) if port.is_output else (wire, port.member)
                 m.d.comb += ends[0].eq(ends[1])
-            # What this module calls it; inside the unit's own module it is a port.
             wire.name = f"{name}_{port_name}"
             self.placed_ports[wire.name] = port.is_output
             connections[f"{'o' if port.is_output else 'i'}_{port_name}"] = wire

@@ -55,6 +55,7 @@ write_verilog -noattr
 def _unit_rtlil(unit: Unit, target: VerilogTarget, prefix: str) -> str:
     ports: dict[str, tuple] = {name: (signal, None) for name, signal in unit.clock_ports().items()}
     ports.update({name: (port.signal, None) for name, port in unit.ports.items()})
+    unit.name_signals("")  # not what a module around it calls them
     fragment = Fragment.get(unit, target)
     text, _ = rtlil.convert_fragment(fragment, ports, unit.module_name, emit_src=False)
     text = _PART.sub("", text)

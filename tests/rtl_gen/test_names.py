@@ -19,7 +19,7 @@ from rtl_gen.verilog import unit_verilog
 
 # Named by what they are, so that users find them; see `--prefix` for two in one design.
 TOPS = {"halut_matmul", "halut_tiled", "halut_convolution", "halut_front_end",
-        "halut_dot_product", "halut_systolic", "halut_stored_matrix"}  # fmt: skip
+        "halut_dot_product_array", "halut_systolic_array", "halut_stored_matrix"}  # fmt: skip
 BASE = {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2}
 # Every option, one or two at a time, on one base.
 OPTIONS = [
