@@ -53,7 +53,7 @@ def test_the_netlist_convolves_as_the_model_does(name: str, tmp_path: Path) -> N
     assert values["halut__design__macs_per_cycle"] == macs / config.image_cycles
     assert "front end" in {row["unit"] for row in metrics.breakdown}
     assert FrontEndConfig.from_dict(metrics.provenance["configuration"]) == config
-    assert runs.read_run(next(tmp_path.glob("*/generic")), set()).config is None
+    assert runs.read_run(next(tmp_path.glob("*/generic/*ns")), set()).config is None
 
 
 @pytest.mark.flow
