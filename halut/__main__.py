@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import sys
@@ -17,12 +18,16 @@ from halut.arrays import load_matrix
 from halut.cli import Parser, run
 from halut.errors import HalutError
 from halut.files import atomic_write
+from halut.formats import FLOAT_FORMATS
 from halut.matmul import LOSSES, HalutMatmul
+from halut.memory import check_learning
 from halut.nn import cli_analyse, cli_export, cli_fold, cli_formats, cli_stats, cli_train
 from halut.output import OUTPUT_FORMATS, byte_grid
 from halut.problems import relative_error
 from halut.program import LUT_FORMATS, Program
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
+
+_log = logging.getLogger(__name__)
 
 
 def _strength(text: str) -> str | float:
@@ -100,6 +105,25 @@ def _add_learn(verbs: Any) -> None:
     verb.set_defaults(run=_learn)
 
 
+def _warn_of_overflow(flag: str, rows: Any, input_format: str) -> None:
+    """Warn of values that a floating format does not hold."""
+    floating = FLOAT_FORMATS.get(input_format)
+    if floating is None or rows is None:
+        return
+    beyond = sum(
+        floating.overflows(rows[first : first + 4096]) for first in range(0, len(rows), 4096)
+    )
+    if beyond:
+        _log.warning(
+            "warning: %d of %d values of %s are beyond %s, which ends at %g",
+            beyond,
+            rows.size,
+            flag,
+            input_format,
+            floating.largest_finite,
+        )
+
+
 def _learn(options: argparse.Namespace) -> int:
     learner = HalutMatmul(
         C=options.num_c,
@@ -109,10 +133,13 @@ def _learn(options: argparse.Namespace) -> int:
         ridge=options.ridge,
         random_state=options.seed,
     )
+    check_learning(options.a, options.b, options.num_c, options.num_k)
     A, B = load_matrix("--a", options.a), load_matrix("--b", options.b)
     test = load_matrix("--test", options.test) if options.test else None
     if test is not None and test.shape[1] != len(B):
         raise HalutError(f"--test must have {len(B)} columns, not {test.shape[1]} ({options.test})")
+    for flag, rows in (("--a", A), ("--test", test)):
+        _warn_of_overflow(flag, rows, options.input_format)
     # Opened first: nobody waits for learning that cannot be saved.
     with atomic_write(options.output) as temporary:
         learner.learn_offline(A, B)
@@ -126,22 +153,34 @@ def _learn(options: argparse.Namespace) -> int:
         )
         grid: dict[str, float] = {}
         if options.output_format == "int8":
-            product = golden.dequantize(program, golden.matmul(program, program.input_words(A)))
+            product = golden.dequantize(
+                program, golden.matmul(program, program.input_words(A, quiet=True))
+            )
             grid = dict(zip(("scale", "offset"), byte_grid(product, options.relu), strict=True))
         program = program.with_output(options.output_format, relu=options.relu, **grid)
+        found = learner.quantisation_error(program, **grid)
+        held_out = f"{found.error if found.held_out else np.nan:.6g}"
+        program = dataclasses.replace(
+            program, provenance=program.provenance | {"held_out_error": held_out}
+        )
         program.save(temporary)
+    if found.notable:
+        _log.warning("warning: %s", found)
     stats = learner.stats_
     print(f"rows                 {stats.n_rows}")
     print(f"learned in           {stats.seconds:.1f} s, {stats.refine_passes} refining passes")
     print(f"ridge                {stats.ridge:g}")
-    print(f"held-out error       {stats.held_out_error:.4g} (relative, squared, float tables)")
+    kind = "held-out" if found.held_out else "training"
+    print(f"{kind + ' error':20} {found.error:.4g} (relative, squared, of the program as written)")
+    print(f"{'  of float tables':20} {found.float_error:.4g} (before quantisation)")
     print(
         f"code entropy         {stats.code_entropy.mean():.2f} bits of {program.tree_depth} "
         f"(mean of the codebooks; lowest {stats.code_entropy.min():.2f})"
     )
     if test is not None:
         exact = test.astype(np.float64) @ B.astype(np.float64)
-        product = golden.dequantize(program, golden.matmul(program, program.input_words(test)))
+        words = program.input_words(test, quiet=True)
+        product = golden.dequantize(program, golden.matmul(program, words))
         print(f"test error, float    {relative_error(learner.matmul_online(test), exact):.4g}")
         print(f"test error, program  {relative_error(product, exact):.4g}")
     print(f"wrote {options.output}")
@@ -300,7 +339,8 @@ def _learn_report(result: dict[str, Any]) -> list[str]:
         _said(result["conditions"]),
         f"  processor time {result['cpu_s']:.2f} s, wall clock {result['wall_s']:.2f} s, peak "
         f"memory {result['peak_gb']:.2f} GB (before learning {result['peak_before_gb']:.2f} GB)",
-        f"  error on unseen rows {result['error']:.4f} after {result['refine_passes']} passes",
+        f"  error on unseen rows (float tables) {result['error']:.4f} after "
+        f"{result['refine_passes']} passes",
     ]
 
 

@@ -17,9 +17,12 @@ __all__ = [
     "load_matrix",
     "matrix",
     "power_of_two",
+    "to_scale",
     "training_matrix",
     "training_pair",
 ]
+
+_USUAL_EXPONENT = 20
 
 
 def checked_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
@@ -113,7 +116,47 @@ def training_matrix(name: str, value: ArrayLike) -> NDArray[np.float32]:
                 f"{name} must be finite in float32, not {given[begin + row, column]} "
                 f"(row {begin + row}, column {column})"
             )
+    if given.dtype == np.float64 and not array.any() and given.any():
+        raise HalutError(
+            f"{name} must have a value of at least {np.finfo(np.float32).tiny:.3g} or be all "
+            f"zero, not reach {np.abs(given).max():.3g} at most: float32 does not hold it"
+        )
     return array
+
+
+def to_scale(name: str, array: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """Bring a matrix of very large or very small values near 1, by a power of two.
+
+    Sums of squares then stay in the range of float32. What lies within 2**-20 to 2**20 is
+    returned as it is.
+
+    Parameters
+    ----------
+    name : str
+        How error messages call it.
+    array : float32 ndarray, finite
+
+    Returns
+    -------
+    scaled : float32 ndarray of the shape of `array`
+    exponent : int
+        ``array = scaled * 2**exponent``.
+
+    Raises
+    ------
+    HalutError
+        When all values are so small that float32 loses digits of them.
+    """
+    largest = max(float(array.max()), -float(array.min()))
+    if 0 < largest < np.finfo(np.float32).tiny:
+        raise HalutError(
+            f"{name} must have a value of at least {np.finfo(np.float32).tiny:.3g} or be all "
+            f"zero, not reach {largest:.3g} at most: float32 does not hold it"
+        )
+    exponent = int(np.frexp(largest)[1]) - 1 if largest else 0
+    if abs(exponent) <= _USUAL_EXPONENT:
+        return array, 0
+    return np.ldexp(array, -exponent), exponent
 
 
 def training_pair(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halut.arrays import integer_at_least, power_of_two, training_pair
+from halut.arrays import integer_at_least, power_of_two, to_scale, training_pair
 from halut.forest import subspaces
 from halut.lookup import LookUpProduct, chunks, product_basis
 from halut.ridge import Fit, Gram, best_strength
@@ -144,6 +144,8 @@ class ProductQuantization(LookUpProduct):
             Itself.
         """
         rows, weights = training_pair(A, B, self.C)
+        rows, self._exponent = to_scale("A", rows)  # squares must not overflow
+        weights, exponent = to_scale("B", weights)
         centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
         rng = np.random.default_rng(self.random_state)
         shuffled = rng.permutation(len(rows))
@@ -153,7 +155,7 @@ class ProductQuantization(LookUpProduct):
             k_means(np.ascontiguousarray(some[:, group]), self.K, self.n_rounds, rng)
             for group in subspaces(rows.shape[1], self.C)
         ]
-        codes = self._codes(rows)
+        codes = self._codes(rows, 0)
         fit = Fit(strength=1.0, around_means=False, error=np.nan)
         held_out = shuffled[: min(_HELD_OUT_ROWS, len(rows) // 5)]
         if len(held_out):
@@ -164,15 +166,23 @@ class ProductQuantization(LookUpProduct):
                 for part in (rest, held_out)
             )
             fit = best_strength(train, judge)
-        self._learn_tables(rows, weights, centre, codes, fit, None)
+        self._learn_tables(rows, weights, centre, codes, fit, None, self._exponent + exponent)
+        self.centre_ = np.ldexp(centre, self._exponent)
+        self.centroids_ = [np.ldexp(each, self._exponent) for each in self.centroids_]
         return self
 
-    def _codes(self, rows: NDArray[Any]) -> NDArray[np.uint8]:
+    def _codes(self, rows: NDArray[Any], exponent: int) -> NDArray[np.uint8]:
+        """Find the nearest centroids of rows, both divided by ``2**exponent``."""
+        scaled = self.centroids_
+        if exponent:
+            scaled = [np.ldexp(each, -exponent) for each in scaled]
         codes = np.empty((self.C, len(rows)), dtype=np.uint8)
         for part in chunks(len(rows)):
             centred = rows[part].astype(np.float32, copy=False) - self.centre_
+            if exponent:
+                centred = np.ldexp(centred, -exponent)
             groups = subspaces(rows.shape[1], self.C)
-            for code, group, centroids in zip(codes, groups, self.centroids_, strict=True):
+            for code, group, centroids in zip(codes, groups, scaled, strict=True):
                 code[part] = _nearest(centred[:, group], centroids)
         return codes
 
@@ -189,4 +199,4 @@ class ProductQuantization(LookUpProduct):
             Codes.
         """
         self._check_learned("encode")
-        return np.ascontiguousarray(self._codes(self._rows(A)).T)
+        return np.ascontiguousarray(self._codes(self._rows(A), self._exponent).T)

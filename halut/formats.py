@@ -116,6 +116,20 @@ class FloatFormat:
         sign = np.signbit(exact).astype(np.int64) << (self.bits - 1)
         return (magnitude | sign).astype(self.dtype)
 
+    def overflows(self, values: ArrayLike) -> int:
+        """Count finite values that `words` turns into infinity or, without one, saturates.
+
+        Examples
+        --------
+        >>> FLOAT_FORMATS["fp16"].overflows([65519, 65520, -1e6, float("inf")])
+        2
+        """
+        exact = np.asarray(values)
+        size = np.abs(exact[np.isfinite(exact)].astype(np.float64))
+        step = 2.0 ** (np.frexp(self.largest_finite)[1] - 1 - self.mantissa_bits)
+        limit = self.largest_finite + step / 2  # where rounding leaves the largest value
+        return int(np.count_nonzero(size >= limit if self.has_infinity else size > limit))
+
     def values(self, words: ArrayLike) -> NDArray[np.float32]:
         """Return the values of words, exactly, as float32.
 

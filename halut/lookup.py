@@ -103,6 +103,12 @@ def product_basis(
     return left * size, back
 
 
+def _power_of_ten(entries: NDArray[Any], offset: NDArray[Any], exponent: int) -> str:
+    """Return the order of magnitude of the largest product, which floats may not hold."""
+    largest = max(np.abs(entries).max(), np.abs(offset).max())
+    return f"about 1e{round(float(np.log10(largest)) + exponent * float(np.log10(2))):+03d}"
+
+
 class LookUpProduct(ABC):
     """What every product by table look-ups shares, however it comes to its codes.
 
@@ -146,8 +152,12 @@ class LookUpProduct(ABC):
         codes: NDArray[np.uint8],
         fit: Fit,
         means: NDArray[np.float64] | None,
+        exponent: int,
     ) -> NDArray[np.int64]:
-        """Solve for the tables of all rows' codes (C, n_rows); return how often each is used."""
+        """Solve for the tables of all rows' codes (C, n_rows); return how often each is used.
+
+        The product of what was given is ``2**exponent`` times that of `rows` and `weights`.
+        """
         basis, back = product_basis(weights)
         targets = np.empty((len(rows), basis.shape[1]), dtype=np.float32)
         for part in chunks(len(rows)):
@@ -158,8 +168,17 @@ class LookUpProduct(ABC):
         entries = fill_empty_leaves(entries, counts)
         if back is not None:
             entries = entries @ back
-        self.lut_ = np.ascontiguousarray(entries.transpose(2, 0, 1), dtype=np.float32)
-        self.offset_ = (centre.astype(np.float64) @ weights).astype(np.float32)
+        offset = centre.astype(np.float64) @ weights
+        largest = float(np.ldexp(float(max(np.abs(entries).max(), np.abs(offset).max())), exponent))
+        high, low = (float(getattr(np.finfo(np.float32), name)) for name in ("max", "tiny"))
+        if not largest <= high or 0 < largest < low:
+            raise HalutError(
+                f"A @ B must be in the range of float32, {low:.3g} to {high:.3g}, "
+                f"not reach {_power_of_ten(entries, offset, exponent)} at most"
+            )
+        entries = np.ldexp(entries.transpose(2, 0, 1), exponent)
+        self.lut_ = np.ascontiguousarray(entries, dtype=np.float32)
+        self.offset_ = np.ldexp(offset, exponent).astype(np.float32)
         self.n_features_ = rows.shape[1]
         return counts
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,17 +26,24 @@ from numpy.typing import ArrayLike, NDArray
 
 import halut
 from halut import golden
-from halut.arrays import integer_at_least, power_of_two, training_matrix, training_pair
+from halut.arrays import (
+    integer_at_least,
+    power_of_two,
+    to_scale,
+    training_matrix,
+    training_pair,
+)
 from halut.errors import HalutError, closest
 from halut.forest import Forest
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.lookup import LookUpProduct, chunks, gather, look_up, product_basis, walk_rows
+from halut.outliers import QUANTILES, clip_entries, clip_thresholds, ordinary_rows
 from halut.program import Program
 from halut.quantize import half_lut, integer_thresholds, quantize_lut
 from halut.ridge import Fit, Gram, best_strength, count_meetings, entries_of
 from halut.trees import walk
 
-__all__ = ["HalutMatmul", "Statistics"]
+__all__ = ["HalutMatmul", "QuantisationError", "Statistics"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +54,22 @@ _HELD_OUT_ROWS = 8192
 
 _WORTH_A_PASS = 0.99
 """Refining goes on while the last pass brought the held-out error below this share."""
+
+_JUDGED_ROWS = 4096
+"""Rows, at most, that quantisation is judged on."""
+
+_JUDGED_VALUES = 1 << 23
+"""Values of these rows and of their product, at most, unless it is 256 rows."""
+
+_FEW_ROWS = 32
+"""With fewer held-out rows than this, quantisation is judged on all rows."""
+
+_WORTH_CLIPPING = 0.02
+"""Ranges of inputs are clipped where that saves more than this share of the float tables' error;
+the share is that of one codebook among all."""
+
+NOTABLE_COST = 0.05
+"""A quantised program whose error is higher by more than this share deserves a warning."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,7 +89,8 @@ class Statistics:
     refine_passes : int
         How often the trees were learned again.
     held_out_error : float
-        ``|AB - Y|**2 / |AB|**2`` on the held-out rows; NaN without held-out rows.
+        ``|AB - Y|**2 / |AB|**2`` on the held-out rows, with float tables; NaN without held-out
+        rows. Of a quantised program see `HalutMatmul.quantisation_error`.
     codebook_error : float64 ndarray of shape (n_codebooks,), range [0, 1]
         What each codebook alone leaves of its part of the centred product when every leaf stands
         for its mean: ``|A_c B_c - means|**2 / |A_c B_c|**2``; 0 where there is nothing to explain.
@@ -91,6 +115,74 @@ class Statistics:
     code_entropy: NDArray[np.float64]
     lut_range: NDArray[np.float32]
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantisationError:
+    """What quantising costs a program.
+
+    Parameters
+    ----------
+    float_error : float
+        ``|AB - Y|**2 / |AB|**2`` of the float tables on held-out rows, which they were not learned
+        from; on the training rows when there were too few to hold any out.
+    held_out : bool
+        Whether there were enough.
+    added : float
+        What the program, computed in integers by `halut.golden` and dequantised, adds on those
+        rows; less than 0 where rounding happens to help.
+    codebook : int or None
+        The codebook whose input grid, or format, adds most, when inputs add more than tables.
+    output : int or None
+        Otherwise, the output column whose error grows most.
+    """
+
+    float_error: float
+    held_out: bool
+    added: float
+    codebook: int | None
+    output: int | None
+
+    @property
+    def error(self) -> float:
+        """The program's error: float tables' plus what is added."""
+        return self.float_error + self.added
+
+    @property
+    def notable(self) -> bool:
+        """Whether the error is more than 5 % above that of the float tables."""
+        return self.added > NOTABLE_COST * self.float_error or not np.isfinite(self.added)
+
+    def __str__(self) -> str:
+        """Return one line for the user."""
+        blame = f"output column {self.output}" if self.codebook is None else (
+            f"the inputs of codebook {self.codebook}"
+        )  # fmt: skip
+        return (
+            f"quantisation raises the {'held-out' if self.held_out else 'training'} error from "
+            f"{self.float_error:.4g} to {self.error:.4g}, most of it by {blame}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Judge:
+    """Rows that quantisation is judged on.
+
+    Parameters
+    ----------
+    rows : float32 ndarray of shape (n, n_features)
+    exact : float64 ndarray of shape (n, n_outputs)
+        Their product.
+    energy : float
+        Of the product.
+    ordinary : bool ndarray of shape (n,)
+        See `ordinary_rows`; choices are made for these.
+    """
+
+    rows: NDArray[np.float32]
+    exact: NDArray[np.float64]
+    energy: float
+    ordinary: NDArray[np.bool_]
 
 
 class HalutMatmul(LookUpProduct):
@@ -213,9 +305,13 @@ class HalutMatmul(LookUpProduct):
             codebooks.
         """
         begin = time.perf_counter()
-        rows, weights = training_pair(A, B, self.C)
+        given = training_pair(A, B, self.C)
+        (rows, a_exponent), (weights, b_exponent) = map(to_scale, "AB", given)
         n_rows = len(rows)
-        centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        ordinary = ordinary_rows(rows, weights)
+        usual = rows if ordinary.all() else rows[ordinary]
+        centre = usual.mean(axis=0, dtype=np.float64).astype(np.float32)
+        del usual
         shuffled = np.random.default_rng(self.random_state).permutation(n_rows)
         held_out = shuffled[: min(_HELD_OUT_ROWS, n_rows // 5)]
         tree_rows = shuffled[len(held_out) :][: self.max_tree_rows]
@@ -235,9 +331,27 @@ class HalutMatmul(LookUpProduct):
 
         codes = walk_rows(rows, forest.split_dims, forest.thresholds)
         means = forest.means()
-        counts = self._learn_tables(rows, weights, centre, codes, fits[-1], means)
+        counts = self._learn_tables(
+            rows, weights, centre, codes, fits[-1], means, a_exponent + b_exponent
+        )
         self.split_dims_ = forest.split_dims
-        self.thresholds_ = forest.thresholds
+        self.thresholds_ = np.ldexp(forest.thresholds, a_exponent)
+        self._ordinary_counts = counts
+        if not ordinary.all():
+            usual_codes = codes[:, ordinary]
+            self._ordinary_counts = np.stack(
+                [np.bincount(row, minlength=self.K) for row in usual_codes]
+            )
+        judging = held_out if len(held_out) >= _FEW_ROWS else shuffled
+        n_judged = max(_JUDGED_VALUES // (weights.shape[0] + 2 * weights.shape[1]), 8 * _FEW_ROWS)
+        judging = judging[: min(n_judged, _JUDGED_ROWS)]
+        exact = given[0][judging].astype(np.float64) @ given[1]
+        self._judge = _Judge(
+            rows=given[0][judging],
+            exact=exact,
+            energy=float(np.square(exact).sum()),
+            ordinary=ordinary[judging],
+        )
         share = counts / n_rows
         self.stats_ = Statistics(
             n_rows=n_rows,
@@ -379,6 +493,8 @@ class HalutMatmul(LookUpProduct):
         ----------
         input_format : str, default "int8"
             ``"fp16"``, ``"bf16"``, ``"fp8_e4m3"``, ``"fp8_e5m2"``, or ``"int2"`` to ``"int16"``.
+            The grid of an integer format spans the thresholds; a few that lie far from the others
+            are brought in where held-out rows gain by it.
         lut_bits : int, default 8
             Width of a table entry, 2 to 16.
         lut_granularity : {"column", "table"}, default "column"
@@ -398,6 +514,8 @@ class HalutMatmul(LookUpProduct):
         Returns
         -------
         Program
+            Its provenance holds `held_out_error`, as `quantisation_error` measures it, and
+            `held_out_error_float`.
 
         Raises
         ------
@@ -406,23 +524,35 @@ class HalutMatmul(LookUpProduct):
         """
         self._check_learned("program")
         bits = input_format_bits(input_format)
-        counts = self.stats_.code_counts
         lut: NDArray[Any]
         if lut_format == "fp16":
             lut_bits = 16
-            lut, lut_scale, lut_offset = half_lut(self.lut_, self.offset_, counts)
+        tables, counts = self.tables_for(lut_bits, lut_granularity, lut_format)
+        if lut_format == "fp16":
+            lut, lut_scale, lut_offset = half_lut(tables, self.offset_, counts)
         else:
             lut, lut_scale, lut_offset = quantize_lut(
-                self.lut_, self.offset_, counts, lut_bits, lut_granularity
+                tables, self.offset_, counts, lut_bits, lut_granularity
             )
         scale = offset = None
         if input_format in FLOAT_FORMATS:
-            thresholds: NDArray[Any] = FLOAT_FORMATS[input_format].thresholds(self.thresholds_)
+            floating = FLOAT_FORMATS[input_format]
+            thresholds: NDArray[Any] = floating.thresholds(self.thresholds_)
+            beyond = floating.overflows(self.thresholds_)
+            if beyond:
+                _log.warning(
+                    "warning: %d of %d thresholds are beyond %s, which ends at %g: they are "
+                    "clipped",
+                    beyond,
+                    thresholds.size,
+                    input_format,
+                    floating.largest_finite,
+                )
             if input_format == "fp16":
                 thresholds = thresholds.view(np.float16)
         else:
             thresholds, scale, offset = integer_thresholds(
-                self.thresholds_, bits, input_granularity
+                self.thresholds_for(bits, input_granularity), bits, input_granularity
             )
         content: dict[str, Any] = {
             "n_features": self.n_features_,
@@ -443,18 +573,23 @@ class HalutMatmul(LookUpProduct):
                 "ridge": f"{self.stats_.ridge:g}",
                 "refine_passes": str(self.stats_.refine_passes),
                 "n_rows": str(self.stats_.n_rows),
-                "held_out_error": f"{self.stats_.held_out_error:.6g}",
+                "held_out_error_float": f"{self.stats_.held_out_error:.6g}",
                 "lut_granularity": lut_granularity,
                 "random_state": str(self.random_state),
             },
         }
         program = Program(**content)
         if calibration is None or lut_format == "fp16":
-            return program
+            return self._with_error(program)
         rows = training_matrix("calibration", calibration)
-        codes = golden.encode(program, program.input_words(rows))
+        codes = golden.encode(program, program.input_words(rows, quiet=True))
+        if tables is not self.lut_:  # what a few far rows need is not what all others need
+            usual = counts[np.arange(self.C), codes].all(axis=1)
+            rows, codes = rows[usual], codes[usual]
+        if not len(rows):
+            return self._with_error(program)
         content["lut"], content["lut_scale"], lut_offset = quantize_lut(
-            self.lut_,
+            tables,
             self.offset_,
             np.stack([np.bincount(column, minlength=self.K) for column in codes.T]),
             lut_bits,
@@ -467,4 +602,189 @@ class HalutMatmul(LookUpProduct):
         error = (product - self.matmul_online(rows)).mean(axis=0, dtype=np.float64)
         content["lut_offset"] = (lut_offset - error).astype(np.float32)
         content["provenance"]["calibration_rows"] = str(len(rows))
-        return Program(**content)
+        return self._with_error(Program(**content))
+
+    def _with_error(self, program: Program) -> Program:
+        """Write a program's error into its provenance."""
+        found = self.quantisation_error(program)
+        error = found.error if found.held_out else np.nan
+        provenance = program.provenance | {"held_out_error": f"{error:.6g}"}
+        return replace(program, provenance=provenance)
+
+    def quantisation_error(
+        self,
+        program: Program,
+        scale: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
+    ) -> QuantisationError:
+        """Measure what a program of this product adds to the error of the float tables.
+
+        The program's results are computed bit by bit, by `halut.golden`, and dequantised. Up to
+        4096 of the rows that were held out of learning are used, or all rows where those are
+        few; what they show of the float tables they may have taught those, so that only the
+        difference counts, and it is added to `Statistics.held_out_error`. With a ReLU the
+        difference is that after it.
+
+        Parameters
+        ----------
+        program : Program
+            What `program` returned, with or without an output stage.
+        scale, offset : float or array-like of shape (n_outputs,), optional
+            The grid of its results, for output format ``"int8"``.
+
+        Returns
+        -------
+        QuantisationError
+        """
+        self._check_learned("quantisation_error")
+        judge = self._judge
+        words = program.input_words(judge.rows, quiet=True)
+        results = golden.results(program, words)
+        with np.errstate(all="ignore"):
+            if program.output_format == "int8":
+                if scale is None or offset is None:
+                    raise HalutError('scale and offset must be given for output_format "int8"')
+                product = results * np.asarray(scale) + np.asarray(offset)
+            elif program.output_format == "raw" and not program.relu:
+                product = golden.dequantize(program, results)
+            elif program.output_format == "raw" or program.lut_format == "fp16":
+                sums = golden.matmul(program, words)
+                product = golden.dequantize(program, sums)
+                if program.output_format == "fp16":
+                    product = np.where(np.isinf(results), np.copysign(np.inf, product), product)
+            else:
+                product = results.astype(np.float64)
+            floats = self.matmul_online(judge.rows).astype(np.float64)
+            exact = judge.exact
+            if program.relu:
+                floats, product, exact = (np.maximum(each, 0) for each in (floats, product, exact))
+            error = np.square(floats - exact).sum(axis=0)
+            added = np.square(product - exact).sum(axis=0) - error
+        total = float(added.sum())
+        energy = judge.energy if judge.energy > 0 else 1.0
+        held_out = not np.isnan(self.stats_.held_out_error)
+        inputs = self._flip_costs(judge.rows, judge.exact, golden.encode(program, words).T)
+        by_inputs = np.isfinite(total) and inputs.sum() > total / 2
+        return QuantisationError(
+            float_error=self.stats_.held_out_error if held_out else float(error.sum()) / energy,
+            held_out=held_out,
+            added=total / energy,
+            codebook=int(inputs.argmax()) if by_inputs else None,
+            output=None if by_inputs else int(added.argmax()),
+        )
+
+    def thresholds_for(self, bits: int, granularity: str = "codebook") -> NDArray[np.float32]:
+        """Return thresholds for an integer input format, few of which spoil the grid of the others.
+
+        Those that lie beyond where all but 0, 0.1, 1 or 3 % of the values at either end are may be
+        brought in to there, whichever leaves the smallest error on held-out rows; only where that
+        saves more than 2 % of one codebook's share of the float tables' error, and so hardly ever
+        for data without outliers. Rows far from all others do not count.
+
+        Parameters
+        ----------
+        bits : int
+            2 to 16.
+        granularity : {"codebook", "dimension", "all"}, default "codebook"
+            What shares one grid.
+
+        Returns
+        -------
+        float32 ndarray of shape (n_codebooks, n_prototypes - 1)
+        """
+        self._check_learned("thresholds_for")
+        rows = self._judge.rows[self._judge.ordinary]
+        exact = self._judge.exact[self._judge.ordinary]
+        values = gather(rows, slice(None), self.split_dims_)
+        error = float(np.square(exact - self.matmul_online(rows)).sum())
+
+        def costs(thresholds: NDArray[np.float32]) -> NDArray[np.float64]:
+            words, scale, offset = integer_thresholds(thresholds, bits, granularity)
+            codes = np.empty((self.C, len(rows)), dtype=np.uint8)
+            half = 2 ** (bits - 1)
+            inputs = np.rint((values - offset[..., None].astype(np.float64)) / scale[..., None])
+            inputs = np.clip(inputs, -half, half - 1).astype(np.float32)
+            walk(inputs, words.astype(np.float32), codes)
+            found = self._flip_costs(rows, exact, codes)
+            return np.full(self.C, found.sum()) if granularity == "all" else found
+
+        share = _WORTH_CLIPPING * error / (1 if granularity == "all" else self.C)
+        best = self.thresholds_
+        least = costs(best)
+        if (least <= share).all():
+            return best
+        least = least - share  # what a change has to beat
+        for low in QUANTILES:
+            for high in QUANTILES:
+                clipped = clip_thresholds(self.thresholds_, values, low, high, granularity)
+                if np.array_equal(clipped, self.thresholds_):
+                    continue
+                cost = costs(clipped)
+                better = cost < least
+                best = np.where(better[:, None], clipped, best)
+                least = np.where(better, cost, least)
+        return best
+
+    def _flip_costs(
+        self, rows: NDArray[np.float32], exact: NDArray[np.float64], codes: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """Return what other codes (C, n) for rows add to the float tables' squared error: (C,)."""
+        own = walk_rows(rows, self.split_dims_, self.thresholds_)
+        rest = exact - self.matmul_online(rows)
+        costs = np.zeros(self.C)
+        for codebook in range(self.C):
+            changed = np.flatnonzero(own[codebook] != codes[codebook])
+            table = self.lut_[:, codebook].astype(np.float64)  # (M, K)
+            change = table[:, own[codebook, changed]] - table[:, codes[codebook, changed]]
+            costs[codebook] = np.sum((2 * rest[changed].T + change) * change)
+        return costs
+
+    def tables_for(
+        self, lut_bits: int, granularity: str = "column", lut_format: str = "int"
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return tables for a format, and how often entries are looked up.
+
+        Where entries of a few rows far from all others (`halut.outliers.ordinary_rows`) would take
+        the steps of the other entries, and that costs the others more than 5 % on held-out rows,
+        they are brought in to the range of the others; those rows are then not counted.
+
+        Parameters
+        ----------
+        lut_bits : int
+            2 to 16.
+        granularity : {"column", "table"}, default "column"
+        lut_format : {"int", "fp16"}, default "int"
+
+        Returns
+        -------
+        lut : float32 ndarray of shape (n_outputs, n_codebooks, n_prototypes)
+        counts : int64 ndarray of shape (n_codebooks, n_prototypes)
+        """
+        self._check_learned("tables_for")
+        counts = self.stats_.code_counts
+        usual = self._ordinary_counts
+        if usual is counts or not usual.any(axis=1).all():
+            return self.lut_, counts
+        clipped = clip_entries(self.lut_, usual)
+        if np.array_equal(clipped, self.lut_):
+            return self.lut_, counts
+        rows = self._judge.rows[self._judge.ordinary]
+        exact = self._judge.exact[self._judge.ordinary]
+        codes = walk_rows(rows, self.split_dims_, self.thresholds_)
+
+        def error(lut: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any]) -> float:
+            sums = np.zeros_like(exact.T)
+            for codebook, code in enumerate(codes):
+                sums += lut[:, codebook, code]
+            return float(np.square(sums.T * scale + offset - exact).sum())
+
+        def quantised(lut: NDArray[np.float32], counts: NDArray[np.int64]) -> float:
+            if lut_format == "fp16":
+                return error(*half_lut(lut, self.offset_, counts))
+            return error(*quantize_lut(lut, self.offset_, counts, lut_bits, granularity))
+
+        floats = error(self.lut_, np.ones(len(self.lut_)), self.offset_)
+        whole = quantised(self.lut_, counts)
+        if whole > (1 + NOTABLE_COST) * floats and quantised(clipped, usual) < whole:
+            return clipped, usual
+        return self.lut_, counts

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import logging
 import os
 import zipfile
 import zlib
@@ -28,6 +29,8 @@ from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.output import CONSTANTS, OutputStage, byte_stage
 
 __all__ = ["FORMAT_VERSION", "KIND", "Program", "input_format_bits"]
+
+_log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
@@ -350,18 +353,20 @@ class Program:
             stage = OutputStage(format=output_format, relu=relu)
         return dataclasses.replace(self, output=stage)
 
-    def input_words(self, A: ArrayLike) -> NDArray[Any]:
+    def input_words(self, A: ArrayLike, quiet: bool = False) -> NDArray[Any]:
         """Gather the split dimensions of rows and turn them into input words.
 
         Floating formats round to the nearest value, ties to even; what is beyond becomes infinity
         or, in ``"fp8_e4m3"``, which has none, the largest finite value. Integer formats compute
         ``clip(rint((x - input_offset) / input_scale))`` in float64, ties to even; infinities
-        saturate.
+        saturate. Finite values beyond a floating format are counted in a warning.
 
         Parameters
         ----------
         A : array-like of shape (n_rows, n_features), any real dtype
             Rows. NaN is allowed for floating formats (and goes left in every tree).
+        quiet : bool, default False
+            Whether to leave out the warning.
 
         Returns
         -------
@@ -381,7 +386,19 @@ class Program:
             raise HalutError(f"A must hold real numbers, not {rows.dtype}")
         gathered = rows[:, self.split_dims]  # (N, C, T)
         if self.input_format in FLOAT_FORMATS:
-            return FLOAT_FORMATS[self.input_format].words(gathered)
+            floating = FLOAT_FORMATS[self.input_format]
+            beyond = 0 if quiet else floating.overflows(gathered)
+            if beyond:
+                _log.warning(
+                    "warning: %d of %d input values are beyond %s, which ends at %g: they become "
+                    "%s",
+                    beyond,
+                    gathered.size,
+                    self.input_format,
+                    floating.largest_finite,
+                    "infinite" if floating.has_infinity else "the largest value",
+                )
+            return floating.words(gathered)
         if gathered.dtype.kind == "f" and np.isnan(gathered).any():
             raise HalutError(f'A must not hold NaN for input_format "{self.input_format}"')
         limit = 2 ** (self.input_bits - 1)

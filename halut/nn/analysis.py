@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -391,7 +392,7 @@ class _Sums:
 
     def error(self) -> float:
         spread = float((self.squares - self.total.square() / self.n_values).sum())
-        return self.error_sum / max(spread, 1e-30)
+        return self.error_sum / spread if spread > 0 else math.inf if self.error_sum else 0.0
 
 
 @torch.no_grad()

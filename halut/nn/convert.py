@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +44,8 @@ class ConversionRow:
     reason : str
         Why not; empty for converted layers.
     error : float or None
-        ``|exact - looked up|**2 / |exact - mean|**2`` of its output on calibration inputs.
+        ``|exact - looked up|**2 / |exact - mean|**2`` of its output on calibration inputs, with
+        tables and inputs quantised where its configuration says so.
     table_bytes : int
     seconds : float
         Wall-clock time of learning.
@@ -358,7 +360,8 @@ def _error(module: nn.Module, layer: nn.Module, calls: list[tuple[Tensor, ...]])
     axis = 1 if isinstance(module, nn.Conv2d) and exact.ndim == 4 else -1
     others = [dim for dim in range(exact.ndim) if dim != axis % exact.ndim]
     spread = (exact - exact.mean(dim=others, keepdim=True)).square().sum()
-    return float((exact - looked_up).square().sum() / spread.clamp_min(1e-30))
+    wrong, total = float((exact - looked_up).square().sum()), float(spread)
+    return wrong / total if total > 0 else math.inf if wrong else 0.0
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

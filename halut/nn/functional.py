@@ -162,6 +162,8 @@ def _(
 
 def _pieces(n_items: int, n_positions: int, leaves: int, piece: int) -> list[tuple[slice, slice]]:
     """Cut items, and the positions of an item when one is too large, into pieces."""
+    if not n_items * n_positions:
+        return []
     step = max(1, piece // leaves)  # positions
     if step >= n_positions:
         items = max(1, step // n_positions)

@@ -10,6 +10,7 @@ evaluation, is the hardware's: table entries are summed as there, go through its
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,8 @@ Executor = Callable[["HalutLayer", Tensor], Tensor]
 """Takes a layer and its input, returns what leaves the hardware, as `HalutLayer.results`."""
 
 _Layer = TypeVar("_Layer", bound="HalutLayer")
+
+_log = logging.getLogger(__name__)
 
 _EXACT_FLOAT32 = 24
 """Bits of a sum of integers up to which float32 is exact."""
@@ -367,7 +370,7 @@ class HalutLayer(nn.Module, ABC):
         with torch.autocast(x.device.type, enabled=False):
             tables, scale, offset = self._tables()
             sums = self._sums(x, tables)
-            if self.training and self.output_range is not None:
+            if self.training and self.output_range is not None and sums.numel():
                 self._follow(sums.detach(), scale, offset.detach())
             results = self._results(sums, scale, offset)
             return self._arrange(self._values(results, scale, offset), x).to(dtype)
@@ -491,7 +494,8 @@ class HalutLayer(nn.Module, ABC):
         """Turn results (G, N, M) for an input into the layer's output."""
         _, scale, offset = self._tables()
         n_items = self._n_items(x)
-        ordered = results.unflatten(1, (n_items, -1)).permute(1, 0, 3, 2)  # (B, G, M, L)
+        n_positions = results.shape[1] // max(n_items, 1)
+        ordered = results.unflatten(1, (n_items, n_positions)).permute(1, 0, 3, 2)  # (B, G, M, L)
         values = self._values(ordered.to(scale.dtype), scale, offset)
         return self._arrange(values, x).to(_output_dtype(x))
 
@@ -599,9 +603,19 @@ class HalutLayer(nn.Module, ABC):
                     random_state=config.seed,
                 )
                 learner.learn_offline(A, B)
+                thresholds = learner.thresholds_
+                if (config.input_format or "").startswith("int"):
+                    bits = input_format_bits(str(config.input_format))
+                    thresholds = learner.thresholds_for(bits, config.input_granularity)
+                elif config.input_format in FLOAT_FORMATS:
+                    _warn_of_overflow(config.input_format, A, thresholds)
                 self.split_dims[group].copy_(torch.from_numpy(order[learner.split_dims_]))
-                self.thresholds[group].copy_(torch.from_numpy(learner.thresholds_))
-            self.lut[group].copy_(torch.from_numpy(learner.lut_))
+                self.thresholds[group].copy_(torch.from_numpy(thresholds))
+            lut = learner.lut_
+            if config.lut_bits is not None and isinstance(learner, HalutMatmul):
+                formats = config.lut_bits, config.lut_granularity, config.lut_format
+                lut, _ = learner.tables_for(*formats)
+            self.lut[group].copy_(torch.from_numpy(lut))
             outputs = slice(group * self.n_outputs, (group + 1) * self.n_outputs)
             self.bias[outputs].copy_(torch.from_numpy(learner.offset_))
         if bias is not None:
@@ -916,7 +930,8 @@ class HalutConv2d(HalutLayer):
         down = torch.arange(size[0], device=x.device)[:, None] * (self.stride[0] * width)
         across = torch.arange(size[1], device=x.device) * self.stride[1]
         places = (first[..., None] + (down + across).flatten()).flatten()
-        return padded.flatten(1).index_select(1, places).view(len(padded), *dims.shape, -1)
+        n_positions = size[0] * size[1]
+        return padded.flatten(1).index_select(1, places).view(len(padded), *dims.shape, n_positions)
 
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
         size = self.output_size(*x.shape[-2:])
@@ -954,6 +969,23 @@ def layer_of(entry: Mapping[str, Any]) -> HalutLayer:
 def layers_of(model: nn.Module) -> dict[str, HalutLayer]:
     """Return the replaced layers of a model by their names; there may be none."""
     return {name: part for name, part in model.named_modules() if isinstance(part, HalutLayer)}
+
+
+def _warn_of_overflow(name: str, rows: np.ndarray[Any, Any], nodes: np.ndarray[Any, Any]) -> None:
+    """Warn of inputs and thresholds that a floating format does not hold."""
+    floating = FLOAT_FORMATS[name]
+    beyond = floating.overflows(rows), floating.overflows(nodes)
+    if any(beyond):
+        _log.warning(
+            "warning: %d of %d calibration values and %d of %d thresholds are beyond %s, which "
+            "ends at %g",
+            beyond[0],
+            rows.size,
+            beyond[1],
+            nodes.size,
+            name,
+            floating.largest_finite,
+        )
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -69,7 +69,7 @@ def accuracy(program: Program, name: str, test: str | None, matrix: str | None) 
               if key != "held_out_error"]  # fmt: skip
     if held_out is not None:
         facts.append(
-            ("error on rows held out when it was learned", f"{held_out} (relative, squared; float)")
+            ("error on rows held out when it was learned", f"{held_out} (relative, squared)")
         )
     if test is None or matrix is None:
         data = "No rows were given, so nothing is measured here: --test and --b measure the error."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 
 import numpy as np
@@ -342,3 +343,65 @@ def test_an_executor_takes_the_place_of_the_layer() -> None:
 def test_bad_input(make: object, message: str) -> None:
     with pytest.raises(HalutError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv", "grouped"])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    "formats",
+    [
+        {},
+        {"lut_bits": None},
+        {"input_format": "int8"},
+        {"input_format": "fp16", "lut_bits": 16, "lut_format": "fp16", "output_format": "fp16"},
+        {"input_format": "int8", "output_format": "int8", "relu": True},
+        {"input_format": "int8", "acc_bits": 8, "overflow": "saturate"},
+        {"encoder": "centroid"},
+    ],
+    ids=str,
+)
+def test_an_empty_batch(kind: str, training: bool, formats: dict) -> None:
+    torch.manual_seed(0)
+    config = LayerConfig(n_prototypes=4, refine_passes=0, **formats)
+    x = torch.randn(20, 4, 6, 6)
+    module: nn.Module
+    layer: HalutConv2d | HalutLinear
+    if kind == "linear":
+        config = dataclasses.replace(config, codebook_width=3)
+        module, x = nn.Linear(6, 8), x.flatten(0, 2)
+        layer = HalutLinear.from_module(module, x, config)
+    else:
+        module = nn.Conv2d(4, 8, 3, padding=1, groups=2 if kind == "grouped" else 1)
+        layer = HalutConv2d.from_module(module, x, config)
+    layer.train(training)
+    before = copy.deepcopy(layer.state_dict())
+    empty = x[:0].clone().requires_grad_()
+    found = layer(empty)
+    assert found.shape == module(x[:0]).shape
+    found.sum().backward()
+    assert empty.grad is not None and empty.grad.shape == empty.shape
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, before[name])  # the range of bytes among them
+    if layer.exact:
+        assert layer.results(x[:0]).shape == (layer.groups, 0, layer.n_outputs)
+        assert layer.finish(layer.results(x[:0]), x[:0]).shape == found.shape
+
+
+@pytest.mark.parametrize("formats", [{"input_format": "int8"}, {"input_format": "fp16"}], ids=str)
+def test_one_outlier_does_not_spoil_a_layer(formats: dict) -> None:
+    torch.manual_seed(0)
+    x, module = torch.randn(600, 8), nn.Linear(8, 3)
+    spoilt = x.clone()
+    spoilt[0, 0] = 1e4
+    layer = HalutLinear.from_module(module, spoilt, LayerConfig(codebook_width=2, **formats))
+    floats = HalutLinear.from_module(module, x, LayerConfig(codebook_width=2, lut_bits=None))
+    exact = module(x)
+    with torch.no_grad():
+        wanted, found = (float((part(x) - exact).square().sum()) for part in (floats, layer))
+    assert found < 1.5 * wanted
+
+
+def test_values_beyond_a_format_are_reported(caplog) -> None:
+    x = 1e6 * torch.randn(200, 8)
+    HalutLinear.from_module(nn.Linear(8, 3), x, LayerConfig(input_format="fp16"))
+    assert "calibration values" in caplog.records[0].getMessage()
