@@ -150,9 +150,10 @@ def _segments(
             ends.append(ends[-1] + -(-len(part) // config.rows) * config.n_beats)
             n_rows_steps += 1
             continue
-        image = [switch_word(config, step.bank)]
         if step.kind == "load":
             image = program_image(config, tiling.tiles[step.tile], step.bank)
+        else:
+            image = [switch_word(config, step.bank)]
         items = word_bytes(config, image)
         after = n_rows_steps if step.kind == ready else 0
         segments.append(Segment(stream="program", items=items, after_segments=after))
