@@ -140,7 +140,7 @@ class LookUpProduct(ABC):
 
     def _tables(self) -> NDArray[np.float32]:
         """Return tables (C, K, M) with the offset inside the first one."""
-        tables = np.ascontiguousarray(self.lut_.transpose(1, 2, 0))
+        tables = self.lut_.transpose(1, 2, 0).copy()  # with one output, nothing else would copy
         tables[0] += self.offset_
         return tables
 

@@ -239,3 +239,12 @@ def test_memory_is_estimated_before_learning(tmp_path):
         check_learning(tmp_path / "a.npy", tmp_path / "b.npy", 16, 16)
     assert learning_bytes(1000, 64, 4, 16, 16) < 10**8
     check_learning(tmp_path / "b.npy", tmp_path / "b.npy", 16, 16)
+
+
+def test_multiplying_changes_nothing():
+    for n_outputs in (1, 3):
+        learned = HalutMatmul(C=4).learn_offline(PLAIN + 1, B[:, :n_outputs])
+        lut = learned.lut_.copy()
+        first = learned.matmul_online(FRESH)
+        np.testing.assert_array_equal(learned.matmul_online(FRESH), first)
+        np.testing.assert_array_equal(learned.lut_, lut)

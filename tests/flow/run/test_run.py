@@ -39,7 +39,7 @@ def test_several_units(tmp_path):
     config = TiledConfig(unit=unit, output_tiles=2, codebook_tiles=2)
     options = RunOptions(clock_ns=6.0, layout="none")
     metrics, folder = measure(accelerator(config), _platform("generic"), options, tmp_path)
-    assert folder.parent.name == config.slug
+    assert folder.parent.parent.name == config.slug
     bits = config.lut_total_bits + config.threshold_total_bits
     assert metrics.values["synth__design__instance__count__latch"] == bits
     assert metrics.values["halut__design__look_ups_per_cycle"] == 4 * unit.look_ups_per_cycle
