@@ -123,8 +123,9 @@ network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hard
 	@cd $(ROOT) && $(py) -m sim --network $(network_out)/network.pt \
 	  --config configs/digits_network.yaml --images $(IMAGES)
 
-bench-software: $(stamp) ## measured accuracy and speed of the NumPy part
+bench-software: $(stamp) ## measured accuracy and speed of the NumPy part, and of simulation
 	@cd $(ROOT) && $(py) -m halut bench $(ARGS)
+	@cd $(ROOT) && $(py) -m sim.bench
 
 clean: ## remove build/
 	rm -rf $(ROOT)/build
