@@ -6,9 +6,18 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
-ROOT     := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+# make splits names at spaces, so everything below is relative to the folder of this file, whatever
+# that folder is called. From another folder (make -f) it starts itself again in its own.
+ifneq ($(strip $(MAKEFILE_LIST)),Makefile)
+export HALUT_MAKEFILE := $(MAKEFILE_LIST)
+.PHONY: $(or $(MAKECMDGOALS),help)
+$(or $(MAKECMDGOALS),help):
+	@unset MAKEFILES; cd "$$(dirname "$${HALUT_MAKEFILE# }")" && \
+	  $(MAKE) --no-print-directory $@
+else
+
 PYTHON   ?= python3
-VENV     ?= $(ROOT)/.venv
+VENV     ?= .venv
 EXTRAS   ?= sim,demo,flow,dev
 TORCH    ?= torch
 CONSTRAINTS ?=
@@ -26,24 +35,35 @@ SPACE    ?= configs/spaces/digits.yaml
 OUT      ?=
 ARGS     ?=
 
+default_platform := $(filter file,$(origin PLATFORM))
+# What users give is text: a $ in it means nothing to make, and q makes it one word for the shell.
+$(foreach name,CONFIG PLATFORM CLOCK_NS TARGET_NS BASELINE RECIPE IMAGES SPACE OUT CONSTRAINTS \
+  PYTHON VENV,$(eval override $(name) := $$(value $(name))))
+q = '$(subst ','\'',$(1))'
+ifneq ($(words $(VENV))$(shell printf %s $(call q,$(VENV)) | LC_ALL=C tr -d 'A-Za-z0-9_./+,@=\200-\377-'),1)
+$(error VENV must be a path of letters, digits and ./+,@_=-, not $(call q,$(VENV)))
+endif
+
 py := $(VENV)/bin/python
-network_out := $(or $(OUT),build/networks/$(basename $(notdir $(RECIPE))))
+network_out = $(if $(OUT),$(call q,$(OUT)),build/networks/"$$(basename $(call q,$(RECIPE)) .yaml)")
 # One stamp per set of extras: it is redone only when pyproject.toml changes.
 comma := ,
 stamp := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 # The tests of networks need torch, too; TORCH= leaves it out, and they are skipped.
 torch_stamp := $(stamp)$(if $(TORCH),-$(TORCH))
 
-$(VENV)/.installed-%: $(ROOT)/pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+$(VENV)/.installed-%: pyproject.toml
+	@$(call q,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "error: python3 must be 3.10 or newer (set PYTHON=...)" >&2; exit 2; }
+	@case "$$PWD" in *:*) echo "error: the path of a clone must have no colon ($$PWD)" >&2; \
+	  exit 2;; esac
 	@$(py) -m pip --version >/dev/null 2>&1 || { \
 	  echo "creating $(VENV)"; \
-	  $(PYTHON) -m venv $$(test -f $(VENV)/pyvenv.cfg && echo --clear) $(VENV) || { \
-	  echo "error: no venv module (Debian/Ubuntu: apt install python3-venv)" >&2; exit 2; }; }
+	  $(call q,$(PYTHON)) -m venv $(VENV) || { echo "error: $(VENV) must be writable, and the venv" \
+	  "module installed (Debian/Ubuntu: apt install python3-venv)" >&2; exit 2; }; }
 	@echo "installing halut-stack[$(subst -,$(comma),$*)]"
 	@$(py) -m pip install --quiet --disable-pip-version-check \
-	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '$(ROOT)[$(subst -,$(comma),$*)]'
+	  $(if $(CONSTRAINTS),-c $(call q,$(CONSTRAINTS))) -e '.[$(subst -,$(comma),$*)]'
 	@touch $@
 
 .PHONY: help venv demo network test test-slow lint doctor rtl synth pnr orfs report bench tables sweep pareto bench-software clean distclean
@@ -67,68 +87,71 @@ help: ## this list
 venv: $(stamp) ## make .venv and install everything but torch
 
 demo: $(stamp) ## images -> learn -> Verilog -> simulate -> check; pictures in build/demo
-	@cd $(ROOT) && $(py) -m sim.demo $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m sim.demo $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 test: $(torch_stamp) ## all tests but the slow ones
-	@cd $(ROOT) && $(py) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+	@$(py) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
 test-slow: $(torch_stamp) ## the slow tests only
-	@cd $(ROOT) && $(py) -m pytest -n $(JOBS) -m slow $(ARGS)
+	@$(py) -m pytest -n $(JOBS) -m slow $(ARGS)
 
 lint: $(torch_stamp) ## ruff (rules and format) and mypy
-	@cd $(ROOT) && $(py) -m ruff check . && $(py) -m ruff format --check . && $(py) -m mypy
+	@$(py) -m ruff check . && $(py) -m ruff format --check . && $(py) -m mypy
 
 doctor: ## tools: version found or missing, how to get them, what works without
-	@cd $(ROOT) && $$(test -x $(py) && echo $(py) || echo $(PYTHON)) -m flow.doctor
+	@$$(test -x $(py) && echo $(py) || echo $(call q,$(PYTHON))) -m flow.doctor
 
 rtl: $(stamp) ## Verilog and manifest of CONFIG (to OUT)
-	@cd $(ROOT) && $(py) -m rtl_gen --config $(CONFIG) $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m rtl_gen --config $(call q,$(CONFIG)) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
-	@cd $(ROOT) && $(py) -m flow synth --config $(CONFIG) --platform $(PLATFORM) \
-	  --clock-ns $(CLOCK_NS) $(if $(TARGET_NS),--target-ns $(TARGET_NS)) \
-	  $(if $(BASELINE),--baseline $(BASELINE)) $(if $(SYNTH_ONLY),--synth-only) \
-	  $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m flow synth --config $(call q,$(CONFIG)) --platform $(call q,$(PLATFORM)) \
+	  --clock-ns $(call q,$(CLOCK_NS)) $(if $(TARGET_NS),--target-ns $(call q,$(TARGET_NS))) \
+	  $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(SYNTH_ONLY),--synth-only) \
+	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 pnr: $(stamp) ## CONFIG placed and routed with OpenROAD (on PATH or OPENROAD_EXE)
-	@cd $(ROOT) && $(py) -m flow pnr --config $(CONFIG) --platform $(PLATFORM) \
-	  --clock-ns $(CLOCK_NS) $(if $(TARGET_NS),--target-ns $(TARGET_NS)) \
-	  $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m flow pnr --config $(call q,$(CONFIG)) --platform $(call q,$(PLATFORM)) \
+	  --clock-ns $(call q,$(CLOCK_NS)) $(if $(TARGET_NS),--target-ns $(call q,$(TARGET_NS))) \
+	  $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page (to OUT)
-	@cd $(ROOT) && $(py) -m flow report $(or $(RUNS),--config $(CONFIG) --platform $(PLATFORM) \
-	  --clock-ns $(CLOCK_NS)) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m flow report $(or $(RUNS),--config $(call q,$(CONFIG)) --platform $(call q,$(PLATFORM)) \
+	  --clock-ns $(call q,$(CLOCK_NS))) $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 # These need a library, so their default platform is not that of synth.
 orfs: $(stamp) ## CONFIG as a design of OpenROAD-flow-scripts (PLATFORM: nangate45)
-	@cd $(ROOT) && $(py) -m flow orfs --config $(CONFIG) $(if $(filter file,$(origin PLATFORM)),, \
-	  --platform $(PLATFORM)) --clock-ns $(CLOCK_NS) $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m flow orfs --config $(call q,$(CONFIG)) $(if $(default_platform),, \
+	  --platform $(call q,$(PLATFORM))) --clock-ns $(call q,$(CLOCK_NS)) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nangate45)
-	@cd $(ROOT) && $(py) -m flow bench $(if $(filter file,$(origin PLATFORM)),,--platform \
-	  $(PLATFORM)) --clock-ns $(CLOCK_NS) $(ARGS)
+	@$(py) -m flow bench $(if $(default_platform),,--platform \
+	  $(call q,$(PLATFORM))) --clock-ns $(call q,$(CLOCK_NS)) $(ARGS)
 
 tables: $(stamp) ## the paper's tables rebuilt on NanGate45 and ASAP7 (to OUT, build/TABLES.md)
-	@cd $(ROOT) && $(py) -m flow tables $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m flow tables $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 # Its results are below build/sweep, in a folder with the name of the space.
 sweep: $(stamp) ## learn, estimate, prune and synthesise every point of SPACE (to OUT)
-	@cd $(ROOT) && $(py) -m flow sweep $(SPACE) $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m flow sweep $(call q,$(SPACE)) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 pareto: $(stamp) ## front of SPACE's finished points: table and interactive page (to OUT)
-	@cd $(ROOT) && $(py) -m flow pareto $(SPACE) $(if $(OUT),-o $(OUT)) $(ARGS)
+	@$(py) -m flow pareto $(call q,$(SPACE)) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hardware (IMAGES)
-	@cd $(ROOT) && $(py) -m halut train $(RECIPE) -o $(network_out) $(ARGS)
-	@cd $(ROOT) && $(py) -m sim --network $(network_out)/network.pt \
-	  --config configs/digits_network.yaml --images $(IMAGES)
+	@$(py) -m halut train $(call q,$(RECIPE)) -o $(network_out) $(ARGS)
+	@$(py) -m sim --network $(network_out)/network.pt \
+	  --config configs/digits_network.yaml --images $(call q,$(IMAGES))
 
 bench-software: $(stamp) ## measured accuracy and speed of the NumPy part, and of simulation
-	@cd $(ROOT) && $(py) -m halut bench $(ARGS)
-	@cd $(ROOT) && $(py) -m sim.bench
+	@$(py) -m halut bench $(ARGS)
+	@$(py) -m sim.bench
 
 clean: ## remove build/
-	rm -rf $(ROOT)/build
+	rm -rf build
 
 distclean: clean ## remove build/ and .venv
-	@test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
+	@# Only what this file made.
+	@test ! -f $(VENV)/pyvenv.cfg || ! ls $(VENV)/.installed-* >/dev/null 2>&1 || rm -rf $(VENV)
+
+endif

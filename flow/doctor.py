@@ -18,6 +18,7 @@ from pathlib import Path
 
 from flow.tools import openroad_command, version_in
 from halut import process
+from halut.cli import run
 from halut.errors import HalutError
 from sim import simulators
 
@@ -224,4 +225,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -265,6 +265,10 @@ def check_rules(metrics: Metrics, rules: Any, where: Path) -> list[str]:
     return failures
 
 
+NOT_COUNTED = "not counted: simulated without delays"
+"""The note ``glitches`` of a run whose power and energy lack them."""
+
+
 def repository_state(folder: Path) -> tuple[str | None, bool | None]:
     """Commit and whether files differ from it; (None, None) outside a repository."""
 

@@ -89,7 +89,9 @@ def run_script(
     log, found = folder / f"{name}.log", folder / f"{name}.json"
     found.unlink(missing_ok=True)
     script = folder / f"{name}.tcl"
-    script.write_text("".join(f"source {path}\n" for path in scripts) + 'puts "HALUT done"\n')
+    script.write_text(
+        "".join(f"source {_quote(path)}\n" for path in scripts) + 'puts "HALUT done"\n'
+    )
     command = [*tool.command, "-no_splash", "-no_init", "-exit", "-metrics", str(found),
                str(script)]  # fmt: skip
     container = len(tool.command) > 1

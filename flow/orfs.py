@@ -23,6 +23,7 @@ from halut.cli import Parser
 from halut.errors import HalutError, closest
 from halut.files import atomic_write
 from rtl_gen.tiled_config import load_config
+from sim.simulators import is_plain
 
 __all__ = ["OrfsOptions", "config_mk", "constraint_sdc", "main", "rules", "write_design"]
 
@@ -176,6 +177,11 @@ def write_design(design: Design, platform: Platform, options: OrfsOptions, build
         When ORFS has no such platform, or a file cannot be written.
     """
     folder = (build / design.slug / "orfs" / platform.name).resolve()
+    if not is_plain(folder):
+        raise HalutError(
+            "the folder of an ORFS design must have a path of letters, digits and ./+,@_-, which "
+            f"make can take ({folder})"
+        )
     files = {
         # The behavioural clock gate gives way to the platform's cell.
         f"{design.top}.v": _GATE.sub("", design.verilog),

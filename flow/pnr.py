@@ -42,6 +42,7 @@ from flow.timing import Timing, sizes
 from flow.tools import Tool, find_openroad, run_tool
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
+from sim.simulators import plain_link
 
 if TYPE_CHECKING:
     from flow.run import Run
@@ -500,8 +501,9 @@ def read_routed(
         Kinds of unit of the mapped netlist's instances.
     """
     script = folder / "read.ys"
-    script.write_text(f"read_verilog {folder / 'final.v'}\nwrite_json {folder / 'final.json'}\n")
-    run_tool(yosys, [str(script)], folder / "read.log", cwd=folder)
+    plain = plain_link(folder)
+    script.write_text(f"read_verilog {plain / 'final.v'}\nwrite_json {plain / 'final.json'}\n")
+    run_tool(yosys, [str(plain / script.name)], folder / "read.log", cwd=folder)
     outputs = {name: cell.outputs for name, cell in library.cells.items()}
     netlist = from_json(json.loads((folder / "final.json").read_text()), top, outputs)
     return RoutedNetlist(

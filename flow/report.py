@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flow.metrics import METRICS, Metrics, compare
+from flow.metrics import METRICS, NOT_COUNTED, Metrics, compare
 
 __all__ = ["TITLES", "comparison", "number", "summary"]
 
@@ -95,6 +95,15 @@ def number(value: float | int | None) -> str:
     return f"{value:.4g}"
 
 
+_LESS = {
+    "synth__power__total": "power, glitches not counted",
+    "halut__energy__per_look_up": "energy per look-up, no glitches",
+    "halut__energy__per_mac": "energy per MAC, no glitches",
+    "halut__energy__per_program_word": "energy per program word, no gl.",
+}
+"""Labels of what glitches are part of, where they were not simulated."""
+
+
 def summary(metrics: Metrics) -> str:
     """The table that a run prints."""
     source, notes = metrics.provenance, metrics.notes
@@ -106,7 +115,10 @@ def summary(metrics: Metrics) -> str:
         f"made for {source['target_ns']:g} ns"
     ]
     given: set[str] = set()
-    lines += _table(metrics, _ROWS, given)
+    rows = _ROWS
+    if notes.get("glitches") == NOT_COUNTED:
+        rows = [(_LESS.get(name, label), name) for label, name in rows]
+    lines += _table(metrics, rows, given)
     width_of_code = metrics.values["halut__design__codebook_width"]
     if width_of_code and metrics.values["halut__energy__per_mac"] is not None:
         lines.append(f"  (one look-up counted as {width_of_code} MACs)")
@@ -138,7 +150,7 @@ def summary(metrics: Metrics) -> str:
 
 def _table(metrics: Metrics, rows: list[tuple[str, str]], given: set[str]) -> list[str]:
     """Lines of the metrics that have a value; reasons of the others go to `given`."""
-    width = max(len(label) for label, _ in _ROWS)
+    width = max(len(label) for label, _ in [*_ROWS, *rows])
     lines = []
     for label, name in rows:
         value = metrics.values[name]
@@ -180,6 +192,9 @@ def comparison(old: Metrics, new: Metrics, name: str) -> str:
     if not rows:
         return f"same numbers as {name}"
     lines = [f"against {name}:"]
+    were, are = old.notes.get("glitches"), new.notes.get("glitches")
+    if were and are and were != are:
+        lines.append(f"  power and energy are not alike: glitches were {were}; now they are {are}")
     width = max(len(row[0]) for row in rows)
     for metric, before, after, change, verdict in rows:
         share = f"{change:+.2%}" if change is not None else ""

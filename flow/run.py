@@ -16,7 +16,7 @@ import numpy as np
 from flow.activity import Activity, read_vcd
 from flow.design import LOADING_WARM_UP, Design, Workload, window_of
 from flow.liberty import Library
-from flow.metrics import Metrics, base_provenance
+from flow.metrics import NOT_COUNTED, Metrics, base_provenance
 from flow.netlist import Instance, Netlist, Port, from_json
 from flow.platform import Platform, generic_library
 from flow.pnr import LayoutOptions, measure_layout
@@ -36,9 +36,9 @@ from flow.synth import SynthOptions, synthesise
 from flow.timing import Constraints, Timing
 from flow.tools import Tool, find_simulator, find_sta, find_yosys, no_simulator
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import atomic_write, locked
 
-__all__ = ["Run", "RunOptions", "measure"]
+__all__ = ["Run", "RunOptions", "measure", "run_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,21 @@ def _read_netlist(path: Path) -> Netlist:
     )
 
 
+def run_folder(build: Path, slug: str, platform: Platform, options: RunOptions) -> Path:
+    """Where a run's products go: ``<build>/<slug>/<platform>[_<corner>]/<clock>ns``.
+
+    With a target of its own, ``<clock>ns_for_<target>ns``: every period has its own netlist.
+    """
+    name = platform.name
+    if platform.has_library:
+        corner = platform.corner(options.corner)[0]
+        name += f"_{corner}" if corner != platform.default_corner else ""
+    periods = f"{options.clock_ns:.12g}ns"
+    if options.target_ns not in (None, options.clock_ns):
+        periods += f"_for_{options.target_ns:.12g}ns"
+    return build / slug / name / periods
+
+
 class Run:
     """A design on a platform: what the stages share.
 
@@ -135,6 +150,7 @@ class Run:
         options: RunOptions,
         build: Path,
         cache: Path | None = None,
+        folder: Path | None = None,
     ):
         self.design = design
         self.platform = platform
@@ -149,10 +165,7 @@ class Run:
             self.library: Library = platform.library(self.corner, self.cache)
         else:
             self.library = generic_library(platform)
-        name = platform.name
-        if platform.has_library and self.corner != platform.default_corner:
-            name += f"_{self.corner}"
-        self.folder = (build / design.slug / name).resolve()
+        self.folder = (folder or run_folder(build, design.slug, platform, options)).resolve()
         self.outputs = {cell: self.library.cells[cell].outputs for cell in self.library.cells}
         self.quiet = (design.reset, *design.static)
         self.target = options.target_ns or options.clock_ns
@@ -443,6 +456,7 @@ def measure(
     options: RunOptions,
     build: Path = BUILD,
     cache: Path | None = None,
+    folder: Path | None = None,
 ) -> tuple[Metrics, Path]:
     """Run the flow.
 
@@ -452,9 +466,12 @@ def measure(
     platform : Platform
     options : RunOptions
     build : Path
-        Products go to ``<build>/<slug>/<platform>[_<corner>]``.
+        Products go below it; see `run_folder`. A second process that wants the same folder
+        waits until the first has done.
     cache : Path, optional
         Where read libraries are kept; ``<build>/cache`` when None.
+    folder : Path, optional
+        Where products go instead.
 
     Returns
     -------
@@ -470,11 +487,16 @@ def measure(
     CheckFailed
         When a tool fails, or the netlist does not compute what the model says.
     """
-    run = Run(design, platform, options, build, cache)
+    run = Run(design, platform, options, build, cache, folder)
+    with locked(run.folder):
+        return _measured(run), run.folder
+
+
+def _measured(run: Run) -> Metrics:
+    design, platform, options = run.design, run.platform, run.options
     yosys = find_yosys(options.yosys)
     sta = find_sta(options.sta) if platform.has_library else None
     simulator = find_simulator(options.simulator) if options.power else None
-    run.folder.mkdir(parents=True, exist_ok=True)
     last = 3 if not options.power else 6 if design.loading and platform.has_library else 5
     stages = Stages(run.folder, STAGES[:last], options.force)
     source = {
@@ -555,7 +577,7 @@ def measure(
         with atomic_write(run.folder / "metrics.previous.json") as temporary:
             temporary.write_text(old)
     metrics.write(path)
-    return metrics, run.folder
+    return metrics
 
 
 def _describe(
@@ -701,6 +723,7 @@ def _energy(
         )
         return
     glitches = "with delays" if simulation["with_delays"] else "without delays, no glitches"
+    metrics.notes["glitches"] = "counted" if simulation["with_delays"] else NOT_COUNTED
     metrics.notes["power_by"] = f"{power['method']}; activity from a simulation {glitches}"
     for part in ("internal", "switching", "leakage"):
         put(f"synth__power__{part}__total", power[part])

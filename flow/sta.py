@@ -24,6 +24,7 @@ from flow.timing import Constraints, clock_pins
 from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed
 from halut.files import atomic_write
+from sim.simulators import plain_link
 
 __all__ = [
     "PathPoint",
@@ -142,13 +143,18 @@ def constraints_sdc(
     )
 
 
+def _plain(path: Path) -> Path:
+    """A path that needs no quotes in Tcl."""
+    return plain_link(path.parent) / path.name
+
+
 def _prologue(liberty: Sequence[Path], netlist: Path, top: str, sdc: Path) -> list[str]:
     return [
-        *(f"read_liberty {path}" for path in liberty),
-        f"read_verilog {netlist}",
+        *(f"read_liberty {_plain(path)}" for path in liberty),
+        f"read_verilog {_plain(netlist)}",
         f"link_design {top}",
         "set_cmd_units -time ns -capacitance fF -power uW",
-        f"source {sdc}",
+        f"source {_plain(sdc)}",
     ]
 
 
@@ -269,7 +275,7 @@ def opensta_timing(
     with atomic_write(tcl) as temporary:
         temporary.write_text("\n".join([*script, "exit", ""]))
     log = folder / "opensta.log"
-    text = run_tool(sta, [str(tcl)], log, cwd=folder)
+    text = run_tool(sta, [str(_plain(tcl))], log, cwd=folder)
     found = dict(re.findall(r"^HALUT (slack|hold|write|period) (\S+)", text, re.M))
     if "HALUT done" not in text or found.get("slack", "none") == "none":
         errors = [line for line in text.splitlines() if line.startswith(("Error", "[ERROR"))]
@@ -359,9 +365,9 @@ def opensta_power(
     script = [
         *_prologue(liberty, verilog, netlist.top, folder / "constraints.sdc"),
         *disable,
-        f"read_saif -scope {netlist.top} {folder / 'activity.saif'}",
+        f"read_saif -scope {netlist.top} {_plain(folder / 'activity.saif')}",
         *inputs,
-        f"report_power -instances [get_cells *] -digits 6 > {folder / 'power.rpt'}",
+        f"report_power -instances [get_cells *] -digits 6 > {_plain(folder / 'power.rpt')}",
         'puts "HALUT done"',
         "exit",
         "",
@@ -370,7 +376,7 @@ def opensta_power(
     with atomic_write(tcl) as temporary:
         temporary.write_text("\n".join(script))
     log = folder / "power.log"
-    text = run_tool(sta, [str(tcl)], log, cwd=folder)
+    text = run_tool(sta, [str(_plain(tcl))], log, cwd=folder)
     if "HALUT done" not in text:
         raise CheckFailed(f"OpenSTA must report power (log: {log})")
     place = {instance.name: index for index, instance in enumerate(netlist.instances)}

@@ -38,7 +38,7 @@ from flow.stages import code_hash
 from halut import golden
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import atomic_write, locked
 from halut.matmul import HalutMatmul
 from halut.problems import relative_error
 from halut.program import Program
@@ -206,17 +206,21 @@ def _measure(job: _Job) -> dict[str, Any]:
             clock_ns=job.clock_ns, target_ns=job.target_ns, corner=job.corner, seed=job.seed,
             layout=job.layout,
         )  # fmt: skip
-        metrics, _ = measure(
-            design, read_platform(job.platform), options, build / job.folder, build / "cache"
-        )
+        # Points of one folder share a netlist; they differ in the clock.
+        place = build / job.folder
+        platform = read_platform(job.platform)
+        with locked(place):
+            metrics, _ = measure(
+                design, platform, options, build, build / "cache", place / platform.name
+            )
+            if job.last and not job.keep:
+                shutil.rmtree(place, ignore_errors=True)
         record |= {
             "status": "measured",
             "metrics": metrics.values,
             "reasons": metrics.reasons,
             "provenance": metrics.provenance,
         }
-        if job.last and not job.keep:
-            shutil.rmtree(build / job.folder, ignore_errors=True)
     except Exception as error:
         log.debug("point %s", job.key, exc_info=True)
         record |= {"status": "failed", "message": _words(error)}

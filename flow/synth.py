@@ -22,6 +22,7 @@ from flow.platform import Platform
 from flow.tools import Tool, run_tool
 from halut.errors import HalutError, closest
 from halut.files import atomic_write
+from sim.simulators import plain_link
 
 __all__ = ["SynthOptions", "cell_map", "clock_gate_module", "synthesise", "usable_cells"]
 
@@ -363,9 +364,12 @@ def synthesise(
     if library is not None:
         write_liberty(library, usable_cells(library, platform), folder / "cells.lib")
         files["cells.v"] = cell_map(platform)
-    files["synth.ys"] = _script(sources, top, folder, platform, options, target_ns)
+    # Yosys and ABC split their commands at spaces.
+    plain = plain_link(folder)
+    named = [plain_link(source.parent) / source.name for source in sources]
+    files["synth.ys"] = _script(named, top, plain, platform, options, target_ns)
     for name, text in files.items():
         with atomic_write(folder / name) as temporary:
             temporary.write_text(text)
-    run_tool(yosys, [str(folder / "synth.ys")], folder / "yosys.log", cwd=folder)
+    run_tool(yosys, [str(plain / "synth.ys")], folder / "yosys.log", cwd=folder)
     return folder / "netlist.json"

@@ -1,13 +1,21 @@
 """Command lines: one-line errors, and the exit codes that they share.
 
-Exit 0: done; 1: a check failed; 2: the input cannot be used.
+Exit 0: done; 1: a check failed; 2: the input cannot be used; 128 + n: ended by signal n.
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import NoReturn
 
 from halut.errors import HalutError, closest
@@ -54,8 +62,89 @@ class Parser(argparse.ArgumentParser):
         return values
 
 
+class _Ended(BaseException):
+    """A signal asked this process to end; not an `Exception`, so that nobody carries on."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turn the signals that end a process into an exception: files are tidied up, children end."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise _Ended(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # nohup ignores SIGHUP, and means it.
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_ASCII = {"µ": "u", "μ": "u", "×": "x", "·": "*", "−": "-", "–": "-", "—": "-", "…": "...",
+          "≤": "<=", "≥": ">=", "→": "->", "±": "+-", "√": "sqrt", "λ": "lambda"}  # fmt: skip
+
+
+def _transliterate(error: UnicodeError) -> tuple[str, int]:
+    """Replace what the terminal's encoding lacks: um2 for µm²."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    plain = unicodedata.normalize("NFKD", "".join(_ASCII.get(letter, letter) for letter in text))
+    letters = (letter for letter in plain if not unicodedata.combining(letter))
+    return "".join(letter if letter.isascii() else "?" for letter in letters), error.end
+
+
+codecs.register_error("halut.transliterate", _transliterate)
+
+
+def _open_streams() -> None:
+    """Make stdout and stderr take every text; where they are closed, nobody reads it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            null = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
+            setattr(sys, name, null)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="halut.transliterate")
+
+
+def _drop_output() -> None:
+    """What stdout still holds cannot be written: keep Python from trying again at its end."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def _complain(message: object) -> None:
+    with suppress(OSError, ValueError):
+        print(f"error: {message}", file=sys.stderr, flush=True)
+
+
+def _file_error(error: OSError) -> str:
+    """One line about a file or folder that cannot be used."""
+    reason = error.strerror or " ".join(str(error).split())
+    if error.filename is None:
+        return f"output must be writable: {reason}"
+    name = error.filename2 if error.filename2 is not None else error.filename
+    name = os.fsdecode(name) if isinstance(name, (str, bytes)) else name
+    return f"files and folders must be usable: {reason} ({name})"
+
+
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Call a command line's main function and turn its errors into one line and an exit code.
+
+    SIGTERM and SIGHUP end the command with 128 and their number, SIGINT with 130. Letters that
+    the terminal's encoding lacks are printed as similar ones that it has.
 
     Parameters
     ----------
@@ -64,15 +153,27 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     argv : sequence of str, optional
         ``sys.argv[1:]`` when absent.
     """
+    _open_streams()
     try:
-        return main(argv)
+        with _signals():
+            status = main(argv)
+            # A full disk or a reader that is gone shows here at the latest.
+            sys.stdout.flush()
+            return status
     except HalutError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return 130
+    except _Ended as error:
+        _complain(f"ended by {error}")
+        return 128 + error.number
     except BrokenPipeError:
         # The reader of our output (head, less) has seen enough.
-        sys.stderr.close()
+        _drop_output()
         return 1
+    except OSError as error:
+        _complain(_file_error(error))
+        _drop_output()
+        return HalutError.exit_code

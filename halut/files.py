@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,7 +13,9 @@ from pathlib import Path
 
 from halut.errors import HalutError
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "locked"]
+
+log = logging.getLogger(__name__)
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -83,3 +87,44 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise HalutError(f"output must be writable: {error.strerror} ({path})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other processes out of a folder in which several files belong together.
+
+    The folder is made when it is missing. While another process holds it, this one logs one line
+    and waits; whatever ends that process frees the folder. Where the file system has no locks,
+    nothing is kept out.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Raises
+    ------
+    HalutError
+        When the folder cannot be made.
+    """
+    while True:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            held = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # removed in between by who held it
+        except OSError as error:
+            raise HalutError(f"output must be writable: {error.strerror} ({folder})") from None
+        try:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.warning("waiting for another process that works in %s", folder)
+                fcntl.flock(held, fcntl.LOCK_EX)
+            except OSError:
+                log.debug("no locks in %s", folder)
+            # Who held it may have removed it.
+            if os.path.isdir(folder) and os.path.samestat(os.fstat(held), os.stat(folder)):
+                yield
+                return
+        finally:
+            os.close(held)

@@ -11,7 +11,7 @@ from typing import Any
 
 import halut
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import atomic_write, locked
 from halut.formats import FLOAT_FORMATS
 
 from .config import AcceleratorConfig
@@ -288,6 +288,8 @@ def write_generated(generated: Generated, path: Path) -> Path:
     """Write what was generated: Verilog to `path`, the manifest beside it; returns `path`."""
     if path.suffix == ".json":
         raise HalutError(f"the output must be a Verilog file, not a manifest's name ({path})")
-    _write_if_changed(path, generated.verilog)
-    _write_if_changed(path.with_suffix(".json"), generated.manifest_text)
+    # Another process must not put its manifest beside this Verilog.
+    with locked(path.parent):
+        _write_if_changed(path, generated.verilog)
+        _write_if_changed(path.with_suffix(".json"), generated.manifest_text)
     return path

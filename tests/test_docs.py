@@ -97,6 +97,6 @@ def test_configurations_are_valid(path: Path) -> None:
 
 def test_every_make_target_is_described() -> None:
     text = (ROOT / "Makefile").read_text()
-    phony = set(re.search(r"\.PHONY: (.*)", text)[1].split())  # type: ignore[index]
+    phony = set(re.search(r"\.PHONY: (help .*)", text)[1].split())  # type: ignore[index]
     described = set(re.findall(r"^([a-z-]+):.*## \S", text, re.M))
     assert phony == described

@@ -30,7 +30,7 @@ def _parser() -> Parser:
         "runs",
         nargs="*",
         metavar="RUN",
-        help="folder with metrics.json (build/<configuration>/<platform>), or the file",
+        help="folder with metrics.json (build/<configuration>/<platform>/<clock>ns), or the file",
     )
     add("--config", metavar="FILE",
         help="in place of RUN: the run of this configuration (.yaml); made when it is not there "
@@ -38,7 +38,7 @@ def _parser() -> Parser:
     add("--platform", default="generic", metavar="NAME",
         help="of that run (default: %(default)s)")  # fmt: skip
     add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="clock period in ns of that run when it is made (default: %(default)s)")  # fmt: skip
+        help="clock period in ns of that run (default: %(default)s)")  # fmt: skip
     add("--build", default="build", metavar="DIR",
         help="folder of that run's products (default: %(default)s)")  # fmt: skip
     add(
@@ -71,15 +71,15 @@ def _made(arguments: argparse.Namespace) -> Path:
     from flow.design import accelerator
     from flow.flags import positive_ns
     from flow.platform import read_platform
-    from flow.run import RunOptions, measure
+    from flow.run import RunOptions, measure, run_folder
     from rtl_gen.tiled_config import load_config
 
     config = load_config(arguments.config)
     platform = read_platform(arguments.platform)
-    folder = Path(arguments.build) / config.slug / platform.name
+    positive_ns("--clock-ns", arguments.clock_ns)
+    options = RunOptions(clock_ns=arguments.clock_ns)
+    folder = run_folder(Path(arguments.build), config.slug, platform, options)
     if not (folder / "metrics.json").is_file():
-        positive_ns("--clock-ns", arguments.clock_ns)
-        options = RunOptions(clock_ns=arguments.clock_ns)
         measure(accelerator(config), platform, options, Path(arguments.build))
     return folder
 

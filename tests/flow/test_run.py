@@ -12,7 +12,7 @@ from flow.__main__ import main
 from flow.design import accelerator
 from flow.metrics import METRICS
 from flow.platform import read_platform
-from flow.run import RunOptions, measure
+from flow.run import RunOptions, measure, run_folder
 from flow.tools import find_sta
 from halut.cli import run
 from halut.errors import CheckFailed, HalutError
@@ -64,7 +64,7 @@ def test_a_small_accelerator(name, tmp_path):
     design = accelerator(AcceleratorConfig.from_yaml(SMALL))
     metrics, folder = measure(design, platform, RunOptions(clock_ns=6.0), tmp_path)
     values = metrics.values
-    assert folder == tmp_path.resolve() / design.slug / name
+    assert folder == tmp_path.resolve() / design.slug / name / "6ns"
     data = json.loads((folder / "metrics.json").read_text())
     assert data["metrics"] == values
     for metric in METRICS:
@@ -131,7 +131,8 @@ def test_a_netlist_that_disagrees_with_the_model_has_no_metrics(tmp_path):
     _needs_icarus()
     with pytest.raises(CheckFailed, match="must compute what the model says"):
         measure(adder(spoil=True), platform, RunOptions(), tmp_path)
-    assert not (tmp_path / "adder" / "generic" / "metrics.json").exists()
+    assert (tmp_path / "adder" / "generic" / "6ns" / "netlist.v").exists()
+    assert not list(tmp_path.rglob("metrics.json"))
 
 
 def test_speed_costs_area_and_is_reached(tmp_path):
@@ -252,3 +253,55 @@ def test_platforms_are_listed(capsys):
     assert [line.split()[0] for line in out.splitlines()] == [
         "asap7", "generic", "nangate45", "osu018", "sky130hd",
     ]  # fmt: skip
+
+
+def test_every_clock_and_target_has_its_own_netlist(tmp_path):
+    platform = _platform("generic")
+    options = [
+        RunOptions(clock_ns=clock, target_ns=target, power=False)
+        for clock, target in ((6, None), (2, None), (6.0, 6.0), (6, 2), (0.123456789, None))
+    ]
+    folders = [run_folder(tmp_path, "adder", platform, each).name for each in options]
+    assert folders == ["6ns", "2ns", "6ns", "6ns_for_2ns", "0.123456789ns"]
+    _, folder = measure(adder(), platform, options[0], tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    _, other = measure(adder(), platform, options[1], tmp_path)
+    assert other != folder and (other / "netlist.v").is_file()
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_folder_in_which_another_process_works_is_waited_for(tmp_path, caplog):
+    import threading
+
+    from halut.files import locked
+
+    platform = _platform("generic")
+    folder = run_folder(tmp_path, "adder", platform, RunOptions())
+    thread = threading.Thread(
+        target=measure, args=(adder(), platform, RunOptions(power=False), tmp_path)
+    )
+    with locked(folder):
+        thread.start()
+        thread.join(1.0)
+        assert thread.is_alive()
+        assert list(folder.iterdir()) == []
+    thread.join(60)
+    assert (folder / "metrics.json").is_file()
+    assert any("waiting for another process that works in" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+def test_folders_with_any_name_and_glitches_that_are_not_counted(tmp_path, simulator):
+    from flow.report import summary
+    from flow.tools import find_simulator
+
+    try:
+        find_simulator(simulator)
+    except HalutError as error:
+        pytest.skip(str(error))
+    platform = _platform("osu018")
+    place = tmp_path / """it's "my" $HOME ü"""
+    metrics, folder = measure(adder(), platform, RunOptions(simulator=simulator), place)
+    assert folder.is_relative_to(place) and metrics.values["synth__power__total"] > 0
+    text = summary(metrics)
+    assert ("power, glitches not counted" in text) == (simulator == "verilator")

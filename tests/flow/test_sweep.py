@@ -161,8 +161,8 @@ def test_nothing_is_done_twice(space, alone, monkeypatch):
 # Without tools: measuring is made up.
 
 
-def _made_up(design, platform, options, build, cache):
-    assert build.name and cache.name == "cache"
+def _made_up(design, platform, options, build, cache, folder=None):
+    assert build.name and cache.name == "cache" and (folder is None or build in folder.parents)
     metrics = Metrics()
     metrics.set("halut__area__gate_equivalents", len(design.verilog) / options.clock_ns)
     metrics.provenance = {"date": "today", "tools": {}, "seed": options.seed}
@@ -205,9 +205,9 @@ def test_failed_points_are_rows_and_tried_again(tmp_path, monkeypatch):
 def test_clocks_of_one_netlist_share_a_folder_and_others_do_not(tmp_path, monkeypatch):
     folders = []
 
-    def measure(design, platform, options, build, cache):
-        build.mkdir(parents=True, exist_ok=True)
-        folders.append((design.slug, options.target_ns, options.clock_ns, build.name))
+    def measure(design, platform, options, build, cache, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        folders.append((design.slug, options.target_ns, options.clock_ns, folder.parent.name))
         return _made_up(design, platform, options, build, cache)
 
     monkeypatch.setattr(flow.sweep, "measure", measure)
