@@ -150,8 +150,9 @@ network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hard
 	@$(py) -m sim --network $(network_out)/network.pt \
 	  --config configs/digits_network.yaml --images $(call q,$(IMAGES))
 
-bench-software: $(stamp) ## measured accuracy and speed of the NumPy part
+bench-software: $(stamp) ## measured accuracy and speed of the NumPy part, and of simulation
 	@$(py) -m halut bench $(ARGS)
+	@$(py) -m sim.bench
 
 clean: ## remove build/
 	rm -rf build

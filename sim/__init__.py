@@ -1,9 +1,9 @@
-"""Simulation of generated Verilog against the bit-exact model (cocotb on Verilator or Icarus).
+"""Simulation of generated Verilog against the bit-exact model, on Verilator or Icarus.
 
 `sim.simulate` runs a matrix on the accelerator, `sim.simulate_all` several, and
-`sim.schedule.simulate_schedule` a product of any size, tile by tile; `sim.runner` builds
-and runs any Verilog with any cocotb module; `sim.streams`, `sim.packing` and `sim.scoreboard` are
-what testbenches are made of.
+`sim.schedule.simulate_schedule` a product of any size, tile by tile; `sim.transfers` moves their
+rows. `sim.runner` builds and runs any Verilog with any cocotb module; `sim.streams`, `sim.packing`
+and `sim.scoreboard` are what testbenches are made of.
 """
 
 from typing import TYPE_CHECKING, Any

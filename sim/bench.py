@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import numpy as np
 from halut import bench, golden
 from halut.cli import Parser, run
 from halut.errors import HalutError
+from halut.files import atomic_write
 from rtl_gen import generate, program_image, reference
 from rtl_gen.tiled_config import AnyConfig, load_config
 from sim import runner, simulators
@@ -115,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
               f"{one['rows_per_s']:10.0f}")  # fmt: skip
     print(f"rows/s: {result['ratio']:.1f} times cocotb's")
     if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        with atomic_write(options.json) as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -71,7 +71,7 @@ class SimulationResult:
 
 
 @functools.lru_cache(maxsize=32)
-def _generated(config: AnyConfig) -> str:
+def generated(config: AnyConfig) -> str:
     """Return a configuration's Verilog: generated, or kept from an earlier run.
 
     What is kept is found by a hash of the configuration and of everything that makes Verilog of
@@ -141,7 +141,7 @@ def build_accelerator(
     """
     top = top_name(config)
     if verilog is None:
-        text = _generated(config)
+        text = generated(config)
     else:
         try:
             text = Path(verilog).read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import rtl_gen
 from halut import golden
 from halut.errors import CheckFailed, HalutError
 from rtl_gen import AcceleratorConfig, program_image, reference
-from sim import hierarchy, runner, simulate
+from sim import hierarchy, runner, simulate, simulation
 from sim.accelerator import input_bytes
 from sim.simulation import build_accelerator
 from sim.streams import STALL_PATTERNS
@@ -147,6 +147,32 @@ def test_a_wrong_table_bit_is_caught() -> None:
     wrong[-1, 1] ^= 1  # lowest data bit of the last word, a table entry
     segments[0] = dataclasses.replace(segments[0], items=wrong)
     assert not np.array_equal(move(built, SMALL, segments, due).data, right.data)
+
+
+@pytest.mark.sim
+def test_kept_verilog_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged file is not simulated: the Verilog is generated again, to the same bytes."""
+    monkeypatch.chdir(tmp_path)
+    generated: list[AcceleratorConfig] = []
+    generate = rtl_gen.generate
+
+    def counted(config: AcceleratorConfig) -> rtl_gen.Generated:
+        generated.append(config)
+        return generate(config)
+
+    monkeypatch.setattr(rtl_gen, "generate", counted)
+    # A folder in place of every build: only the Verilog matters.
+    texts: list[str] = []
+    monkeypatch.setattr(runner, "build", lambda text, *_, **__: texts.append(text))
+    config = dataclasses.replace(SMALL, name="kept")
+    for damage in (False, False, True, False):
+        simulation.generated.cache_clear()
+        if damage:
+            (kept,) = (tmp_path / "build" / "sim" / "verilog").glob("*.v")
+            kept.write_text(kept.read_text().replace("assign", "assing", 1))
+        build_accelerator(config)
+    assert len(generated) == 2
+    assert set(texts) == {generate(config).verilog}
 
 
 def test_blocks_are_large_modules_with_several_instances() -> None:
