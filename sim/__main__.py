@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.ERROR, format="%(message)s"
     )
+    if not options.verbose:  # input values that a format does not hold are never silent
+        logging.getLogger("halut").setLevel(logging.WARNING)
     if options.network is not None:
         for name in _given(options, "program", "input", "dequantize", "waves"):
             raise HalutError(f"--{name} must not be given with --network")
