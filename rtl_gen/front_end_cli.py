@@ -67,11 +67,13 @@ def front_end_config(accelerator: AnyConfig, arguments: argparse.Namespace) -> F
 
 def generate_convolution(config: FrontEndConfig, *, prefix: str = "") -> Generated:
     """Generate `halut_convolution`, see `generate`; the same configuration, the same bytes."""
+    from .estimate import check_size
     from .front_end import HalutConvolution
     from .generate import with_constraints
     from .program_port import describe_program_port
     from .verilog import unit_verilog
 
+    check_size(config.accelerator)
     top = HalutConvolution(config)
     header = (
         f"// {prefix}{top.module_name} {config.slug}\n"

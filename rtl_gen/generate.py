@@ -15,6 +15,7 @@ from halut.errors import HalutError
 from halut.files import atomic_write, locked
 
 from .config import AcceleratorConfig
+from .estimate import check_size
 from .flags import check_prefix
 from .program_port import describe_program_port
 from .sdc import constraints_sdc
@@ -210,9 +211,11 @@ def generate(config: AnyConfig, *, prefix: str = "") -> Generated:
     Raises
     ------
     HalutError
-        When a module's name cannot begin with the prefix.
+        When a module's name cannot begin with the prefix, or the estimated memory is more than
+        there is.
     """
     check_prefix(prefix)
+    check_size(config)
     top = HalutTiled(config) if isinstance(config, TiledConfig) else HalutMatmul(config)
     header = (
         f"// {prefix}{top.module_name} {config.slug}\n"

@@ -35,4 +35,4 @@ def test_format_equals_model(formats: str, shape: str) -> None:
     built = build_accelerator(config, simulator="verilator")
     env = {"HALUT_CONFIG": json.dumps(config.to_dict())}
     result = runner.run(built, "sim.bench_matmul", env=env)
-    assert len(result.tests) == 13
+    assert len(result.tests) == 16
