@@ -39,8 +39,8 @@ def generation_bytes(config: AnyConfig) -> int:
 def generation_seconds(config: AnyConfig) -> float:
     """Estimate the processor time of generating, in seconds.
 
-    Within a factor of 2 for 256 to 8192 words of a table on one core of 2023: 2.8, 18 and 174 s
-    were measured for 256, 2048 and 8192.
+    Within a factor of 2 for 256 to 8192 words of a table on one core: 2.8, 18 and 174 s were
+    measured for 256, 2048 and 8192.
     """
     words = _words(config)
     return 1.5 + 7e-3 * words + 1.6e-6 * words**2
