@@ -25,8 +25,9 @@ from tests.sim.support import QUICK
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = CONFIGS / "small.yaml"
-# Builds and runs for minutes: `make test-slow`.
-SLOW = {"paper", "dense_lut4", "four_units", "tiled_odd", "tiled_bytes", "tiled_double"}
+# Takes Verilator long, or says what another one says: `make test-slow`.
+SLOW = {"paper", "dense_lut4", "four_units", "stella_nera_c32", "tiled_odd", "tiled_bytes",
+        "tiled_double"}  # fmt: skip
 ODD = {
     # No number a power of two, and every derived width different.
     "odd": {"n_codebooks": 12, "n_prototypes": 8, "n_outputs": 5, "rows": 3,
@@ -86,7 +87,11 @@ def _cases() -> list:
     # The small ones in Icarus, which interprets, where there is one: it builds them in a moment.
     cases += [(name, QUICK or "verilator") for name in ("small", *ODD, "tiled_odd")]
     return [
-        pytest.param(name, simulator, marks=[pytest.mark.slow] if name in SLOW else [])
+        pytest.param(
+            name,
+            simulator,
+            marks=[pytest.mark.slow] if name in SLOW and simulator == "verilator" else [],
+        )
         for name, simulator in dict.fromkeys(cases)
     ]
 
