@@ -18,6 +18,9 @@ __all__ = ["atomic_write", "locked"]
 log = logging.getLogger(__name__)
 
 
+_ATTEMPTS = 100
+"""Times in a row that a folder may vanish while it is made; in /proc none can be made at all."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -106,13 +109,15 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     HalutError
         When the folder cannot be made.
     """
+    attempts = 0
     while True:
         try:
             os.makedirs(folder, exist_ok=True)
             held = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # removed in between by who held it
         except OSError as error:
+            attempts += 1
+            if isinstance(error, FileNotFoundError) and attempts < _ATTEMPTS:
+                continue  # removed in between by who held it
             raise HalutError(f"output must be writable: {error.strerror} ({folder})") from None
         try:
             try:

@@ -69,3 +69,11 @@ def test_no_place_for_the_folder_is_one_line(tmp_path):
         locked(tmp_path / "file" / "run"),
     ):
         pass
+
+
+def test_a_folder_that_cannot_be_made_is_refused_and_not_tried_for_ever():
+    with (
+        pytest.raises(HalutError, match=r"output must be writable: .* \(/proc/x\)"),
+        locked("/proc/x"),
+    ):
+        pytest.fail("it was made")
