@@ -93,7 +93,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def locked(
+    folder: str | os.PathLike[str], output: str | os.PathLike[str] | None = None
+) -> Iterator[None]:
     """Keep other processes out of a folder in which several files belong together.
 
     The folder is made when it is missing. While another process holds it, this one logs one line
@@ -103,6 +105,8 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     Parameters
     ----------
     folder : path-like
+    output : path-like, optional
+        What the user asked for, to be named in an error; by default the folder.
 
     Raises
     ------
@@ -118,7 +122,9 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
             attempts += 1
             if isinstance(error, FileNotFoundError) and attempts < _ATTEMPTS:
                 continue  # removed in between by who held it
-            raise HalutError(f"output must be writable: {error.strerror} ({folder})") from None
+            raise HalutError(
+                f"output must be writable: {error.strerror} ({output or folder})"
+            ) from None
         try:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -280,7 +280,7 @@ def write_generated(generated: Generated, path: Path) -> Path:
             f"the output must be a Verilog file, not one of what lies beside it ({path})"
         )
     # Another process must not put its manifest beside this Verilog.
-    with locked(path.parent):
+    with locked(path.parent, path):
         _write_if_changed(path, generated.verilog)
         _write_if_changed(path.with_suffix(".json"), generated.manifest_text)
         _write_if_changed(path.with_suffix(".sdc"), generated.sdc)

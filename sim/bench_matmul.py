@@ -368,6 +368,10 @@ class _Writer:
 
     def _word(self) -> tuple[int, int] | None:
         tb, rng = self.tb, self.tb.rng
+        missing = [region for region in self._pool if region not in self.counts]
+        if missing:  # one word of every region at first
+            pool = self._pool[missing[0]]
+            return pool[rng.integers(len(pool))]
         kind = rng.random()
         if kind < 0.1:
             if self._n_banks > 1:

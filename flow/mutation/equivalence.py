@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from halut import process
 
 __all__ = ["proved_equal"]
 
@@ -35,17 +36,12 @@ def proved_equal(original: str, changed: str, module: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in (("gold", original), ("gate", changed)):
             Path(folder, f"{name}.v").write_text(_alone(text, module), encoding="utf-8")
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "flow.mutation.equivalence", folder, module],
-                capture_output=True,
-                timeout=_LIMIT_S,
-                check=False,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            )
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
+        done = process.run(
+            [sys.executable, "-m", "flow.mutation.equivalence", folder, module],
+            timeout_s=_LIMIT_S,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        return done.status == 0
 
 
 def _alone(verilog: str, module: str) -> str:
