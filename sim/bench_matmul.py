@@ -369,14 +369,11 @@ class _Writer:
     def _word(self) -> tuple[int, int] | None:
         tb, rng = self.tb, self.tb.rng
         missing = [region for region in self._pool if region not in self.counts]
-        if missing:  # one word of every region at first
-            pool = self._pool[missing[0]]
-            return pool[rng.integers(len(pool))]
-        kind = rng.random()
+        kind = 1.0 if missing else rng.random()  # one word of every region at first
         if kind < 0.1:
             if self._n_banks > 1:
                 return switch_word(tb.config, int(rng.integers(2)))
-            kind = 1
+            kind = 1.0
         if kind < 0.2:
             address = int(rng.integers(1 << tb.config.program_address_bits))
             data = int.from_bytes(rng.bytes(tb.config.program_data_bits // 8 + 1), "little")
@@ -389,7 +386,8 @@ class _Writer:
             code = int(codes[rng.integers(len(codes)), codebook])
             choice = self._tables[tb.contents.active_bank, codebook, code]
             return choice[rng.integers(len(choice))]
-        region = list(self._pool)[rng.integers(len(self._pool))]
+        regions = missing or list(self._pool)
+        region = regions[rng.integers(len(regions))]
         word = self._pool[region][rng.integers(len(self._pool[region]))]
         if region == "output":  # parts of the constants of two programs may be none
             trial = copy.deepcopy(tb.contents)
