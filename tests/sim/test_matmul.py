@@ -274,7 +274,7 @@ _FAULTS = {
         "double",
         r"if \(\w+\) active_bank <= program_bank;",
         "if (1'h0) active_bank <= 1'h0;",
-        "must not be taken within a row group|must be .*, not",
+        "must not be taken within a row group|must be .*, not|must not begin in the cycle after",
     ),
 }
 
