@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,13 @@ def test_a_small_accelerator(name, tmp_path):
         row["internal_mw"] + row["switching_mw"] + row["leakage_mw"] for row in metrics.breakdown
     )
     assert power == pytest.approx(values["synth__power__total"])
-    assert values["halut__power__without_glitches"] < values["synth__power__total"]
-    assert 0 < values["halut__energy__per_mac_without_glitches"] < values["halut__energy__per_mac"]
+    least, most = values["halut__power__without_glitches"], values["synth__power__total"]
+    least_energy = values["halut__energy__per_mac_without_glitches"]
+    most_energy = values["halut__energy__per_mac"]
+    if shutil.which("iverilog"):
+        assert least < most and 0 < least_energy < most_energy
+    else:  # Verilator has no delays, so there are no glitches to count.
+        assert least == most and 0 < least_energy == most_energy
     assert values["halut__energy__per_look_up"] == pytest.approx(
         9 * values["halut__energy__per_mac"]
     )
