@@ -139,6 +139,7 @@ def build_accelerator(
         Build it for `sim.transfers.move` only, with the compiled testbench where that is possible:
         with Verilator, when no signals are recorded.
     """
+    simulator = runner.pick_simulator(simulator)  # before anything is written
     top = top_name(config)
     if verilog is None:
         text = generated(config)
@@ -149,7 +150,6 @@ def build_accelerator(
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise HalutError(f"verilog must be a readable file: {reason} ({verilog})") from None
         top = _prefixed(text, top, verilog)
-    simulator = runner.pick_simulator(simulator)
     waves = runner.waves_wanted(waves)
     return runner.build(
         text,
