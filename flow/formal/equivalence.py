@@ -10,7 +10,6 @@ gives the same outputs for ever.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -30,7 +29,7 @@ from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 
-__all__ = ["Difference", "Equivalence", "formal_hash", "prove_netlist", "read_rtl", "simple_cells"]
+__all__ = ["Difference", "Equivalence", "prove_netlist", "read_rtl", "simple_cells"]
 
 _PATTERNS = 256
 _SCRIPT = """\
@@ -112,14 +111,6 @@ class Equivalence:
     def compared(self) -> int:
         """Functions compared; a latch has two, enable and data."""
         return self.outputs + self.registers + 2 * self.latches
-
-
-def formal_hash() -> str:
-    """Hash of this package's sources: proofs by other code are not reused."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def read_rtl(yosys: Tool, source: Path, top: str, folder: Path) -> tuple[Netlist, dict[Name, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import itertools
 import json
 import logging
@@ -22,11 +21,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+import halut
 import rtl_gen
+import sim
 from halut import golden
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 from halut.schedule import schedule
+from halut.sources import folder_hash
 from rtl_gen import AcceleratorConfig, reference
 from rtl_gen.machine import machine
 from sim import runner
@@ -56,10 +58,8 @@ CONFIGS: dict[str, AcceleratorConfig] = {
 
 _ARGUMENTS = Path(__file__).with_name("equivalent.yaml")
 # Whatever decides about a mutant beside the Verilog.
-_SOURCES = ("sim.accelerator", "sim.bench_matmul", "sim.bench_transfers", "sim.schedule",
-            "sim.scoreboard", "sim.simulation", "sim.streams", "sim.transfers", "rtl_gen.image",
-            "rtl_gen.contents", "rtl_gen.reference", "halut.golden", "halut.output",
-            "flow.mutation.operators", "flow.mutation.equivalence")  # fmt: skip
+_CODE = [Path(str(package.__file__)).parent for package in (halut, rtl_gen, sim)]
+_CODE.append(Path(__file__).parent)
 
 
 def _matmul(config: AcceleratorConfig, verilog: Path, simulator: str, timeout_s: float) -> None:
@@ -174,12 +174,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _fingerprint(verilog: str, simulator: str) -> str:
-    digest = hashlib.sha256(f"{verilog}\0{simulator}".encode())
-    for name in _SOURCES:
-        path = importlib.import_module(name).__file__ if "bench_" not in name else None
-        path = path or str(Path(runner.__file__).with_name(name.rpartition(".")[2] + ".py"))
-        digest.update(Path(path).read_bytes())
-    return digest.hexdigest()[:16]
+    content = f"{verilog}\0{simulator}\0{folder_hash(_CODE)}"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def campaign(

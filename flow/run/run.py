@@ -20,13 +20,14 @@ from flow.cells.platform import Platform
 from flow.designs.design import LOADING_WARM_UP, Design, Workload, window_of
 from flow.figures.metrics import NOT_COUNTED, Metrics, base_provenance
 from flow.formal.abc import find_abc
-from flow.formal.equivalence import formal_hash, prove_netlist
+from flow.formal.equivalence import prove_netlist
 from flow.layout.place_and_route import LayoutOptions, measure_layout
 from flow.netlist.netlist import Instance, Netlist, Port, from_json
 from flow.netlist.yosys import SynthOptions, synthesise
 from flow.power.activity import Activity, read_vcd
 from flow.power.liberty_power import Power, liberty_power
 from flow.repair.repair import repair
+from flow.run.sources import sources_hash
 from flow.run.stages import Stages
 from flow.simulation.netlist_run import NetlistRun, run_netlist
 from flow.timing.analysis import Timing
@@ -695,7 +696,7 @@ def _area(metrics: Metrics, run: Run, finished: dict[str, Any]) -> None:
 def _prove(run: Run, yosys: Tool, finished: dict[str, Any]) -> dict[str, Any]:
     """Netlist = RTL: a run of stages of its own, since nothing else depends on it."""
     abc = find_abc()
-    key = hashlib.sha256(formal_hash().encode())
+    key = hashlib.sha256(sources_hash().encode())
     for name in ("rtl.v", "netlist.json"):
         key.update((run.folder / name).read_bytes())
     stages = Stages(run.folder, ["proof"], run.options.force, key.hexdigest())

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 import flow.run.sources
-from flow.run.sources import folder_hash, sources_hash
+from flow.run.sources import sources_hash
 from flow.run.stages import Stages
+from halut.sources import folder_hash
 
 
 def _tree(folder: Path) -> Path:
