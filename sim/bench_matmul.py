@@ -310,6 +310,11 @@ def _banks(config: AnyConfig) -> int:
     return (config.unit if isinstance(config, TiledConfig) else config).n_banks
 
 
+def _passage_cycles(config: AnyConfig) -> int:
+    """Longest time between two single words: a row group has gone through meanwhile."""
+    return 2 * config.n_groups + config.latency_cycles + 4
+
+
 class _Writer:
     """Offers single program words at any cycle, all kinds of them, until it is told to stop.
 
@@ -348,7 +353,7 @@ class _Writer:
     async def run(self) -> None:
         """Write words; the time between two is anything from no cycle to a row group's passage."""
         tb, rng = self.tb, self.tb.rng
-        longest = 2 * tb.config.n_groups + tb.config.latency_cycles + 4
+        longest = _passage_cycles(tb.config)
         while not self.stop:
             for _ in range(int(rng.integers(0, int(rng.choice([1, 4, longest])) + 1))):
                 await tb.edge
@@ -407,7 +412,9 @@ async def _words_amid_rows(dut: Any, pattern: str, seed: int, *, resets: bool, l
     programs = [tb.random_program(seed + k, corner=k == 2) for k in range(3)]
     for bank in range(_banks(c)):
         await tb.load(programs[bank], bank=bank)
-    words = tb.random_words(programs[0], seed, at_least=16)
+    # As many row groups as there is time for some 16 words between.
+    n_groups = max(16, 8 * _passage_cycles(c) // c.interval_cycles)
+    words = tb.random_words(programs[0], seed, at_least=n_groups)
     begun = 0
     history = [tb.contents.program()] * (lag + 1)
     seen: set[int] = set()
