@@ -14,7 +14,12 @@ from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-__all__ = ["Port", "Unit", "VerilogTarget", "named"]
+from halut.errors import HalutError
+
+__all__ = ["MAX_PORT_BITS", "Port", "Unit", "VerilogTarget", "named"]
+
+MAX_PORT_BITS = 2**16 - 2
+"""Bits that the inputs of a module may have together, and the outputs: Amaranth's limit."""
 
 
 def named(m: Module, name: str, value: Value) -> Signal:
@@ -42,6 +47,20 @@ class Port:
     is_output: bool
 
 
+def _check_ports(unit: Unit) -> None:
+    """Refuse ports that Amaranth has no numbers for: 16 bits of them, two are constants."""
+    for direction in ("input", "output"):
+        ports = [port for port in unit.ports.values() if port.is_output == (direction == "output")]
+        bits = sum(len(port.signal) for port in ports)
+        if direction == "input":
+            bits += len(unit.clock_ports())
+        if bits > MAX_PORT_BITS:
+            raise HalutError(
+                f"{direction} ports must have at most {MAX_PORT_BITS:,} bits together, "
+                f"not {bits:,} ({unit.module_name})"
+            )
+
+
 class VerilogTarget:
     """The `platform` given to elaboration when Verilog is written.
 
@@ -52,8 +71,16 @@ class VerilogTarget:
         self.units: dict[str, Unit] = {}
 
     def require(self, unit: Unit) -> None:
-        """Remember `unit` for conversion; its module name stands for all of its parameters."""
-        self.units.setdefault(unit.module_name, unit)
+        """Remember `unit` for conversion; its module name stands for all of its parameters.
+
+        Raises
+        ------
+        HalutError
+            When its ports are wider than Amaranth takes.
+        """
+        if unit.module_name not in self.units:
+            _check_ports(unit)
+            self.units[unit.module_name] = unit
 
 
 class Unit(wiring.Component):
