@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Units of hardware: one Verilog module per parameter set, shared by all its instances.
 
 Amaranth writes one module per instance of a component. Here each unit is instead converted alone
@@ -18,8 +19,8 @@ from halut.errors import HalutError
 
 __all__ = ["MAX_PORT_BITS", "Port", "Unit", "VerilogTarget", "named"]
 
-MAX_PORT_BITS = 2**16 - 2
-"""Bits that the inputs of a module may have together, and the outputs: Amaranth's limit."""
+MAX_PORT_BITS = {"input": 2**16 - 2, "output": 2**16}
+"""Bits that a module's ports may have together: Amaranth numbers them with 16 bits."""
 
 
 def named(m: Module, name: str, value: Value) -> Signal:
@@ -48,16 +49,16 @@ class Port:
 
 
 def _check_ports(unit: Unit) -> None:
-    """Refuse ports that Amaranth has no numbers for: 16 bits of them, two are constants."""
-    for direction in ("input", "output"):
+    """Refuse ports that Amaranth has no numbers for."""
+    for direction, limit in MAX_PORT_BITS.items():
         ports = [port for port in unit.ports.values() if port.is_output == (direction == "output")]
         bits = sum(len(port.signal) for port in ports)
         if direction == "input":
             bits += len(unit.clock_ports())
-        if bits > MAX_PORT_BITS:
+        if bits > limit:
             raise HalutError(
-                f"{direction} ports must have at most {MAX_PORT_BITS:,} bits together, "
-                f"not {bits:,} ({unit.module_name})"
+                f"{direction} ports must have at most {limit:,} bits together, not {bits:,} "
+                f"({unit.module_name})"
             )
 
 

@@ -22,7 +22,8 @@ from rtl_gen.config import AcceleratorConfig
 from rtl_gen.image import program_image
 from sim.packing import pack
 from sim.scoreboard import Scoreboard
-from sim.streams import STALL_PATTERNS, StreamDriver, StreamMonitor, stalls
+from sim.stalls import STALL_PATTERNS, stalls
+from sim.streams import StreamDriver, StreamMonitor
 
 N_ROW_GROUPS = 24
 
