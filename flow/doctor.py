@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.tools import openroad_command, version_in
+from flow.tools.find import openroad_command, version_in
 from halut import process
 from halut.cli import run
 from halut.errors import HalutError

@@ -81,8 +81,7 @@ def main(argv: Sequence[str]) -> int:
         raise HalutError(f"--jobs must be at least 0, not {arguments.jobs}")
     if not 0 < arguments.timeout <= 1e6:
         raise HalutError(f"--timeout must be seconds above 0, not {arguments.timeout:g}")
-    from flow.formal.abc import find_abc
-    from flow.tools import find_yosys
+    from flow.tools import find_abc, find_yosys
     from halut.files import atomic_write
 
     checks = _chosen(arguments.only)

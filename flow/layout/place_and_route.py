@@ -30,18 +30,22 @@ from flow.cells.platform import Platform
 from flow.designs.design import LOADING_WARM_UP, Workload, window_of
 from flow.figures.metrics import UNITS, Metrics
 from flow.layout.gds import write_gds
-from flow.layout.openroad import Usage, run_script, settings
+from flow.layout.openroad import Usage, run_script
 from flow.layout.pictures import ADDED, CLOCK_TREE, draw_layout
 from flow.netlist.netlist import Netlist, from_json
 from flow.netlist.yosys import usable_cells
 from flow.power.activity import Activity
 from flow.power.liberty_power import Power, liberty_power
+from flow.power.opensta import REPORT, input_activity, read_power
+from flow.power.saif import saif
 from flow.run.stages import Stages
 from flow.simulation.netlist_run import NetlistRun
 from flow.timing.analysis import Timing
-from flow.timing.opensta import constraints_sdc, latch_arcs, plain_liberty, saif
+from flow.timing.opensta import SEARCH, plain_liberty
+from flow.timing.sdc import constraints_sdc
 from flow.tools import Tool, find_openroad, run_tool
-from halut.errors import CheckFailed, HalutError
+from flow.tools.tcl import settings
+from halut.errors import HalutError
 from halut.files import atomic_write
 from sim.simulators import plain_link
 
@@ -336,7 +340,7 @@ def layout_files(platform: Platform, folder: Path) -> dict[str, Any]:
 
 
 def _scripts(name: str) -> list[Path]:
-    return [_TCL / "common.tcl", _TCL / f"{name}.tcl"]
+    return [SEARCH, REPORT, _TCL / "common.tcl", _TCL / f"{name}.tcl"]
 
 
 def _script_hash(name: str) -> str:
@@ -409,9 +413,7 @@ def run_stages(
     gate_driven = drive_gated_clocks(netlist, library, platform)
     texts = {
         "netlist.v": netlist.verilog(),
-        "constraints.sdc": constraints_sdc(netlist, library, platform, constraints)
-        + "\n".join(latch_arcs(library))
-        + "\ngroup_path -name table_write -to [all_registers -level_sensitive -data_pins]\n",
+        "constraints.sdc": constraints_sdc(netlist, library, platform, constraints),
     }
     if activity is not None:
         measured = Activity.load(activity)
@@ -577,25 +579,11 @@ def routed_power(
     netlist = routed.netlist
     with atomic_write(folder / "routed.saif") as temporary:
         temporary.write_text(saif(netlist, library, activity, period_ps))
-    ports = []
-    for port in netlist.ports:
-        if port.direction == "input" and port.name != clock:
-            for bit, net in enumerate(port.nets):
-                ports += [port.bit_name(bit), float(activity.toggles[net]),
-                          float(activity.duty[net])]  # fmt: skip
+    ports = input_activity(netlist, clock, activity)
     own = folder / "power.settings.tcl"
     own.write_text(settings({**values, "saif": folder / "routed.saif", "ports": ports}))
-    run_script(tool, [own, _TCL / "common.tcl", _TCL / "power.tcl"], folder, "power")
-    place = {instance.name: index for index, instance in enumerate(netlist.instances)}
-    found = np.full((3, len(place)), math.nan)
-    for line in (folder / "power.rpt").read_text().splitlines():
-        parts = line.split()
-        if len(parts) == 5 and parts[4] in place:
-            found[:, place[parts[4]]] = [float(part) * 1e3 for part in parts[:3]]
-    missing = int(np.isnan(found[0]).sum())
-    if missing:
-        raise CheckFailed(f"openroad must report the power of every cell, not leave {missing} out")
-    return found
+    run_script(tool, [own, *_scripts("power")], folder, "power")
+    return read_power(folder / "power.rpt", netlist)
 
 
 _NAMES = ("floorplan__", "detailedplace__", "cts__", "globalroute__", "detailedroute__",

@@ -20,7 +20,7 @@ from pathlib import Path
 from flow.cells.liberty_writer import write_liberty
 from flow.cells.library import Library
 from flow.cells.platform import Platform
-from flow.tools import Tool, run_tool
+from flow.tools import Tool, plain_path, run_tool
 from halut.errors import HalutError, closest
 from halut.files import atomic_write
 from sim.simulators import plain_link
@@ -362,7 +362,7 @@ def synthesise(
         files["cells.v"] = cell_map(platform)
     # Yosys and ABC split their commands at spaces.
     plain = plain_link(folder)
-    named = [plain_link(source.parent) / source.name for source in sources]
+    named = [plain_path(source) for source in sources]
     files["synth.ys"] = _script(named, top, plain, platform, options, target_ns)
     for name, text in files.items():
         with atomic_write(folder / name) as temporary:

@@ -19,28 +19,21 @@ from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.designs.design import LOADING_WARM_UP, Design, Workload, window_of
 from flow.figures.metrics import NOT_COUNTED, Metrics, base_provenance
-from flow.formal.abc import find_abc
 from flow.formal.equivalence import prove_netlist
 from flow.layout.place_and_route import LayoutOptions, measure_layout
 from flow.netlist.netlist import Instance, Netlist, Port, from_json
 from flow.netlist.yosys import SynthOptions, synthesise
 from flow.power.activity import Activity, read_vcd
 from flow.power.liberty_power import Power, liberty_power
+from flow.power.opensta import opensta_power, reads_activity
 from flow.repair.repair import repair
 from flow.run.sources import sources_hash
 from flow.run.stages import Stages
 from flow.simulation.netlist_run import NetlistRun, run_netlist
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
-from flow.timing.opensta import (
-    PathPoint,
-    StaTiming,
-    opensta_power,
-    opensta_timing,
-    plain_liberty,
-    reads_activity,
-)
-from flow.tools import Tool, find_simulator, find_sta, find_yosys, no_simulator
+from flow.timing.opensta import PathPoint, StaTiming, opensta_timing, plain_liberty
+from flow.tools import Tool, find_abc, find_simulator, find_sta, find_yosys, no_simulator
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write, locked
 
@@ -425,7 +418,7 @@ class Run:
                 tool,
                 self.netlist,
                 self.library,
-                self.constraints(self.options.clock_ns),
+                self.design.clock,
                 activity,
                 plain_liberty(self.liberty, self.cache),
                 self.folder / "netlist.v",

@@ -25,9 +25,6 @@ PARTS_OF_FLOW = [
 KNOWN = {
     # A run goes on to place and route, which reads the run.
     ("flow.run.run", "flow.layout.place_and_route"),
-    # OpenSTA's timing and its power are in one file.
-    ("flow.timing.opensta", "flow.power.activity"),
-    ("flow.timing.opensta", "flow.power.liberty_power"),
     # A check of formal is a whole run of the flow; runs prove their netlists with formal.
     ("flow.formal.whole", "flow.run.run"),
 }

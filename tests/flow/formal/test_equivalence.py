@@ -9,11 +9,10 @@ import pytest
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.formal.abc import find_abc
 from flow.formal.equivalence import Equivalence, prove_netlist
 from flow.netlist.netlist import LOW, Netlist
 from flow.run.run import Run, RunOptions, measure
-from flow.tools import find_yosys
+from flow.tools import find_abc, find_yosys
 from halut.errors import CheckFailed, HalutError
 from rtl_gen import AcceleratorConfig
 

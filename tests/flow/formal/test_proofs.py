@@ -10,7 +10,6 @@ import pytest
 from amaranth.hdl import Cat, Module
 
 import rtl_gen.encoder
-from flow.formal.abc import find_abc
 from flow.formal.checks import (
     all_checks,
     comparator_check,
@@ -23,7 +22,7 @@ from flow.formal.cli import main
 from flow.formal.prove import Check, Outcome, Property, prove_check
 from flow.formal.still import StillCheck, prove_still
 from flow.formal.whole import BoundCheck, prove_bound
-from flow.tools import find_yosys
+from flow.tools import find_abc, find_yosys
 from halut.errors import CheckFailed, HalutError
 from rtl_gen import AcceleratorConfig
 from rtl_gen.comparator import Comparator

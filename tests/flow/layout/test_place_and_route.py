@@ -13,7 +13,7 @@ from flow.cells.library import Cell, Library
 from flow.cells.platform import Platform
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.layout.openroad import run_script, settings
+from flow.layout.openroad import run_script
 from flow.layout.place_and_route import (
     ROUTED,
     LayoutOptions,
@@ -25,11 +25,14 @@ from flow.layout.place_and_route import (
     wire_capacitance,
 )
 from flow.netlist.netlist import Netlist, Port
+from flow.power.opensta import REPORT
 from flow.run.run import RunOptions, measure
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
-from flow.timing.opensta import constraints_sdc, latch_arcs
+from flow.timing.opensta import SEARCH
+from flow.timing.sdc import constraints_sdc
 from flow.tools import Tool, ToolFailed, find_openroad
+from flow.tools.tcl import settings
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from tests.flow import support
@@ -72,7 +75,6 @@ def stage_settings(folder: Path, **changed: object) -> str:
     sdc = folder / "constraints.sdc"
     sdc.write_text(
         constraints_sdc(netlist, library, platform, Constraints(clock="clk", period_ns=2))
-        + "\n".join(latch_arcs(library))
     )
     files = {
         "technology_lef": "tiny.tech.lef", "cell_lef": ["tiny.lef"], "extraction": "tiny.rules",
@@ -90,7 +92,7 @@ def stage_settings(folder: Path, **changed: object) -> str:
 @pytest.mark.parametrize("stage", [*ROUTED, "power"])
 def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path: Path) -> None:
     calls = run_stub(
-        [stage_settings(tmp_path), TCL / "common.tcl", TCL / f"{stage}.tcl"],
+        [stage_settings(tmp_path), SEARCH, REPORT, TCL / "common.tcl", TCL / f"{stage}.tcl"],
         release,
         returns={"get_property": "0.0"},
     )
@@ -129,7 +131,7 @@ def test_a_flag_that_a_release_lacks_is_caught(release: str, tmp_path: Path) -> 
     script = (TCL / "cts.tcl").read_text().replace("-repair_tns", "-no_such_flag")
     assert "-no_such_flag" in script
     with pytest.raises(StubError, match="no_such_flag"):
-        run_stub([stage_settings(tmp_path), TCL / "common.tcl", script], release)
+        run_stub([stage_settings(tmp_path), SEARCH, REPORT, TCL / "common.tcl", script], release)
 
 
 def test_clock_buffers_end_where_their_tables_do(tmp_path: Path) -> None:

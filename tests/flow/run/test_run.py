@@ -147,7 +147,7 @@ def test_without_opensta_setup_is_still_told(tmp_path, monkeypatch):
 
 def test_power_agrees_with_a_current_opensta(tmp_path, monkeypatch):
     platform = _platform("nangate45")
-    from flow.timing.opensta import reads_activity
+    from flow.power.opensta import reads_activity
 
     sta = find_sta(os.environ.get("HALUT_STA"))
     if sta is None or not reads_activity(sta):
