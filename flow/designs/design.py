@@ -7,6 +7,7 @@ configuration; the direct engines that it is compared with make theirs.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -133,6 +134,14 @@ class Design:
     workload_key: str = ""
     group_transfers: int = 1
     static: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        prefixed = re.search(r"^module (\w+halut_clock_gate)\b", self.verilog, re.M)
+        if prefixed:
+            raise HalutError(
+                f"the clock gate of a design must be halut_clock_gate, which the flow maps, not "
+                f"{prefixed[1]}: generate it without a prefix ({self.name})"
+            )
 
     @property
     def verilog_hash(self) -> str:

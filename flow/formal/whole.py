@@ -8,7 +8,8 @@ from pathlib import Path
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.formal.equivalence import Equivalence, prove_netlist
+from flow.formal.equivalence import prove_netlist
+from flow.formal.pair import Equivalence
 from flow.formal.prove import Outcome
 from flow.netlist.netlist import Netlist
 from flow.run.run import Run, RunOptions

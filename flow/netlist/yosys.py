@@ -27,6 +27,8 @@ from sim.simulators import plain_link
 
 __all__ = ["SynthOptions", "cell_map", "clock_gate_module", "synthesise", "usable_cells"]
 
+_MAPS = Path(__file__).parent / "maps"
+
 ADDERS = ("auto", "ripple", "brent-kung", "kogge-stone", "han-carlson", "sklansky")
 EFFORTS = ("area", "speed")
 
@@ -148,85 +150,6 @@ def cell_map(platform: Platform) -> str:
     return "\n".join(lines) + "\n"
 
 
-_ADDERS = """\
-// Two-operand sums as a chain of full adders.
-(* techmap_celltype = "$alu" *)
-module _70_halut_ripple_alu(A, B, CI, BI, X, Y, CO);
-  parameter A_SIGNED = 0;
-  parameter B_SIGNED = 0;
-  parameter A_WIDTH = 1;
-  parameter B_WIDTH = 1;
-  parameter Y_WIDTH = 1;
-  (* force_downto *) input [A_WIDTH-1:0] A;
-  (* force_downto *) input [B_WIDTH-1:0] B;
-  input CI, BI;
-  (* force_downto *) output [Y_WIDTH-1:0] X, Y, CO;
-  wire [Y_WIDTH-1:0] a, b;
-  \\$pos #(.A_SIGNED(A_SIGNED), .A_WIDTH(A_WIDTH), .Y_WIDTH(Y_WIDTH)) wide_a (.A(A), .Y(a));
-  \\$pos #(.A_SIGNED(B_SIGNED), .A_WIDTH(B_WIDTH), .Y_WIDTH(Y_WIDTH)) wide_b (.A(B), .Y(b));
-  wire [Y_WIDTH-1:0] operand = b ^ {Y_WIDTH{BI}};
-  wire [Y_WIDTH:0] carry;
-  assign X = a ^ operand;
-  assign carry[0] = CI;
-  assign CO = carry[Y_WIDTH:1];
-  \\$fa #(.WIDTH(Y_WIDTH)) adders (
-    .A(a), .B(operand), .C(carry[Y_WIDTH-1:0]), .X(carry[Y_WIDTH:1]), .Y(Y));
-endmodule
-"""
-
-_COMPARE = """\
-// Comparisons as a carry chain without sums: no full-adder cell pays for a sum nobody reads.
-(* techmap_celltype = "$lt $le $gt $ge" *)
-module _70_halut_compare(A, B, Y);
-  parameter A_SIGNED = 0;
-  parameter B_SIGNED = 0;
-  parameter A_WIDTH = 1;
-  parameter B_WIDTH = 1;
-  parameter Y_WIDTH = 1;
-  parameter _TECHMAP_CELLTYPE_ = "";
-  (* force_downto *) input [A_WIDTH-1:0] A;
-  (* force_downto *) input [B_WIDTH-1:0] B;
-  (* force_downto *) output [Y_WIDTH-1:0] Y;
-  localparam WIDTH = A_WIDTH > B_WIDTH ? A_WIDTH : B_WIDTH;
-  localparam SWAP = _TECHMAP_CELLTYPE_ == "$lt" || _TECHMAP_CELLTYPE_ == "$le";
-  localparam EQUAL = _TECHMAP_CELLTYPE_ == "$le" || _TECHMAP_CELLTYPE_ == "$ge";
-  wire [WIDTH-1:0] a, b, more, less;
-  \\$pos #(.A_SIGNED(A_SIGNED), .A_WIDTH(A_WIDTH), .Y_WIDTH(WIDTH)) wide_a (.A(A), .Y(a));
-  \\$pos #(.A_SIGNED(B_SIGNED), .A_WIDTH(B_WIDTH), .Y_WIDTH(WIDTH)) wide_b (.A(B), .Y(b));
-  wire [WIDTH-1:0] sign = (A_SIGNED && B_SIGNED) ? {1'b1, {WIDTH-1{1'b0}}} : {WIDTH{1'b0}};
-  assign more = (SWAP ? b : a) ^ sign;
-  assign less = (SWAP ? a : b) ^ sign;
-  wire [WIDTH-1:0] carry;
-  \\$lcu #(.WIDTH(WIDTH)) chain (
-    .P(more | ~less), .G(more & ~less), .CI(EQUAL), .CO(carry));
-  assign Y = carry[WIDTH-1];
-endmodule
-"""
-
-_FULL_ADDER = """\
-module halut_full_adder(input a, b, c, output carry, sum);
-  \\$fa #(.WIDTH(1)) adder (.A(a), .B(b), .C(c), .X(carry), .Y(sum));
-endmodule
-"""
-
-_SERIAL = """\
-// Carries one after the other.
-(* techmap_celltype = "$lcu" *)
-module _70_halut_serial_carry(P, G, CI, CO);
-  parameter WIDTH = 1;
-  (* force_downto *) input [WIDTH-1:0] P, G;
-  input CI;
-  (* force_downto *) output [WIDTH-1:0] CO;
-  genvar i;
-  generate
-    for (i = 0; i < WIDTH; i = i + 1) begin : bits
-      if (i == 0) assign CO[0] = G[0] | (P[0] & CI);
-      else assign CO[i] = G[i] | (P[i] & CO[i-1]);
-    end
-  endgenerate
-endmodule
-"""
-
 # Without buffering and sizing: the loads are not known before the hierarchy is dissolved.
 _ABC = {
     "area": "strash; ifraig; &get -n; &dch -f; &nf {D}; &put; topo; stime -p",
@@ -283,10 +206,10 @@ def _script(
         "opt",
     ]
     if options.adder == "ripple":
-        lines.append(f"techmap -map {folder}/adders.v t:$alu")
+        lines.append(f"techmap -map {folder}/ripple_alu.v t:$alu")
     if library:
         lines.append(f"techmap -map {folder}/cells.v t:$fa")
-    carry = {"ripple": f"{folder}/serial.v", "brent-kung": ""}.get(
+    carry = {"ripple": f"{folder}/serial_carry.v", "brent-kung": ""}.get(
         options.adder, f"+/choices/{options.adder}.v"
     )
     lines += [f"techmap -map +/techmap.v{' -map ' + carry if carry else ''}", "opt -fast"]
@@ -350,13 +273,8 @@ def synthesise(
     """
     options = options.candidates[0]
     folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "adders.v": _ADDERS,
-        "compare.v": _COMPARE,
-        "serial.v": _SERIAL,
-        "full_adder.v": _FULL_ADDER,
-        "map.abc": _ABC[options.effort].replace("; ", "\n") + "\n",
-    }
+    files = {path.name: path.read_text() for path in sorted(_MAPS.iterdir())}
+    files["map.abc"] = _ABC[options.effort].replace("; ", "\n") + "\n"
     if library is not None:
         write_liberty(library, usable_cells(library, platform), folder / "cells.lib")
         files["cells.v"] = cell_map(platform)

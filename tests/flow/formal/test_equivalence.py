@@ -9,7 +9,8 @@ import pytest
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.formal.equivalence import Equivalence, prove_netlist
+from flow.formal.equivalence import prove_netlist
+from flow.formal.pair import Equivalence
 from flow.netlist.netlist import LOW, Netlist
 from flow.run.run import Run, RunOptions, measure
 from flow.tools import find_abc, find_yosys

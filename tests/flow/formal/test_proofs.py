@@ -10,14 +10,14 @@ import pytest
 from amaranth.hdl import Cat, Module
 
 import rtl_gen.encoder
-from flow.formal.checks import (
-    all_checks,
+from flow.formal.checkers import (
     comparator_check,
     control_check,
     encoder_check,
     output_check,
     tiled_check,
 )
+from flow.formal.checks import all_checks
 from flow.formal.cli import main
 from flow.formal.prove import Check, Outcome, Property, prove_check
 from flow.formal.still import StillCheck, prove_still
