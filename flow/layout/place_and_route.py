@@ -28,6 +28,8 @@ from flow.cells.families import sizes
 from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.designs.design import LOADING_WARM_UP, Workload, window_of
+from flow.figures.energy import NO_ENGINE, by_kind, kinds_of_units, set_energy
+from flow.figures.energy import ROUTED as ENERGY
 from flow.figures.metrics import UNITS, Metrics
 from flow.layout.gds import write_gds
 from flow.layout.openroad import Usage, run_script
@@ -41,6 +43,7 @@ from flow.power.saif import saif
 from flow.run.stages import Stages
 from flow.simulation.netlist_run import NetlistRun
 from flow.timing.analysis import Timing
+from flow.timing.constraints import clock_ps
 from flow.timing.opensta import SEARCH, plain_liberty
 from flow.timing.sdc import constraints_sdc
 from flow.tools import Tool, find_openroad, run_tool
@@ -418,7 +421,7 @@ def run_stages(
     if activity is not None:
         measured = Activity.load(activity)
         texts["activity.saif"] = saif(
-            run.netlist, library, measured, max(20, 2 * round(constraints.period_ns * 500))
+            run.netlist, library, measured, clock_ps(constraints.period_ns)
         )
     for name, text in texts.items():
         with atomic_write(folder / name) as temporary:
@@ -749,7 +752,7 @@ def _routed_area(metrics: Metrics, run: Run, final: RoutedNetlist) -> None:
         metrics.set(
             f"halut__routed__{name}_per_mac_per_cycle",
             value / macs if macs and value else None,
-            "a unit, not an engine: no multiply-accumulates",
+            NO_ENGINE,
         )
 
 
@@ -825,41 +828,23 @@ def _routed_energy(
     metrics.set("halut__routed__transfers_checked", played.answers)
     internal, switching, leakage = (float(part) for part in power.sum(axis=1))
     total = internal + switching + leakage + own.ports
-    for name, value in (
-        ("internal", internal),
-        ("switching", switching + own.ports),
-        ("leakage", leakage),
-    ):
-        metrics.set(f"finish__power__{name}__total", value)
-    metrics.set("finish__power__total", total)
     metrics.notes["routed_power"] = (
         f"OpenROAD {tool.version} with {metrics.notes['wires']}; activity from a simulation of the "
         f"routed netlist, whose {played.answers} output transfers equal the exact model; the same "
         f"sum by flow.power.liberty_power with lumped wires: {own.total:.4g} mW"
     )
     inputs = transfers / window
-    metrics.set("halut__routed__energy_per_cycle", total * options.clock_ns)
-    for name, work in (("look_up", workload.look_ups), ("mac", workload.macs)):
-        metrics.set(
-            f"halut__routed__energy_per_{name}",
-            total * options.clock_ns / (work * inputs) if work * inputs else None,
-            "a unit, not an engine: no multiply-accumulates",
-        )
-    _routed_breakdown(metrics, run, final, power)
-
-
-def _routed_breakdown(metrics: Metrics, run: Run, final: RoutedNetlist, power: np.ndarray) -> None:
-    rows: dict[str, dict[str, Any]] = {}
-    for index, (instance, kind) in enumerate(
-        zip(final.netlist.instances, final.kinds, strict=True)
-    ):
-        row = rows.setdefault(
-            kind,
-            {"unit": kind, "cells": 0, "area": 0.0, "internal_mw": 0.0, "switching_mw": 0.0,
-             "leakage_mw": 0.0},
-        )  # fmt: skip
-        row["cells"] += 1
-        row["area"] = round(row["area"] + run.library.cells[instance.cell].area, 6)
-        for part, value in zip(("internal", "switching", "leakage"), power[:, index], strict=True):
-            row[f"{part}_mw"] += float(value)
-    metrics.notes["routed_breakdown"] = sorted(rows.values(), key=lambda row: -row["area"])
+    set_energy(
+        metrics,
+        ENERGY,
+        [internal, switching + own.ports, leakage],
+        total,
+        options.clock_ns,
+        workload.look_ups * inputs,
+        workload.macs * inputs,
+    )
+    rows = kinds_of_units(final.netlist, final.kinds, run.library, by_kind(final.kinds, power))
+    for row in rows:
+        # The routed Verilog is flat: it does not say which instance of a unit a cell is of.
+        del row["instances"]
+    metrics.notes["routed_breakdown"] = rows

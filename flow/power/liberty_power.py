@@ -47,6 +47,11 @@ class Power:
     method: str
 
     @property
+    def cells(self) -> np.ndarray:
+        """All three, shape (3, n_instances)."""
+        return np.array([self.internal, self.switching, self.leakage])
+
+    @property
     def total(self) -> float:
         return float(self.internal.sum() + self.switching.sum() + self.leakage.sum() + self.ports)
 

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from flow.cells.generic import generic_library
 from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.designs.design import LOADING_WARM_UP, Design, Workload, window_of
+from flow.figures.energy import MAPPED, NO_ENGINE, by_kind, kinds_of_units, set_energy
 from flow.figures.metrics import NOT_COUNTED, Metrics, base_provenance
 from flow.formal.equivalence import prove_netlist
 from flow.layout.place_and_route import LayoutOptions, measure_layout
@@ -31,7 +33,7 @@ from flow.run.sources import sources_hash
 from flow.run.stages import Stages
 from flow.simulation.netlist_run import NetlistRun, run_netlist
 from flow.timing.analysis import Timing
-from flow.timing.constraints import Constraints
+from flow.timing.constraints import Constraints, clock_ps
 from flow.timing.opensta import PathPoint, StaTiming, opensta_timing, plain_liberty
 from flow.tools import Tool, find_abc, find_simulator, find_sta, find_yosys, no_simulator
 from halut.errors import CheckFailed, HalutError
@@ -42,7 +44,6 @@ __all__ = ["Run", "RunOptions", "measure", "run_folder"]
 log = logging.getLogger(__name__)
 
 BUILD = Path("build")
-_NO_ENGINE = "a unit, not an engine: no multiply-accumulates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -396,7 +397,7 @@ class Run:
             window=window,
             dump=timed,
         )
-        period_ps = max(20, 2 * round(period * 500))
+        period_ps = clock_ps(period)
         if timing is not None and run.dump is not None:
             activity = read_vcd(
                 run.dump,
@@ -433,11 +434,6 @@ class Run:
         settled = liberty_power(self.timing, activity, glitches=False)
         in_tree = set(buffers)
         tree = np.array([i.name in in_tree for i in self.netlist.instances], bool)
-        groups: dict[str, np.ndarray] = {}
-        for index, instance in enumerate(self.netlist.instances):
-            unit = "clock tree" if tree[index] else self.kind(instance)
-            sums = groups.setdefault(unit, np.zeros(3))
-            sums += (power.internal[index], power.switching[index], power.leakage[index])
         return {
             "method": power.method,
             "internal": float(power.internal.sum()),
@@ -445,10 +441,18 @@ class Run:
             "leakage": float(power.leakage.sum()),
             "total": power.total,
             "settled": settled.total,
-            "clock_tree": float((power.internal + power.switching + power.leakage)[tree].sum()),
+            "clock_tree": float(power.cells.sum(axis=0)[tree].sum()),
             "ports": power.ports,
-            "units": {unit: sums.tolist() for unit, sums in groups.items()},
+            "units": by_kind(self.kinds(buffers), power.cells),
         }
+
+    def kinds(self, clock_buffers: Iterable[str]) -> list[str]:
+        """Kind of unit of every cell of the netlist; the clock's buffers are one of their own."""
+        tree = set(clock_buffers)
+        return [
+            "clock tree" if instance.name in tree else self.kind(instance)
+            for instance in self.netlist.instances
+        ]
 
     def kind(self, instance: Instance) -> str:
         """Kind of unit that a cell belongs to."""
@@ -650,7 +654,7 @@ def _describe(
         "halut__design__codebook_width": design.codebook_width,
     }
     for name, value in values.items():
-        reason = "not a look-up engine" if design.macs_per_cycle else _NO_ENGINE
+        reason = "not a look-up engine" if design.macs_per_cycle else NO_ENGINE
         metrics.set(name, value, reason)
 
 
@@ -681,7 +685,7 @@ def _area(metrics: Metrics, run: Run, finished: dict[str, Any]) -> None:
     if run.design.macs_per_cycle:
         put("halut__area__per_mac_per_cycle", area / run.design.macs_per_cycle)
     else:
-        put("halut__area__per_mac_per_cycle", None, _NO_ENGINE)
+        put("halut__area__per_mac_per_cycle", None, NO_ENGINE)
     put("halut__clock_tree__area", math.fsum(cell.area for cell in tree))
     put("halut__clock_tree__count", len(tree))
 
@@ -753,7 +757,7 @@ def _timing(
     area = metrics.values["synth__design__instance__area__stdcell"] or 0.0
     rate = run.design.macs_per_cycle / (area * 1e-6) if area else None
     if not rate:
-        metrics.missing(("halut__throughput",), _NO_ENGINE)
+        metrics.missing(("halut__throughput",), NO_ENGINE)
     else:
         put("halut__throughput__gmacs_per_s_per_mm2", rate / run.options.clock_ns)
         put("halut__throughput__gmacs_per_s_per_mm2_at_shortest", rate / shortest)
@@ -782,27 +786,20 @@ def _energy(
     glitches = "with delays" if simulation["with_delays"] else "without delays, no glitches"
     metrics.notes["glitches"] = "counted" if simulation["with_delays"] else NOT_COUNTED
     metrics.notes["power_by"] = f"{power['method']}; activity from a simulation {glitches}"
-    for part in ("internal", "switching", "leakage"):
-        put(f"synth__power__{part}__total", power[part])
-    put("synth__power__total", power["total"])
     put("halut__power__clock_tree", power["clock_tree"])
     put("halut__power__without_glitches", power["settled"])
-    # mW times ns is pJ.
-    clock = run.options.clock_ns
-    put("halut__energy__per_cycle", power["total"] * clock)
-    macs, look_ups = simulation["macs"] * per_cycle, simulation["look_ups"] * per_cycle
-    if not macs:
-        metrics.missing(("halut__energy__per_look_up", "halut__energy__per_mac"), _NO_ENGINE)
-        return
-    if look_ups:
-        put("halut__energy__per_look_up", power["total"] * clock / look_ups)
-    else:
-        put("halut__energy__per_look_up", None, "not a look-up engine")
-    put("halut__energy__per_mac", power["total"] * clock / macs)
-    put("halut__energy__per_mac_without_glitches", power["settled"] * clock / macs)
-    put(
-        "halut__energy__per_mac_without_clock_tree",
-        (power["total"] - power["clock_tree"]) * clock / macs,
+    set_energy(
+        metrics,
+        MAPPED,
+        [power[part] for part in ("internal", "switching", "leakage")],
+        power["total"],
+        run.options.clock_ns,
+        simulation["look_ups"] * per_cycle,
+        simulation["macs"] * per_cycle,
+        {
+            "mac_without_glitches": power["settled"],
+            "mac_without_clock_tree": power["total"] - power["clock_tree"],
+        },
     )
 
 
@@ -817,29 +814,11 @@ def _loading(metrics: Metrics, run: Run, loading: dict[str, Any]) -> None:
 def _breakdown(
     metrics: Metrics, run: Run, finished: dict[str, Any], power: dict[str, Any] | None
 ) -> None:
-    in_tree = set(finished["clock_buffers"])
-    rows: dict[str, dict[str, Any]] = {}
-    units: dict[str, set[int]] = {}
-    for instance in run.netlist.instances:
-        kind = "clock tree" if instance.name in in_tree else run.kind(instance)
-        row = rows.setdefault(kind, {"unit": kind, "instances": 0, "cells": 0, "area": 0.0})
-        row["cells"] += 1
-        row["area"] += run.library.cells[instance.cell].area
-        units.setdefault(kind, set()).add(instance.unit)
-    for kind, row in rows.items():
-        row["instances"] = len(units[kind])
-        row["area"] = round(row["area"], 6)
-        if power:
-            internal, switching, leakage = power["units"].get(kind, (0.0, 0.0, 0.0))
-            row |= {"internal_mw": internal, "switching_mw": switching, "leakage_mw": leakage}
-    if power and power["ports"]:
-        rows["input nets"] = {
-            "unit": "input nets and clock root",
-            "instances": 0,
-            "cells": 0,
-            "area": 0.0,
-            "internal_mw": 0.0,
-            "switching_mw": power["ports"],
-            "leakage_mw": 0.0,
-        }
-    metrics.breakdown = sorted(rows.values(), key=lambda row: -row["area"])
+    kinds = run.kinds(finished["clock_buffers"])
+    metrics.breakdown = kinds_of_units(
+        run.netlist,
+        kinds,
+        run.library,
+        power["units"] if power else None,
+        power["ports"] if power else 0.0,
+    )

@@ -24,6 +24,7 @@ from flow.cells.library import Cell, Library
 from flow.designs.design import Stream, Workload
 from flow.netlist.netlist import HIGH, LOW, Netlist
 from flow.timing.analysis import Timing
+from flow.timing.constraints import clock_ps
 from flow.tools import Tool, run_tool, tail
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
@@ -482,7 +483,7 @@ def run_netlist(
     folder.mkdir(parents=True, exist_ok=True)
     timed = simulator.name == "icarus" and timing is not None
     delays = cell_delays(timing) if timed and timing is not None else None
-    period_ps = max(20, 2 * round(period_ns * 500))
+    period_ps = clock_ps(period_ns)
     bench, files = testbench(netlist, workload, clock, reset, period_ps, warm_up, window, dump)
     files["bench.v"] = bench
     files["dut.v"] = simulation_netlist(netlist, library, delays, workload.seed)
