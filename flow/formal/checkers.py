@@ -6,16 +6,16 @@ from __future__ import annotations
 from functools import partial
 
 from flow.formal.prove import Check, Property
-from rtl_gen.comparator import Comparator
 from rtl_gen.config import AcceleratorConfig, ceil_log2
-from rtl_gen.control import Control
-from rtl_gen.convert import OutputStage
-from rtl_gen.decoder import DecoderBlock
-from rtl_gen.encoder import Encoder
-from rtl_gen.output import OutputSerializer
 from rtl_gen.tiled import HalutTiled, JoinAdder
 from rtl_gen.tiled_config import TiledConfig
 from rtl_gen.top import HalutMatmul
+from rtl_gen.units.comparator import Comparator
+from rtl_gen.units.control import Control
+from rtl_gen.units.decoder import DecoderBlock
+from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.output_stage import OutputStage
+from rtl_gen.units.serializer import OutputSerializer
 
 __all__ = [
     "comparator_check",

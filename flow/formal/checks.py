@@ -21,9 +21,9 @@ from flow.formal.prove import Check
 from flow.formal.still import StillCheck
 from flow.formal.whole import BoundCheck, NetlistCheck
 from rtl_gen.config import AcceleratorConfig
-from rtl_gen.convert import ByteConverter, HalfConverter
-from rtl_gen.decoder import DecoderBlock
-from rtl_gen.encoder import Encoder
+from rtl_gen.units.decoder import DecoderBlock
+from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.output_stage import ByteConverter, HalfConverter
 
 __all__ = ["all_checks"]
 
