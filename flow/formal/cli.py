@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     if not 0 < arguments.timeout <= 1e6:
         raise HalutError(f"--timeout must be seconds above 0, not {arguments.timeout:g}")
     from flow.tools import find_abc, find_yosys
-    from halut.files import atomic_write
+    from halut.files import write_text
 
     checks = _chosen(arguments.only)
     if arguments.list:
@@ -123,8 +123,7 @@ def main(argv: Sequence[str]) -> int:
         outcomes += found
         failures += _report(check.name, found, seconds, width, arguments.verbose)
     report = folder / "report.json"
-    with atomic_write(report) as temporary:
-        temporary.write_text(_json(outcomes, yosys.version, abc.version))
+    write_text(report, _json(outcomes, yosys.version, abc.version))
     proved = sum(outcome.proved for outcome in outcomes)
     refuted = sum(outcome.refuted for outcome in outcomes)
     print(

@@ -22,7 +22,7 @@ from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.tools import Tool, plain_path, run_tool
 from halut.errors import HalutError, closest
-from halut.files import atomic_write
+from halut.files import write_text
 from sim.simulators import plain_link
 
 __all__ = ["SynthOptions", "cell_map", "clock_gate_module", "synthesise", "usable_cells"]
@@ -283,7 +283,6 @@ def synthesise(
     named = [plain_path(source) for source in sources]
     files["synth.ys"] = _script(named, top, plain, platform, options, target_ns)
     for name, text in files.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     run_tool(yosys, [str(plain / "synth.ys")], folder / "yosys.log", cwd=folder)
     return folder / "netlist.json"

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from flow.search.counts import FEATURES
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.config import AcceleratorConfig
 
 __all__ = [
@@ -146,8 +146,7 @@ class Model:
             "conditions": self.conditions,
             "points": list(self.points),
         }
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+        write_text(path, json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Model:

@@ -29,7 +29,7 @@ from flow.run.sources import ROOT
 from flow.studies.published import LAYOUTS
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.direct import DotProductConfig, StoredMatrixConfig, SystolicConfig
 
@@ -366,8 +366,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = sys.argv[2:] if argv is None else argv
         command = " ".join(["python -m flow bench", *given])
         text = page(items, options[rows[0].name], platform.title, command)
-        with atomic_write(output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(output, text)
         print(f"wrote {output}")
     if failed:
         print(f"error: not measured: {', '.join(failed)}", file=sys.stderr)

@@ -14,7 +14,7 @@ from flow.run.flags import positive_ns
 from flow.studies.network_cost import system
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from halut.workloads import NETWORKS, network
 from rtl_gen.tiled_config import load_config
 
@@ -166,8 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise HalutError(f"{error} ({', '.join(files)})") from None
         raise
     place = Path(arguments.output) / f"{name}-{config.name}.json"
-    with atomic_write(place) as temporary:
-        temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_text(place, json.dumps(figures, indent=2) + "\n")
     print(summary(figures))
     print(f"wrote {place}")
     return 0

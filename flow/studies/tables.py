@@ -21,7 +21,7 @@ from flow.studies.bench import ROWS, with_library
 from flow.studies.published import DECODER, ENCODER
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.config import AcceleratorConfig
 
 __all__ = ["main", "page"]
@@ -202,8 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[2:] if argv is None else argv
     command = " ".join(["python -m flow tables", *given])
     text = page(config, measured, rows, options, command, failures)
-    with atomic_write(arguments.output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(arguments.output, text)
     print(f"wrote {arguments.output}")
     if failures:
         raise CheckFailed(f"all rows must be measured, not miss {', '.join(failures)}")
