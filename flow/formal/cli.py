@@ -37,11 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds that the solver may take for a property (default: %(default)g)"
         )  # fmt: skip
     add("-j", "--jobs", type=int, default=0, metavar="N",
-        help="checks at a time; 0 for one per core (default: %(default)s)")  # fmt: skip
-    add("--yosys", default="pyosys", metavar="NAME",
-        help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
-    add("-o", "--output", default="build", metavar="DIR",
-        help="folder for all products (default: %(default)s)")  # fmt: skip
+        help="checks at a time; 0 for one per core")  # fmt: skip
+    add("--yosys", default="pyosys", metavar="NAME", help="pyosys (pip package) or a program")
+    add("-o", "--output", default="build", metavar="DIR", help="folder for all products")
     add("-v", "--verbose", action="store_true", help="a line for every property")
     return parser
 

@@ -126,22 +126,18 @@ def _parser() -> Parser:
         "space's)")  # fmt: skip
     add("--a", metavar="FILE", help="rows to learn from (.npy; default: --data)")
     add("--b", metavar="FILE", help="matrix to multiply with (.npy; default: --data)")
-    add("--test", metavar="FILE",
-        help="rows to judge by (.npy; default: the last fifth of --a)")  # fmt: skip
+    add("--test", metavar="FILE", help="rows to judge by (.npy; default: the last fifth of --a)")
     add("--space", metavar="FILE",
         help="space of candidates (.yaml; default: by the data's columns)")  # fmt: skip
-    add("--platform", default="nangate45", metavar="NAME",
-        help="a platform with a fitted model (default: %(default)s)")  # fmt: skip
+    add("--platform", default="nangate45", metavar="NAME", help="a platform with a fitted model")
     add("--goal", default="area", choices=GOALS, metavar="NAME",
-        help=f"what is best within the budgets: {', '.join(GOALS)} "
-        "(default: %(default)s)")  # fmt: skip
-    add("--verify", type=int, default=3, metavar="N",
-        help="candidates to synthesise (default: %(default)s)")  # fmt: skip
+        help=f"what is best within the budgets: {', '.join(GOALS)}")  # fmt: skip
+    add("--verify", type=int, default=3, metavar="N", help="candidates to synthesise")
     add_cluster(parser)
     add("--build", default=str(BUILD), metavar="DIR",
-        help="folder of finished points, shared with sweeps (default: %(default)s)")  # fmt: skip
+        help="folder of finished points, shared with sweeps")  # fmt: skip
     add("-o", "--output", default="build/fit", metavar="DIR",
-        help="folder of the proposed configurations (default: %(default)s)")  # fmt: skip
+        help="folder of the proposed configurations")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say more")
     return parser
 

@@ -332,20 +332,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     estimate = commands.add_parser("estimate", help="estimate one configuration")
     add = estimate.add_argument
     add("--config", required=True, metavar="FILE", help="configuration (.yaml)")
-    add("--platform", default="nangate45", metavar="NAME",
-        help="platform of a shipped model (default: %(default)s)")  # fmt: skip
+    add("--platform", default="nangate45", metavar="NAME", help="platform of a shipped model")
     add("--model", metavar="FILE", help="model file (default: the platform's shipped one)")
     estimate.set_defaults(act=_estimate)
     train = commands.add_parser("fit", help="synthesise a set of configurations and fit to them")
     add = train.add_argument
     add("--config", nargs="*", default=[], metavar="FILE",
         help="configurations to add to the built-in set (default: none)")  # fmt: skip
-    add("--platform", default="nangate45", metavar="NAME", help="platform (default: %(default)s)")
+    add("--platform", default="nangate45", metavar="NAME", help="platform")
     add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="clock period in ns of the energy (default: %(default)s)")  # fmt: skip
+        help="clock period in ns of the energy")  # fmt: skip
     add("--target-ns", type=float, default=1.1, metavar="NS",
-        help="clock period in ns that netlists are made for (default: %(default)s)")  # fmt: skip
-    add("--build", default="build", metavar="DIR", help="folder of products (default: %(default)s)")
+        help="clock period in ns that netlists are made for")  # fmt: skip
+    add("--build", default="build", metavar="DIR", help="folder of products")
     add("-o", "--output", metavar="FILE", help="model file (default: the platform's shipped one)")
     train.set_defaults(act=_fit)
     arguments = parser.parse_args(argv)

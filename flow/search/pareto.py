@@ -298,8 +298,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"comma-separated: {', '.join(AXES)}, or metrics by name (default: error, area, "
         "energy, throughput; without a library error, gates, throughput)")  # fmt: skip
     add("--build", default=str(BUILD), metavar="DIR",
-        help="folder in which the sweep put the results of a space "
-        "(default: %(default)s)")  # fmt: skip
+        help="folder in which the sweep put the results of a space")  # fmt: skip
     add("-o", "--output", metavar="DIR", help="folder (default: that of the results)")
     return parser
 

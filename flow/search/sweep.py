@@ -211,12 +211,10 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("space", metavar="SPACE", help="space to search (.yaml)")
     add_cluster(parser)
-    add("--collect", action="store_true",
-        help="measure nothing: write what is finished")  # fmt: skip
+    add("--collect", action="store_true", help="measure nothing: write what is finished")
     add("--no-prune", action="store_true", help="measure every valid point")
     add("--keep", action="store_true", help="keep netlists and logs of measured points")
-    add("--build", default=str(BUILD), metavar="DIR",
-        help="folder of all products (default: %(default)s)")  # fmt: skip
+    add("--build", default=str(BUILD), metavar="DIR", help="folder of all products")
     add("-o", "--output", metavar="FILE",
         help="results (default: <build>/<name of the space>/results.parquet)")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say more")

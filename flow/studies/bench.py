@@ -322,7 +322,7 @@ def _parser() -> Parser:
         help=f"rows to measure, comma-separated: {', '.join(ROWS)} (default: all)")  # fmt: skip
     add_run_arguments(parser, platform="nangate45", target_ns=1.1)
     add("--build", default="build/bench", metavar="DIR",
-        help="folder for all products but the page (default: %(default)s)")  # fmt: skip
+        help="folder for all products but the page")  # fmt: skip
     add("-o", "--output", metavar="FILE",
         help=f"page to write (default: {DEFAULT_PAGE}; none when --rows is given)")  # fmt: skip
     return parser

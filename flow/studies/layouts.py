@@ -210,8 +210,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "-o", "--output", default="build/LAYOUTS.md", metavar="FILE",
-        help="page to write; pictures go to the folder of that name without the ending "
-        "(default: %(default)s)",
+        help="page to write; pictures go to the folder of that name without the ending",
     )  # fmt: skip
     return parser
 

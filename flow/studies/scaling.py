@@ -342,7 +342,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--from", dest="source", type=int, metavar="NM",
         help="node in nm that was measured on (default: the platform's)")  # fmt: skip
     add("-o", "--output", default="build/scaled", metavar="DIR",
-        help="folder for one JSON per row and comparison.md (default: %(default)s)")  # fmt: skip
+        help="folder for one JSON per row and comparison.md")  # fmt: skip
     return parser.parse_args(argv)
 
 

@@ -116,14 +116,13 @@ def _parser() -> Parser:
         "(default: none)")  # fmt: skip
     add("--clock-ns", type=float, metavar="NS",
         help="clock period in ns, without --metrics (default: none, no times)")  # fmt: skip
-    add("--units", type=int, default=1, metavar="N",
-        help="accelerators side by side (default: %(default)s)")  # fmt: skip
+    add("--units", type=int, default=1, metavar="N", help="accelerators side by side")
     add("--batch", type=int, default=1, metavar="N",
-        help="inferences that share one loading of the tables (default: %(default)s)")  # fmt: skip
+        help="inferences that share one loading of the tables")  # fmt: skip
     add("--codebook-width", type=int, default=8, metavar="N",
-        help="features of a codebook in linear and 1x1 layers (default: %(default)s)")  # fmt: skip
+        help="features of a codebook in linear and 1x1 layers")  # fmt: skip
     add("-o", "--output", default="build/system", metavar="DIR",
-        help="folder for <network>-<configuration>.json (default: %(default)s)")  # fmt: skip
+        help="folder for <network>-<configuration>.json")  # fmt: skip
     return parser
 
 

@@ -96,8 +96,7 @@ def _parser() -> Parser:
     add("--routed", action="store_true",
         help="go on to a routed layout of each, with OpenROAD; the table stays that of synthesis, "
         "`python -m flow layouts` makes that of layouts")  # fmt: skip
-    add("-o", "--output", default="build/units", metavar="DIR",
-        help="folder for all products (default: %(default)s)")  # fmt: skip
+    add("-o", "--output", default="build/units", metavar="DIR", help="folder for all products")
     return parser
 
 
