@@ -34,6 +34,7 @@ from rtl_gen.config import AcceleratorConfig
 __all__ = [
     "MODEL_VERSION",
     "Estimate",
+    "LeftOut",
     "Model",
     "Point",
     "fit",
@@ -92,6 +93,15 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Relative errors of configurations that were left out of the fit, one at a time."""
+
+    mean: float
+    largest: float
+    points: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A fitted model.
 
@@ -99,9 +109,8 @@ class Model:
     ----------
     coefficients : dict
         {target: {feature: coefficient}}.
-    errors : dict
-        {target: {"mean": …, "largest": …, "points": …}}: relative errors of configurations that
-        were left out of the fit, one at a time.
+    errors : dict of str to LeftOut
+        By target.
     conditions : dict
         Platform, corner, clock and tools of the measurements.
     points : list of dict
@@ -109,7 +118,7 @@ class Model:
     """
 
     coefficients: Mapping[str, Mapping[str, float]]
-    errors: Mapping[str, Mapping[str, float]]
+    errors: Mapping[str, LeftOut]
     conditions: Mapping[str, Any]
     points: Sequence[Mapping[str, Any]]
 
@@ -142,7 +151,7 @@ class Model:
             "version": MODEL_VERSION,
             "kind": "halut-model",
             "coefficients": self.coefficients,
-            "errors": self.errors,
+            "errors": {name: dataclasses.asdict(error) for name, error in self.errors.items()},
             "conditions": self.conditions,
             "points": list(self.points),
         }
@@ -157,7 +166,7 @@ class Model:
                 raise KeyError("kind")
             return cls(
                 coefficients=content["coefficients"],
-                errors=content["errors"],
+                errors={name: LeftOut(**error) for name, error in content["errors"].items()},
                 conditions=content["conditions"],
                 points=content["points"],
             )
@@ -166,7 +175,7 @@ class Model:
                 f"a model must be a readable file, not {path} ({error.strerror}); "
                 "make one with: python -m flow model fit"
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise HalutError(
                 f"a model must be a file written by python -m flow model fit, not {path}"
             ) from None
@@ -199,7 +208,7 @@ def fit(points: Sequence[Point]) -> Model:
         When there are too few measured points.
     """
     coefficients: dict[str, dict[str, float]] = {}
-    errors: dict[str, dict[str, float]] = {}
+    errors: dict[str, LeftOut] = {}
     table: list[dict[str, Any]] = [
         {"configuration": p.config.slug, "measured": dict(p.measured), "left_out": {}}
         for p in points
@@ -223,11 +232,9 @@ def fit(points: Sequence[Point]) -> Model:
             left_out = float(features[k] @ _solve(features[others], measured[others]))
             table[i]["left_out"][target] = left_out
             relative.append(abs(left_out / measured[k] - 1))
-        errors[target] = {
-            "mean": float(np.mean(relative)),
-            "largest": float(np.max(relative)),
-            "points": len(used),
-        }
+        errors[target] = LeftOut(
+            mean=float(np.mean(relative)), largest=float(np.max(relative)), points=len(used)
+        )
     shared = points[0].provenance
     conditions = {name: shared[name] for name in _CONDITIONS if name in shared}
     conditions["stage"] = "after synthesis, buffering and sizing; no wires"
@@ -291,8 +298,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     model.save(path)
     for target, error in model.errors.items():
         print(
-            f"{target:22} left-out error: mean {error['mean']:.1%}, largest "
-            f"{error['largest']:.1%}, {error['points']} configurations"
+            f"{target:22} left-out error: mean {error.mean:.1%}, largest {error.largest:.1%}, "
+            f"{error.points} configurations"
         )
     print(f"wrote {path}")
     return 0
@@ -316,7 +323,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
     print(f"{config.name}: modelled, not measured ({json.dumps(dict(model.conditions))})")
     for name, value in estimate.items():
         error = model.errors.get(name)
-        stated = f"  (left-out error: mean {error['mean']:.0%})" if error else ""
+        stated = f"  (left-out error: mean {error.mean:.0%})" if error else ""
         print(f"  {name:28} {value:12.5g}{stated}")
     return 0
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from flow.search.model import Estimate
 from flow.search.points import Row
-from flow.search.space import Prune
+from flow.search.space import MARGINS, Prune
 
 __all__ = ["prune"]
 
@@ -42,7 +42,7 @@ def prune(rows: Sequence[Row], rule: Prune, with_error: bool) -> None:
         model = members[0][0].model
         assert model is not None
         allowed = {
-            target: float(error[rule.margin] if isinstance(rule.margin, str) else rule.margin)
+            target: float(getattr(error, rule.margin) if rule.margin in MARGINS else rule.margin)
             for target, error in model.errors.items()
         }
         margins = np.array([allowed[_MODELLED[o]] if o in _MODELLED else 0.0 for o in objectives])
