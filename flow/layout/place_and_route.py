@@ -41,7 +41,7 @@ from flow.power.liberty_power import Power, liberty_power
 from flow.power.opensta import REPORT, input_activity, read_power
 from flow.power.saif import saif
 from flow.run.stages import Stages
-from flow.simulation.netlist_run import NetlistRun
+from flow.simulation.simulate import NetlistRun
 from flow.timing.analysis import Timing
 from flow.timing.constraints import clock_ps
 from flow.timing.opensta import SEARCH, plain_liberty

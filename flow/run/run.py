@@ -31,7 +31,7 @@ from flow.power.opensta import opensta_power, reads_activity
 from flow.repair.repair import repair
 from flow.run.sources import sources_hash
 from flow.run.stages import Stages
-from flow.simulation.netlist_run import NetlistRun, run_netlist
+from flow.simulation.simulate import NetlistRun, run_netlist
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints, clock_ps
 from flow.timing.opensta import PathPoint, StaTiming, opensta_timing, plain_liberty

@@ -25,8 +25,6 @@ PARTS_OF_FLOW = [
 KNOWN = {
     # A run goes on to place and route, which reads the run.
     ("flow.run.run", "flow.layout.place_and_route"),
-    # A check of formal is a whole run of the flow; runs prove their netlists with formal.
-    ("flow.formal.whole", "flow.run.run"),
 }
 
 
