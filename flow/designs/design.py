@@ -22,7 +22,7 @@ from rtl_gen.image import check_program, program_image
 from rtl_gen.tiled_config import AnyConfig
 from sim.accelerator import expected_beats, input_transfers, output_fields, top_name
 
-__all__ = ["PARTS", "Design", "Stream", "Workload", "accelerator", "window_of"]
+__all__ = ["CLOCK_TREE", "PARTS", "Design", "Stream", "Workload", "accelerator", "window_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +170,8 @@ _UNITS = {
     "halut_matmul": "top",
     "halut_tiled": "top",
 }
+CLOCK_TREE = "clock tree"
+"""Kind of unit of the clock's buffers."""
 # Part of the architecture that a kind of unit is in; those of other designs stand alone.
 PARTS = {
     "encoder": "encoders",
@@ -184,7 +186,7 @@ PARTS = {
     "converters": "output",
     "control": "control and clock",
     "top": "control and clock",
-    "clock tree": "control and clock",
+    CLOCK_TREE: "control and clock",
     "input nets and clock root": "control and clock",
 }
 

@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from flow.cells.library import Library
 from flow.figures.metrics import Metrics
 from flow.netlist.netlist import Netlist
+from flow.power.sums import PowerSums
+from flow.run.working import Loaded
 
-__all__ = ["MAPPED", "NO_ENGINE", "ROUTED", "Names", "by_kind", "kinds_of_units", "set_energy"]
+__all__ = [
+    "MAPPED",
+    "NO_ENGINE",
+    "ROUTED",
+    "Names",
+    "energy_per_word",
+    "kinds_of_units",
+    "set_energy",
+]
 
 NO_ENGINE = "a unit, not an engine: no multiply-accumulates"
 _PARTS = ("internal", "switching", "leakage")
@@ -38,8 +46,7 @@ ROUTED = Names("finish__power__", "halut__routed__energy_per_")
 def set_energy(
     metrics: Metrics,
     names: Names,
-    parts: Sequence[float],
-    total: float,
+    sums: PowerSums,
     clock_ns: float,
     look_ups: float,
     macs: float,
@@ -52,18 +59,17 @@ def set_energy(
     metrics : Metrics
     names : Names
         `MAPPED` or `ROUTED`.
-    parts : sequence of 3 float
-        Internal, switching and leakage power, mW.
-    total : float
-        Their sum.
+    sums : PowerSums
     clock_ns : float
     look_ups, macs : float
         Done per cycle.
     less : mapping of str to float, optional
         Power without something, mW, by the end of the metric's name: ``mac_without_glitches``.
     """
-    for part, value in zip(_PARTS, parts, strict=True):
-        metrics.set(f"{names.power}{part}__total", value)
+    total = sums.total
+    metrics.set(f"{names.power}internal__total", sums.internal)
+    metrics.set(f"{names.power}switching__total", sums.switching)
+    metrics.set(f"{names.power}leakage__total", sums.leakage)
     metrics.set(f"{names.power}total", total)
     # mW times ns is pJ.
     metrics.set(f"{names.energy}cycle", total * clock_ns)
@@ -74,20 +80,9 @@ def set_energy(
         metrics.set(f"{names.energy}{end}", power * clock_ns / macs if macs else None, NO_ENGINE)
 
 
-def by_kind(kinds: Sequence[str], power: np.ndarray) -> dict[str, list[float]]:
-    """Internal, switching and leakage power of every kind of unit.
-
-    Parameters
-    ----------
-    kinds : sequence of str
-        Of every cell.
-    power : ndarray of shape (3, n_instances)
-        mW.
-    """
-    sums: dict[str, Any] = {}
-    for kind, cell in zip(kinds, power.T, strict=True):
-        sums[kind] = sums.get(kind, 0.0) + cell
-    return {kind: values.tolist() for kind, values in sums.items()}
+def energy_per_word(loaded: Loaded, clock_ns: float) -> float:
+    """Energy of loading a word of a program, pJ."""
+    return loaded.power * clock_ns * loaded.window / loaded.words
 
 
 def kinds_of_units(
@@ -106,7 +101,7 @@ def kinds_of_units(
         Of every cell.
     library : Library
     power : mapping of str to 3 float, or None
-        From `by_kind`.
+        `PowerSums.units`.
     ports_mw : float
         Switching of the nets that ports drive; a row of its own.
     """

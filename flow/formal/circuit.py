@@ -17,7 +17,7 @@ from typing import Any
 from flow.cells.boolean import Expression, parse
 from flow.cells.liberty import Cell, Library
 from flow.netlist.netlist import HIGH, LOW, Instance, Netlist
-from flow.simulation.netlist_run import clock_gate_pins
+from flow.simulation.cell_models import clock_gate_pins
 from halut.errors import HalutError
 
 __all__ = ["Circuit", "Clock", "Gate", "Storage", "apply", "blif", "evaluate", "net_name"]

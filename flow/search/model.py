@@ -272,7 +272,7 @@ def training_configs() -> list[AcceleratorConfig]:
 def measure_point(config: AcceleratorConfig, platform: Any, options: Any, build: Path) -> Point:
     """Synthesise, time and power a configuration; unchanged results are read, not made again."""
     from flow.designs.design import accelerator
-    from flow.run.run import measure
+    from flow.measure import measure
 
     metrics, _ = measure(accelerator(config), platform, options, build)
     measured = {target: metrics.values.get(name) for target, name in TARGETS.items()}
@@ -283,7 +283,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from flow.cells.platform_file import read_platform
-    from flow.run.run import RunOptions
+    from flow.run.options import RunOptions
 
     platform = read_platform(arguments.platform)
     options = RunOptions(clock_ns=arguments.clock_ns, target_ns=arguments.target_ns)

@@ -14,7 +14,8 @@ from typing import Any
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.run.run import RunOptions, measure
+from flow.measure import measure
+from flow.run.options import RunOptions
 from flow.search.cluster import in_words
 from flow.search.learning import Learned
 from flow.search.model import Estimate, Model

@@ -196,7 +196,7 @@ def quiet_flow(verbose: bool) -> None:
     if verbose:
         logging.getLogger("flow").setLevel(logging.DEBUG)
         return
-    for name in ("flow.run.stages", "flow.run.run", "halut.matmul", "distributed"):
+    for name in ("flow.run", "halut.matmul", "distributed"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

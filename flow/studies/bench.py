@@ -20,11 +20,12 @@ from flow.designs.design import Design, accelerator
 from flow.designs.direct import engine
 from flow.figures.metrics import Metrics
 from flow.figures.words import title
+from flow.measure import measure
 from flow.netlist.yosys import SynthOptions
 from flow.report.conditions import commit, corner, tools
 from flow.report.table import Column, fixed, markdown, terminal
 from flow.run.flags import add_run_arguments, among, run_options
-from flow.run.run import RunOptions, measure
+from flow.run.options import RunOptions
 from flow.run.sources import ROOT
 from flow.studies.published import LAYOUTS
 from halut.cli import Parser

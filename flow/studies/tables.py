@@ -13,9 +13,10 @@ from typing import Any
 from flow.cells.platform_file import read_platform
 from flow.designs.unit import UNITS
 from flow.figures.metrics import Metrics, base_provenance
+from flow.measure import measure
 from flow.report.conditions import commit, corner, tools
 from flow.run.flags import add_run_arguments, among, run_options
-from flow.run.run import RunOptions, measure
+from flow.run.options import RunOptions
 from flow.studies import scaling, units
 from flow.studies.bench import ROWS, with_library
 from flow.studies.published import DECODER, ENCODER

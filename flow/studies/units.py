@@ -10,10 +10,11 @@ from pathlib import Path
 from flow.cells.platform_file import read_platform
 from flow.designs.unit import UNITS, unit_design
 from flow.figures.metrics import Metrics
+from flow.measure import measure
 from flow.report.table import Column, fixed, terminal
 from flow.report.table import markdown as table_markdown
 from flow.run.flags import add_run_arguments, among, run_options
-from flow.run.run import RunOptions, measure
+from flow.run.options import RunOptions
 from flow.run.sources import ROOT
 from halut.cli import Parser
 from halut.files import write_text

@@ -44,7 +44,7 @@ class PathPoint:
     arrival: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class StaTiming:
     """What OpenSTA says.
 

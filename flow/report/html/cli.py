@@ -58,8 +58,10 @@ def _made(arguments: argparse.Namespace) -> Path:
     """The folder of a configuration's run, which is made when it is not there."""
     from flow.cells.platform_file import read_platform
     from flow.designs.design import accelerator
+    from flow.measure import measure
+    from flow.run.context import run_folder
     from flow.run.flags import positive_ns
-    from flow.run.run import RunOptions, measure, run_folder
+    from flow.run.options import RunOptions
     from rtl_gen.tiled_config import load_config
 
     config = load_config(arguments.config)

@@ -94,3 +94,12 @@ def test_abc_comes_with_pyosys_or_is_a_program(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     path = stub(tmp_path / "bin", "abc", "exit 0")
     assert find_abc().command == (str(path),)
+
+
+def test_an_openroad_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROAD_EXE", "no-such-program run")
+    with pytest.raises(HalutError, match="OPENROAD_EXE must be a program"):
+        find_openroad()
+    monkeypatch.delenv("OPENROAD_EXE")
+    monkeypatch.setenv("PATH", "")
+    assert find_openroad() is None
