@@ -108,9 +108,9 @@ def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]
     from flow.designs.convolution import convolution
     from flow.designs.design import accelerator
     from flow.figures.metrics import check_rules, read_metrics
+    from flow.measure import measure
     from flow.netlist.yosys import SynthOptions
     from flow.report.terminal import comparison, summary
-    from flow.run.run import measure
     from halut.arrays import load_matrix
     from halut.program import Program
     from rtl_gen.tiled_config import load_config
@@ -191,7 +191,7 @@ def synth(argv: Sequence[str]) -> int:
 def pnr(argv: Sequence[str]) -> int:
     """Run ``python -m flow pnr``; returns the exit status."""
     arguments = _pnr_parser().parse_args(argv)
-    from flow.layout.place_and_route import LayoutOptions
+    from flow.run.options import LayoutOptions
 
     options = LayoutOptions(
         utilisation=arguments.utilisation,

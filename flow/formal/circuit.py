@@ -17,10 +17,10 @@ from typing import Any
 from flow.cells.boolean import Expression, parse
 from flow.cells.liberty import Cell, Library
 from flow.netlist.netlist import HIGH, LOW, Instance, Netlist
-from flow.simulation.netlist_run import clock_gate_pins
+from flow.simulation.cell_models import clock_gate_pins
 from halut.errors import HalutError
 
-__all__ = ["Circuit", "Clock", "Gate", "Storage", "apply", "blif", "evaluate"]
+__all__ = ["Circuit", "Clock", "Gate", "Storage", "apply", "blif", "evaluate", "net_name"]
 
 Gate = tuple[Expression, Mapping[str, int]]
 """A function, and the net of each of its names."""
@@ -399,6 +399,11 @@ def evaluate(
     for net, gate in order:
         found[net] = apply(gate, found, mask)
     return found
+
+
+def net_name(net: int) -> str:
+    """What a net is called in BLIF."""
+    return {LOW: "low", HIGH: "high"}.get(net) or f"n{net}"
 
 
 def blif(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+from flow.run.options import RunOptions
 from halut.errors import HalutError, closest
 
 __all__ = ["add_run_arguments", "among", "positive_ns", "run_options"]
@@ -58,8 +59,8 @@ def add_run_arguments(
     add("--force", action="store_true", help="do unchanged steps again")
 
 
-def run_options(arguments: argparse.Namespace, **more: Any) -> Any:
-    """Take `flow.run.run.RunOptions` from parsed flags.
+def run_options(arguments: argparse.Namespace, **more: Any) -> RunOptions:
+    """Take `RunOptions` from parsed flags.
 
     Parameters
     ----------
@@ -77,8 +78,6 @@ def run_options(arguments: argparse.Namespace, **more: Any) -> Any:
     HalutError
         When a period is not a positive number of ns.
     """
-    from flow.run.run import RunOptions
-
     positive_ns("--clock-ns", arguments.clock_ns)
     positive_ns("--target-ns", arguments.target_ns)
     names = ("clock_ns", "target_ns", "yosys", "sta", "simulator", "seed", "cycles", "force")

@@ -9,11 +9,13 @@ import pytest
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.formal.abc import find_abc
-from flow.formal.equivalence import Equivalence, prove_netlist
+from flow.formal.equivalence import prove_netlist
+from flow.formal.pair import Equivalence
+from flow.measure import measure
 from flow.netlist.netlist import LOW, Netlist
-from flow.run.run import Run, RunOptions, measure
-from flow.tools import find_yosys
+from flow.run.context import Run
+from flow.run.options import RunOptions
+from flow.tools import find_abc, find_yosys
 from halut.errors import CheckFailed, HalutError
 from rtl_gen import AcceleratorConfig
 

@@ -9,7 +9,7 @@ import pytest
 
 from flow import cli as run_cli
 from flow.run.flags import add_run_arguments, among, run_options
-from flow.run.run import RunOptions
+from flow.run.options import RunOptions
 from flow.studies import bench, tables, units
 from halut.errors import HalutError
 

@@ -9,7 +9,7 @@ import pytest
 
 from flow.designs.design import accelerator
 from flow.figures.metrics import METRICS, Metrics
-from flow.run.run import RunOptions
+from flow.run.options import RunOptions
 from flow.studies.bench import ROWS, Measured, page
 from rtl_gen.config import AcceleratorConfig
 

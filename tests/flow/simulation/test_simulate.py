@@ -12,7 +12,8 @@ from flow.cells.platform_file import read_platform
 from flow.netlist.netlist import from_json
 from flow.netlist.yosys import SynthOptions, synthesise
 from flow.power.activity import read_vcd
-from flow.simulation.netlist_run import check_answers, run_netlist
+from flow.simulation.simulate import run_netlist
+from flow.simulation.testbench import check_answers
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
 from flow.tools import find_simulator, find_yosys
