@@ -308,7 +308,7 @@ def _directions(chain: Chain) -> Tensor:
 
 def _ranges(producer: HalutLayer, flipped: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the lowest and highest accumulator of each channel, after the flip, int64."""
-    entries = producer._tables()[0].double().cpu()
+    entries = producer.tables()[0].double().cpu()
     low = entries.amin(dim=3).sum(dim=2).flatten()
     high = entries.amax(dim=3).sum(dim=2).flatten()
     shift = _shift(producer).cpu()
@@ -344,7 +344,7 @@ def _transfer(
         places.append(places[-1] // step.repeat)
     places.reverse()
     device = producer.lut.device
-    _, scale, offset = producer._tables()
+    _, scale, offset = producer.tables()
     channel = places[0].to(device)
     turned = flipped.to(device)[channel, None]
     # In the integers of before.
@@ -431,7 +431,7 @@ def _integer_inputs(
     highest = np.repeat(high[channel], 2 ** np.arange(consumer.tree_depth), axis=2)
     if ((found < -half) & (lowest <= -half)).any():
         raise OverflowError
-    if not isinstance(consumer, HalutConv2d) or not any(consumer._sides()):
+    if not isinstance(consumer, HalutConv2d) or not any(consumer.sides()):
         return _Inputs(np.maximum(found, -half), None)
     if consumer.padding_mode != "zeros":
         return _Inputs(np.maximum(found, -half), None)
@@ -514,19 +514,19 @@ def _flip(producer: HalutLayer, flipped: Tensor) -> None:
     """Turn the entries of some outputs round, and their outputs' sign."""
     if not flipped.any():
         return
-    lut, before = producer.lut.clone(), producer._tables()[0]
+    lut, before = producer.lut.clone(), producer.tables()[0]
     turned = flipped.to(before.device).view(producer.groups, producer.n_outputs)
     low, high = torch.aminmax(producer.lut, dim=3)
     change = (turned[..., None] & (low != high))[..., None]
     wanted = torch.where(change, -1 - before, before)
     producer.lut[turned] *= -1
     # Halves may have been rounded the other way: move those off the edge.
-    entries, scale, _ = producer._tables()
+    entries, scale, _ = producer.tables()
     wrong = entries != wanted
     if wrong.any():
         nudge = (wanted - entries) * 0.25 * scale[..., None, None]
         producer.lut[wrong] += nudge[wrong].to(producer.lut.dtype)
-        if not torch.equal(producer._tables()[0], wanted):
+        if not torch.equal(producer.tables()[0], wanted):
             producer.lut.copy_(lut)
             raise _Refused("negated tables are rounded otherwise")
     producer.bias[turned.flatten()] *= -1

@@ -231,6 +231,49 @@ def test_state_dict_and_copies(kind: str) -> None:
         assert twin.programs() == layer.programs()
 
 
+STATES: dict[str, tuple[HalutConv2d | HalutLinear, dict[str, tuple[int, ...]]]] = {
+    "tree": (
+        HalutConv2d(4, 6, 3, groups=2),
+        {
+            "thresholds": (2, 2, 15),
+            "lut": (2, 3, 2, 16),
+            "bias": (6,),
+            "temperature": (),
+            "split_dims": (2, 2, 4),
+        },
+    ),
+    "centroid": (
+        HalutLinear(8, 3, config=LayerConfig(encoder="centroid", n_prototypes=4)),
+        {
+            "centroids": (1, 1, 4, 8),
+            "lut": (1, 3, 1, 4),
+            "bias": (3,),
+            "temperature": (),
+            "split_dims": (1, 1, 8),
+        },
+    ),
+    "bytes": (
+        HalutLinear(8, 3, config=LayerConfig(input_format="int8", output_format="int8")),
+        {
+            "thresholds": (1, 1, 15),
+            "lut": (1, 3, 1, 16),
+            "bias": (3,),
+            "temperature": (),
+            "split_dims": (1, 1, 4),
+            "output_range": (2,),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_files_of_earlier_versions_fit(name: str) -> None:
+    """Names and shapes in a state dict; files that were written with them must go on loading."""
+    layer, wanted = STATES[name]
+    assert {key: tuple(value.shape) for key, value in layer.state_dict().items()} == wanted
+    layer.load_state_dict({key: torch.zeros(shape) for key, shape in wanted.items()})
+
+
 def test_integer_inputs_come_back_from_a_state_dict() -> None:
     conv, x = conv_case("plain")
     layer = HalutConv2d.from_module(conv, x, LayerConfig(input_format="int8"))
