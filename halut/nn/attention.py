@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
 from halut.nn.layers import HalutLinear
+from halut.nn.watch import hooked
 
 __all__ = ["HalutMultiheadAttention"]
 
@@ -98,11 +99,10 @@ class HalutMultiheadAttention(nn.Module):
             projection.learn([call[index] for call in calls], weight, bias)
         # The last projection learns from what the first three give it.
         seen: list[Tensor] = []
-        hook = layer.out_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-        with torch.no_grad():
+        see = layer.out_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        with torch.no_grad(), hooked([see]):
             for call in calls:
                 layer(*call, need_weights=False)
-        hook.remove()
         layer.out_proj.learn(seen, module.out_proj.weight, module.out_proj.bias)
         return layer
 

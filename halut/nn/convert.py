@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,9 @@ from torch import Tensor, nn
 from halut.errors import HalutError, closest
 from halut.nn.attention import HalutMultiheadAttention, unsupported
 from halut.nn.config import LayerConfig
+from halut.nn.display import shown
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+from halut.nn.watch import call_counts, evaluating, hooked, run_batch
 
 __all__ = ["ConversionReport", "ConversionRow", "convert_", "replace_module", "run_batch"]
 
@@ -145,13 +146,8 @@ def convert_(
                 raise HalutError(
                     f"config must name modules of the model, not {name!r}{closest(name, modules)}"
                 )
-    training = {name: module.training for name, module in modules.items()}
-    model.eval()
-    try:
+    with evaluating(model):
         rows = _convert(model, config, batches, filter_fn, sequential, progress)
-    finally:
-        for name, module in model.named_modules():
-            module.training = training.get(name, module.training)
     report = ConversionReport(rows=tuple(rows))
     if not report.converted:
         reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows[:3])
@@ -170,7 +166,7 @@ def _convert(
     sequential: bool,
     progress: bool,
 ) -> list[ConversionRow]:
-    order = _calls(model, batches[0])
+    order = call_counts(model, _CONVERTIBLE, batches[0])
     position = {name: index for index, name in enumerate(order)}
     chosen: list[tuple[str, nn.Module, LayerConfig]] = []
     rows: dict[str, ConversionRow] = {}
@@ -187,7 +183,7 @@ def _convert(
     chosen.sort(key=lambda item: position[item[0]])
 
     inputs = {} if sequential else _captured(model, [name for name, _, _ in chosen], batches)
-    for name, module, wanted in _shown(chosen, progress):
+    for name, module, wanted in shown(chosen, "converting", "layer", progress):
         begin = time.perf_counter()
         # Nothing that follows the only call of a layer is needed to learn it.
         last = name if order[name] == 1 else None
@@ -210,14 +206,6 @@ def _convert(
         )
         _log.info("converted %s: error %.4g, %.1f s", name, change, rows[name].seconds)
     return sorted(rows.values(), key=lambda row: position.get(row.name, len(order)))
-
-
-def _shown(items: list[Any], progress: bool) -> Iterable[Any]:
-    if not progress or not sys.stderr.isatty():
-        return items
-    from tqdm import tqdm
-
-    return tqdm(items, desc="converting", unit="layer", leave=False)
 
 
 def _why_not(
@@ -251,51 +239,8 @@ def _batches(calibration: Tensor | Iterable[Any]) -> list[Any]:
     return batches
 
 
-def run_batch(model: nn.Module, batch: Any) -> Any:
-    """Call a model with a batch as `convert_` understands it."""
-    if isinstance(batch, (tuple, list)):
-        batch = batch[0]
-    device = next((parameter.device for parameter in model.parameters()), None)
-    if isinstance(batch, Mapping):
-        return model(
-            **{
-                key: value.to(device) if isinstance(value, Tensor) else value
-                for key, value in batch.items()
-            }
-        )
-    if not isinstance(batch, Tensor):
-        raise HalutError(
-            f"calibration batches must be tensors or mappings, not {type(batch).__name__}"
-        )
-    return model(batch.to(device))
-
-
 class _Enough(Exception):
     """Ends a forward pass whose rest is not needed."""
-
-
-def _calls(model: nn.Module, batch: Any) -> dict[str, int]:
-    """Return how often convertible modules are called, by name, in the order of first calls."""
-    calls: dict[str, int] = {}
-
-    def count(name: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            calls[name] = calls.get(name, 0) + 1
-
-        return hook
-
-    hooks = [
-        module.register_forward_pre_hook(count(name))
-        for name, module in model.named_modules()
-        if isinstance(module, _CONVERTIBLE)
-    ]
-    try:
-        with torch.no_grad():
-            run_batch(model, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return calls
 
 
 def _captured(
@@ -327,14 +272,10 @@ def _captured(
         hooks.append(module.register_forward_pre_hook(keep(name), with_kwargs=True))
         if name == stop_after:
             hooks.append(module.register_forward_hook(stop))
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                with contextlib.suppress(_Enough):
-                    run_batch(model, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with torch.no_grad(), hooked(hooks):
+        for batch in batches:
+            with contextlib.suppress(_Enough):
+                run_batch(model, batch)
     return calls
 
 

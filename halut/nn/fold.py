@@ -28,6 +28,7 @@ from halut.nn.chains import Graph, Path, shape_of
 from halut.nn.convert import replace_module
 from halut.nn.integers import MOST_BITS, Refused, flip, integer_chain, zero_decides
 from halut.nn.layers import HalutConv2d, HalutLayer
+from halut.nn.watch import output_of
 
 __all__ = ["Edge", "FoldReport", "fold_"]
 
@@ -146,7 +147,7 @@ def fold_(
     producers = graph.nodes(HalutLayer)
     if not producers:
         raise HalutError("model must hold at least one Halut layer (convert_)")
-    before = _output(model, example_input)
+    before = output_of(model, example_input)
     edges: list[Edge] = []
     for node in producers:
         edges += _fold_integers(graph, node, least_bits)
@@ -154,7 +155,7 @@ def fold_(
         edges += _fold_norm(graph, node)
     for node in graph.nodes(nn.ReLU):
         edges += _fold_relu(graph, node)
-    after = _output(model, example_input)
+    after = output_of(model, example_input)
     difference = float((before.double() - after.double()).abs().max()) if before.numel() else 0.0
 
     between = graph.between()
@@ -167,13 +168,6 @@ def fold_(
         identical=torch.equal(before, after),
         max_difference=difference,
     )
-
-
-def _output(model: nn.Module, x: Tensor) -> Tensor:
-    output = model(x)
-    if not isinstance(output, Tensor):
-        raise HalutError(f"model must return one tensor, not {type(output).__name__}")
-    return output
 
 
 # Integers between layers.

@@ -9,12 +9,10 @@ all parameters and buffers. The export is a folder with one program per layer an
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +22,14 @@ from torch import Tensor, nn
 import halut
 from halut.errors import HalutError
 from halut.files import atomic_write
+from halut.nn import files
 from halut.nn.attention import HalutMultiheadAttention
-from halut.nn.convert import replace_module, run_batch
+from halut.nn.convert import replace_module
 from halut.nn.data import Dataset, load
 from halut.nn.layers import HalutLayer, layer_of, layers_of
 from halut.nn.models import build
 from halut.nn.prune import fit_
+from halut.nn.watch import evaluating, hooked, run_batch
 from halut.program import Program
 
 __all__ = [
@@ -158,11 +158,7 @@ def save_network(
         raise HalutError(f"architecture and data must be what JSON can hold: {error}") from None
     state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     content = {"kind": KIND, "version": VERSION, **header, "state": state}
-    # By way of memory: torch's own writer hides what a full disk says.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    files.write(path, content)
     return Path(path)
 
 
@@ -238,30 +234,7 @@ def example_input(header: Mapping[str, Any], root: str | os.PathLike[str] | None
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise HalutError(f"file must be a network (.pt), not something else ({path})")
-            with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()  # torch does not look at the check sums
-        if damaged:
-            raise HalutError(f"network must be undamaged, but {damaged} is not ({path})")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise HalutError(f"network must be readable: {error.strerror} ({path})") from None
-    except HalutError:
-        raise
-    except Exception as error:  # a foreign or damaged file makes torch.load raise nearly anything
-        raise HalutError(
-            f"file must be an undamaged network (.pt): {type(error).__name__} ({path})"
-        ) from None
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise HalutError(f'kind must be "{KIND}": this is not a network file ({path})')
-    if content.get("version") not in READABLE_VERSIONS:
-        listed = " or ".join(map(str, READABLE_VERSIONS))
-        raise HalutError(
-            f"version of a network file must be {listed}, not {content.get('version')!r} ({path})"
-        )
+    content = files.read(path, "network", KIND, READABLE_VERSIONS)
     missing = [name for name in _FIELDS if name not in content]
     if missing:
         raise HalutError(f"network file must have {', '.join(missing)} ({path})")
@@ -370,9 +343,8 @@ def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int]
     Rows are 0 for what is neither a converted layer nor a convolution nor a linear layer.
     """
     visits: dict[str, int] = {}
-    hooks = []
 
-    def watch(name: str, module: nn.Module) -> None:
+    def watch(name: str, module: nn.Module) -> Callable[..., None]:
         def visited(_: nn.Module, __: Any, output: Any) -> None:
             rows = 0
             if isinstance(module, HalutLayer):
@@ -381,21 +353,18 @@ def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int]
                 rows = output.numel() // len(module.weight)
             visits[name] = visits.get(name, 0) + rows
 
-        hooks.append(module.register_forward_hook(visited))
+        return visited
 
-    for name, module in model.named_modules():
-        if isinstance(module, HalutLayer) or any(True for _ in module.parameters(recurse=False)):
-            watch(name, module)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            run_batch(model, example_input)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-        for hook in hooks:
-            hook.remove()
+    with (
+        torch.no_grad(),
+        evaluating(model),
+        hooked(
+            module.register_forward_hook(watch(name, module))
+            for name, module in model.named_modules()
+            if isinstance(module, HalutLayer) or any(True for _ in module.parameters(recurse=False))
+        ),
+    ):
+        run_batch(model, example_input)
     tensors = example_input.values() if isinstance(example_input, Mapping) else [example_input]
     return visits, len(next(value for value in tensors if isinstance(value, Tensor)))
 

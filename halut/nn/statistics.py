@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from halut.errors import HalutError
-from halut.nn.convert import run_batch
 from halut.nn.layers import HalutLayer, layers_of
 from halut.nn.prune import required_channels, required_inputs
+from halut.nn.watch import evaluating, hooked, run_batch
 
 __all__ = ["LayerStatistics", "collect", "plot", "table"]
 
@@ -197,22 +197,15 @@ def collect(
     if not layers:
         raise HalutError("model must hold at least one Halut layer (convert_)")
     counters = {name: _Counter(layer, window) for name, layer in layers.items()}
-    hooks = [
+    hooks = (
         layer.register_forward_pre_hook(
             lambda module, args, counter=counters[name]: counter.add(module, args[0])
         )
         for name, layer in layers.items()
-    ]
-    modes = {name: part.training for name, part in model.named_modules()}
-    model.eval()
-    try:
+    )
+    with evaluating(model), hooked(hooks):
         for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
             run_batch(model, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for name, part in model.named_modules():
-            part.training = modes[name]
     found = {
         name: counter.finish(name, layers[name])
         for name, counter in counters.items()

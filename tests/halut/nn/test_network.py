@@ -185,8 +185,8 @@ def change(path: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "something"}, 'kind must be "halut-network"'),
-        ({"version": 3}, "version of a network file must be 1 or 2, not 3"),
+        ({"kind": "something"}, 'file must be a network of kind "halut-network"'),
+        ({"version": 3}, "version of a network must be 1 or 2, not 3"),
         ({"state": None}, "network file must have state"),
         ({"state": {}}, "network file must fit its network: .*Missing key"),
         ({"architecture": {"name": "resnet8", "kwargs": {}}}, 'did you mean "resnet9"'),
@@ -220,19 +220,19 @@ def test_other_files(saved: Path, tmp_path: Path) -> None:
     refused(tmp_path, "network must be readable: Is a directory")
     other = tmp_path / "other.pt"
     other.write_bytes(bytes(range(256)))
-    refused(other, "file must be a network")
+    refused(other, "file must be an undamaged network")
     other.write_bytes(pickle.dumps(Attack()))
-    refused(other, "file must be a network")
+    refused(other, "file must be an undamaged network")
     torch.save(Attack(), other)
     refused(other, "file must be an undamaged network")
     torch.save(torch.zeros(3), other)
-    refused(other, 'kind must be "halut-network"')
+    refused(other, 'file must be a network of kind "halut-network"')
     golden.random_program(np.random.default_rng(1), 2, 4, 2).save(other)
     refused(other, "file must be an undamaged network")
     whole = saved.read_bytes()
     for size in (0, 100, len(whole) // 2, len(whole) - 1):
         other.write_bytes(whole[:size])
-        refused(other, "file must be|network must be")
+        refused(other, "file must be an undamaged network")
 
 
 def test_a_flipped_bit_is_found(saved: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_flipped_bit_is_found(saved: Path) -> None:
     place = bytes(whole).index(values[:64])
     whole[place + 5] ^= 1
     saved.write_bytes(whole)
-    with pytest.raises(HalutError, match="network must be undamaged"):
+    with pytest.raises(HalutError, match="file must be an undamaged network"):
         load_network(saved)
 
 

@@ -151,6 +151,24 @@ def test_a_finished_run_is_not_repeated(whole):
     assert (folder / "checkpoint.pt").stat().st_mtime_ns == before
 
 
+def test_checkpoints_of_earlier_versions_fit(whole):
+    """What a checkpoint holds; a run must go on from files that were written so."""
+    content = torch.load(whole[0] / "checkpoint.pt", weights_only=True)
+    assert (content["kind"], content["version"]) == ("halut-training", 1)
+    assert list(content) == [
+        "kind", "version", "recipe", "processes", "progress", "errors", "layers", "model",
+        "teacher", "optimizer", "generator", "random",
+    ]  # fmt: skip
+    assert list(content["progress"]) == [
+        "stage", "prepared", "epoch", "step", "seconds", "history", "stages",
+    ]  # fmt: skip
+    hash_of_small = "07cc8b905d89189e0f542a7415c17a449a77a205812f97cdaa34d3ee9bdfe80b"
+    assert content["recipe"] == hash_of_small
+    assert list(content["layers"]) == ["layer2.0", "residual2.body.1.0"]
+    for entry in content["layers"].values():
+        assert list(entry) == ["geometry", "config"]
+
+
 def test_another_seed_gives_another_network(whole, tmp_path):
     quick = dataclasses.replace(SMALL, seed=1)
     with pytest.raises(Stop):
@@ -376,12 +394,12 @@ def foreign(path, kind):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("text", r"checkpoint must be an undamaged one of a training run"),
-        ("empty", r"checkpoint must be an undamaged one of a training run"),
-        ("tensor", r"checkpoint must be one of a training run, not something else"),
-        ("mapping", r"checkpoint must be one of a training run, not something else"),
-        ("code", r"checkpoint must be an undamaged one of a training run"),
-        ("version", r"version of a checkpoint must be 1, not 99"),
+        ("text", r"file must be an undamaged checkpoint of a training run"),
+        ("empty", r"file must be an undamaged checkpoint of a training run"),
+        ("tensor", r"file must be a checkpoint of a training run of kind"),
+        ("mapping", r"file must be a checkpoint of a training run of kind"),
+        ("code", r"file must be an undamaged checkpoint of a training run"),
+        ("version", r"version of a checkpoint of a training run must be 1, not 99"),
         ("incomplete", r"checkpoint must fit its recipe: 'progress'"),
     ],
 )
@@ -391,13 +409,30 @@ def test_foreign_checkpoints(tmp_path, kind, message):
         train(SMALL, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("recipe", None, "output must be a folder without a run of another recipe"),
+        ("stage", 5, r"checkpoint must fit its recipe: stage 5 of 4 .*checkpoint\.pt"),
+        ("optimizer", {}, r"checkpoint must fit its recipe: .*checkpoint\.pt"),
+        ("processes", "one", r"checkpoint must fit its recipe: .*checkpoint\.pt"),
+    ],
+)
+def test_odd_checkpoints(whole, tmp_path, key, value, message):
+    content = torch.load(whole[0] / "checkpoint.pt", weights_only=True)
+    (content["progress"] if key == "stage" else content)[key] = value
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(HalutError, match=message):
+        train(SMALL, tmp_path)
+
+
 def test_a_damaged_checkpoint(whole, tmp_path):
     content = (whole[0] / "checkpoint.pt").read_bytes()
     half = len(content) // 2
     flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
     for damaged in (content[:half], flipped):
         (tmp_path / "checkpoint.pt").write_bytes(damaged)
-        with pytest.raises(HalutError, match=r"checkpoint must be an undamaged one"):
+        with pytest.raises(HalutError, match=r"file must be an undamaged checkpoint"):
             train(SMALL, tmp_path)
 
 
