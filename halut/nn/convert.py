@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,8 @@ from halut.errors import HalutError, closest
 from halut.nn.attention import HalutMultiheadAttention, unsupported
 from halut.nn.config import LayerConfig
 from halut.nn.display import shown
-from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear, layers_of
+from halut.nn.learning import total
 from halut.nn.watch import call_counts, evaluating, hooked, run_batch
 
 __all__ = ["ConversionReport", "ConversionRow", "convert_", "replace_module", "run_batch"]
@@ -25,8 +25,6 @@ __all__ = ["ConversionReport", "ConversionRow", "convert_", "replace_module", "r
 _log = logging.getLogger(__name__)
 
 _CONVERTIBLE = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
-_ERROR_ITEMS = 64
-"""Calibration items that a layer's error is measured on."""
 
 FilterFn = Callable[[str, nn.Module], bool]
 
@@ -45,8 +43,11 @@ class ConversionRow:
     reason : str
         Why not; empty for converted layers.
     error : float or None
-        ``|exact - looked up|**2 / |exact - mean|**2`` of its output on calibration inputs, with
-        tables and inputs quantised where its configuration says so.
+        ``|AB - Y|**2 / |AB|**2`` of its product as it then is, with tables, inputs and results
+        quantised where its configuration says so, on calibration rows that were held out of
+        learning; of the four products of an attention together.
+    float_error : float or None
+        The same of its float tables, before quantisation.
     table_bytes : int
     seconds : float
         Wall-clock time of learning.
@@ -57,6 +58,7 @@ class ConversionRow:
     converted: bool
     reason: str = ""
     error: float | None = None
+    float_error: float | None = None
     table_bytes: int = 0
     seconds: float = 0.0
 
@@ -74,11 +76,13 @@ class ConversionReport:
 
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.rows] + [5])
-        lines = [f"{'layer':{width}}  {'kind':20} {'error':>8} {'table bytes':>12} {'s':>6}"]
+        lines = [
+            f"{'layer':{width}}  {'kind':20} {'error':>8} {'float':>8} {'table bytes':>12} {'s':>6}"
+        ]
         for row in self.rows:
-            if row.converted:
-                error = "" if row.error is None else f"{row.error:.4f}"
-                what = f"{error:>8} {row.table_bytes:12d} {row.seconds:6.1f}"
+            if row.error is not None and row.float_error is not None:
+                errors = f"{row.error:8.4f} {row.float_error:8.4f}"
+                what = f"{errors} {row.table_bytes:12d} {row.seconds:6.1f}"
             else:
                 what = f"  stays: {row.reason}"
             lines.append(f"{row.name:{width}}  {row.kind:20} {what}")
@@ -192,20 +196,35 @@ def _convert(
             layer = _learned(module, calls, wanted)
         except HalutError as error:
             raise HalutError(f"{error} (layer {name})") from None
-        change = _error(module, layer, calls)
+        parts = layers_of(layer)
+        for inner, part in parts.items():
+            _warn(part, f"{name}.{inner}" if inner else name)
+        found = total([part.error for part in parts.values() if part.error is not None])
         replace_module(model, name, layer)
         rows[name] = ConversionRow(
             name=name,
             kind=type(module).__name__,
             converted=True,
-            error=change,
-            table_bytes=sum(
-                part.table_bytes for part in layer.modules() if isinstance(part, HalutLayer)
-            ),
+            error=found.error,
+            float_error=found.float_error,
+            table_bytes=sum(part.table_bytes for part in parts.values()),
             seconds=time.perf_counter() - begin,
         )
-        _log.info("converted %s: error %.4g, %.1f s", name, change, rows[name].seconds)
+        _log.info(
+            "converted %s: held-out error %.4g (float tables %.4g), %.1f s",
+            name,
+            found.error,
+            found.float_error,
+            rows[name].seconds,
+        )
     return sorted(rows.values(), key=lambda row: position.get(row.name, len(order)))
+
+
+def _warn(layer: HalutLayer, name: str) -> None:
+    """Warn where quantisation costs more than 5 %."""
+    quantised = layer.config.lut_bits is not None or layer.config.input_format is not None
+    if quantised and layer.error is not None and layer.error.notable:
+        _log.warning("warning: %s (layer %s)", layer.error, name)
 
 
 def _why_not(
@@ -289,20 +308,6 @@ def _learned(
         return HalutConv2d.from_module(module, inputs, config)
     assert isinstance(module, nn.Linear)
     return HalutLinear.from_module(module, inputs, config)
-
-
-@torch.no_grad()
-def _error(module: nn.Module, layer: nn.Module, calls: list[tuple[Tensor, ...]]) -> float:
-    attends = isinstance(module, nn.MultiheadAttention)
-    arguments = calls[0] if attends else (calls[0][0][:_ERROR_ITEMS],)
-    exact, looked_up = (
-        (part(*arguments)[0] if attends else part(*arguments)).double() for part in (module, layer)
-    )
-    axis = 1 if isinstance(module, nn.Conv2d) and exact.ndim == 4 else -1
-    others = [dim for dim in range(exact.ndim) if dim != axis % exact.ndim]
-    spread = (exact - exact.mean(dim=others, keepdim=True)).square().sum()
-    wrong, total = float((exact - looked_up).square().sum()), float(spread)
-    return wrong / total if total > 0 else math.inf if wrong else 0.0
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -21,8 +21,9 @@ from torch import Tensor
 import halut
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
-from halut.nn.learning import learn_group
-from halut.nn.tables import LookUp
+from halut.matmul import QuantisationError
+from halut.nn.learning import learn_group, total
+from halut.nn.tables import LookUp, by_row
 from halut.program import Program
 
 __all__ = ["Executor", "HalutLayer"]
@@ -38,9 +39,13 @@ class HalutLayer(LookUp, ABC):
     ----------
     executor : callable or None
         When set, it computes the results (see `Executor`) in place of this layer.
+    error : QuantisationError or None
+        Error of the product as it was learned, with the formats of then, on calibration rows that
+        were held out of learning; None for layers that were not learned here.
     """
 
     executor: Executor | None = None
+    error: QuantisationError | None = None
 
     # What a subclass says.
 
@@ -101,12 +106,12 @@ class HalutLayer(LookUp, ABC):
         """
         dims = torch.arange(self.n_features, device=x.device).expand(self.groups, 1, -1)
         gathered = self._inputs(x, dims)  # (B, G, 1, D, L)
-        return _by_row(gathered[:, :, 0])
+        return by_row(gathered[:, :, 0])
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         """Return the codes of an input, uint8 of shape (G, N, C), range [0, K)."""
-        return _by_row(self._codes(self._looked_at(x)))
+        return by_row(self._codes(self._looked_at(x)))
 
     @torch.no_grad()
     def accumulators(self, x: Tensor) -> Tensor:
@@ -124,7 +129,7 @@ class HalutLayer(LookUp, ABC):
         self._check_exact()
         sums = self._sums(self._looked_at(x), self.tables()[0])
         kind = torch.int32 if self.config.lut_format == "int" else torch.float32
-        return _by_row(sums).to(kind)
+        return by_row(sums).to(kind)
 
     @torch.no_grad()
     def results(self, x: Tensor) -> Tensor:
@@ -145,7 +150,7 @@ class HalutLayer(LookUp, ABC):
         results = self._results(self._sums(self._looked_at(x), tables), scale, offset)
         kind = torch.int32 if self.config.lut_format == "int" else torch.float32
         kinds = {"fp16": torch.float16, "int8": torch.int8}
-        return _by_row(results).to(kinds.get(self.config.output_format, kind))
+        return by_row(results).to(kinds.get(self.config.output_format, kind))
 
     def finish(self, results: Tensor, x: Tensor) -> Tensor:
         """Turn results (G, N, M) for an input into the layer's output."""
@@ -241,6 +246,7 @@ class HalutLayer(LookUp, ABC):
         order = self._in_layout(torch.arange(self.n_features)).numpy()
         flat = weight.detach().double().cpu().reshape(self.groups, self.n_outputs, self.n_features)
         encoder = self.centroids if self.config.encoder == "centroid" else self.thresholds
+        groups = []
         for group in range(self.groups):
             A = np.ascontiguousarray(rows[group].float().cpu().numpy()[:, order])
             B = np.ascontiguousarray(flat[group].numpy().T[order].astype(np.float32))
@@ -251,10 +257,21 @@ class HalutLayer(LookUp, ABC):
             self.lut[group].copy_(torch.from_numpy(learned.lut))
             outputs = slice(group * self.n_outputs, (group + 1) * self.n_outputs)
             self.bias[outputs].copy_(torch.from_numpy(learned.offset))
+            groups.append(learned)
         if bias is not None:
             self.bias.add_(bias.detach().to(self.bias))
         if self.output_range is not None:
             self.learn_output_range(x)
+        judged = np.stack([one.judged_rows for one in groups])[:, :, np.argsort(order)]
+        product, codes = map(_numpy, self.product_of(torch.from_numpy(judged).to(self.lut.device)))
+        given = np.zeros(len(self.bias)) if bias is None else _numpy(bias.double())
+        errors = [
+            one.error_of(*each, bias=added, relu=self.config.relu)
+            for one, *each, added in zip(
+                groups, product, codes, given.reshape(self.groups, -1), strict=True
+            )
+        ]
+        self.error = total(errors, self.n_codebooks, self.n_outputs)
 
     @torch.no_grad()
     def learn_output_range(self, x: Tensor | Sequence[Tensor]) -> None:
@@ -325,11 +342,6 @@ def _output_dtype(x: Tensor) -> torch.dtype:
     if torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
-
-
-def _by_row(values: Tensor) -> Tensor:
-    """Turn (B, G, M, L) into (G, N, M)."""
-    return values.permute(1, 0, 3, 2).flatten(1, 2)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray[Any, Any]:

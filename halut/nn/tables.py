@@ -34,7 +34,7 @@ from halut.nn.quantize import (
 )
 from halut.output import MAX_EXACT_BITS
 
-__all__ = ["LookUp"]
+__all__ = ["LookUp", "by_row"]
 
 _EXACT_FLOAT32 = 24
 """Bits of a sum of integers up to which float32 is exact."""
@@ -367,8 +367,35 @@ class LookUp(nn.Module):
         product = sums.to(scale.dtype) * scale[..., None] + offset[..., None]
         return torch.stack(torch.aminmax(product)).float()
 
+    def product_of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Multiply rows, as the formats have it, and return the codes with the product.
+
+        Parameters
+        ----------
+        rows : float32 Tensor of shape (G, N, D)
+
+        Returns
+        -------
+        product : Tensor of shape (G, N, M)
+            Without a ReLU on accumulators.
+        codes : uint8 Tensor of shape (G, N, C), range [0, K)
+        """
+        dims = self.split_dims.flatten(1)[:, None].expand(-1, rows.shape[1], -1)
+        gathered = rows.gather(2, dims).permute(0, 2, 1).unflatten(1, self.split_dims.shape[1:])
+        tables, scale, offset = self.tables()
+        results = self._sums(gathered[None], tables)
+        if self.config.output_format != "raw":
+            results = self._results(results, scale, offset)
+        values = self._values(results, scale, offset)
+        return by_row(values), by_row(self._codes(gathered[None]))
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         words = state_dict.get(prefix + "threshold_words")
         if words is not None and self.threshold_words is None:
             self.threshold_words = torch.empty_like(words, device=self.lut.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def by_row(values: Tensor) -> Tensor:
+    """Turn (B, G, M, L) into (G, N, M): a row for every position of every item."""
+    return values.permute(1, 0, 3, 2).flatten(1, 2)
