@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from halut.errors import HalutError, closest
-from halut.files import atomic_write
+from halut.files import atomic_write, locked
 from halut.nn.config import LayerConfig
 from halut.nn.convert import replace_module
 from halut.nn.display import shown
@@ -212,12 +212,13 @@ def analyse(
     Raises
     ------
     HalutError
-        When a setting breaks its rule, a layer is unknown, or `folder` holds another study.
+        When a setting breaks its rule, a layer is unknown, or `folder` holds another study, or
+        another process works in it.
     """
     config = config or LayerConfig()
     modules = _layers(model, layers, calibration)
     grid = _grid(modules, num_c, num_k, config)
-    with evaluating(model):
+    with evaluating(model), locked(folder, wait=False):
         base = _accuracy(model, test_x, test_y)
         study = {
             "kind": KIND,

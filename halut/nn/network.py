@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import halut
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import atomic_write, locked
 from halut.nn import files
 from halut.nn.attention import HalutMultiheadAttention
 from halut.nn.convert import replace_module
@@ -279,7 +279,7 @@ def export_network(
     """Write one program per converted layer and group, and the manifest ``network.json``.
 
     The manifest is written last, and an earlier one is removed first, with its programs: a folder
-    with a manifest is complete.
+    with a manifest is complete. While another process exports to the folder, this one waits.
 
     Parameters
     ----------
@@ -310,30 +310,31 @@ def export_network(
         if name not in visits:
             raise HalutError(f"forward pass must reach every converted layer, not miss {name}")
     place = Path(folder)
-    _remove_earlier(place)
-    entries: list[dict[str, Any]] = []
-    index = 0
-    for name, rows in visits.items():
-        module = model.get_submodule(name)
-        entry: dict[str, Any] = {"name": name, "converted": isinstance(module, HalutLayer)}
-        if isinstance(module, HalutLayer):
-            entry |= _export_layer(place, index, name, module, rows / n_items)
-            index += 1
-        else:
-            entry["kind"] = type(module).__name__
-            entry["parameters"] = sum(p.numel() for p in module.parameters(recurse=False))
-            entry |= _product(module, rows / n_items)
-        entries.append(entry)
-    manifest = {
-        "kind": MANIFEST_KIND,
-        "version": MANIFEST_VERSION,
-        "architecture": None if architecture is None else dict(architecture),
-        "data": dict(data or {}),
-        "layers": entries,
-        "versions": {"halut": halut.__version__, "torch": str(torch.__version__)},
-    }
-    with atomic_write(place / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    with locked(place):
+        _remove_earlier(place)
+        entries: list[dict[str, Any]] = []
+        index = 0
+        for name, rows in visits.items():
+            module = model.get_submodule(name)
+            entry: dict[str, Any] = {"name": name, "converted": isinstance(module, HalutLayer)}
+            if isinstance(module, HalutLayer):
+                entry |= _export_layer(place, index, name, module, rows / n_items)
+                index += 1
+            else:
+                entry["kind"] = type(module).__name__
+                entry["parameters"] = sum(p.numel() for p in module.parameters(recurse=False))
+                entry |= _product(module, rows / n_items)
+            entries.append(entry)
+        manifest = {
+            "kind": MANIFEST_KIND,
+            "version": MANIFEST_VERSION,
+            "architecture": None if architecture is None else dict(architecture),
+            "data": dict(data or {}),
+            "layers": entries,
+            "versions": {"halut": halut.__version__, "torch": str(torch.__version__)},
+        }
+        with atomic_write(place / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
 
 

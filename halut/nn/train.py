@@ -16,7 +16,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import halut
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import atomic_write, locked
 from halut.nn import checkpoint
 from halut.nn.checkpoint import State
 from halut.nn.convert import convert_
@@ -92,30 +92,39 @@ def train(
     Raises
     ------
     HalutError
-        When the recipe does not fit the data or the model, or the folder holds something else.
+        When the recipe does not fit the data or the model, or the folder holds something else or
+        another run works in it.
     CheckFailed
         When the loss, or what a layer gives, is not finite; the message names the layer. The
         last checkpoint stays.
     """
-    with _processes() as (rank, world), torch.random.fork_rng(devices=[]):
+    rank, world = _place()
+    with torch.random.fork_rng(devices=[]):
         run = _Run(recipe, Path(output), root, device, rank, world)
-        summary = run.resumed(resume)
-        if summary is None:
-            summary = run.carry_out(on_epoch)
-        return summary
+        if resume:
+            run.check_begun()
+        # Before processes meet: who is refused must not leave the others waiting inside.
+        with locked(output, wait=False) if rank == 0 else nullcontext(), _group(world):
+            return run.resumed() or run.carry_out(on_epoch)
+
+
+def _place() -> tuple[int, int]:
+    """Return this process' number and how many share the work, as ``torchrun`` says."""
+    if distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ.get("RANK", "0")) if world > 1 else 0, world
 
 
 @contextmanager
-def _processes() -> Iterator[tuple[int, int]]:
-    """Yield this process' number and how many share the work, as ``torchrun`` says."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+def _group(world: int) -> Iterator[None]:
+    """Let the processes meet, unless they have met already."""
     if world == 1 or distributed.is_initialized():
-        ready = distributed.is_initialized()
-        yield (distributed.get_rank(), distributed.get_world_size()) if ready else (0, 1)
+        yield
         return
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield distributed.get_rank(), world
+        yield
     finally:
         distributed.destroy_process_group()
 
@@ -371,12 +380,16 @@ class _Run:
         lines = [json.dumps(entry) + "\n" for entry in self.state.progress.history]
         _write(self.output / HISTORY, "".join(lines))
 
-    def resumed(self, must: bool) -> dict[str, Any] | None:
+    def check_begun(self) -> None:
+        """Raise `HalutError` when there is nothing to go on with."""
+        path = self.output / CHECKPOINT
+        if not path.exists():
+            raise HalutError(f"--resume must be given a folder with {CHECKPOINT}, not {path}")
+
+    def resumed(self) -> dict[str, Any] | None:
         """Take up the run in the folder, if there is one; return the summary of a finished one."""
         path = self.output / CHECKPOINT
         if not path.exists():
-            if must:
-                raise HalutError(f"--resume must be given a folder with {CHECKPOINT}, not {path}")
             return None
         content = checkpoint.read(path)
         if content.get("recipe") != self.recipe.hash:

@@ -23,6 +23,7 @@ from torch import nn  # noqa: E402
 from halut.__main__ import main  # noqa: E402
 from halut.cli import run  # noqa: E402
 from halut.errors import CheckFailed, HalutError  # noqa: E402
+from halut.files import locked  # noqa: E402
 from halut.nn import HalutLayer, LayerConfig  # noqa: E402
 from halut.nn.network import load_data, load_network  # noqa: E402
 from halut.nn.recipe import Augmentation, Distillation, Recipe, Stage, Temperature  # noqa: E402
@@ -361,6 +362,35 @@ def test_rates_and_temperatures(tmp_path, monkeypatch):
     assert last == pytest.approx(0.2)
 
 
+BUSY = "output must not be used by another run, but one works in it"
+
+
+def test_two_runs_in_one_folder_do_not_mix(whole, tmp_path):
+    refused = []
+
+    def second(_):
+        with pytest.raises(HalutError, match=BUSY) as caught:
+            train(SMALL, tmp_path)
+        refused.append(str(caught.value))
+
+    train(SMALL, tmp_path, on_epoch=second)
+    assert refused == [f"{BUSY} ({tmp_path})"] * 8
+    assert_equal_states(state(tmp_path), state(whole[0]))
+    train(SMALL, tmp_path)  # the folder is free again
+
+
+def test_a_second_run_of_two_processes_is_refused(tmp_path):
+    (tmp_path / "o").mkdir()
+    with locked(tmp_path / "o"):
+        both = start_two(tmp_path)
+        said = both[0].communicate(timeout=100)[0]
+        both[1].kill()  # as torchrun does
+        both[1].communicate()
+    assert both[0].returncode == 2
+    assert said.splitlines()[-1] == f"error: {BUSY} ({tmp_path / 'o'})"
+    assert not list((tmp_path / "o").iterdir())
+
+
 # Bad input
 
 
@@ -371,7 +401,8 @@ def test_folder_of_another_recipe(whole):
 
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(HalutError, match=r"--resume must be given a folder with checkpoint.pt"):
-        train(SMALL, tmp_path, resume=True)
+        train(SMALL, tmp_path / "o", resume=True)
+    assert not (tmp_path / "o").exists()
 
 
 def foreign(path, kind):
