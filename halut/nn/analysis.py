@@ -216,6 +216,11 @@ def analyse(
         another process works in it.
     """
     config = config or LayerConfig()
+    for name, images in (("calibration", calibration), ("test_x", test_x)):
+        if not len(images):
+            raise HalutError(f"{name} must have at least one image, not 0")
+    if len(test_y) != len(test_x):
+        raise HalutError(f"test_y must have {len(test_x)} classes, not {len(test_y)}")
     modules = _layers(model, layers, calibration)
     grid = _grid(modules, num_c, num_k, config)
     with evaluating(model), locked(folder, wait=False):
@@ -261,6 +266,8 @@ def _layers(
     if not found:
         raise HalutError("network must have plain convolutions or linear layers, not none "
                          "(analyse the network before it is converted)")  # fmt: skip
+    if wanted is not None and not wanted:
+        raise HalutError("layers must name at least one layer, not none")
     for name in wanted or ():
         if name not in found:
             raise HalutError(
@@ -276,7 +283,7 @@ def _grid(
     config: LayerConfig,
 ) -> list[Point]:
     for value in num_c:
-        if isinstance(value, bool) or not 0 < value < 2**31:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 2**31:
             raise HalutError(f"num_c must be greater than 0, not {value!r}")
     if not num_c or not num_k:
         raise HalutError("num_c and num_k must each have at least one value, not none")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from halut.arrays import integer_at_least
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
 from halut.nn.layers import HalutLinear
@@ -47,7 +48,8 @@ class HalutMultiheadAttention(nn.Module):
         device: Any = None,
     ) -> None:
         super().__init__()
-        if embed_dim % num_heads:
+        integer_at_least("embed_dim", embed_dim, 1)
+        if embed_dim % integer_at_least("num_heads", num_heads, 1):
             raise HalutError(f"num_heads must divide embed_dim {embed_dim}, not {num_heads}")
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
         self.batch_first = batch_first

@@ -18,7 +18,7 @@ from halut.nn.config import LayerConfig
 from halut.nn.display import shown
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear, layers_of
 from halut.nn.learning import total
-from halut.nn.watch import call_counts, evaluating, hooked, run_batch
+from halut.nn.watch import batches_of, call_counts, evaluating, hooked, run_batch
 
 __all__ = ["ConversionReport", "ConversionRow", "convert_", "replace_module", "run_batch"]
 
@@ -142,7 +142,11 @@ def convert_(
     """
     if isinstance(model, _CONVERTIBLE):
         raise HalutError("model must contain the layers to convert, not be one (from_module)")
-    batches = _batches(calibration)
+    if not isinstance(model, nn.Module):
+        raise HalutError(f"model must be an nn.Module, not {type(model).__name__}")
+    if filter_fn is not None and not callable(filter_fn):
+        raise HalutError(f"filter_fn must be a function, not {type(filter_fn).__name__}")
+    batches = batches_of(calibration)
     modules = dict(model.named_modules())
     if isinstance(config, Mapping):
         for name in config:
@@ -249,13 +253,6 @@ def _inside_attention(model: nn.Module, name: str) -> bool:
     """Tell whether a module belongs to an attention, which is converted as a whole."""
     parent = name.rpartition(".")[0]
     return bool(parent) and isinstance(model.get_submodule(parent), nn.MultiheadAttention)
-
-
-def _batches(calibration: Tensor | Iterable[Any]) -> list[Any]:
-    batches = [calibration] if isinstance(calibration, (Tensor, Mapping)) else list(calibration)
-    if not batches:
-        raise HalutError("calibration must have at least one batch, not 0")
-    return batches
 
 
 class _Enough(Exception):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,10 @@ class HalutLayer(LookUp, ABC):
 
     def _looked_at(self, x: Tensor) -> Tensor:
         """Gather what the encoder looks at: (B, G, C, T, L), or (B, G, C, D / C, L)."""
+        if not isinstance(x, Tensor):
+            raise HalutError(f"input must be a tensor, not {type(x).__name__}")
+        if not x.is_floating_point():
+            raise HalutError(f"input must be of a floating dtype, not {x.dtype}")
         return self._inputs(x, self.split_dims)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,14 +84,15 @@ class HalutLayer(LookUp, ABC):
         """
         if self.executor is not None:
             return self.finish(self.executor(self, x), x)
-        dtype = _output_dtype(x)
+        gathered = self._looked_at(x)
         with torch.autocast(x.device.type, enabled=False):
             tables, scale, offset = self.tables()
-            sums = self._sums(self._looked_at(x), tables)
+            sums = self._sums(gathered, tables)
             if self.training and self.output_range is not None and sums.numel():
                 self._follow(sums.detach(), scale, offset.detach())
             results = self._results(sums, scale, offset)
-            return self._arrange(self._values(results, scale, offset), x).to(dtype)
+            values = self._arrange(self._values(results, scale, offset), x)
+        return values.to(_output_dtype(x))
 
     # Exactly what the hardware computes.
 
@@ -154,6 +159,12 @@ class HalutLayer(LookUp, ABC):
 
     def finish(self, results: Tensor, x: Tensor) -> Tensor:
         """Turn results (G, N, M) for an input into the layer's output."""
+        wanted = self.groups, self.n_outputs
+        if not isinstance(results, Tensor) or results.shape[::2] != wanted:
+            raise HalutError(
+                f"results must be a tensor of shape ({wanted[0]}, any, {wanted[1]}), not "
+                f"{tuple(results.shape) if isinstance(results, Tensor) else type(results).__name__}"
+            )
         _, scale, offset = self.tables()
         n_items = self._n_items(x)
         n_positions = results.shape[1] // max(n_items, 1)
@@ -293,17 +304,17 @@ class HalutLayer(LookUp, ABC):
                 f'not "{self.config.output_format}"'
             )
         tables, scale, offset = self.tables()
-        batches = [x] if isinstance(x, Tensor) else list(x)
-        ranges = torch.stack(
-            [
-                self._product_range(self._sums(self._looked_at(batch), tables), scale, offset)
-                for batch in batches
-            ]
-        )
-        self.output_range.copy_(torch.stack([ranges[:, 0].amin(), ranges[:, 1].amax()]))
+        sums = [self._sums(self._looked_at(batch), tables) for batch in _batches(x)]
+        ranges = [self._product_range(part, scale, offset) for part in sums if part.numel()]
+        if not ranges:
+            raise HalutError("calibration must give at least one row, not 0")
+        found = torch.stack(ranges)
+        if not found.isfinite().all():
+            raise HalutError("calibration inputs must give a finite product, not NaN or infinite")
+        self.output_range.copy_(torch.stack([found[:, 0].amin(), found[:, 1].amax()]))
 
     def _calibration_rows(self, x: Tensor | Sequence[Tensor]) -> Tensor:
-        batches = [x] if isinstance(x, Tensor) else list(x)
+        batches = _batches(x)
         generator = torch.Generator().manual_seed(self.config.seed)
         parts = []
         for batch in batches:
@@ -336,6 +347,16 @@ class HalutLayer(LookUp, ABC):
             ", ".join(f"{name}={value}" for name, value in shown.items())
             + f", C={self.groups}x{self.n_codebooks}, K={self.n_prototypes}, {formats}"
         )
+
+
+def _batches(x: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """Return calibration inputs as a list of tensors."""
+    batches: list[Any] = list(x) if isinstance(x, Iterable) and not isinstance(x, Tensor) else [x]
+    for batch in batches:
+        if not isinstance(batch, Tensor) or not batch.is_floating_point():
+            what = batch.dtype if isinstance(batch, Tensor) else type(batch).__name__
+            raise HalutError(f"calibration inputs must be tensors of a floating dtype, not {what}")
+    return batches
 
 
 def _output_dtype(x: Tensor) -> torch.dtype:

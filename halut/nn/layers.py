@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from halut.arrays import integer_at_least
 from halut.errors import HalutError
-from halut.nn.config import LayerConfig
+from halut.nn.config import LayerConfig, one_of
 from halut.nn.layer import Executor, HalutLayer
 
 __all__ = ["Executor", "HalutConv2d", "HalutLayer", "HalutLinear", "layer_of", "layers_of"]
@@ -46,9 +47,11 @@ class HalutLinear(HalutLayer):
         n_codebooks: int | None = None,
         device: Any = None,
     ) -> None:
-        config = config or LayerConfig()
-        self.in_features, self.out_features, self.with_bias = in_features, out_features, bias
-        count = n_codebooks or config.codebooks(in_features)
+        config = _checked(config)
+        self.in_features = integer_at_least("in_features", in_features, 1)
+        self.out_features = integer_at_least("out_features", out_features, 1)
+        self.with_bias = bias
+        count = config.codebooks(in_features) if n_codebooks is None else n_codebooks
         super().__init__(in_features, out_features, 1, count, config, device)
 
     @classmethod
@@ -59,6 +62,8 @@ class HalutLinear(HalutLayer):
         config: LayerConfig | None = None,
     ) -> HalutLinear:
         """Learn a layer in place of a linear module from calibration inputs (..., in_features)."""
+        if not isinstance(module, nn.Linear):
+            raise HalutError(f"module must be an nn.Linear, not {type(module).__name__}")
         layer = cls(
             module.in_features,
             module.out_features,
@@ -128,19 +133,30 @@ class HalutConv2d(HalutLayer):
         n_codebooks: int | None = None,
         device: Any = None,
     ) -> None:
-        config = config or LayerConfig()
-        if in_channels % groups or out_channels % groups:
+        config = _checked(config)
+        integer_at_least("in_channels", in_channels, 1)
+        integer_at_least("out_channels", out_channels, 1)
+        if in_channels % integer_at_least("groups", groups, 1) or out_channels % groups:
             raise HalutError(
                 f"groups must divide in_channels {in_channels} and out_channels {out_channels}, "
                 f"not {groups}"
             )
         self.in_channels, self.out_channels, self.with_bias = in_channels, out_channels, bias
-        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
-        self.dilation, self.padding_mode = _pair(dilation), padding_mode
-        self.padding = padding if isinstance(padding, str) else _pair(padding)
+        self.kernel_size = _pair("kernel_size", kernel_size, 1)
+        self.stride, self.dilation = _pair("stride", stride, 1), _pair("dilation", dilation, 1)
+        self.padding: str | tuple[int, int]
+        if isinstance(padding, str):
+            one_of("padding", padding, ("same", "valid"))
+            if padding == "same" and self.stride != (1, 1):
+                raise HalutError(f'stride must be 1 for padding "same", not {self.stride}')
+            self.padding = padding
+        else:
+            self.padding = _pair("padding", padding, 0)
+        one_of("padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular"))
+        self.padding_mode = padding_mode
         area = math.prod(self.kernel_size)
         n_features = in_channels // groups * area
-        count = n_codebooks or config.codebooks(n_features, area)
+        count = config.codebooks(n_features, area) if n_codebooks is None else n_codebooks
         super().__init__(n_features, out_channels // groups, groups, count, config, device)
         self.register_buffer("pad_value", None)
 
@@ -152,13 +168,15 @@ class HalutConv2d(HalutLayer):
         config: LayerConfig | None = None,
     ) -> HalutConv2d:
         """Learn a layer in place of a convolution from calibration inputs (B, channels, H, W)."""
+        if not isinstance(module, nn.Conv2d):
+            raise HalutError(f"module must be an nn.Conv2d, not {type(module).__name__}")
         layer = cls(
             module.in_channels,
             module.out_channels,
-            _pair(module.kernel_size),
-            _pair(module.stride),
-            module.padding if isinstance(module.padding, str) else _pair(module.padding),
-            _pair(module.dilation),
+            module.kernel_size,  # type: ignore[arg-type]  # torch has tuples of any length
+            module.stride,  # type: ignore[arg-type]
+            module.padding,  # type: ignore[arg-type]
+            module.dilation,  # type: ignore[arg-type]
             module.groups,
             module.bias is not None,
             module.padding_mode,
@@ -283,12 +301,20 @@ def layer_of(entry: Mapping[str, Any]) -> HalutLayer:
     ----------
     entry : mapping
         ``geometry``, as `HalutLayer.geometry` gave it, and ``config``, of `LayerConfig.to_dict`.
+
+    Raises
+    ------
+    HalutError
+        When something is missing or unknown, or breaks its rule.
     """
-    arguments = dict(entry["geometry"])
-    kind = arguments.pop("kind")
-    if kind not in _CLASSES:
-        raise HalutError(f"kind of a layer must be one of {', '.join(_CLASSES)}, not {kind!r}")
-    return _CLASSES[kind](**arguments, config=LayerConfig.from_dict(entry["config"]))
+    try:
+        arguments = dict(entry["geometry"])
+        kind = arguments.pop("kind")
+        if kind not in _CLASSES:
+            raise HalutError(f"kind of a layer must be one of {', '.join(_CLASSES)}, not {kind!r}")
+        return _CLASSES[kind](**arguments, config=LayerConfig.from_dict(entry["config"]))
+    except (KeyError, TypeError) as error:
+        raise HalutError(f"geometry and config of a layer must be whole: {error}") from None
 
 
 def layers_of(model: nn.Module) -> dict[str, HalutLayer]:
@@ -296,5 +322,15 @@ def layers_of(model: nn.Module) -> dict[str, HalutLayer]:
     return {name: part for name, part in model.named_modules() if isinstance(part, HalutLayer)}
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+def _checked(config: LayerConfig | None) -> LayerConfig:
+    if not isinstance(config, LayerConfig | None):
+        raise HalutError(f"config must be a LayerConfig, not {type(config).__name__}")
+    return config or LayerConfig()
+
+
+def _pair(name: str, value: Any, low: int) -> tuple[int, int]:
+    """Return one number for rows and one for columns, both from `low` on."""
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2:
+        raise HalutError(f"{name} must be one number or two, not {value!r}")
+    return integer_at_least(name, both[0], low), integer_at_least(name, both[1], low)

@@ -220,7 +220,8 @@ def load_data(header: Mapping[str, Any], root: str | os.PathLike[str] | None = N
     root : path-like, optional
         The folder of the data set, if not the one that it was trained from.
     """
-    arguments = {key: header["data"][key] for key in _DATA if header["data"].get(key) is not None}
+    given = header.get("data") or {}
+    arguments = {key: given[key] for key in _DATA if given.get(key) is not None}
     if "name" not in arguments:
         raise HalutError("network file must name its data set (data: name)")
     return load(**(arguments | ({} if root is None else {"root": root})))
@@ -228,8 +229,11 @@ def load_data(header: Mapping[str, Any], root: str | os.PathLike[str] | None = N
 
 def example_input(header: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Tensor:
     """Return one input of the network: zeros of its ``input_shape``, else a test image."""
-    if "input_shape" in header["data"]:
-        return torch.zeros(1, *header["data"]["input_shape"])
+    shape = (header.get("data") or {}).get("input_shape")
+    if shape is not None:
+        if not all(isinstance(size, int) and size > 0 for size in shape):
+            raise HalutError(f"input_shape must be integers of at least 1, not {shape}")
+        return torch.zeros(1, *shape)
     return load_data(header, root).test_x[:1]
 
 
@@ -367,7 +371,10 @@ def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int]
     ):
         run_batch(model, example_input)
     tensors = example_input.values() if isinstance(example_input, Mapping) else [example_input]
-    return visits, len(next(value for value in tensors if isinstance(value, Tensor)))
+    n_items = next((len(value) for value in tensors if isinstance(value, Tensor)), 0)
+    if not n_items:
+        raise HalutError("example_input must have at least one item, not 0")
+    return visits, n_items
 
 
 def _product(module: nn.Module, rows: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from halut.errors import HalutError
 from halut.nn.layers import HalutLayer, layers_of
 from halut.nn.prune import required_channels, required_inputs
-from halut.nn.watch import evaluating, hooked, run_batch
+from halut.nn.watch import batches_of, evaluating, hooked, run_batch
 
 __all__ = ["LayerStatistics", "collect", "plot", "table"]
 
@@ -110,6 +110,8 @@ class _Counter:
     def add(self, layer: HalutLayer, x: Tensor) -> None:
         codes = layer.codes(x).cpu().permute(0, 2, 1).flatten(0, 1).long()  # (G*C, N)
         n_rows = codes.shape[1]
+        if not n_rows:
+            return
         self.codes += torch.stack(
             [torch.bincount(row, minlength=layer.n_prototypes) for row in codes]
         )
@@ -204,7 +206,7 @@ def collect(
         for name, layer in layers.items()
     )
     with evaluating(model), hooked(hooks):
-        for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
+        for batch in batches_of(data):
             run_batch(model, batch)
     found = {
         name: counter.finish(name, layers[name])
@@ -216,6 +218,11 @@ def collect(
     return found
 
 
+def _check_any(statistics: Mapping[str, LayerStatistics]) -> None:
+    if not statistics:
+        raise HalutError("statistics must be those of at least one layer, not none")
+
+
 def table(statistics: Mapping[str, LayerStatistics]) -> str:
     """Return one line per layer.
 
@@ -224,6 +231,7 @@ def table(statistics: Mapping[str, LayerStatistics]) -> str:
     statistics : mapping of str to LayerStatistics
         As `collect` returns them.
     """
+    _check_any(statistics)
     width = max([len(name) for name in statistics] + [5])
     lines = [
         f"{'layer':{width}} {'rows':>8} {'GxC':>7} {'K':>4} {'entropy':>8} {'lowest':>7} "
@@ -269,6 +277,7 @@ def plot(statistics: Mapping[str, LayerStatistics], path: Any) -> None:
     HalutError
         When matplotlib is not installed, or does not know the format.
     """
+    _check_any(statistics)
     figure, axes = figure_of(len(statistics))
     for axis, (name, one) in zip(axes, statistics.items(), strict=False):
         share = one.codes.reshape(-1, one.codes.shape[2]) / max(one.n_rows, 1)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from halut.arrays import integer_at_least
 from halut.errors import HalutError, closest
 from halut.forest import subspaces
 from halut.formats import FLOAT_FORMATS, input_format_bits
@@ -100,6 +101,8 @@ class LookUp(nn.Module):
         device: Any = None,
     ) -> None:
         super().__init__()
+        if integer_at_least("n_codebooks", n_codebooks, 1) > n_features:
+            raise HalutError(f"n_codebooks must be in [1, {n_features}], not {n_codebooks}")
         self.config = config
         self.n_features, self.n_outputs, self.groups = n_features, n_outputs, groups
         self.n_codebooks, self.n_prototypes = n_codebooks, config.n_prototypes
@@ -232,12 +235,18 @@ class LookUp(nn.Module):
         bits : int
             2 to 16.
         """
+        if self.config.encoder == "centroid":
+            raise HalutError('encoder must be "tree" for integer inputs, not "centroid"')
         if threshold_words.shape != self.thresholds.shape:
             raise HalutError(
                 f"threshold_words must have shape {tuple(self.thresholds.shape)}, "
                 f"not {tuple(threshold_words.shape)}"
             )
-        self.input_bits = input_format_bits(f"int{bits}") and bits
+        input_format_bits(f"int{bits}")  # checks it
+        half = 2 ** (bits - 1)
+        if not ((threshold_words >= -half) & (threshold_words < half)).all():
+            raise HalutError(f"threshold_words must be in [{-half}, {half - 1}] (int{bits})")
+        self.input_bits = bits
         self.threshold_words = threshold_words.to(self.thresholds.device, torch.int32)
 
     # Forward.

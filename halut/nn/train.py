@@ -98,6 +98,8 @@ def train(
         When the loss, or what a layer gives, is not finite; the message names the layer. The
         last checkpoint stays.
     """
+    if not isinstance(recipe, Recipe):
+        raise HalutError(f"recipe must be a Recipe, not {type(recipe).__name__}")
     rank, world = _place()
     with torch.random.fork_rng(devices=[]):
         run = _Run(recipe, Path(output), root, device, rank, world)
@@ -166,11 +168,7 @@ class _Run:
         torch.manual_seed(recipe.seed)
         self.kwargs = model_arguments(recipe, self.data)
         model = build(recipe.model, **self.kwargs)
-        try:
-            self.targets = targets(recipe, model, self.data.test_x[:1].cpu())
-        except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise HalutError(f"model must fit the data: {reason}") from None
+        self.targets = targets(recipe, model, self.data.test_x[:1].cpu())
         self.stages = stages(recipe, self.targets)
         self.n_epochs = sum(stage.epochs for _, stage, _ in self.stages)
         self.state = State(recipe, self.stages, model.to(self.device), self.kwargs)

@@ -14,6 +14,7 @@ from halut.errors import HalutError
 from halut.nn.layers import HalutLayer
 
 __all__ = [
+    "batches_of",
     "call_counts",
     "evaluating",
     "finite_outputs",
@@ -22,6 +23,18 @@ __all__ = [
     "output_of",
     "run_batch",
 ]
+
+
+def batches_of(data: Any) -> list[Any]:
+    """Return batches, as `halut.nn.convert_` understands them, as a list; at least one."""
+    if isinstance(data, (Tensor, Mapping)):
+        return [data]
+    if not isinstance(data, Iterable):
+        raise HalutError(f"inputs must be a tensor or batches, not {type(data).__name__}")
+    batches = list(data)
+    if not batches:
+        raise HalutError("inputs must have at least one batch, not 0")
+    return batches
 
 
 @contextmanager
@@ -52,23 +65,27 @@ def run_batch(model: nn.Module, batch: Any) -> Any:
     if isinstance(batch, (tuple, list)) and batch:
         batch = batch[0]
     device = next((parameter.device for parameter in model.parameters()), None)
-    if isinstance(batch, Mapping):
+    if not isinstance(batch, (Mapping, Tensor)):
+        raise HalutError(f"batches must be tensors or mappings, not {type(batch).__name__}")
+    try:
+        if isinstance(batch, Tensor):
+            return model(batch.to(device))
         return model(
             **{
                 key: value.to(device) if isinstance(value, Tensor) else value
                 for key, value in batch.items()
             }
         )
-    if not isinstance(batch, Tensor):
-        raise HalutError(
-            f"calibration batches must be tensors or mappings, not {type(batch).__name__}"
-        )
-    return model(batch.to(device))
+    except HalutError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise HalutError(f"model must take the inputs that it is given: {reason}") from error
 
 
 def output_of(model: nn.Module, x: Tensor) -> Tensor:
     """Return a model's output, which must be one tensor."""
-    output = model(x)
+    output = run_batch(model, x)
     if not isinstance(output, Tensor):
         raise HalutError(f"model must return one tensor, not {type(output).__name__}")
     return output

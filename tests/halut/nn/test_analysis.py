@@ -127,7 +127,9 @@ def test_points_that_cannot_be(
         ({"num_k": (12,)}, "n_prototypes must be a power of two"),
         ({"num_c": (0,)}, "num_c must be greater than 0, not 0"),
         ({"num_c": ()}, "at least one value"),
+        ({"num_c": ("x",)}, "num_c must be greater than 0, not 'x'"),
         ({"layers": ["2"]}, "layer must be one of the network's, not '2'"),
+        ({"layers": []}, "layers must name at least one layer, not none"),
     ],
 )
 def test_wrong_settings(
@@ -139,6 +141,19 @@ def test_wrong_settings(
     model, train, test, labels = network
     with pytest.raises(HalutError, match=message):
         analyse(model, train, test, labels, tmp_path, **(GRID | changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_empty_parts(network: tuple[nn.Module, Tensor, Tensor, Tensor], tmp_path: Path) -> None:
+    model, train, test, labels = network
+    for images, seen, classes, message in (
+        (train[:0], test, labels, "calibration must have at least one image, not 0"),
+        (train, test[:0], labels[:0], "test_x must have at least one image, not 0"),
+        (train, test, labels[:9], "test_y must have 100 classes, not 9"),
+        (train[:, :1], test, labels, "model must take the inputs that it is given"),
+    ):
+        with pytest.raises(HalutError, match=message):
+            analyse(model, images, seen, classes, tmp_path, **GRID)
     assert not list(tmp_path.iterdir())
 
 

@@ -356,6 +356,17 @@ def nan_in_the_middle() -> None:
     (lambda: convert_(nn.Linear(8, 2), None, torch.randn(99, 8)), "model must contain"),
     (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, torch.randn(9, 8)),
      r"at least 64 rows .* not 9 \(layer 0\)"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, None), "tensor or batches, not NoneTy"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, [()]), "or mappings, not tuple"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, torch.randn(99, 9)),
+     "model must take the inputs that it is given: mat1 and mat2"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, {}), "must take the inputs"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), "int8", torch.randn(99, 8)),
+     r"config must be a LayerConfig, not str \(layer 0\)"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, torch.randn(99, 8), 3),
+     "filter_fn must be a function, not int"),
+    (lambda: convert_("model", None, torch.randn(99, 8)), "model must be an nn.Module, not str"),
+    (lambda: HalutMultiheadAttention(8, 0), "num_heads must be at least 1, not 0"),
     (nan_in_the_middle, r"must be finite.*\(layer 2\)"),
 ])  # fmt: skip
 def test_bad_input(call: Callable[[], None], message: str) -> None:

@@ -23,6 +23,7 @@ from halut.nn import HalutConv2d, HalutLinear, HalutMultiheadAttention, LayerCon
 from halut.nn.models import build  # noqa: E402
 from halut.nn.network import (  # noqa: E402
     MANIFEST,
+    example_input,
     export_network,
     halut_layers,
     load_data,
@@ -192,9 +193,9 @@ def change(path: Path, **changes: object) -> Path:
         ({"architecture": {"name": "resnet8", "kwargs": {}}}, 'did you mean "resnet9"'),
         ({"architecture": {"name": "resnet9", "kwargs": {"depth": 3}}}, "not 'depth'"),
         ({"architecture": [1]}, "network file must fit its network"),
-        ({"layers": {"nowhere": {}}}, "network file must fit its network"),
+        ({"layers": {"nowhere": {}}}, "geometry and config of a layer must be whole"),
         ({"layers": {"prep.0": {"geometry": {"kind": "dense"}}}}, "not 'dense'"),
-        ({"layers": {"prep.0": {}}}, "network file must fit its network"),
+        ({"layers": {"prep.0": {}}}, "geometry and config of a layer must be whole"),
     ],
 )
 def test_foreign_content(saved: Path, changes: dict, message: str) -> None:
@@ -262,6 +263,15 @@ def test_a_full_disk_leaves_the_file_as_it_was(
         save_network(saved, network(seed=1), ARCHITECTURE, DATA)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["n.pt"]
+
+
+def test_odd_headers() -> None:
+    for header in ({}, {"data": None}, {"data": {}}):
+        with pytest.raises(HalutError, match="network file must name its data set"):
+            example_input(header)
+    for shape in ([-1], ["a"], [2.0]):
+        with pytest.raises(HalutError, match="input_shape must be integers of at least 1, not"):
+            example_input({"data": {"input_shape": shape}})
 
 
 def test_headers_must_be_json(tmp_path: Path) -> None:
@@ -363,6 +373,13 @@ def test_export_refuses(tmp_path: Path) -> None:
             export_network(model, tmp_path / "programs", x)
         assert not (tmp_path / "programs").exists()
 
+    for odd, message in (
+        (x[:0], "example_input must have at least one item, not 0"),
+        (x[:, :, :1, :1, None], "model must take the inputs that it is given"),
+        ({}, "model must take the inputs that it is given"),
+    ):
+        with pytest.raises(HalutError, match=message):
+            export_network(network(), tmp_path / "programs", odd)
     refused(nn.Sequential(nn.Conv2d(1, 2, 3)), "network must have a converted layer, not none")
     model = network()
     late = copy.deepcopy(model)

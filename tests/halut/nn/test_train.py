@@ -504,7 +504,10 @@ def test_activations_that_are_not_finite_name_the_layer(tmp_path, monkeypatch):
         ({"model": "resnet8"}, r"model must be one of .* \(did you mean \"resnet9\"\?\)"),
         ({"data": "shape"}, r"data must be one of .* \(did you mean \"shapes\"\?\)"),
         ({"model_options": {"width": 0}}, r"width must be an integer"),
-        ({"model_options": {"in_channels": 1}}, r"model must fit the data: .*channels"),
+        (
+            {"model_options": {"in_channels": 1}},
+            r"model must take the inputs that it is given: .*channels",
+        ),
         ({"data": "cifar10"}, r"data must be a folder with data_batch_1"),
     ],
 )
