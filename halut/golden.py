@@ -125,14 +125,20 @@ def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     if array.ndim != 3 or array.shape[1:] != wanted:
         raise HalutError(f"words must have shape (any, {wanted[0]}, {wanted[1]}), "
                          f"not {array.shape}")  # fmt: skip
-    keys = comparison_keys(array, program.input_format)
+    partial = _walk(program, array, program.tree_depth)
+    return partial.astype(np.uint8)
+
+
+def _walk(program: Program, words: NDArray[Any], n_levels: int) -> NDArray[np.intp]:
+    """Return the decisions of the first levels, the root's as the most significant bit."""
+    keys = comparison_keys(words, program.input_format)
     thresholds = comparison_keys(program.threshold_words, program.input_format)  # (C, K-1)
     codebook = np.arange(program.n_codebooks)
-    partial = np.zeros(array.shape[:2], dtype=np.intp)  # (N, C)
-    for level in range(program.tree_depth):
+    partial = np.zeros(words.shape[:2], dtype=np.intp)  # (N, C)
+    for level in range(n_levels):
         reached = thresholds[codebook, 2**level - 1 + partial]
         partial = 2 * partial + (keys[:, :, level] > reached)
-    return partial.astype(np.uint8)
+    return partial
 
 
 OVERFLOWS = ("saturate", "wrap")
@@ -586,7 +592,8 @@ def random_words(
         N.
     corner : bool, default False
         Special values (zeros of both signs, subnormals, infinities, NaN of both signs, the
-        format's ends), thresholds of the program and their direct neighbours.
+        format's ends), the thresholds that a row is compared
+        with and their direct neighbours.
 
     Returns
     -------
@@ -598,18 +605,20 @@ def random_words(
     if not corner:
         return words
     special = rng.choice(_corner_words(program.input_format), shape)
-    stored = program.threshold_words
-    # A threshold of the same level, or its neighbour: equality is where strictness shows.
-    nodes = np.empty(shape, dtype=np.intp)
-    for level in range(program.tree_depth):
-        nodes[:, :, level] = rng.integers(2**level - 1, 2 ** (level + 1) - 1, shape[:2])
-    near = stored[np.arange(program.n_codebooks)[:, None], nodes].astype(np.int32)
-    near += rng.integers(-1, 2, shape)
-    if program.input_format in FLOAT_FORMATS:
-        near &= (1 << program.input_bits) - 1
-    else:
-        limit = 2 ** (program.input_bits - 1)
-        np.clip(near, -limit, limit - 1, out=near)
     kind = rng.random(shape)
     words = np.where(kind < 0.4, special, words)
-    return np.where(kind > 0.6, near.astype(words.dtype), words)
+    # Equality is where strictness shows: the threshold of the node that the walk has reached.
+    stored, codebook = program.threshold_words, np.arange(program.n_codebooks)
+    limit = 2 ** (program.input_bits - 1)
+    for level in range(program.tree_depth):
+        node = 2**level - 1 + _walk(program, words, level)
+        near = stored[codebook, node].astype(np.int32)
+        near += rng.integers(-1, 2, shape[:2])
+        if program.input_format in FLOAT_FORMATS:
+            near &= (1 << program.input_bits) - 1
+        else:
+            np.clip(near, -limit, limit - 1, out=near)
+        words[:, :, level] = np.where(
+            kind[:, :, level] > 0.6, near.astype(words.dtype), words[:, :, level]
+        )
+    return words

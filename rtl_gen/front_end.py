@@ -20,13 +20,13 @@ from amaranth.lib.wiring import In, Out
 from halut.errors import HalutError, closest
 from halut.program import Program
 
-from .cells import equals, one_hot, one_hot_select
 from .config import canonical_hash, ceil_log2
-from .output import output_payload
 from .tiled import HalutTiled
 from .tiled_config import AnyConfig, TiledConfig, config_from_dict
 from .top import HalutMatmul
-from .unit import Unit, named
+from .units.cells import equals, one_hot, one_hot_select
+from .units.serializer import output_payload
+from .units.unit import Unit, named
 
 __all__ = ["GATHERS", "FrontEnd", "FrontEndConfig", "HalutConvolution", "gather_image"]
 

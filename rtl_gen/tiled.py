@@ -15,12 +15,12 @@ from amaranth.lib.wiring import In, Out
 
 from halut import golden
 
-from .cells import equals
-from .convert import OutputStage, is_region
-from .float32 import FloatAdder
 from .tiled_config import TiledConfig
 from .top import HalutMatmul, ProgramWrite, accelerator_members
-from .unit import Unit, named
+from .units.cells import equals
+from .units.float32 import FloatAdder
+from .units.output_stage import OutputStage, is_region
+from .units.unit import Unit, named
 
 __all__ = ["HalutTiled", "JoinAdder"]
 

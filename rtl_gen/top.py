@@ -10,15 +10,15 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
-from .cells import equals, storage_kind
 from .config import AcceleratorConfig, ceil_log2
-from .control import Control
-from .convert import OutputStage, is_region
-from .decoder import DecoderBlock
-from .encoder import Encoder
-from .output import OutputSerializer, output_payload
 from .tiled_config import AnyConfig
-from .unit import Unit, named
+from .units.cells import equals, storage_kind
+from .units.control import Control
+from .units.decoder import DecoderBlock
+from .units.encoder import Encoder
+from .units.output_stage import OutputStage, is_region
+from .units.serializer import OutputSerializer, output_payload
+from .units.unit import Unit, named
 
 __all__ = ["HalutMatmul", "ProgramWrite", "accelerator_members", "partial_config"]
 

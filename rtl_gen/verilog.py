@@ -19,10 +19,10 @@ from amaranth.hdl import Fragment
 from halut import process
 from halut.errors import HalutError
 
-from .cells import CELL_INPUTS, cell_models
 from .flags import check_prefix
 from .lint import waive
-from .unit import Unit, VerilogTarget
+from .units.cells import CELL_INPUTS, cell_models
+from .units.unit import Unit, VerilogTarget
 
 __all__ = ["unit_verilog"]
 

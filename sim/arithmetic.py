@@ -8,7 +8,7 @@ from collections.abc import Callable
 from amaranth.hdl import Module
 from amaranth.lib.wiring import In, Out
 
-from rtl_gen.unit import Unit
+from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 from sim import runner
 

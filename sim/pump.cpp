@@ -1,6 +1,6 @@
 // Moves items through an accelerator's streams, cycle by cycle: a testbench compiled with the model
 // that Verilator makes of the top module (class Vtop). `sim.transfers` writes what it reads and
-// reads what it writes; `sim/bench_transfers.py` does the same with cocotb.
+// reads what it writes; `sim/benches/transfers.py` does the same with cocotb.
 //
 //   Vtop FOLDER [+verilator+...]
 //

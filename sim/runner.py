@@ -203,11 +203,11 @@ def build(
         "hdl_toplevel": top,
         "parameters": dict(parameters or {}),
         "defines": dict(defines or {}),
-        "build_args": _build_arguments(simulator, strict, compiled=testbench is not None),
+        "build_args": _build_arguments(simulator, strict),
         "timescale": _TIMESCALE,
         "waves": waves,
     }
-    files = _files(simulator, verilog, top, testbench)
+    files = _files(simulator, verilog, top, testbench, waves)
     content = [simulator, _version("cocotb"), found.version, found.make_flags]
     content += [json.dumps(arguments, sort_keys=True), json.dumps(files, sort_keys=True)]
     digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
@@ -262,8 +262,8 @@ def _build(
         sources = [str(place / name) for name in files]
         arguments |= {"sources": sources, "build_dir": str(place)}
         with _shared_objects(simulator, arguments, place, directory.parent):
-            if what.compiled:
-                status = _compile(simulator, arguments, place / "build.log", timeout_s)
+            if simulator.name == "verilator":
+                status = _verilate(simulator, arguments, what, place / "build.log", timeout_s)
             else:
                 status = _launch(simulator, "build", arguments, {}, place / "build.log", timeout_s)
     build_log = directory / "build.log"
@@ -277,16 +277,20 @@ def _build(
     (directory / ".built").touch()
 
 
-def _files(simulator: str, verilog: str, top: str, testbench: Path | None) -> dict[str, str]:
+def _files(
+    simulator: str, verilog: str, top: str, testbench: Path | None, waves: bool
+) -> dict[str, str]:
     """Return the text of every file that a build reads, by name."""
     design = {f"{top}.v": verilog}
     if simulator != "verilator":
         return design
+    # Waves show what is inside of blocks only where there are none.
+    blocks = [] if waves else hierarchy.blocks(verilog, top)
+    lines = [f'hier_block -module "{name}"' for name in blocks]
     if testbench is None:
-        # The ports are public; lint then takes them for used.
-        lines = [f'public_flat_rw -module "{top}" -var "*"']
+        # cocotb sees the ports; lint then takes them for used.
+        lines.append(f'public_flat_rw -module "{top}" -var "*"')
         return {"control.vlt": _control_file(lines)} | design
-    lines = [f'hier_block -module "{name}"' for name in hierarchy.blocks(verilog, top)]
     return {"control.vlt": _control_file(lines)} | design | {testbench.name: testbench.read_text()}
 
 
@@ -294,25 +298,43 @@ def _control_file(lines: Sequence[str]) -> str:
     return "\n".join(["`verilator_config", *lines]) + "\n"
 
 
-def _compile(
-    simulator: Simulator, arguments: Mapping[str, Any], output: Path, timeout_s: float
+def _verilate(
+    simulator: Simulator, arguments: Mapping[str, Any], what: Build, output: Path, timeout_s: float
 ) -> int | None:
-    """Build a model with its compiled testbench; return the status, or None after the limit."""
+    """Build a model with its testbench; return the status, or None after the limit.
+
+    cocotb's own runner cannot build blocks (`hierarchy`), so this does what it does.
+    """
     place = Path(arguments["build_dir"])
     control = Path(arguments["sources"][0]).read_text()
+    testbench = []
+    if not what.compiled:
+        cocotb = _cocotb_folder()
+        libraries = f"-Wl,-rpath,{cocotb}/libs -L{cocotb}/libs -lcocotbvpi_verilator"
+        testbench = ["--vpi", "-o", what.top, "-LDFLAGS", libraries]
+        testbench.append(str(cocotb / "share" / "lib" / "verilator" / "verilator.cpp"))
     command = [
         simulator.program(),
         *("--cc", "--exe", "--build", "-j", "0", "--prefix", "Vtop", "--Mdir", str(place)),
         *("--top-module", arguments["hdl_toplevel"]),
         *("--timescale", "/".join(arguments["timescale"])),
         *(["--hierarchical"] if "hier_block" in control else []),
+        *(["--trace"] if what.waves else []),
         *(f"-G{name}={value}" for name, value in arguments["parameters"].items()),
         *(f"+define+{name}={value}" for name, value in arguments["defines"].items()),
         *arguments["build_args"],
+        *testbench,
         *arguments["sources"],
     ]
     env = simulator.environment()
     return process.run(command, log=output, cwd=place, env=env, timeout_s=timeout_s).status
+
+
+def _cocotb_folder() -> Path:
+    """Return cocotb's folder; the makefile and the program that it builds name it."""
+    spec = importlib.util.find_spec("cocotb")
+    assert spec is not None and spec.origin is not None  # `simulators.find` has looked
+    return simulators.plain_link(Path(spec.origin).parent)
 
 
 def run(
@@ -458,12 +480,10 @@ def _version(package: str) -> str:
         return "none"
 
 
-def _build_arguments(simulator: str, strict: bool, *, compiled: bool) -> list[str]:
+def _build_arguments(simulator: str, strict: bool) -> list[str]:
     if simulator == "icarus":
         # Clocks and latches do not need per-statement timescales, and the top gets one here.
         return ["-Wall", "-Wno-timescale"]
-    # cocotb makes every signal of every module public, which keeps Verilator from optimising;
-    # the control file makes the top's public instead.
     # Unknown and unreset values are drawn at random in every run ("unique", `_run_arguments`).
     # UNOPTFLAT is about speed: one bit of a vector made from another bit of it is "circular".
     return [
@@ -471,7 +491,7 @@ def _build_arguments(simulator: str, strict: bool, *, compiled: bool) -> list[st
         "-Wno-UNOPTFLAT",
         *([] if strict else ["-Wno-fatal"]),
         # One file is compiled faster than several that each read Verilator's headers.
-        *(["--output-split", "0"] if compiled else ["--no-public-flat-rw"]),
+        "--output-split", "0",
         "--x-assign", "unique",
         "--x-initial", "unique",
     ]  # fmt: skip
@@ -537,10 +557,7 @@ def _launch(
     """Run one step in a child process; return its exit status, or None after the limit."""
     what = {"simulator": simulator.name, "step": step, "arguments": arguments}
     if simulator.name == "verilator":
-        spec = importlib.util.find_spec("cocotb")
-        assert spec is not None and spec.origin is not None  # `simulators.find` has looked
-        # Both its makefile and the program that it builds name this folder.
-        what["cocotb"] = str(simulators.plain_link(Path(spec.origin).parent))
+        what["cocotb"] = str(_cocotb_folder())
     job = output.with_suffix(".json")
     job.write_text(json.dumps(what))
     env = simulator.environment()

@@ -1,7 +1,7 @@
 """Moves items through an accelerator's streams in simulation: what goes in, what came out, when.
 
 A run is a list of `Segment`: items that one stream sends back to back. With Verilator they are
-moved by a compiled testbench (``sim/pump.cpp``), else by cocotb (`sim.bench_transfers`): when
+moved by a compiled testbench (``sim/pump.cpp``), else by cocotb (`sim.benches.transfers`): when
 signals are recorded, and with Icarus. Both read the same files, pause in the same cycles, check
 the rules of the streams and write the same files, cycle for cycle.
 """
@@ -160,7 +160,9 @@ def move(
             run = runner.run_compiled(built, [str(folder)], seed=seed, timeout_s=timeout_s)
         else:
             env = {"HALUT_TRANSFERS": str(folder)}
-            run = runner.run(built, "sim.bench_transfers", env=env, seed=seed, timeout_s=timeout_s)
+            run = runner.run(
+                built, "sim.benches.transfers", env=env, seed=seed, timeout_s=timeout_s
+            )
         data = np.fromfile(folder / "output.bin", dtype=np.uint8)
         marks = np.fromfile(folder / "marks.bin", dtype=np.int64).reshape(-1, 4)
         reports = np.fromfile(folder / "segments.bin", dtype=np.int64).reshape(-1, 4)
@@ -248,7 +250,7 @@ def _stalls(pattern: str, side: str, seed: int) -> bytes:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Return what ``plan.txt`` and the files beside it hold, for `sim.bench_transfers`."""
+    """Return what ``plan.txt`` and the files beside it hold, for `sim.benches.transfers`."""
     numbers = [int(word) for word in (folder / "plan.txt").read_text().split()]
     address, data, row, _, stuck, drain, n_due, n_segments = numbers[:8]
     table = np.array(numbers[8:]).reshape(n_segments, 5).tolist()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from halut.errors import HalutError, closest
-from rtl_gen.comparator import Comparator
 from rtl_gen.config import AcceleratorConfig
-from rtl_gen.control import Control
-from rtl_gen.convert import OutputStage
-from rtl_gen.decoder import Decoder, DecoderBlock
-from rtl_gen.encoder import Encoder
-from rtl_gen.lut_memory import LutMemory
-from rtl_gen.output import OutputSerializer
-from rtl_gen.threshold_memory import ThresholdMemory
-from rtl_gen.unit import Unit
+from rtl_gen.units.comparator import Comparator
+from rtl_gen.units.control import Control
+from rtl_gen.units.decoder import Decoder, DecoderBlock
+from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.lut_memory import LutMemory
+from rtl_gen.units.output_stage import OutputStage
+from rtl_gen.units.serializer import OutputSerializer
+from rtl_gen.units.threshold_memory import ThresholdMemory
+from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 from sim import runner
 
@@ -37,7 +37,7 @@ UNITS: dict[str, Callable[[AcceleratorConfig], Unit]] = {
     "output_stage": OutputStage,
     "control": Control,
 }
-"""Unit kinds, each with the testbench of that name in `sim.bench_units`.
+"""Unit kinds, each with the testbench of that name in `sim.benches.units`.
 
 `output_stage` is there only where a configuration converts its results.
 """

@@ -20,11 +20,11 @@ from halut import golden
 from halut.errors import HalutError, closest
 from halut.program import Program
 from rtl_gen.config import AcceleratorConfig, ceil_log2
-from rtl_gen.decoder import Decoder, DecoderBlock
-from rtl_gen.encoder import Encoder
 from rtl_gen.image import program_image
 from rtl_gen.tiled import JoinAdder
-from rtl_gen.unit import Unit
+from rtl_gen.units.decoder import Decoder, DecoderBlock
+from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 from sim.packing import pack
 

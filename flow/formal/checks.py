@@ -10,16 +10,16 @@ from typing import Any
 from flow.formal.prove import Check, Property
 from flow.formal.still import StillCheck
 from flow.formal.whole import BoundCheck, NetlistCheck
-from rtl_gen.comparator import Comparator
 from rtl_gen.config import AcceleratorConfig, ceil_log2
-from rtl_gen.control import Control
-from rtl_gen.convert import ByteConverter, HalfConverter, OutputStage
-from rtl_gen.decoder import DecoderBlock
-from rtl_gen.encoder import Encoder
-from rtl_gen.output import OutputSerializer
 from rtl_gen.tiled import HalutTiled, JoinAdder
 from rtl_gen.tiled_config import TiledConfig
 from rtl_gen.top import HalutMatmul
+from rtl_gen.units.comparator import Comparator
+from rtl_gen.units.control import Control
+from rtl_gen.units.decoder import DecoderBlock
+from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.output_stage import ByteConverter, HalfConverter, OutputStage
+from rtl_gen.units.serializer import OutputSerializer
 
 __all__ = ["all_checks"]
 

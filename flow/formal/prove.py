@@ -21,7 +21,7 @@ from flow.formal.abc import run_abc
 from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
-from rtl_gen.unit import Unit
+from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 
 __all__ = ["Check", "Outcome", "Property", "prove_check"]

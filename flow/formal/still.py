@@ -19,7 +19,7 @@ from flow.netlist.netlist import HIGH, LOW
 from flow.tools import Tool
 from halut.errors import CheckFailed
 from halut.files import atomic_write
-from rtl_gen.unit import Unit
+from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 
 __all__ = ["StillCheck", "prove_still"]

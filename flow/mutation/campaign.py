@@ -65,7 +65,7 @@ _CODE.append(Path(__file__).parent)
 def _matmul(config: AcceleratorConfig, verilog: Path, simulator: str, timeout_s: float) -> None:
     built = build_accelerator(config, verilog=verilog, simulator=simulator, timeout_s=timeout_s)
     env = {"HALUT_CONFIG": json.dumps(config.to_dict()), "HALUT_FAIL_FAST": "1"}
-    runner.run(built, "sim.bench_matmul", env=env, timeout_s=timeout_s)
+    runner.run(built, "sim.benches.matmul", env=env, timeout_s=timeout_s)
 
 
 def _job(config: AcceleratorConfig, verilog: Path, simulator: str, timeout_s: float) -> None:

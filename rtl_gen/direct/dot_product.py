@@ -7,9 +7,9 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
-from rtl_gen.cells import clock_gate, one_hot, storage_kind, store_word
 from rtl_gen.config import ceil_log2
-from rtl_gen.unit import Unit
+from rtl_gen.units.cells import clock_gate, one_hot, storage_kind, store_word
+from rtl_gen.units.unit import Unit
 
 from .config import DotProductConfig
 from .multiply import DotProduct, OperatorDotProduct, recode

@@ -9,7 +9,7 @@ from typing import Any
 
 import halut
 from rtl_gen.generate import BUILD_DIR, Generated, with_constraints, write_generated
-from rtl_gen.unit import Unit
+from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 
 from .config import DotProductConfig, EngineConfig, StoredMatrixConfig, SystolicConfig

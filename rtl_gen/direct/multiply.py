@@ -17,7 +17,7 @@ from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value, signed, un
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
-from rtl_gen.unit import Unit, VerilogTarget
+from rtl_gen.units.unit import Unit, VerilogTarget
 
 __all__ = [
     "DotProduct",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal, Value
 
-from rtl_gen.unit import named
+from rtl_gen.units.unit import named
 
 __all__ = ["Pipeline"]
 

@@ -7,7 +7,8 @@ from amaranth.hdl import Cat, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
-from rtl_gen.cells import (
+from rtl_gen.config import ceil_log2
+from rtl_gen.units.cells import (
     clock_gate,
     equals,
     one_hot,
@@ -15,9 +16,8 @@ from rtl_gen.cells import (
     storage_kind,
     store_word,
 )
-from rtl_gen.config import ceil_log2
-from rtl_gen.output import OutputSerializer, output_payload
-from rtl_gen.unit import Unit
+from rtl_gen.units.serializer import OutputSerializer, output_payload
+from rtl_gen.units.unit import Unit
 
 from .config import StoredMatrixConfig
 from .multiply import DotProduct, cuts_suffix, digit_bits, recode

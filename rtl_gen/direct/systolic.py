@@ -7,8 +7,8 @@ from amaranth.hdl import Const, Module, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
-from rtl_gen.cells import equals
-from rtl_gen.unit import Unit, named
+from rtl_gen.units.cells import equals
+from rtl_gen.units.unit import Unit, named
 
 from .config import SystolicConfig
 from .multiply import (

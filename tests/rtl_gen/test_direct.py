@@ -297,7 +297,7 @@ def test_verilog_equals_reference_in_verilator(name):
 
 def _check_verilog(config: EngineConfig, simulator: str | None) -> None:
     built = runner.build(generate(config).verilog, config.top, simulator=simulator)
-    result = runner.run(built, "sim.bench_direct", env=_environment(config))
+    result = runner.run(built, "sim.benches.direct", env=_environment(config))
     assert len(result.tests) == 11 + isinstance(config, DotProductConfig)
 
 
@@ -315,7 +315,7 @@ def _check_verilog(config: EngineConfig, simulator: str | None) -> None:
 )
 def test_verilog_of_full_size_equals_reference(config):
     built = runner.build(generate(config).verilog, config.top)
-    runner.run(built, "sim.bench_direct", env=_environment(config))
+    runner.run(built, "sim.benches.direct", env=_environment(config))
 
 
 @pytest.mark.sim
@@ -336,7 +336,7 @@ def test_a_wrong_adder_is_caught():
     )
     built = runner.build(broken, config.top, simulator=QUICK)
     with pytest.raises(runner.SimulationFailed, match=r"sum \d+ of item"):
-        runner.run(built, "sim.bench_direct", env=_environment(config))
+        runner.run(built, "sim.benches.direct", env=_environment(config))
 
 
 def _environment(config):

@@ -10,15 +10,15 @@ from amaranth.hdl import Elaboratable, Module, Signal
 
 from halut import golden
 from halut.formats import FLOAT_FORMATS
-from rtl_gen.cells import equals, one_hot, one_hot_select
-from rtl_gen.comparator import Comparator, comparison_key
 from rtl_gen.config import AcceleratorConfig, ceil_log2
-from rtl_gen.decoder import Decoder
-from rtl_gen.encoder import Encoder
 from rtl_gen.image import program_image
-from rtl_gen.lut_memory import LutMemory
-from rtl_gen.output import OutputSerializer
-from rtl_gen.threshold_memory import ThresholdMemory
+from rtl_gen.units.cells import equals, one_hot, one_hot_select
+from rtl_gen.units.comparator import Comparator, comparison_key
+from rtl_gen.units.decoder import Decoder
+from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.lut_memory import LutMemory
+from rtl_gen.units.serializer import OutputSerializer
+from rtl_gen.units.threshold_memory import ThresholdMemory
 from tests.rtl_gen.support import random_case, simulate
 
 SPECIAL_HALVES = [0x0000, 0x8000, 0x0001, 0x8001, 0x03FF, 0x0400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF,

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from halut.errors import HalutError
-from rtl_gen.convert import ByteConverter, HalfConverter
-from rtl_gen.float32 import FloatAdder, HalfToSingle, SingleToHalf
-from rtl_gen.unit import Unit
+from rtl_gen.units.float32 import FloatAdder, HalfToSingle, SingleToHalf
+from rtl_gen.units.output_stage import ByteConverter, HalfConverter
+from rtl_gen.units.unit import Unit
 from sim import runner
 from sim.arithmetic import build_bank
 
@@ -35,7 +35,7 @@ def _run(name: str, n_cases: int, *, spoil: bool = False) -> None:
     bench, make = UNITS[name]
     env = {"HALUT_CASES": str(n_cases), "HALUT_SPOIL": str(int(spoil))}
     result = runner.run(
-        build_bank(make), "sim.bench_arithmetic", testcase=bench, env=env, timeout_s=600
+        build_bank(make), "sim.benches.arithmetic", testcase=bench, env=env, timeout_s=600
     )
     assert len(result.tests) == 1
 

@@ -34,5 +34,5 @@ def test_format_equals_model(formats: str, shape: str) -> None:
     config = accelerator(formats, shape)
     built = build_accelerator(config, simulator="verilator")
     env = {"HALUT_CONFIG": json.dumps(config.to_dict())}
-    result = runner.run(built, "sim.bench_matmul", env=env)
+    result = runner.run(built, "sim.benches.matmul", env=env)
     assert len(result.tests) == 16

@@ -29,13 +29,13 @@ def test_convolution_equals_model(tmp_path: Path) -> None:
     text = generate_convolution(config).verilog
     env = {"HALUT_JOB": str(tmp_path)}
     built = runner.build(text, "halut_convolution")
-    assert len(runner.run(built, "sim.bench_convolution", env=env).tests) == 4
+    assert len(runner.run(built, "sim.benches.convolution", env=env).tests) == 4
     # A wrong tap of one split dimension is noticed.
     dims = program.split_dims.copy()
     dims[0, 0] = dims[0, 0] // 9 * 9 + (dims[0, 0] + 1) % 9
     dataclasses.replace(program, split_dims=dims).save(tmp_path / "program.npz")
     with pytest.raises(CheckFailed):
-        runner.run(built, "sim.bench_convolution", env=env)
+        runner.run(built, "sim.benches.convolution", env=env)
 
 
 def test_manifest() -> None:

@@ -106,7 +106,7 @@ def test_verilog_equals_model(name: str, simulator: str) -> None:
     config = _config(name)
     built = build_accelerator(config, simulator=simulator)
     env = {"HALUT_CONFIG": json.dumps(config.to_dict())}
-    result = runner.run(built, "sim.bench_matmul", env=env)
+    result = runner.run(built, "sim.benches.matmul", env=env)
     # 4 stall patterns x 2 kinds of data, latency, 4 x single words, reset, 2 corruptions
     assert len(result.tests) == 16
 
@@ -294,7 +294,7 @@ def test_faults_are_found(name: str, tmp_path: Path) -> None:
     built = build_accelerator(config, verilog=bad, simulator="icarus")
     env = {"HALUT_CONFIG": json.dumps(config.to_dict()), "HALUT_FAIL_FAST": "1"}
     with pytest.raises(runner.SimulationFailed, match=message):
-        runner.run(built, "sim.bench_matmul", env=env, timeout_s=60)
+        runner.run(built, "sim.benches.matmul", env=env, timeout_s=60)
 
 
 @pytest.mark.sim

@@ -36,7 +36,7 @@ def _run(
     config = AcceleratorConfig(name=name, **CONFIGS[name])
     built = build_unit(kind, config, simulator=simulator)
     env = {"HALUT_CONFIG": json.dumps(config.to_dict()), "HALUT_SPOIL": str(int(spoil))}
-    return runner.run(built, "sim.bench_units", testcase=kind, env=env, timeout_s=300)
+    return runner.run(built, "sim.benches.units", testcase=kind, env=env, timeout_s=300)
 
 
 def _pairs(*names: str) -> list[tuple[str, str]]:

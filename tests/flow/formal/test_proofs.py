@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from amaranth.hdl import Cat, Module
 
-import rtl_gen.encoder
+import rtl_gen.units.encoder
 from flow.formal.abc import find_abc
 from flow.formal.checks import (
     all_checks,
@@ -26,8 +26,8 @@ from flow.formal.whole import BoundCheck, prove_bound
 from flow.tools import find_yosys
 from halut.errors import CheckFailed, HalutError
 from rtl_gen import AcceleratorConfig
-from rtl_gen.comparator import Comparator
-from rtl_gen.encoder import Encoder
+from rtl_gen.units.comparator import Comparator
+from rtl_gen.units.encoder import Encoder
 
 pytestmark = pytest.mark.flow
 pytest.importorskip("pyosys", reason="needs pyosys (pip install -e .[flow])")
@@ -74,7 +74,7 @@ def test_encoder_that_ignores_nan_is_refuted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        rtl_gen.encoder,
+        rtl_gen.units.encoder,
         "comparison_key",
         lambda m, name, word, _: Cat(word[:7] ^ word[7].replicate(7), word[7]).as_signed(),  # noqa: ARG005
     )

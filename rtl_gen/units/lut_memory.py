@@ -7,8 +7,8 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from ..config import ceil_log2
 from .cells import one_hot_select, storage_kind, store_word
-from .config import ceil_log2
 from .unit import Unit
 
 __all__ = ["LutMemory", "select_members"]

@@ -14,8 +14,8 @@ from amaranth.lib.wiring import In, Out
 
 from halut.output import ADDEND_BITS, MULTIPLIER_BITS
 
+from ..config import AcceleratorConfig, ceil_log2
 from .cells import clock_gate, equals, one_hot, one_hot_select, storage_kind, store_word
-from .config import AcceleratorConfig, ceil_log2
 from .float32 import SingleToHalf
 from .normalise import normalise
 from .unit import Unit, named

@@ -6,9 +6,9 @@ from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
+from ..config import AcceleratorConfig, ceil_log2
+from ..tiled_config import AnyConfig
 from .cells import equals, one_hot, one_hot_select
-from .config import AcceleratorConfig, ceil_log2
-from .tiled_config import AnyConfig
 from .unit import Unit
 
 __all__ = ["OutputSerializer", "output_payload"]

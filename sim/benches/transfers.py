@@ -16,7 +16,7 @@ import numpy as np
 from cocotb.triggers import Event
 
 from rtl_gen.tiled_config import config_from_dict
-from sim.bench_matmul import TB
+from sim.benches.matmul import TB
 from sim.streams import StreamDriver
 from sim.transfers import STREAMS, read_plan
 

@@ -18,8 +18,8 @@ from amaranth.lib.wiring import In, Out
 
 from halut import golden
 
+from ..config import AcceleratorConfig, ceil_log2
 from .cells import clock_gate, one_hot, storage_kind
-from .config import AcceleratorConfig, ceil_log2
 from .float32 import FloatAdder, HalfToSingle
 from .lut_memory import LutMemory, select_members
 from .unit import Unit, named

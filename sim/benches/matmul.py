@@ -310,6 +310,11 @@ def _banks(config: AnyConfig) -> int:
     return (config.unit if isinstance(config, TiledConfig) else config).n_banks
 
 
+def _passage_cycles(config: AnyConfig) -> int:
+    """Longest time between two single words: a row group has gone through meanwhile."""
+    return 2 * config.n_groups + config.latency_cycles + 4
+
+
 class _Writer:
     """Offers single program words at any cycle, all kinds of them, until it is told to stop.
 
@@ -348,7 +353,7 @@ class _Writer:
     async def run(self) -> None:
         """Write words; the time between two is anything from no cycle to a row group's passage."""
         tb, rng = self.tb, self.tb.rng
-        longest = 2 * tb.config.n_groups + tb.config.latency_cycles + 4
+        longest = _passage_cycles(tb.config)
         while not self.stop:
             for _ in range(int(rng.integers(0, int(rng.choice([1, 4, longest])) + 1))):
                 await tb.edge
@@ -407,7 +412,9 @@ async def _words_amid_rows(dut: Any, pattern: str, seed: int, *, resets: bool, l
     programs = [tb.random_program(seed + k, corner=k == 2) for k in range(3)]
     for bank in range(_banks(c)):
         await tb.load(programs[bank], bank=bank)
-    words = tb.random_words(programs[0], seed, at_least=16)
+    # As many row groups as there is time for some 16 words between.
+    n_groups = max(16, 8 * _passage_cycles(c) // c.interval_cycles)
+    words = tb.random_words(programs[0], seed, at_least=n_groups)
     begun = 0
     history = [tb.contents.program()] * (lag + 1)
     seen: set[int] = set()
@@ -486,27 +493,41 @@ async def reset_amid_work(dut: Any) -> None:
     await tb.drain()
 
 
+def _with_a_flipped_bit(
+    config: AnyConfig, program: Program, words: Any, rng: np.random.Generator
+) -> Program:
+    """Flip one bit of an entry that the last row selects."""
+    codebook, output = int(rng.integers(config.n_codebooks)), int(rng.integers(config.n_outputs))
+    code = int(golden.encode(program, words)[-1, codebook])
+    lut = program.lut.copy()
+    if config.lut_format == "fp16":
+        lut.view(np.uint16)[output, codebook, code] ^= 1 << 14  # of the exponent
+    else:
+        lut[output, codebook, code] ^= 1 << int(rng.integers(config.lut_bits - 1))
+    return dataclasses.replace(program, lut=lut)
+
+
 @_test()
 @_fail_fast
 async def a_wrong_table_bit_is_caught(dut: Any) -> None:
-    """The bench can fail: one flipped bit of one table entry that a row selects."""
+    """The bench can fail: one flipped bit of one table entry, which changes results."""
     seed = cocotb.RANDOM_SEED + 40
     tb = TB(dut)
     c = tb.config
     program = tb.random_program(seed)
     words = tb.random_words(program, seed)
+    expected = expected_beats(c, program, words)
     rng = np.random.default_rng(seed)
-    codebook, output = int(rng.integers(c.n_codebooks)), int(rng.integers(c.n_outputs))
-    code = int(golden.encode(program, words)[-1, codebook])
-    lut = program.lut.copy()
-    if c.lut_format == "fp16":  # the lowest bits may be lost in a sum's rounding
-        lut.view(np.uint16)[output, codebook, code] ^= 1 << 14
+    for _ in range(100):  # rounding, limits and ReLU hide some flips
+        wrong = _with_a_flipped_bit(c, program, words, rng)
+        if expected_beats(c, wrong, words) != expected:
+            break
     else:
-        lut[output, codebook, code] ^= 1 << int(rng.integers(c.lut_bits - 1))
+        raise AssertionError("one flipped bit of 100 must change a result")
     await tb.start()
-    await tb.load(dataclasses.replace(program, lut=lut))
+    await tb.load(wrong)
     tb.tolerant = True
-    tb.board.expect(expected_beats(c, program, words))
+    tb.board.expect(expected)
     await tb.send(words)
     while not tb.board.done:
         await tb.edge

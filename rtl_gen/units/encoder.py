@@ -7,9 +7,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from ..config import AcceleratorConfig, ceil_log2
 from .cells import one_hot, one_hot_select
 from .comparator import Comparator, comparison_key
-from .config import AcceleratorConfig, ceil_log2
 from .threshold_memory import ThresholdMemory
 from .unit import Unit, named
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
-from .config import ceil_log2
+from ..config import ceil_log2
 
 __all__ = ["normalise"]
 

@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from ..config import AcceleratorConfig, ceil_log2
 from .cells import equals, one_hot
-from .config import AcceleratorConfig, ceil_log2
 from .unit import Unit, named
 
 __all__ = ["Control"]

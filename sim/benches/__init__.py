@@ -1,0 +1,1 @@
+"""Testbenches: what runs inside the simulator (cocotb)."""
