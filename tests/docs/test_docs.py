@@ -15,7 +15,7 @@ from rtl_gen.__main__ import FLAGS
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.tiled_config import config_from_dict, load_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
