@@ -56,7 +56,7 @@ def test_distributed_memory_has_no_selects():
             1,
             "131,",
             "halut_decoder",
-        ),  # fmt: skip
+        ),
     ],
 )
 def test_ports_are_not_wider_than_amaranth_takes(monkeypatch, sizes, tiles, bits, module):
