@@ -168,7 +168,7 @@ def test_power_agrees_with_a_current_opensta(tmp_path, monkeypatch):
         pytest.skip("no OpenSTA 3 (HALUT_STA=path of sta): the 2019 one cannot sum power")
     options = RunOptions(sta=sta.command[0])
     theirs, _ = measure(adder(), platform, options, tmp_path)
-    monkeypatch.setattr("flow.run.working.reads_activity", lambda _: False)
+    monkeypatch.setattr("flow.run.power.reads_activity", lambda _: False)
     ours, _ = measure(adder(), platform, options, tmp_path / "ours")
     assert "flow.power.liberty_power" in ours.notes["power_by"]
     assert "read_saif" in theirs.notes["power_by"]
