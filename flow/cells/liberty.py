@@ -17,7 +17,7 @@ import numpy as np
 from flow.cells.liberty_language import Group, parse_groups, read_text
 from flow.cells.library import Arc, Cell, Library, Pin, PowerArc, Table
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["load_libraries"]
 
@@ -319,8 +319,7 @@ def load_libraries(paths: list[Path], cache: Path | None = None) -> Library:
         if library is None:
             library = _Reader(parse_groups(text, str(path)), str(path)).read()
             if kept is not None:
-                with atomic_write(kept) as temporary:
-                    temporary.write_text(json.dumps(asdict(library)))
+                write_text(kept, json.dumps(asdict(library)))
         if merged is None:
             merged = library
         else:

@@ -14,7 +14,7 @@ from flow.formal.circuit import Circuit, Storage, blif, evaluate, net_name
 from flow.netlist.netlist import HIGH, LOW
 from flow.tools import Tool
 from halut.errors import CheckFailed
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["Difference", "Equivalence", "Name", "Pair"]
 
@@ -302,8 +302,7 @@ class Pair:
         number = {name: f"v{i}" for i, name in enumerate(self.variables)}
         for side, file in enumerate(("rtl", "netlist")):
             text = self._blif(side, file, number)
-            with atomic_write(folder / f"{file}.blif") as temporary:
-                temporary.write_text(text)
+            write_text(folder / f"{file}.blif", text)
         log = differ(abc, "rtl.blif", "netlist.blif", folder, "cec", timeout, "-C 1000000")
         return self._refuted(log) if log else None
 

@@ -18,7 +18,7 @@ from flow.formal.prove import Outcome
 from flow.netlist.netlist import LOW
 from flow.tools import Tool
 from halut.errors import CheckFailed
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 
@@ -56,8 +56,7 @@ def prove_still(
     folder = (folder / check.name).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     unit = check.unit()
-    with atomic_write(folder / "unit.v") as temporary:
-        temporary.write_text(unit_verilog(unit))
+    write_text(folder / "unit.v", unit_verilog(unit))
     netlist, _ = read_rtl(yosys, folder / "unit.v", unit.module_name, folder)
     circuit = Circuit(netlist, simple_cells(), "clk_i", "the unit")
     equal = _equal(circuit, check.inputs, abc, folder, "still", timeout)
@@ -95,6 +94,7 @@ def _equal(
             (output, parse("a"), {"a": net_name(pair[side == "before"])})
             for output, pair in zip(outputs, pairs, strict=True)
         ]
-        with atomic_write(folder / f"{name}_{side}.blif") as temporary:
-            temporary.write_text(blif(side, inputs, outputs, [*constants, *body, *ends]))
+        write_text(
+            folder / f"{name}_{side}.blif", blif(side, inputs, outputs, [*constants, *body, *ends])
+        )
     return not differ(abc, f"{name}_before.blif", f"{name}_after.blif", folder, name, timeout)

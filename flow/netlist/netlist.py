@@ -1,7 +1,7 @@
 """A flat netlist of library cells, read from Yosys' JSON and written as Verilog.
 
 Yosys maps every unit once; the hierarchy is dissolved here, and every instance remembers the unit
-it came from, so that area and power can be told per unit. Names stay readable and hold only
+it came from, so that area and power can be reported per unit. Names stay readable and hold only
 letters, digits and underscores, because tools differ in how they treat anything else.
 """
 

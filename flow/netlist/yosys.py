@@ -22,10 +22,10 @@ from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.tools import Tool, plain_path, run_tool
 from halut.errors import HalutError, closest
-from halut.files import atomic_write
+from halut.files import write_text
 from sim.simulators import plain_link
 
-__all__ = ["SynthOptions", "cell_map", "clock_gate_module", "synthesise", "usable_cells"]
+__all__ = ["SynthOptions", "clock_gate_module", "synthesise", "usable_cells"]
 
 _MAPS = Path(__file__).parent / "maps"
 
@@ -122,32 +122,16 @@ def clock_gate_module(platform: Platform) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cell_map(platform: Platform) -> str:
-    """Verilog that maps clock gates and full adders to the platform's cells."""
-    lines = clock_gate_module(platform).splitlines()
+def _adder_cell(platform: Platform) -> str:
+    """The platform's full adder as macros of ``platform_adder.v``; "" without one."""
     adder = platform.cells.get("full_adder")
-    if adder:
-        invert = "~" if adder.get("inverted") else ""
-        cell = (
-            f"{adder['cell']} adder (.{adder['a']}(a), .{adder['b']}(b), .{adder['carry_in']}(c), "
-            f".{adder['carry']}(co), .{adder['sum']}(s));"
-        )
-        lines += [
-            '(* techmap_celltype = "$fa" *)',
-            "module _70_halut_fa(A, B, C, X, Y);",
-            "  parameter WIDTH = 1;",
-            "  (* force_downto *) input [WIDTH-1:0] A, B, C;",
-            "  (* force_downto *) output [WIDTH-1:0] X, Y;",
-            "  genvar i;",
-            "  generate for (i = 0; i < WIDTH; i = i + 1) begin : bits",
-            "    wire a = A[i], b = B[i], c = C[i], co, s;",
-            f"    {cell}",
-            f"    assign X[i] = {invert}co;",
-            f"    assign Y[i] = {invert}s;",
-            "  end endgenerate",
-            "endmodule",
-        ]
-    return "\n".join(lines) + "\n"
+    if not adder:
+        return ""
+    pins = {"A": "a", "B": "b", "C": "carry_in", "CO": "carry", "S": "sum"}
+    macros = [f"CELL={adder['cell']}", *(f"PIN_{pin}={adder[key]}" for pin, key in pins.items())]
+    if adder.get("inverted"):
+        macros.append("INVERTED")
+    return " ".join(f"-D {macro}" for macro in macros)
 
 
 # Without buffering and sizing: the loads are not known before the hierarchy is dissolved.
@@ -207,8 +191,9 @@ def _script(
     ]
     if options.adder == "ripple":
         lines.append(f"techmap -map {folder}/ripple_alu.v t:$alu")
-    if library:
-        lines.append(f"techmap -map {folder}/cells.v t:$fa")
+    adder = _adder_cell(platform)
+    if library and adder:
+        lines.append(f"techmap -map {folder}/platform_adder.v {adder} t:$fa")
     carry = {"ripple": f"{folder}/serial_carry.v", "brent-kung": ""}.get(
         options.adder, f"+/choices/{options.adder}.v"
     )
@@ -221,7 +206,7 @@ def _script(
         ]
     if library:
         lines += [
-            f"techmap -map {folder}/cells.v t:halut_clock_gate",
+            f"techmap -map {folder}/clock_gate.v t:halut_clock_gate",
             f"read_liberty -overwrite -lib {folder}/cells.lib",
             f"dfflibmap -liberty {folder}/cells.lib",
             "opt -fast",
@@ -277,13 +262,12 @@ def synthesise(
     files["map.abc"] = _ABC[options.effort].replace("; ", "\n") + "\n"
     if library is not None:
         write_liberty(library, usable_cells(library, platform), folder / "cells.lib")
-        files["cells.v"] = cell_map(platform)
+        files["clock_gate.v"] = clock_gate_module(platform)
     # Yosys and ABC split their commands at spaces.
     plain = plain_link(folder)
     named = [plain_path(source) for source in sources]
     files["synth.ys"] = _script(named, top, plain, platform, options, target_ns)
     for name, text in files.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     run_tool(yosys, [str(plain / "synth.ys")], folder / "yosys.log", cwd=folder)
     return folder / "netlist.json"

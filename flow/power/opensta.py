@@ -16,7 +16,7 @@ from flow.power.saif import saif
 from flow.timing.opensta import run_opensta
 from flow.tools import Tool
 from halut.errors import CheckFailed
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["REPORT", "input_activity", "opensta_power", "read_power", "reads_activity"]
 
@@ -96,8 +96,7 @@ def opensta_power(
         When OpenSTA fails or leaves instances out.
     """
     path = folder / "activity.saif"
-    with atomic_write(path) as temporary:
-        temporary.write_text(saif(netlist, library, activity, period_ps))
+    write_text(path, saif(netlist, library, activity, period_ps))
     values = {
         "liberty": liberty,
         "netlist": verilog,

@@ -23,7 +23,7 @@ from flow.timing.sdc import constraints_sdc
 from flow.tools import Tool, plain_path, run_tool
 from flow.tools.tcl import quote, settings
 from halut.errors import CheckFailed
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["SEARCH", "PathPoint", "StaTiming", "opensta_timing", "plain_liberty", "run_opensta"]
 
@@ -81,8 +81,7 @@ def plain_liberty(paths: Sequence[Path], folder: Path) -> list[Path]:
         name = re.sub(r"\.lib(\.gz)?$", "", path.name)
         copy = folder / f"{name}-{digest}.lib"
         if not copy.is_file():
-            with atomic_write(copy) as temporary:
-                temporary.write_text(text)
+            write_text(copy, text)
         copies.append(copy)
     return copies
 
@@ -120,8 +119,7 @@ def run_opensta(sta: Tool, scripts: Sequence[Path], values: Mapping[str, Any], n
         f"source {quote(plain_path(path))}\n" for path in (_TCL / "open.tcl", *scripts)
     )
     script = folder / f"{name}.tcl"
-    with atomic_write(script) as temporary:
-        temporary.write_text(text + 'puts "HALUT done"\nexit\n')
+    write_text(script, text + 'puts "HALUT done"\nexit\n')
     log = folder / f"{name}.log"
     found = run_tool(sta, [str(plain_path(script))], log, cwd=folder)
     if "HALUT done" not in found:
@@ -161,8 +159,7 @@ def opensta_timing(
         When OpenSTA fails or reports no path.
     """
     sdc = folder / "constraints.sdc"
-    with atomic_write(sdc) as temporary:
-        temporary.write_text(constraints_sdc(netlist, library, platform, constraints))
+    write_text(sdc, constraints_sdc(netlist, library, platform, constraints))
     values = {
         "liberty": liberty,
         "netlist": verilog,
