@@ -1,33 +1,38 @@
-"""Power of the mapped netlist: of its work, and while it is loaded."""
+"""Power of a netlist: of its work, and while it is loaded."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from flow.power.activity import Activity
 from flow.power.liberty_power import Power, liberty_power
 from flow.power.opensta import opensta_power, reads_activity
 from flow.power.sums import PowerSums, power_sums
 from flow.run.context import Run
-from flow.run.simulation import Simulated, load_task, play_mapped
+from flow.run.simulation import ROWS_ACTIVITY, Simulated, Workpiece, load_task, play
 from flow.timing.opensta import plain_liberty
 
-__all__ = ["Loaded", "MappedPower", "load", "sum_power"]
+__all__ = ["Loaded", "Summed", "load", "mapped_piece", "sum_power"]
 
 
 @dataclass(frozen=True)
-class MappedPower:
-    """Power of the mapped netlist.
+class Summed:
+    """Power of a netlist at work.
 
     Attributes
     ----------
     sums : PowerSums
+        By OpenSTA or OpenROAD where they can be trusted with activity.
+    own : float
+        Total by `flow.power.liberty_power`, mW.
     settled : float
-        Total without glitches, mW.
+        The same without glitches, mW.
     """
 
     sums: PowerSums
+    own: float
     settled: float
 
 
@@ -48,14 +53,20 @@ class Loaded:
     window: int
 
 
-def _power(run: Run, activity: Activity, period_ps: int) -> Power:
-    """By OpenSTA where it can be trusted with activity."""
-    power = liberty_power(run.timing, activity)
+def mapped_piece(run: Run, shortest: float | None) -> Workpiece:
+    """The finished netlist, with its shortest period in ns."""
+    timing = run.timing if run.platform.has_library else None
     sta = run.tools.sta
-    if sta is None or not reads_activity(sta):
-        return power
-    found = opensta_power(
-        sta,
+    power = None
+    if sta is not None and reads_activity(sta):
+        power = partial(_by_opensta, run)
+    return Workpiece(run.netlist, timing, shortest, run.folder, power)
+
+
+def _by_opensta(run: Run, activity: Activity, period_ps: int) -> Power:
+    assert run.tools.sta is not None
+    return opensta_power(
+        run.tools.sta,
         run.netlist,
         run.library,
         run.design.clock,
@@ -65,20 +76,30 @@ def _power(run: Run, activity: Activity, period_ps: int) -> Power:
         run.folder / "timing",
         period_ps,
     )
-    return dataclasses.replace(found, ports=power.ports)
 
 
-def sum_power(run: Run, simulated: Simulated, clock_buffers: list[str]) -> MappedPower:
-    """Power of what `simulate` did."""
-    activity = Activity.load(run.folder / "activity.npz")
-    power = _power(run, activity, simulated.period_ps)
-    settled = liberty_power(run.timing, activity, glitches=False)
-    return MappedPower(power_sums(power, run.kinds(clock_buffers)), settled.total)
+def _power(piece: Workpiece, activity: Activity, period_ps: int) -> tuple[Power, float]:
+    """Power, and our own total."""
+    assert piece.timing is not None
+    own = liberty_power(piece.timing, activity)
+    if piece.power is None:
+        return own, own.total
+    return replace(piece.power(activity, period_ps), ports=own.ports), own.total
 
 
-def load(run: Run, shortest: float | None) -> Loaded:
-    """Load a program into the mapped netlist, and sum the power."""
+def sum_power(piece: Workpiece, simulated: Simulated, kinds: Sequence[str]) -> Summed:
+    """Power of what `simulate` had the netlist do; `kinds` are its cells' kinds of unit."""
+    assert piece.timing is not None
+    activity = Activity.load(piece.folder / ROWS_ACTIVITY)
+    power, own = _power(piece, activity, simulated.period_ps)
+    settled = liberty_power(piece.timing, activity, glitches=False)
+    return Summed(power_sums(power, kinds), own, settled.total)
+
+
+def load(run: Run, piece: Workpiece) -> Loaded:
+    """Load a program into a netlist, and sum the power."""
     task = load_task(run)
-    played = play_mapped(run, task, shortest)
-    power = _power(run, Activity.load(run.folder / task.activity), played.period_ps)
-    return Loaded(power.total, played.transfers, task.window)
+    simulated = play(run, piece, task)
+    activity = Activity.load(piece.folder / task.activity)
+    power, _ = _power(piece, activity, simulated.period_ps)
+    return Loaded(power.total, simulated.transfers, task.window)

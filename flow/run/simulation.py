@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from flow.designs.design import LOADING_WARM_UP, Workload, window_of
-from flow.power.activity import read_vcd
+from flow.netlist.netlist import Netlist
+from flow.power.activity import Activity, read_vcd
+from flow.power.liberty_power import Power
 from flow.run.context import Run
-from flow.simulation.simulate import NetlistRun, run_netlist
+from flow.simulation.simulate import run_netlist
 from flow.timing.analysis import Timing
 from flow.timing.constraints import clock_ps
 
 __all__ = [
-    "Played", "Simulated", "Task", "load_task", "play", "play_mapped", "rows_task", "simulate",
-]  # fmt: skip
+    "ROWS_ACTIVITY",
+    "Simulated",
+    "Task",
+    "Workpiece",
+    "load_task",
+    "play",
+    "rows_task",
+    "simulate",
+]
+
+ROWS_ACTIVITY = "activity.npz"
+"""File of the activity while a netlist works on rows."""
+
+
+@dataclass(frozen=True)
+class Workpiece:
+    """A netlist that is put to work: the mapped or the routed one.
+
+    Attributes
+    ----------
+    netlist : Netlist
+    timing : Timing or None
+        None for a netlist without delays, whose activity is not kept.
+    shortest : float or None
+        Shortest period, ns.
+    folder : Path
+        Of the simulations and their activity.
+    power : callable or None
+        ``power(activity, period_ps)`` has a program sum the power; None without one.
+    """
+
+    netlist: Netlist
+    timing: Timing | None
+    shortest: float | None
+    folder: Path
+    power: Callable[[Activity, int], Power] | None
 
 
 @dataclass(frozen=True)
@@ -28,7 +65,7 @@ class Task:
     name : str
         Of the simulation's folder.
     activity : str
-        Of the file of the counted activity.
+        File of the counted activity.
     workload : Workload
     warm_up, window : int
         Cycles before activity is counted, and while it is.
@@ -42,26 +79,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Played:
-    """A task that was simulated, all of its outputs right.
-
-    Attributes
-    ----------
-    run : NetlistRun
-    transfers : int
-        Input transfers in the window.
-    period_ps : int
-        Clock period of the simulation.
-    """
-
-    run: NetlistRun
-    transfers: int
-    period_ps: int
-
-
-@dataclass(frozen=True)
 class Simulated:
-    """What the mapped netlist did.
+    """What a netlist did.
 
     Attributes
     ----------
@@ -72,11 +91,11 @@ class Simulated:
     transfers : int
         Input transfers in these cycles.
     latency : int
-        Cycles from the last input transfer of a row group to its first output transfer.
+        Cycles from the last input transfer of the first row group to its first output transfer.
     period_ps : int
     with_delays : bool
     look_ups, macs : float
-        Per input transfer.
+        Per cycle.
     description : str
     """
 
@@ -96,7 +115,7 @@ def rows_task(run: Run) -> Task:
     design, options = run.design, run.options
     warm_up, window = window_of(design, options.cycles)
     workload = design.workload(options.seed, warm_up + window + design.interval_cycles)
-    return Task("simulation", "activity.npz", workload, warm_up, window)
+    return Task("simulation", ROWS_ACTIVITY, workload, warm_up, window)
 
 
 def load_task(run: Run) -> Task:
@@ -106,37 +125,27 @@ def load_task(run: Run) -> Task:
     return Task("loading", "loading.npz", workload, LOADING_WARM_UP, window)
 
 
-def play(
-    run: Run, task: Task, shortest: float | None, timing: Timing | None, folder: Path
-) -> Played:
-    """Simulate a task and keep the activity of its window.
+def play(run: Run, piece: Workpiece, task: Task) -> Simulated:
+    """Simulate a task with the run's simulator and keep the activity of its window.
 
-    Parameters
-    ----------
-    run : Run
-        Its simulator must be there.
-    task : Task
-    shortest : float or None
-        Shortest period of the netlist, ns; None for one without delays.
-    timing : Timing or None
-        Of the netlist to simulate; None for the run's own, without delays and activity.
-    folder : Path
-        Of the simulation's folder and of the activity.
+    Raises
+    ------
+    CheckFailed
+        When an output differs from the model's.
     """
-    simulator = run.tools.simulator
+    simulator, timing = run.tools.simulator, piece.timing
     assert simulator is not None
     period = run.options.clock_ns
-    if shortest is not None and period < 1.1 * shortest:
+    if piece.shortest is not None and period < 1.1 * piece.shortest:
         # Too fast for its clock: the activity of the same work at a clock that it meets.
-        period = 1.1 * shortest
-    netlist = timing.netlist if timing is not None else run.netlist
+        period = 1.1 * piece.shortest
     played = run_netlist(
         simulator,
-        netlist,
+        piece.netlist,
         run.library,
         timing,
         task.workload,
-        folder / task.name,
+        piece.folder / task.name,
         clock=run.design.clock,
         reset=run.design.reset,
         period_ns=period,
@@ -146,34 +155,25 @@ def play(
     )
     period_ps = clock_ps(period)
     if timing is not None and played.dump is not None:
-        clock_nets = np.array(sorted(timing.clock_nets), int)
-        activity = read_vcd(played.dump, len(netlist.net_names), period_ps, task.window, clock_nets)
-        activity.save(folder / task.activity)
+        n_nets, clocks = len(piece.netlist.net_names), np.array(sorted(timing.clock_nets), int)
+        activity = read_vcd(played.dump, n_nets, period_ps, task.window, clocks)
+        activity.save(piece.folder / task.activity)
         played.dump.unlink()
     begin = played.started + task.warm_up
     transfers = sum(begin <= cycle < begin + task.window for cycle in played.input_cycles)
-    return Played(played, transfers, period_ps)
-
-
-def play_mapped(run: Run, task: Task, shortest: float | None) -> Played:
-    """`play` with the mapped netlist."""
-    timing = run.timing if run.platform.has_library else None
-    return play(run, task, shortest, timing, run.folder)
-
-
-def simulate(run: Run, shortest: float | None) -> Simulated:
-    """Have the mapped netlist work on rows."""
-    task = rows_task(run)
-    played = play_mapped(run, task, shortest)
-    first = played.run.input_cycles[run.design.group_transfers - 1]
     return Simulated(
-        checked=played.run.answers,
+        checked=played.answers,
         window=task.window,
-        transfers=played.transfers,
-        latency=played.run.answer_cycles[0] - first,
-        period_ps=played.period_ps,
-        with_delays=played.run.with_delays,
-        look_ups=task.workload.look_ups,
-        macs=task.workload.macs,
+        transfers=transfers,
+        latency=played.answer_cycles[0] - played.input_cycles[run.design.group_transfers - 1],
+        period_ps=period_ps,
+        with_delays=played.with_delays,
+        look_ups=task.workload.look_ups * (transfers / task.window),
+        macs=task.workload.macs * (transfers / task.window),
         description=task.workload.description,
     )
+
+
+def simulate(run: Run, piece: Workpiece) -> Simulated:
+    """Have a netlist work on rows."""
+    return play(run, piece, rows_task(run))
