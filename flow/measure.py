@@ -17,12 +17,13 @@ from flow.figures.routed import set_routed
 from flow.layout.products import Products, write_products
 from flow.layout.routed import RoutedNetlist, RoutedPower, read_routed, routed_power
 from flow.layout.stages import LaidOut, lay_out, no_layout
-from flow.run.checking import Timed, check_timing
 from flow.run.context import Run
 from flow.run.mapping import Finished, Mapped, Proof, finish, map_design, mapped_files, prove
 from flow.run.options import BUILD, RunOptions
+from flow.run.power import Loaded, MappedPower, load, sum_power
+from flow.run.simulation import Simulated, simulate
 from flow.run.steps import Done, Results, Step, run_steps
-from flow.run.working import Loaded, MappedPower, Simulated, load, simulate, sum_power
+from flow.run.timing import Timed, check_timing
 from halut.files import atomic_write, locked
 
 __all__ = ["STEPS", "measure", "run_design"]

@@ -11,10 +11,11 @@ from typing import Any
 from flow.figures.energy import MAPPED, NO_ENGINE, energy_per_word, kinds_of_units, set_energy
 from flow.figures.metrics import NOT_COUNTED, Metrics, base_provenance
 from flow.netlist.netlist import Instance, Netlist
-from flow.run.checking import Timed
 from flow.run.context import Run
 from flow.run.mapping import Finished, Proof
-from flow.run.working import Loaded, MappedPower, Simulated
+from flow.run.power import Loaded, MappedPower
+from flow.run.simulation import Simulated
+from flow.run.timing import Timed
 from flow.timing.opensta import PathPoint
 from flow.tools import no_simulator
 

@@ -62,7 +62,7 @@ def set_routed(
     )
     _area(metrics, run, routed)
     metrics.set(
-        "halut__routed__shortest_period", routed.shortest_period, "OpenROAD did not tell it"
+        "halut__routed__shortest_period", routed.shortest_period, "OpenROAD did not report it"
     )
     if power is None:
         metrics.missing(("finish__power", "halut__routed"), "no simulation")

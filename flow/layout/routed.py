@@ -22,7 +22,8 @@ from flow.power.opensta import input_activity, read_power
 from flow.power.saif import saif
 from flow.power.sums import PowerSums, power_sums
 from flow.run.context import Run
-from flow.run.working import Loaded, Task, load_task, play, rows_task
+from flow.run.power import Loaded
+from flow.run.simulation import Task, load_task, play, rows_task
 from flow.timing.analysis import Timing
 from flow.timing.opensta import plain_liberty
 from flow.tools import run_tool

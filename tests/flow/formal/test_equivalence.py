@@ -14,6 +14,7 @@ from flow.formal.pair import Equivalence
 from flow.measure import measure
 from flow.netlist.netlist import LOW, Netlist
 from flow.run.context import Run
+from flow.run.mapping import finish, map_design, mapped_files
 from flow.run.options import RunOptions
 from flow.tools import find_abc, find_yosys
 from halut.errors import CheckFailed, HalutError
@@ -36,8 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
         tmp_path_factory.mktemp("proof"),
     )
     run.folder.mkdir(parents=True)
-    run.yosys(find_yosys())
-    run.finish()
+    finish(run, map_design(run))
     return run
 
 
@@ -46,7 +46,7 @@ def prove(run: Run, netlist: Netlist) -> Equivalence:
         find_abc(),
         find_yosys(),
         run.folder / "rtl.v",
-        run.mapped()[0],
+        mapped_files(run)[0],
         netlist,
         run.library,
         "clk_i",

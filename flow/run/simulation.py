@@ -1,37 +1,22 @@
-"""A netlist at work: simulated against the exact model, and the power of what it did."""
+"""A netlist at work, simulated against the exact model."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from flow.designs.design import LOADING_WARM_UP, Workload, window_of
-from flow.power.activity import Activity, read_vcd
-from flow.power.liberty_power import Power, liberty_power
-from flow.power.opensta import opensta_power, reads_activity
-from flow.power.sums import PowerSums, power_sums
+from flow.power.activity import read_vcd
 from flow.run.context import Run
 from flow.simulation.simulate import NetlistRun, run_netlist
 from flow.timing.analysis import Timing
 from flow.timing.constraints import clock_ps
-from flow.timing.opensta import plain_liberty
 
 __all__ = [
-    "Loaded",
-    "MappedPower",
-    "Played",
-    "Simulated",
-    "Task",
-    "load",
-    "load_task",
-    "play",
-    "rows_task",
-    "simulate",
-    "sum_power",
-]
+    "Played", "Simulated", "Task", "load_task", "play", "play_mapped", "rows_task", "simulate",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,38 +91,6 @@ class Simulated:
     description: str
 
 
-@dataclass(frozen=True)
-class MappedPower:
-    """Power of the mapped netlist.
-
-    Attributes
-    ----------
-    sums : PowerSums
-    settled : float
-        Total without glitches, mW.
-    """
-
-    sums: PowerSums
-    settled: float
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Power while a program is loaded, a word in every cycle.
-
-    Attributes
-    ----------
-    power : float
-        mW.
-    words, window : int
-        Words, and the cycles that they took.
-    """
-
-    power: float
-    words: int
-    window: int
-
-
 def rows_task(run: Run) -> Task:
     """Rows in steady state."""
     design, options = run.design, run.options
@@ -202,8 +155,8 @@ def play(
     return Played(played, transfers, period_ps)
 
 
-def _play(run: Run, task: Task, shortest: float | None) -> Played:
-    """The mapped netlist."""
+def play_mapped(run: Run, task: Task, shortest: float | None) -> Played:
+    """`play` with the mapped netlist."""
     timing = run.timing if run.platform.has_library else None
     return play(run, task, shortest, timing, run.folder)
 
@@ -211,7 +164,7 @@ def _play(run: Run, task: Task, shortest: float | None) -> Played:
 def simulate(run: Run, shortest: float | None) -> Simulated:
     """Have the mapped netlist work on rows."""
     task = rows_task(run)
-    played = _play(run, task, shortest)
+    played = play_mapped(run, task, shortest)
     first = played.run.input_cycles[run.design.group_transfers - 1]
     return Simulated(
         checked=played.run.answers,
@@ -224,39 +177,3 @@ def simulate(run: Run, shortest: float | None) -> Simulated:
         macs=task.workload.macs,
         description=task.workload.description,
     )
-
-
-def _power(run: Run, activity: Activity, period_ps: int) -> Power:
-    """By OpenSTA where it can be trusted with activity."""
-    power = liberty_power(run.timing, activity)
-    sta = run.tools.sta
-    if sta is None or not reads_activity(sta):
-        return power
-    found = opensta_power(
-        sta,
-        run.netlist,
-        run.library,
-        run.design.clock,
-        activity,
-        plain_liberty(run.liberty, run.cache),
-        run.folder / "netlist.v",
-        run.folder / "timing",
-        period_ps,
-    )
-    return dataclasses.replace(found, ports=power.ports)
-
-
-def sum_power(run: Run, simulated: Simulated, clock_buffers: list[str]) -> MappedPower:
-    """Power of what `simulate` did."""
-    activity = Activity.load(run.folder / "activity.npz")
-    power = _power(run, activity, simulated.period_ps)
-    settled = liberty_power(run.timing, activity, glitches=False)
-    return MappedPower(power_sums(power, run.kinds(clock_buffers)), settled.total)
-
-
-def load(run: Run, shortest: float | None) -> Loaded:
-    """Load a program into the mapped netlist, and sum the power."""
-    task = load_task(run)
-    played = _play(run, task, shortest)
-    power = _power(run, Activity.load(run.folder / task.activity), played.period_ps)
-    return Loaded(power.total, played.transfers, task.window)
