@@ -134,15 +134,15 @@ def test_flow_records_the_proof(tmp_path: Path) -> None:
 
 
 def test_flow_stops_at_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish = Run.finish
+    sweep = Netlist.sweep
 
-    def broken(run: Run) -> dict:
-        result = finish(run)
-        gate = next(i for i in run.netlist.instances if i.cell == "$_NAND_")
-        gate.cell = "$_NOR_"
-        return result
+    def broken(netlist: Netlist, outputs: dict) -> int:
+        """Synthesis that mistakes a gate."""
+        removed = sweep(netlist, outputs)
+        next(i for i in netlist.instances if i.cell == "$_NAND_").cell = "$_NOR_"
+        return removed
 
-    monkeypatch.setattr(Run, "finish", broken)
+    monkeypatch.setattr(Netlist, "sweep", broken)
     options = RunOptions(power=False, prove=True)
     with pytest.raises(CheckFailed, match="must equal the RTL, not differ in ") as caught:
         measure(accelerator(CONFIG), read_platform("generic"), options, tmp_path)
