@@ -15,14 +15,15 @@ from flow.figures.mapped import set_mapped
 from flow.figures.metrics import Metrics
 from flow.figures.routed import set_routed
 from flow.layout.products import Products, write_products
-from flow.layout.routed import RoutedNetlist, RoutedPower, read_routed, routed_power
+from flow.layout.routed import RoutedNetlist, read_routed, routed_piece
 from flow.layout.stages import LaidOut, lay_out, no_layout
-from flow.run.checking import Timed, check_timing
 from flow.run.context import Run
 from flow.run.mapping import Finished, Mapped, Proof, finish, map_design, mapped_files, prove
 from flow.run.options import BUILD, RunOptions
+from flow.run.power import Loaded, Summed, load, mapped_piece, sum_power
+from flow.run.simulation import ROWS_ACTIVITY, Simulated, Workpiece, simulate
 from flow.run.steps import Done, Results, Step, run_steps
-from flow.run.working import Loaded, MappedPower, Simulated, load, simulate, sum_power
+from flow.run.timing import Timed, check_timing
 from halut.files import atomic_write, locked
 
 __all__ = ["STEPS", "measure", "run_design"]
@@ -42,6 +43,14 @@ def _of_yosys(run: Run, _: Results) -> list[object]:
         run.target,
         run.tools.yosys.version,
     ]
+
+
+def _mapped(run: Run, results: Results) -> Workpiece:
+    return mapped_piece(run, results[TIME].shortest_period)
+
+
+def _routed(run: Run, results: Results) -> Workpiece:
+    return routed_piece(run, results[LAY_OUT], results[READ])
 
 
 MAP = Step(
@@ -93,22 +102,24 @@ SIMULATE = Step(
         run.tools.simulator and run.tools.simulator.version,
         run.design.workload_key,
     ],
-    files=lambda run: [run.folder / "activity.npz"] if run.platform.has_library else [],
-    work=lambda run, results: simulate(run, results[TIME].shortest_period),
+    files=lambda run: [run.folder / ROWS_ACTIVITY] if run.platform.has_library else [],
+    work=lambda run, results: simulate(run, _mapped(run, results)),
 )
 POWER = Step(
     name="power",
-    result=MappedPower,
-    needs=(FINISH, SIMULATE),
+    result=Summed,
+    needs=(FINISH, TIME, SIMULATE),
     wanted=lambda run: run.platform.has_library,
-    work=lambda run, results: sum_power(run, results[SIMULATE], results[FINISH].clock_buffers),
+    work=lambda run, results: sum_power(
+        _mapped(run, results), results[SIMULATE], run.kinds(results[FINISH].clock_buffers)
+    ),
 )
 LOAD = Step(
     name="loading",
     result=Loaded,
     needs=(TIME, POWER),
     wanted=lambda run: run.design.loading is not None,
-    work=lambda run, results: load(run, results[TIME].shortest_period),
+    work=lambda run, results: load(run, _mapped(run, results)),
 )
 # Its stages (`flow.layout.stages`) are kept, each on its own.
 LAY_OUT = Step(
@@ -124,7 +135,7 @@ LAY_OUT = Step(
     work=lambda run, results: lay_out(
         run,
         results[FINISH].clock_buffers,
-        run.folder / "activity.npz" if SIMULATE in results else None,
+        run.folder / ROWS_ACTIVITY if SIMULATE in results else None,
     ),
 )
 READ = Step(
@@ -143,16 +154,35 @@ PRODUCTS = Step(
     kept=False,
     work=lambda run, results: write_products(run, results[LAY_OUT], results.get(READ)),
 )
-ROUTED_POWER = Step(
-    name="routed power",
-    result=RoutedPower,
+# Loading comes first, so that OpenROAD's report in the folder is that of the work on rows.
+LOAD_ROUTED = Step(
+    name="routed loading",
+    result=Loaded,
+    needs=(LAY_OUT, READ, SIMULATE),
+    wanted=lambda run: run.design.loading is not None,
+    kept=False,
+    work=lambda run, results: load(run, _routed(run, results)),
+)
+SIMULATE_ROUTED = Step(
+    name="routed simulate",
+    result=Simulated,
     needs=(LAY_OUT, READ, SIMULATE),
     kept=False,
-    work=lambda run, results: routed_power(run, results[LAY_OUT], results[READ]),
+    work=lambda run, results: simulate(run, _routed(run, results)),
+)
+POWER_ROUTED = Step(
+    name="routed power",
+    result=Summed,
+    needs=(LAY_OUT, READ, SIMULATE_ROUTED),
+    kept=False,
+    work=lambda run, results: sum_power(
+        _routed(run, results), results[SIMULATE_ROUTED], results[READ].kinds
+    ),
 )
 
 STEPS = (
-    MAP, FINISH, PROVE, TIME, SIMULATE, POWER, LOAD, LAY_OUT, READ, PRODUCTS, ROUTED_POWER,
+    MAP, FINISH, PROVE, TIME, SIMULATE, POWER, LOAD, LAY_OUT, READ, PRODUCTS,
+    LOAD_ROUTED, SIMULATE_ROUTED, POWER_ROUTED,
 )  # fmt: skip
 
 
@@ -176,7 +206,9 @@ def run_design(run: Run) -> tuple[Metrics, Done]:
         results.get(LAY_OUT),
         results.get(READ),
         results.get(PRODUCTS),
-        results.get(ROUTED_POWER),
+        results.get(LOAD_ROUTED),
+        results.get(SIMULATE_ROUTED),
+        results.get(POWER_ROUTED),
         with_activity=SIMULATE in results,
     )
     metrics.provenance["seconds"] = done.seconds

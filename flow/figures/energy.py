@@ -10,7 +10,7 @@ from flow.cells.library import Library
 from flow.figures.metrics import Metrics
 from flow.netlist.netlist import Netlist
 from flow.power.sums import PowerSums
-from flow.run.working import Loaded
+from flow.run.power import Loaded
 
 __all__ = [
     "MAPPED",

@@ -11,10 +11,11 @@ from typing import Any
 from flow.figures.energy import MAPPED, NO_ENGINE, energy_per_word, kinds_of_units, set_energy
 from flow.figures.metrics import NOT_COUNTED, Metrics, base_provenance
 from flow.netlist.netlist import Instance, Netlist
-from flow.run.checking import Timed
 from flow.run.context import Run
 from flow.run.mapping import Finished, Proof
-from flow.run.working import Loaded, MappedPower, Simulated
+from flow.run.power import Loaded, Summed
+from flow.run.simulation import Simulated
+from flow.run.timing import Timed
 from flow.timing.opensta import PathPoint
 from flow.tools import no_simulator
 
@@ -28,7 +29,7 @@ def set_mapped(
     proof: Proof | None,
     timed: Timed,
     simulated: Simulated | None,
-    power: MappedPower | None,
+    power: Summed | None,
     loaded: Loaded | None,
 ) -> None:
     """Set conditions and all metrics of the mapped netlist, or why they are missing."""
@@ -194,13 +195,12 @@ def _path_words(
     return words
 
 
-def _energy(metrics: Metrics, run: Run, simulated: Simulated, power: MappedPower | None) -> None:
+def _energy(metrics: Metrics, run: Run, simulated: Simulated, power: Summed | None) -> None:
     put = metrics.set
     put("sim__transfers__checked", simulated.checked)
     put("sim__latency__cycles", simulated.latency)
     put("sim__window__cycles", simulated.window)
-    per_cycle = simulated.transfers / simulated.window
-    put("sim__input_transfers__per_cycle", per_cycle)
+    put("sim__input_transfers__per_cycle", simulated.transfers / simulated.window)
     metrics.notes["workload"] = (
         f"{simulated.description}, seed {run.options.seed}; {simulated.window} cycles in "
         f"steady state, output always ready; all {simulated.checked} output transfers equal "
@@ -223,8 +223,8 @@ def _energy(metrics: Metrics, run: Run, simulated: Simulated, power: MappedPower
         MAPPED,
         sums,
         run.options.clock_ns,
-        simulated.look_ups * per_cycle,
-        simulated.macs * per_cycle,
+        simulated.look_ups,
+        simulated.macs,
         {
             "mac_without_glitches": power.settled,
             "mac_without_clock_tree": sums.total - sums.clock_tree,
@@ -239,7 +239,7 @@ def _loading(metrics: Metrics, run: Run, loaded: Loaded) -> None:
     )
 
 
-def _breakdown(metrics: Metrics, run: Run, finished: Finished, power: MappedPower | None) -> None:
+def _breakdown(metrics: Metrics, run: Run, finished: Finished, power: Summed | None) -> None:
     kinds = run.kinds(finished.clock_buffers)
     metrics.breakdown = kinds_of_units(
         run.netlist,

@@ -10,9 +10,11 @@ from typing import Any
 from flow.figures.energy import NO_ENGINE, ROUTED, energy_per_word, kinds_of_units, set_energy
 from flow.figures.metrics import UNITS, Metrics
 from flow.layout.products import Products
-from flow.layout.routed import RoutedNetlist, RoutedPower
+from flow.layout.routed import RoutedNetlist
 from flow.layout.stages import LaidOut, no_layout
 from flow.run.context import Run
+from flow.run.power import Loaded, Summed
+from flow.run.simulation import Simulated
 
 __all__ = ["set_routed"]
 
@@ -26,7 +28,9 @@ def set_routed(
     laid_out: LaidOut | None,
     routed: RoutedNetlist | None,
     products: Products | None,
-    power: RoutedPower | None,
+    loaded: Loaded | None,
+    simulated: Simulated | None,
+    power: Summed | None,
     with_activity: bool,
 ) -> None:
     """Set all metrics of the layout, or why they are missing.
@@ -62,12 +66,12 @@ def set_routed(
     )
     _area(metrics, run, routed)
     metrics.set(
-        "halut__routed__shortest_period", routed.shortest_period, "OpenROAD did not tell it"
+        "halut__routed__shortest_period", routed.shortest_period, "OpenROAD did not report it"
     )
-    if power is None:
+    if simulated is None or power is None:
         metrics.missing(("finish__power", "halut__routed"), "no simulation")
         return
-    _energy(metrics, run, routed, power)
+    _energy(metrics, run, routed, loaded, simulated, power)
 
 
 def _put_found(metrics: Metrics, found: Mapping[str, Any], with_activity: bool) -> None:
@@ -108,20 +112,27 @@ def _area(metrics: Metrics, run: Run, routed: RoutedNetlist) -> None:
         )
 
 
-def _energy(metrics: Metrics, run: Run, routed: RoutedNetlist, power: RoutedPower) -> None:
+def _energy(
+    metrics: Metrics,
+    run: Run,
+    routed: RoutedNetlist,
+    loaded: Loaded | None,
+    simulated: Simulated,
+    power: Summed,
+) -> None:
     clock = run.options.clock_ns
-    if power.loaded is not None:
-        per_word = energy_per_word(power.loaded, clock)
+    if loaded is not None:
+        per_word = energy_per_word(loaded, clock)
         metrics.set("halut__routed__energy_per_program_word", per_word)
     else:
         metrics.missing(("halut__routed__energy_per_program_word",), "no program is loaded")
-    metrics.set("halut__routed__transfers_checked", power.checked)
+    metrics.set("halut__routed__transfers_checked", simulated.checked)
     metrics.notes["routed_power"] = (
         f"{power.sums.method} with {metrics.notes['wires']}; activity from a simulation of the "
-        f"routed netlist, whose {power.checked} output transfers equal the exact model; the same "
-        f"sum by flow.power.liberty_power with lumped wires: {power.lumped:.4g} mW"
+        f"routed netlist, whose {simulated.checked} output transfers equal the exact model; the "
+        f"same sum by flow.power.liberty_power with lumped wires: {power.own:.4g} mW"
     )
-    set_energy(metrics, ROUTED, power.sums, clock, power.look_ups, power.macs)
+    set_energy(metrics, ROUTED, power.sums, clock, simulated.look_ups, simulated.macs)
     rows = kinds_of_units(routed.netlist, routed.kinds, run.library, power.sums.units)
     for row in rows:
         # The routed Verilog is flat: it does not say which instance of a unit a cell is of.

@@ -9,7 +9,7 @@ open in the high phase that follows such an edge, so its enable and its data are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -20,7 +20,7 @@ from flow.netlist.netlist import HIGH, LOW, Instance, Netlist
 from flow.simulation.cell_models import clock_gate_pins
 from halut.errors import HalutError
 
-__all__ = ["Circuit", "Clock", "Gate", "Storage", "apply", "blif", "evaluate", "net_name"]
+__all__ = ["Circuit", "Clock", "Gate", "Storage", "apply", "blif", "evaluate"]
 
 Gate = tuple[Expression, Mapping[str, int]]
 """A function, and the net of each of its names."""
@@ -401,32 +401,46 @@ def evaluate(
     return found
 
 
-def net_name(net: int) -> str:
-    """What a net is called in BLIF."""
+def _name(net: int) -> str:
     return {LOW: "low", HIGH: "high"}.get(net) or f"n{net}"
 
 
 def blif(
     name: str,
     inputs: Iterable[str],
-    outputs: Iterable[str],
-    gates: Iterable[tuple[str, Expression, Mapping[str, str]]],
+    leaves: Iterable[tuple[int, str, str | None]],
+    gates: Iterable[tuple[int, Gate]],
+    outputs: Sequence[int],
 ) -> str:
-    """A combinational network in BLIF.
+    """A combinational network in BLIF, with outputs ``y0``, ``y1``, ...
 
     Parameters
     ----------
     name : str
-    inputs, outputs : iterables of str
-    gates : iterable of (str, Expression, mapping of str to str)
-        Name of the output, its function, and the name of each of the function's inputs.
+    inputs : iterable of str
+    leaves : iterable of (int, str, str or None)
+        Net, a function (of ``a``, or a constant), and the input that it is of.
+    gates : iterable of (int, Gate)
+        As from `Circuit.cone`.
+    outputs : sequence of int
+        Nets.
     """
-    lines = [f".model {name}", ".inputs " + " ".join(inputs), ".outputs " + " ".join(outputs)]
-    for output, function, names in gates:
-        lines.append(".names " + " ".join([*(names[i] for i in function.inputs), output]))
+    ends = [f"y{index}" for index in range(len(outputs))]
+    lines = [f".model {name}", ".inputs " + " ".join(inputs), ".outputs " + " ".join(ends)]
+
+    def add(target: str, function: Expression, names: Mapping[str, str]) -> None:
+        lines.append(".names " + " ".join([*(names[i] for i in function.inputs), target]))
         lines.extend(_rows(function))
-    lines.append(".end")
-    return "\n".join(lines) + "\n"
+
+    for text, net in (("0", LOW), ("1", HIGH)):
+        add(_name(net), parse(text), {})
+    for net, text, source in leaves:
+        add(_name(net), parse(text), {} if source is None else {"a": source})
+    for net, (function, nets) in gates:
+        add(_name(net), function, {pin: _name(source) for pin, source in nets.items()})
+    for end, net in zip(ends, outputs, strict=True):
+        add(end, parse("a"), {"a": _name(net)})
+    return "\n".join([*lines, ".end"]) + "\n"
 
 
 @cache

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flow.cells.boolean import Expression, parse
 from flow.formal.abc import differ
-from flow.formal.circuit import Circuit, Storage, blif, evaluate, net_name
+from flow.formal.circuit import Circuit, Storage, blif, evaluate
 from flow.netlist.netlist import HIGH, LOW
 from flow.tools import Tool
 from halut.errors import CheckFailed
@@ -301,8 +300,7 @@ class Pair:
         """Compare all points with ABC; the first difference, or None when all are equal."""
         number = {name: f"v{i}" for i, name in enumerate(self.variables)}
         for side, file in enumerate(("rtl", "netlist")):
-            text = self._blif(side, file, number)
-            write_text(folder / f"{file}.blif", text)
+            write_text(folder / f"{file}.blif", self._blif(side, file, number))
         log = differ(abc, "rtl.blif", "netlist.blif", folder, "cec", timeout, "-C 1000000")
         return self._refuted(log) if log else None
 
@@ -318,20 +316,11 @@ class Pair:
         return found
 
     def _blif(self, side: int, name: str, number: Mapping[str, str]) -> str:
-        zero, one, same, other = parse("0"), parse("1"), parse("a"), parse("!a")
-        gates: list[tuple[str, Expression, dict[str, str]]] = [
-            ("low", zero, {}),
-            ("high", one, {}),
+        leaves = [
+            (net, "1" if inverted else "0", None)
+            if variable is None
+            else (net, "!a" if inverted else "a", number[variable])
+            for net, (variable, inverted) in self.leaves[side].items()
         ]
-        for leaf, (variable, inverted) in self.leaves[side].items():
-            if variable is None:
-                gates.append((net_name(leaf), one if inverted else zero, {}))
-            else:
-                gates.append((net_name(leaf), other if inverted else same, {"a": number[variable]}))
-        for target, (function, nets) in self.order[side]:
-            gates.append((net_name(target), function, {n: net_name(s) for n, s in nets.items()}))
-        outputs = []
-        for index, point in enumerate(self.points):
-            outputs.append(f"y{index}")
-            gates.append((f"y{index}", same, {"a": net_name((point[2], point[3])[side])}))
-        return blif(name, number.values(), outputs, gates)
+        points = [(point[2], point[3])[side] for point in self.points]
+        return blif(name, number.values(), leaves, self.order[side], points)

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.cells.boolean import parse
 from flow.formal.abc import differ
-from flow.formal.circuit import Circuit, blif, net_name
+from flow.formal.circuit import Circuit, blif
 from flow.formal.equivalence import read_rtl, simple_cells
 from flow.formal.prove import Outcome
 from flow.netlist.netlist import LOW
@@ -81,20 +80,13 @@ def _equal(
     if not pairs or (zero and not tied):
         raise CheckFailed(f"a unit that stands still must have storage and the ports {zero}")
 
-    inputs = [net_name(leaf) for leaf in sorted(circuit.leaves - tied)]
-    outputs = [f"y{index}" for index in range(len(pairs))]
-    constants: list = [("low", parse("0"), {}), ("high", parse("1"), {})]
-    constants += [(net_name(leaf), parse("0"), {}) for leaf in sorted(tied)]
-    gates = [
-        (net_name(target), function, {key: net_name(source) for key, source in nets.items()})
-        for target, (function, nets) in order
+    inputs = {leaf: f"i{leaf}" for leaf in sorted(circuit.leaves - tied)}
+    leaves = [
+        *((leaf, "a", source) for leaf, source in inputs.items()),
+        *((leaf, "0", None) for leaf in sorted(tied)),
     ]
-    for side, body in (("before", []), ("after", gates)):
-        ends = [
-            (output, parse("a"), {"a": net_name(pair[side == "before"])})
-            for output, pair in zip(outputs, pairs, strict=True)
-        ]
-        write_text(
-            folder / f"{name}_{side}.blif", blif(side, inputs, outputs, [*constants, *body, *ends])
-        )
+    for side, nets in (("after", 0), ("before", 1)):
+        points = [pair[nets] for pair in pairs]
+        text = blif(side, inputs.values(), leaves, [] if nets else order, points)
+        write_text(folder / f"{name}_{side}.blif", text)
     return not differ(abc, f"{name}_before.blif", f"{name}_after.blif", folder, name, timeout)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,11 @@ from flow.layout.settings import layout_settings
 from flow.layout.stages import LaidOut, scripts
 from flow.netlist.netlist import Netlist, from_json
 from flow.power.activity import Activity
-from flow.power.liberty_power import Power, liberty_power
+from flow.power.liberty_power import Power
 from flow.power.opensta import input_activity, read_power
 from flow.power.saif import saif
-from flow.power.sums import PowerSums, power_sums
 from flow.run.context import Run
-from flow.run.working import Loaded, Task, load_task, play, rows_task
+from flow.run.simulation import Workpiece
 from flow.timing.analysis import Timing
 from flow.timing.opensta import plain_liberty
 from flow.tools import run_tool
@@ -33,10 +33,9 @@ from sim.simulators import plain_link
 
 __all__ = [
     "RoutedNetlist",
-    "RoutedPower",
     "layout_unit",
     "read_routed",
-    "routed_power",
+    "routed_piece",
     "wire_capacitance",
 ]
 
@@ -66,20 +65,21 @@ class RoutedNetlist:
 
     Attributes
     ----------
-    netlist : Netlist
-        Of the final Verilog.
+    timing : Timing
+        Of the final Verilog, with the capacitance of its wires.
     kinds : list of str
         Kind of unit of every instance.
-    wire_ff : ndarray of shape (n_nets,)
-        Capacitance of every net's wires, fF.
     shortest_period : float or None
         By OpenROAD, ns; None when it does not say.
     """
 
-    netlist: Netlist
+    timing: Timing
     kinds: list[str]
-    wire_ff: np.ndarray
     shortest_period: float | None
+
+    @property
+    def netlist(self) -> Netlist:
+        return self.timing.netlist
 
 
 def read_routed(run: Run, laid_out: LaidOut) -> RoutedNetlist:
@@ -94,12 +94,12 @@ def read_routed(run: Run, laid_out: LaidOut) -> RoutedNetlist:
     known = {instance.name: run.kind(instance) for instance in run.netlist.instances}
     log = (folder / "finish.log").read_text(errors="replace")
     period = re.search(r"^HALUT period (\S+)", log, re.M)
-    return RoutedNetlist(
-        netlist,
-        [layout_unit(instance.name, known) for instance in netlist.instances],
-        wire_capacitance(folder / "final.spef", netlist),
-        float(period[1]) if period else None,
-    )
+    wires = wire_capacitance(folder / "final.spef", netlist)
+    constraints = run.constraints(run.options.clock_ns)
+    timing = Timing(netlist, run.library, run.platform, constraints, wires)
+    timing.update()
+    kinds = [layout_unit(instance.name, known) for instance in netlist.instances]
+    return RoutedNetlist(timing, kinds, float(period[1]) if period else None)
 
 
 _SCALE = {"FF": 1.0, "PF": 1e3, "NF": 1e6}
@@ -140,46 +140,20 @@ def _section(text: str, name: str) -> str:
     return text[start : start + end.start()] if end else text[start:]
 
 
-@dataclass(frozen=True)
-class RoutedPower:
-    """Power of the routed netlist, and the work that it did.
-
-    Attributes
-    ----------
-    sums : PowerSums
-        By OpenROAD.
-    lumped : float
-        Total by `flow.power.liberty_power` with lumped wires, mW.
-    checked : int
-        Output transfers that equal the model's.
-    look_ups, macs : float
-        Per cycle.
-    loaded : Loaded or None
-        None for a design that is not loaded.
-    """
-
-    sums: PowerSums
-    lumped: float
-    checked: int
-    look_ups: float
-    macs: float
-    loaded: Loaded | None
+def routed_piece(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Workpiece:
+    """The routed netlist with its wires, whose power OpenROAD sums."""
+    power = partial(_by_openroad, run, laid_out, routed.netlist)
+    shortest, folder = routed.shortest_period, laid_out.folder
+    return Workpiece(routed.netlist, routed.timing, shortest, folder, power)
 
 
-def _openroad_power(
-    run: Run, laid_out: LaidOut, routed: RoutedNetlist, activity: Activity, period_ps: int
-) -> np.ndarray:
-    """Have OpenROAD sum the power of the routed design with measured activity.
-
-    Returns
-    -------
-    ndarray of shape (3, n_instances)
-        Internal, switching and leakage power, mW.
-    """
+def _by_openroad(
+    run: Run, laid_out: LaidOut, netlist: Netlist, activity: Activity, period_ps: int
+) -> Power:
     tool, folder = run.openroad, laid_out.folder
     assert tool is not None
     with atomic_write(folder / "routed.saif") as temporary:
-        temporary.write_text(saif(routed.netlist, run.library, activity, period_ps))
+        temporary.write_text(saif(netlist, run.library, activity, period_ps))
     values = {
         **layout_settings(run.platform, run.library, run.design.top, run.options.place_and_route),
         "liberty": plain_liberty(run.liberty, run.cache),
@@ -188,56 +162,10 @@ def _openroad_power(
         "input": folder / "finish.odb",
         "spef": folder / "final.spef",
         "saif": folder / "routed.saif",
-        "ports": input_activity(routed.netlist, run.design.clock, activity),
+        "ports": input_activity(netlist, run.design.clock, activity),
     }
     own = folder / "power.settings.tcl"
     own.write_text(settings(values))
     run_script(tool, [own, *scripts("power")], folder, "power")
-    return read_power(folder / "power.rpt", routed.netlist)
-
-
-def routed_power(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> RoutedPower:
-    """Simulate the routed netlist with its wires, check it, and sum its power.
-
-    Raises
-    ------
-    CheckFailed
-        When OpenROAD fails or leaves cells out, or an output differs from the model's.
-    """
-    timing = Timing(
-        routed.netlist,
-        run.library,
-        run.platform,
-        run.constraints(run.options.clock_ns),
-        routed.wire_ff,
-    )
-    timing.update()
-
-    def work(task: Task) -> tuple[int, int, Power, float]:
-        """Answers, input transfers in the window, power, and our own sum of it."""
-        played = play(run, task, routed.shortest_period, timing, laid_out.folder)
-        activity = Activity.load(laid_out.folder / task.activity)
-        own = liberty_power(timing, activity)
-        cells = _openroad_power(run, laid_out, routed, activity, played.period_ps)
-        internal, switching, leakage = cells
-        method = f"OpenROAD {laid_out.openroad}"
-        power = Power(internal, switching, leakage, own.ports, method)
-        return played.run.answers, played.transfers, power, own.total
-
-    loaded = None
-    if run.design.loading:
-        task = load_task(run)
-        _, words, power, _ = work(task)
-        loaded = Loaded(power.total, words, task.window)
-    # After loading, so that OpenROAD's report in the folder is that of the work.
-    task = rows_task(run)
-    checked, transfers, power, lumped = work(task)
-    per_cycle = transfers / task.window
-    return RoutedPower(
-        power_sums(power, routed.kinds),
-        lumped,
-        checked,
-        task.workload.look_ups * per_cycle,
-        task.workload.macs * per_cycle,
-        loaded,
-    )
+    internal, switching, leakage = read_power(folder / "power.rpt", netlist)
+    return Power(internal, switching, leakage, 0.0, f"OpenROAD {laid_out.openroad}")

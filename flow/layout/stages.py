@@ -61,11 +61,14 @@ class LaidOut:
     openroad : str
         Its version.
     stages : dict of str to StageResult
+    worked : list of str
+        Stages that were done now, not by an earlier run.
     """
 
     folder: Path
     openroad: str
     stages: dict[str, StageResult]
+    worked: list[str]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -180,4 +183,4 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         own_inputs = inputs | {"script": _script_hash(name)} | (later if name not in PLACED else {})
         stages[name] = cache.run(name, StageResult, own_inputs, [output], work)
         before = output
-    return LaidOut(folder, tool.version, stages)
+    return LaidOut(folder, tool.version, stages, cache.worked)

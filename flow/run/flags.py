@@ -17,7 +17,7 @@ def add_run_arguments(
     parser: argparse.ArgumentParser,
     *,
     platform: str | None,
-    clock_ns: float = 6.0,
+    clock_ns: float = RunOptions.clock_ns,
     target_ns: float | None = None,
     cycles: int | None = None,
 ) -> None:
@@ -29,7 +29,8 @@ def add_run_arguments(
     platform : str or None
         Default of ``--platform``. None for a command with platforms of its own, which gets no
         ``--corner`` either.
-    clock_ns : float, default 6.0
+    clock_ns : float, optional
+        That of `RunOptions` by default.
     target_ns : float, optional
         The clock period when None.
     cycles : int, optional
@@ -46,12 +47,12 @@ def add_run_arguments(
     add("--target-ns", type=float, default=target_ns, metavar="NS",
         help="clock period in ns that netlists are made for "
         f"(default: {target_ns or '--clock-ns'})")  # fmt: skip
-    add("--yosys", default="pyosys", metavar="NAME",
+    add("--yosys", default=RunOptions.yosys, metavar="NAME",
         help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
     add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
-    add("--simulator", default="auto", metavar="NAME",
+    add("--simulator", default=RunOptions.simulator, metavar="NAME",
         help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
-    add("--seed", type=int, default=1, metavar="N",
+    add("--seed", type=int, default=RunOptions.seed, metavar="N",
         help="seed of program, rows and initial state (default: %(default)s)")  # fmt: skip
     add("--cycles", type=int, default=cycles, metavar="N",
         help="cycles that activity is counted in "

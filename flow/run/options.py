@@ -62,7 +62,7 @@ class RunOptions:
     Attributes
     ----------
     clock_ns : float
-        Period that timing is checked at and energy is told at.
+        Period for timing and energy.
     target_ns : float or None
         Period that the netlist is made for; `clock_ns` when None.
     corner : str or None

@@ -527,7 +527,7 @@ async def control(dut: Any) -> None:
         enable = sum(bool(advance and s is not None) << k for k, s in enumerate(stages))
         # Inputs change at the falling edge; outputs that depend on them are read before the rise.
         # One offer too many, or too few, in a cycle in which it counts.
-        spoil = tb.spoil and not spoiled and cycle >= 1000 and i_ready
+        spoil = tb.spoil and not spoiled and cycle >= 1000 and bool(i_ready)
         spoiled = spoiled or spoil
         tb.set(i_valid=i_valid ^ spoil, program_valid=program_valid, sums_ready=sums_ready)
         await Timer(500, "ps")

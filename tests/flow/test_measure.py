@@ -1,8 +1,10 @@
 """The whole flow on small designs, with real tools."""
 
+import dataclasses
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.figures.metrics import METRICS
-from flow.measure import measure, run_design
+from flow.layout.stages import PLACED, ROUTED
+from flow.measure import LAY_OUT, STEPS, measure, run_design
 from flow.run.context import Run, run_folder
 from flow.run.options import RunOptions
 from flow.tools import find_sta
@@ -120,6 +123,15 @@ def test_a_second_run_does_nothing_again_and_a_changed_one_only_what_it_must(tmp
     assert (folder / "metrics.previous.json").is_file()
 
 
+def test_steps_need_and_take_earlier_ones():
+    assert len({step.name for step in STEPS}) == len(STEPS)
+    for number, step in enumerate(STEPS):
+        assert set(step.needs) | set(step.takes) <= set(STEPS[:number]), step.name
+        assert dataclasses.is_dataclass(step.result), step.name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            object.__new__(step.result).any = 1
+
+
 def test_a_netlist_that_disagrees_with_the_model_has_no_metrics(tmp_path):
     platform = _platform("generic")
     with pytest.raises(CheckFailed, match="must compute what the model says"):
@@ -156,7 +168,7 @@ def test_power_agrees_with_a_current_opensta(tmp_path, monkeypatch):
         pytest.skip("no OpenSTA 3 (HALUT_STA=path of sta): the 2019 one cannot sum power")
     options = RunOptions(sta=sta.command[0])
     theirs, _ = measure(adder(), platform, options, tmp_path)
-    monkeypatch.setattr("flow.run.working.reads_activity", lambda _: False)
+    monkeypatch.setattr("flow.run.power.reads_activity", lambda _: False)
     ours, _ = measure(adder(), platform, options, tmp_path / "ours")
     assert "flow.power.liberty_power" in ours.notes["power_by"]
     assert "read_saif" in theirs.notes["power_by"]
@@ -215,3 +227,50 @@ def test_folders_with_any_name_and_glitches_that_are_not_counted(tmp_path, simul
     assert folder.is_relative_to(place) and metrics.values["synth__power__total"] > 0
     text = summary(metrics)
     assert ("power, glitches not counted" in text) == (simulator == "verilator")
+
+
+@pytest.mark.needs("nangate45")
+def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
+    """With a stand-in for OpenROAD, whose layout is the netlist as it came."""
+    stand_in = Path(__file__).with_name("openroad_stand_in.py")
+    monkeypatch.setenv("OPENROAD_EXE", f"{sys.executable} {stand_in}")
+    platform = read_platform("nangate45")
+
+    def laid_out(layout):
+        run = Run(adder(), platform, RunOptions(layout=layout), tmp_path)
+        metrics, done = run_design(run)
+        assert done.results[LAY_OUT].openroad == "25Q4-1-stand-in"
+        return metrics, done.results[LAY_OUT].worked, run
+
+    placed, worked, _ = laid_out("auto")
+    assert worked == list(PLACED)
+    assert placed.values["detailedplace__power__total"] == 1  # mW
+    assert "make pnr" in placed.reasons["finish__power__total"]
+    assert placed.notes["pictures"]
+    routed, worked, run = laid_out("routed")
+    assert worked == list(ROUTED[len(PLACED) :])
+    values, netlist = routed.values, run.netlist
+    tree = len([i for i in netlist.instances if "clock" in i.name and i.cell.startswith("CLK")])
+    cells = len(netlist.instances) - tree
+    assert values["finish__design__instance__count__stdcell"] == cells > 10
+    assert values["finish__power__leakage__total"] == pytest.approx(3e-6 * cells)
+    assert values["halut__routed__energy_per_mac"] == values["halut__routed__energy_per_cycle"]
+    assert values["halut__routed__shortest_period"] == 1.5
+    assert values["halut__routed__transfers_checked"] == values["sim__transfers__checked"]
+    rows = routed.notes["routed_breakdown"]
+    assert sum(row["cells"] for row in rows) == cells and "instances" not in rows[0]
+    assert (run.folder / routed.notes["gds"]).stat().st_size > 1000
+    again, worked, _ = laid_out("routed")
+    assert worked == [] and again.values == values
+    (run.folder / "pnr" / "globalroute.odb").unlink()
+    assert laid_out("routed")[1] == ["globalroute"]
+
+
+def test_a_layout_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENROAD_EXE", "")
+    monkeypatch.setenv("PATH", "")
+    platform = read_platform("generic")
+    with pytest.raises(HalutError, match="must have OpenROAD and a platform with cells: no openro"):
+        measure(adder(), platform, RunOptions(power=False, layout="placed"), tmp_path)
+    metrics, _ = measure(adder(), platform, RunOptions(power=False, layout="auto"), tmp_path)
+    assert "OPENROAD_EXE" in metrics.reasons["finish__power__total"]

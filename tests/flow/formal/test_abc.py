@@ -12,8 +12,9 @@ pytest.importorskip("pyosys", reason="needs pyosys (pip install -e .[flow])")
 
 def circuits(folder, first, second):
     for name, text in (("a", first), ("b", second)):
-        gates = [("y", parse(text), {"p": "p", "q": "q"})]
-        (folder / f"{name}.blif").write_text(blif(name, ["p", "q"], ["y"], gates))
+        gates = [(2, (parse(text), {"p": 0, "q": 1}))]
+        leaves = [(0, "a", "i0"), (1, "a", "i1")]
+        (folder / f"{name}.blif").write_text(blif(name, ["i0", "i1"], leaves, gates, [2]))
 
 
 def test_equal_circuits_have_no_difference(tmp_path):

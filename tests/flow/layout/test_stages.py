@@ -69,9 +69,9 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
     assert positions == sorted(positions)
     # What the platform says arrives.
     words = [word for call in calls for word in call]
-    told = {"floorplan": "core", "place": "m3", "cts": "0.03", "detailedroute": "FILL",
+    given = {"floorplan": "core", "place": "m3", "cts": "0.03", "detailedroute": "FILL",
             "globalroute": "DIODE"}  # fmt: skip
-    assert told.get(stage, "tiny.lib") in words
+    assert given.get(stage, "tiny.lib") in words
     if stage != "power":
         assert names[-1] == "write_db"
         assert (tmp_path / "after.odb").is_file()

@@ -10,11 +10,12 @@ from flow.cells.platform_file import read_platform
 from flow.netlist.netlist import from_json
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
-from flow.timing.opensta import opensta_timing, plain_liberty
+from flow.timing.opensta import SEARCH, opensta_timing, plain_liberty
 from flow.timing.sdc import constraints_sdc
 from flow.tools import find_sta
 from halut.errors import CheckFailed
 from tests.flow import support
+from tests.flow.tcl_stub import RELEASES, run_stub
 
 CONSTRAINTS = Constraints(clock="clk", period_ns=2.0)
 STA = pytest.mark.skipif(find_sta() is None, reason="no OpenSTA (apt install opensta)")
@@ -102,3 +103,33 @@ def test_clock_and_quiet_ports_have_no_delays(tmp_path):
     assert found["latch_arcs"] == "{tiny/LATCH D Q}"
     quiet = constraints_sdc(netlist, library, platform, replace(CONSTRAINTS, quiet=("b", "y")))
     assert "inputs {}" in quiet and "outputs {}" in quiet
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize("guess", [0.5, 2.0, 7.0])
+@pytest.mark.parametrize(
+    ("clk", "write", "latches", "shortest"),
+    [
+        ("$p - 1.7", "none", "", 1.7),
+        ("0.3 * $p - 0.9", "none", "", 3.0),
+        # Latches borrow until there is no more to borrow.
+        ("$p - 1.7", "min(0, $p - 1.2)", "latch", 1.7),
+        ("$p - 1.7", "min(0, $p - 2.5)", "latch", 2.5),
+        ("min($p - 1.7, 0.6 * $p - 1.2)", "0", "latch", 2.0),
+    ],
+)
+def test_the_shortest_period_is_found_to_a_thousandth(clk, write, latches, guess, shortest):
+    model = f"""
+    set halut_latches [list {latches}]
+    proc set_period {{period}} {{ set ::p $period }}
+    proc find_timing_paths {{args}} {{ return [lindex $args 1] }}
+    proc get_property {{group what}} {{
+      set p $::p
+      return [expr {{$group eq "clk" ? {clk} : {write if latches else 0}}}]
+    }}
+    """
+    calls = run_stub(
+        [model, SEARCH, f"utl::metric found [halut_shortest {guess} set_period]"], RELEASES[0]
+    )  # fmt: skip
+    found = float(calls[-1][-1])
+    assert shortest <= found * (1 + 1e-9) and found <= shortest * 1.005
