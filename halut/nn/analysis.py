@@ -29,7 +29,7 @@ from halut.files import atomic_write, locked
 from halut.nn.config import LayerConfig
 from halut.nn.convert import replace_module
 from halut.nn.display import shown
-from halut.nn.layers import HalutConv2d, HalutLinear
+from halut.nn.layers import learned_layer
 from halut.nn.statistics import figure_of, save_figure
 from halut.nn.watch import call_counts, evaluating, hooked
 
@@ -82,7 +82,7 @@ class Point:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What tells points of one study apart."""
+        """What no two points of a study share."""
         return self.layer, self.n_codebooks, self.n_prototypes
 
 
@@ -336,13 +336,8 @@ def _measure(
     config = dataclasses.replace(
         config, codebook_width=point.codebook_width, n_prototypes=point.n_prototypes
     )
-    layer: HalutConv2d | HalutLinear
     try:
-        if isinstance(module, nn.Conv2d):
-            layer = HalutConv2d.from_module(module, inputs, config)
-        else:
-            assert isinstance(module, nn.Linear)
-            layer = HalutLinear.from_module(module, inputs, config)
+        layer = learned_layer(module, inputs, config)
     except HalutError as error:
         return dataclasses.replace(point, reason=str(error))
     assert layer.n_codebooks == point.n_codebooks

@@ -32,7 +32,7 @@ class HalutMultiheadAttention(nn.Module):
     """
 
     in_proj_bias = None
-    """Tells `nn.TransformerEncoderLayer` that its fused path does not apply."""
+    """Shows `nn.TransformerEncoderLayer` that its fused path does not apply."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def unsupported(module: nn.MultiheadAttention) -> str | None:
-    """Say why an attention cannot be converted, or None."""
+    """Return why an attention cannot be converted, or None."""
     if module.bias_k is not None or module.bias_v is not None:
         return "bias_k and bias_v add rows that are no projection"
     if module.add_zero_attn:

@@ -16,7 +16,7 @@ from halut.errors import HalutError, closest
 from halut.nn.attention import HalutMultiheadAttention, unsupported
 from halut.nn.config import LayerConfig
 from halut.nn.display import shown
-from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear, layers_of
+from halut.nn.layers import HalutLayer, layers_of, learned_layer
 from halut.nn.learning import total
 from halut.nn.watch import batches_of, call_counts, evaluating, hooked, run_batch
 
@@ -250,7 +250,7 @@ def _why_not(
 
 
 def _inside_attention(model: nn.Module, name: str) -> bool:
-    """Tell whether a module belongs to an attention, which is converted as a whole."""
+    """Return whether a module belongs to an attention, which is converted as a whole."""
     parent = name.rpartition(".")[0]
     return bool(parent) and isinstance(model.get_submodule(parent), nn.MultiheadAttention)
 
@@ -297,14 +297,10 @@ def _captured(
 
 def _learned(
     module: nn.Module, calls: list[tuple[Tensor, ...]], config: LayerConfig
-) -> HalutLinear | HalutConv2d | HalutMultiheadAttention:
+) -> HalutLayer | HalutMultiheadAttention:
     if isinstance(module, nn.MultiheadAttention):
         return HalutMultiheadAttention.from_module(module, calls, config)  # type: ignore[arg-type]
-    inputs = [call[0] for call in calls]
-    if isinstance(module, nn.Conv2d):
-        return HalutConv2d.from_module(module, inputs, config)
-    assert isinstance(module, nn.Linear)
-    return HalutLinear.from_module(module, inputs, config)
+    return learned_layer(module, [call[0] for call in calls], config)
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

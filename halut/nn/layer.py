@@ -12,21 +12,24 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import halut
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.matmul import QuantisationError
+from halut.nn.config import LayerConfig
 from halut.nn.learning import learn_group, total
 from halut.nn.tables import LookUp, by_row
 from halut.program import Program
 
 __all__ = ["Executor", "HalutLayer"]
+
+_Layer = TypeVar("_Layer", bound="HalutLayer")
 
 Executor = Callable[["HalutLayer", Tensor], Tensor]
 """Takes a layer and its input, returns what leaves the hardware, as `HalutLayer.results`."""
@@ -49,9 +52,12 @@ class HalutLayer(LookUp, ABC):
 
     # What a subclass says.
 
-    @abstractmethod
-    def geometry(self) -> dict[str, Any]:
-        """Return the constructor's arguments but `config`, as JSON has them, and the kind."""
+    kind: ClassVar[str]
+    """What files call it."""
+    replaces: ClassVar[type[nn.Module]]
+    arguments: ClassVar[tuple[str, ...]]
+    """What its constructor and that of the module it replaces share, by name."""
+    with_bias: bool
 
     @abstractmethod
     def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
@@ -60,6 +66,15 @@ class HalutLayer(LookUp, ABC):
     @abstractmethod
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Turn outputs (B, G, M, L) for an input into the module's output."""
+
+    def geometry(self) -> dict[str, Any]:
+        """Return the constructor's arguments but `config`, as JSON has them, and the kind."""
+        values = {name: getattr(self, name) for name in self.arguments} | {"bias": self.with_bias}
+        listed = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+        return {"kind": self.kind, **listed, "n_codebooks": self.n_codebooks}
 
     def _looked_at(self, x: Tensor) -> Tensor:
         """Gather what the encoder looks at: (B, G, C, T, L), or (B, G, C, D / C, L)."""
@@ -131,7 +146,7 @@ class HalutLayer(LookUp, ABC):
         -------
         Tensor of shape (G, N, M), int32, or float32 for tables of half floats
         """
-        self._check_exact()
+        self.check_exact()
         sums = self._sums(self._looked_at(x), self.tables()[0])
         kind = torch.int32 if self.config.lut_format == "int" else torch.float32
         return by_row(sums).to(kind)
@@ -150,7 +165,7 @@ class HalutLayer(LookUp, ABC):
         Tensor of shape (G, N, M)
             int32, or float32 for tables of half floats; float16; int8.
         """
-        self._check_exact()
+        self.check_exact()
         tables, scale, offset = self.tables()
         results = self._results(self._sums(self._looked_at(x), tables), scale, offset)
         kind = torch.int32 if self.config.lut_format == "int" else torch.float32
@@ -175,15 +190,24 @@ class HalutLayer(LookUp, ABC):
     def _n_items(self, _x: Tensor) -> int:
         return 1
 
-    def _check_exact(self) -> None:
-        if self.config.encoder == "centroid":
-            raise HalutError('encoder must be "tree": there is no hardware for centroids')
-        for name, value in (
-            ("lut_bits", self.config.lut_bits),
-            ("input_format", self.input_format),
+    def check_exact(self) -> None:
+        """Raise `HalutError` unless the layer computes what hardware computes; say what to set."""
+        if self.config.encoder != "tree":
+            raise HalutError(f'encoder must be "tree" for hardware, not {self.config.encoder!r}')
+        for name, value, example in (
+            ("lut_bits", self.config.lut_bits, "8"),
+            ("input_format", self.input_format, '"int8"'),
         ):
             if value is None:
-                raise HalutError(f"{name} must be set for hardware, not None (set_formats)")
+                raise HalutError(
+                    f"{name} must be set for hardware, not None: "
+                    f"layer.set_formats({name}={example}), or {name} in the recipe"
+                )
+        if self.output_range is not None and not self.output_range.isfinite().all():
+            raise HalutError(
+                'output range must be known for output_format "int8": '
+                "layer.learn_output_range(inputs), or train"
+            )
 
     @torch.no_grad()
     def programs(self) -> list[Program]:
@@ -194,7 +218,7 @@ class HalutLayer(LookUp, ABC):
         HalutError
             When the layer is not `exact`.
         """
-        self._check_exact()
+        self.check_exact()
         entries, lut_scale, lut_offset = self.tables()
         nothing = self.thresholds.new_zeros((1, *self.split_dims.shape, 1), dtype=torch.float32)
         _, nodes, _, scale, offset = self._compared(nothing)
@@ -235,6 +259,37 @@ class HalutLayer(LookUp, ABC):
         return math.ceil(self.lut.numel() * (self.config.lut_bits or 32) / 8)
 
     # Learning.
+
+    @classmethod
+    def from_module(
+        cls: type[_Layer],
+        module: nn.Module,
+        x: Tensor | Sequence[Tensor],
+        config: LayerConfig | None = None,
+    ) -> _Layer:
+        """Learn a layer in place of a module.
+
+        Parameters
+        ----------
+        module : nn.Linear, or nn.Conv2d
+        x : Tensor or sequence of Tensor
+            Calibration inputs, (..., in_features), or (B, channels, H, W).
+        config : LayerConfig, optional
+
+        Raises
+        ------
+        HalutError
+            When the module is another one, or `learn` does.
+        """
+        if not isinstance(module, cls.replaces):
+            wanted = cls.replaces.__name__
+            raise HalutError(f"module must be an nn.{wanted}, not {type(module).__name__}")
+        exact: Any = module
+        given: dict[str, Any] = {name: getattr(exact, name) for name in cls.arguments}
+        given |= {"bias": exact.bias is not None, "config": config, "device": exact.weight.device}
+        layer = cls(**given)
+        layer.learn(x, exact.weight, exact.bias)
+        return layer.train(exact.training)
 
     @torch.no_grad()
     def learn(self, x: Tensor | Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> None:

@@ -14,7 +14,15 @@ from halut.errors import HalutError
 from halut.nn.config import LayerConfig, one_of
 from halut.nn.layer import Executor, HalutLayer
 
-__all__ = ["Executor", "HalutConv2d", "HalutLayer", "HalutLinear", "layer_of", "layers_of"]
+__all__ = [
+    "Executor",
+    "HalutConv2d",
+    "HalutLayer",
+    "HalutLinear",
+    "layer_of",
+    "layers_of",
+    "learned_layer",
+]
 
 
 class HalutLinear(HalutLayer):
@@ -37,6 +45,10 @@ class HalutLinear(HalutLayer):
     torch.Size([2, 3, 10])
     """
 
+    kind = "linear"
+    replaces = nn.Linear
+    arguments = ("in_features", "out_features", "bias")
+
     def __init__(
         self,
         in_features: int,
@@ -53,35 +65,6 @@ class HalutLinear(HalutLayer):
         self.with_bias = bias
         count = config.codebooks(in_features) if n_codebooks is None else n_codebooks
         super().__init__(in_features, out_features, 1, count, config, device)
-
-    @classmethod
-    def from_module(
-        cls,
-        module: nn.Linear,
-        x: Tensor | Sequence[Tensor],
-        config: LayerConfig | None = None,
-    ) -> HalutLinear:
-        """Learn a layer in place of a linear module from calibration inputs (..., in_features)."""
-        if not isinstance(module, nn.Linear):
-            raise HalutError(f"module must be an nn.Linear, not {type(module).__name__}")
-        layer = cls(
-            module.in_features,
-            module.out_features,
-            module.bias is not None,
-            config=config,
-            device=module.weight.device,
-        )
-        layer.learn(x, module.weight, module.bias)
-        return layer.train(module.training)
-
-    def geometry(self) -> dict[str, Any]:
-        return {
-            "kind": "linear",
-            "in_features": self.in_features,
-            "out_features": self.out_features,
-            "bias": self.with_bias,
-            "n_codebooks": self.n_codebooks,
-        }
 
     def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
         if x.shape[-1:] != (self.in_features,):
@@ -115,6 +98,12 @@ class HalutConv2d(HalutLayer):
     (4, torch.Size([20, 8, 4, 4]))
     """
 
+    kind = "conv2d"
+    replaces = nn.Conv2d
+    arguments = (
+        "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
+        "bias", "padding_mode",
+    )  # fmt: skip
     pad_value: Tensor | None
 
     def __init__(
@@ -159,48 +148,6 @@ class HalutConv2d(HalutLayer):
         count = config.codebooks(n_features, area) if n_codebooks is None else n_codebooks
         super().__init__(n_features, out_channels // groups, groups, count, config, device)
         self.register_buffer("pad_value", None)
-
-    @classmethod
-    def from_module(
-        cls,
-        module: nn.Conv2d,
-        x: Tensor | Sequence[Tensor],
-        config: LayerConfig | None = None,
-    ) -> HalutConv2d:
-        """Learn a layer in place of a convolution from calibration inputs (B, channels, H, W)."""
-        if not isinstance(module, nn.Conv2d):
-            raise HalutError(f"module must be an nn.Conv2d, not {type(module).__name__}")
-        layer = cls(
-            module.in_channels,
-            module.out_channels,
-            module.kernel_size,  # type: ignore[arg-type]  # torch has tuples of any length
-            module.stride,  # type: ignore[arg-type]
-            module.padding,  # type: ignore[arg-type]
-            module.dilation,  # type: ignore[arg-type]
-            module.groups,
-            module.bias is not None,
-            module.padding_mode,
-            config=config,
-            device=module.weight.device,
-        )
-        layer.learn(x, module.weight, module.bias)
-        return layer.train(module.training)
-
-    def geometry(self) -> dict[str, Any]:
-        padding = self.padding
-        return {
-            "kind": "conv2d",
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": list(self.kernel_size),
-            "stride": list(self.stride),
-            "padding": padding if isinstance(padding, str) else list(padding),
-            "dilation": list(self.dilation),
-            "groups": self.groups,
-            "bias": self.with_bias,
-            "padding_mode": self.padding_mode,
-            "n_codebooks": self.n_codebooks,
-        }
 
     def _in_layout(self, dims: Tensor) -> Tensor:
         if self.config.layout == "im2col":
@@ -291,7 +238,17 @@ class HalutConv2d(HalutLayer):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-_CLASSES: dict[str, type[HalutLayer]] = {"linear": HalutLinear, "conv2d": HalutConv2d}
+_CLASSES: dict[str, type[HalutLayer]] = {one.kind: one for one in (HalutLinear, HalutConv2d)}
+
+
+def learned_layer(
+    module: nn.Module, x: Tensor | Sequence[Tensor], config: LayerConfig
+) -> HalutLayer:
+    """Learn the layer that stands in for a module; see `HalutLayer.from_module`."""
+    for one in _CLASSES.values():
+        if isinstance(module, one.replaces):
+            return one.from_module(module, x, config)
+    raise HalutError(f"module must be an nn.Linear or nn.Conv2d, not {type(module).__name__}")
 
 
 def layer_of(entry: Mapping[str, Any]) -> HalutLayer:

@@ -142,7 +142,8 @@ def total(
     parts : sequence of QuantisationError
         One for each group; at least one.
     n_codebooks, n_outputs : int
-        C and M of each: codebooks and output columns are counted over all.
+        C and M of each: codebooks and output columns are counted over all. 0 for products of
+        several layers, of which none is blamed.
     """
     energy = sum(part.energy for part in parts)
     shares = [(part.energy or 1.0) / (energy or 1.0) for part in parts]
@@ -153,8 +154,8 @@ def total(
         float_error=sum(share * one.float_error for share, one in zip(shares, parts, strict=True)),
         held_out=all(part.held_out for part in parts),
         added=sum(added),
-        codebook=None if codebook is None else worst * n_codebooks + codebook,
-        output=None if output is None else worst * n_outputs + output,
+        codebook=None if codebook is None or not n_codebooks else worst * n_codebooks + codebook,
+        output=None if output is None or not n_outputs else worst * n_outputs + output,
         energy=energy,
     )
 

@@ -80,25 +80,10 @@ def check_exact(layers: Mapping[str, HalutLayer]) -> None:
         Naming the first layer that does not, and what to set.
     """
     for name, layer in layers.items():
-        if layer.config.encoder != "tree":
-            raise HalutError(
-                f'encoder must be "tree" for hardware, not {layer.config.encoder!r} (layer {name})'
-            )
-        for field, value, example in (
-            ("lut_bits", layer.config.lut_bits, "8"),
-            ("input_format", layer.input_format, '"int8"'),
-        ):
-            if value is None:
-                raise HalutError(
-                    f"{field} must be set for hardware, not None: "
-                    f"layer.set_formats({field}={example}), or {field} in the recipe "
-                    f"(layer {name})"
-                )
-        if layer.output_range is not None and not layer.output_range.isfinite().all():
-            raise HalutError(
-                'output range must be known for output_format "int8": '
-                f"layer.learn_output_range(inputs), or train (layer {name})"
-            )
+        try:
+            layer.check_exact()
+        except HalutError as error:
+            raise HalutError(f"{error} (layer {name})") from None
 
 
 # The network file

@@ -106,7 +106,7 @@ class PruneReport:
 
 
 def required_inputs(layer: HalutLayer) -> Tensor:
-    """Tell which features of each group a layer looks at.
+    """Return which features of each group a layer looks at.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def required_inputs(layer: HalutLayer) -> Tensor:
 
 
 def required_channels(layer: HalutLayer) -> Tensor:
-    """Tell which input channels, or features of a linear layer, a layer looks at at all.
+    """Return which input channels, or features of a linear layer, a layer looks at.
 
     Parameters
     ----------

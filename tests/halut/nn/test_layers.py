@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from halut import golden  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
-from halut.nn.layers import layer_of  # noqa: E402
+from halut.nn.layers import layer_of, learned_layer  # noqa: E402
 
 FORMATS = ["fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int4", "int8", "int16"]
 CONVOLUTIONS = {
@@ -381,7 +381,7 @@ BYTES = HalutLinear(8, 2, config=LayerConfig(output_format="int8"))
     (lambda: HalutConv2d(8, 2, 3)(torch.randn(3, 7, 5, 5)), r"\(any, 8, height, width\)"),
     (lambda: HalutLinear(8, 2).accumulators(torch.randn(3, 8)), "input_format must be set"),
     (lambda: HalutLinear(8, 2, config=LayerConfig(encoder="centroid")).programs(),
-     "no hardware for centroids"),
+     'encoder must be "tree" for hardware'),
     (lambda: HalutLinear.from_module(nn.Linear(8, 2), torch.randn(20, 8)),
      "at least 64 rows .4 x 16 prototypes., not 20"),
     (lambda: HalutLinear.from_module(nn.Linear(8, 2), torch.full((99, 8), torch.nan)),
@@ -421,6 +421,8 @@ BYTES = HalutLinear(8, 2, config=LayerConfig(output_format="int8"))
      r"threshold_words must be in \[-8, 7\]"),
     (lambda: HalutLinear(8, 2, config=LayerConfig(encoder="centroid")).use_integer_inputs(
         torch.zeros(1, 1, 15), 4), 'encoder must be "tree"'),
+    (lambda: learned_layer(nn.ReLU(), torch.zeros(99, 8), LayerConfig()),
+     "module must be an nn.Linear or nn.Conv2d, not ReLU"),
     (lambda: layer_of({}), "geometry and config of a layer must be whole: 'geometry'"),
     (lambda: layer_of({"geometry": {"kind": "linear", "colour": 1}, "config": {}}), "whole"),
 ])  # fmt: skip
