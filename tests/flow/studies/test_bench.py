@@ -17,6 +17,15 @@ from flow.studies.bench import ROWS, Measured, page
 from rtl_gen.config import AcceleratorConfig
 
 
+@pytest.fixture
+def without_verilog(monkeypatch):
+    """Designs without their Verilog, which takes a while for all rows."""
+    nothing = types.SimpleNamespace(verilog="")
+    for module in (flow.designs.design, flow.designs.direct):
+        monkeypatch.setattr(module, "generate", lambda _: nothing)
+
+
+@pytest.mark.usefixtures("without_verilog")
 def test_stored_matrix_matches_stella_nera():
     ours = ROWS["stella_nera"].design()
     exact = ROWS["stored_matrix"].design()
@@ -57,11 +66,8 @@ def test_page_holds_what_was_measured():
     assert "128,816 µm²" in below.split("## Published by others")[1]
 
 
-def test_rows_have_designs_of_their_own(monkeypatch):
-    # Names do not depend on the Verilog, which takes a while for all of them.
-    nothing = types.SimpleNamespace(verilog="")
-    for module in (flow.designs.design, flow.designs.direct):
-        monkeypatch.setattr(module, "generate", lambda _: nothing)
+@pytest.mark.usefixtures("without_verilog")
+def test_rows_have_designs_of_their_own():
     slugs = [row.design().slug for row in ROWS.values()]
     assert len(set(slugs)) == len(slugs)
     assert accelerator(AcceleratorConfig()).slug not in {row.name for row in ROWS.values()}
