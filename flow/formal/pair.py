@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flow.formal.abc import differ
-from flow.formal.circuit import Circuit, Storage, blif, evaluate
+from flow.formal.blif import blif
+from flow.formal.circuit import Circuit, Storage, evaluate
 from flow.netlist.netlist import HIGH, LOW
 from flow.tools import Tool
 from halut.errors import CheckFailed

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flow.formal.abc import differ
-from flow.formal.circuit import Circuit, blif
+from flow.formal.blif import blif
+from flow.formal.circuit import Circuit
 from flow.formal.equivalence import read_rtl, simple_cells
 from flow.formal.prove import Outcome
 from flow.netlist.netlist import LOW

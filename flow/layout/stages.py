@@ -8,6 +8,8 @@ The netlist goes in without its clock buffers (the clock tree is made from place
 buffers are removed and made anew by distance.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -81,7 +81,7 @@ class RunOptions:
     prove : bool
         Prove that the finished netlist equals the RTL.
     force : bool
-        Do unchanged stages again.
+        Do unchanged steps again.
     layout : {"none", "auto", "placed", "routed"}
         How far OpenROAD goes on; "auto" is placed where there is one.
     place_and_route : LayoutOptions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -127,10 +128,7 @@ def run_steps(run: Run, steps: Sequence[Step[Any]]) -> Done:
         if not all(need in results for need in step.needs) or not step.wanted(run):
             continue
         given = results.only([*step.needs, *step.takes])
-
-        def work(step: Step[Any] = step, given: Results = given) -> Any:
-            return step.work(run, given)
-
+        work = partial(step.work, run, given)
         if not step.kept:
             results.put(step, work())
             continue

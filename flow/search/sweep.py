@@ -191,7 +191,7 @@ class Sweep:
 
 
 def quiet_flow(verbose: bool) -> None:
-    """Log lines of points, and those of the flow's stages only when asked for."""
+    """Log lines of points, and those of the flow's steps only when asked for."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if verbose:
         logging.getLogger("flow").setLevel(logging.DEBUG)

@@ -2,7 +2,7 @@ import pytest
 
 from flow.cells.boolean import parse
 from flow.formal.abc import differ
-from flow.formal.circuit import blif
+from flow.formal.blif import blif
 from flow.tools import Tool, find_abc
 from halut.errors import CheckFailed
 from tests.flow.support import stub
