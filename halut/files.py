@@ -94,7 +94,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def locked(
-    folder: str | os.PathLike[str], output: str | os.PathLike[str] | None = None
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    wait: bool = True,
 ) -> Iterator[None]:
     """Keep other processes out of a folder in which several files belong together.
 
@@ -107,11 +110,13 @@ def locked(
     folder : path-like
     output : path-like, optional
         What the user asked for, to be named in an error; by default the folder.
+    wait : bool, default True
+        Wait while another process holds the folder, or refuse it.
 
     Raises
     ------
     HalutError
-        When the folder cannot be made.
+        When the folder cannot be made, or is held and `wait` is False.
     """
     attempts = 0
     while True:
@@ -129,6 +134,11 @@ def locked(
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise HalutError(
+                        f"output must not be used by another run, but one works in it "
+                        f"({output or folder})"
+                    ) from None
                 log.warning("waiting for another process that works in %s", folder)
                 fcntl.flock(held, fcntl.LOCK_EX)
             except OSError:
