@@ -26,14 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 
 import halut
 from halut import golden
-from halut.arrays import (
-    integer_at_least,
-    power_of_two,
-    to_scale,
-    training_matrix,
-    training_pair,
-)
-from halut.errors import HalutError, closest
+from halut.arrays import to_scale, training_matrix, training_pair
+from halut.checks import either, integer_at_least, power_of_two
+from halut.errors import HalutError
 from halut.forest import Forest
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.lookup import LookUpProduct, chunks, gather, look_up, product_basis, walk_rows
@@ -263,10 +258,7 @@ class HalutMatmul(LookUpProduct):
         max_tree_rows: int = 32768,
         random_state: int = 0,
     ) -> None:
-        if loss not in LOSSES:
-            raise HalutError(
-                f'loss must be "product" or "features", not {loss!r}{closest(str(loss), LOSSES)}'
-            )
+        either("loss", loss, LOSSES)
         if isinstance(ridge, str):
             if ridge != "auto":
                 raise HalutError(f'ridge must be "auto" or a number, not {ridge!r}')

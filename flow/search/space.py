@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from halut import problems
 from halut.arrays import load_matrix, training_pair
+from halut.checks import read_yaml
 from halut.errors import HalutError, closest
 from halut.matmul import HalutMatmul
 from rtl_gen.config import AcceleratorConfig
@@ -317,7 +318,7 @@ class Space:
     @classmethod
     def from_yaml(cls, path: str | Path) -> Space:
         """Read a space; every error names the file. Files of data are relative to it."""
-        values = AcceleratorConfig.read_yaml(path)
+        values = read_yaml(path)
         try:
             version = values.pop("version", None)
             if version != SPACE_VERSION:

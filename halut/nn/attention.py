@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halut.arrays import integer_at_least
+from halut.checks import integer_at_least
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
 from halut.nn.layers import HalutLinear

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from halut.arrays import integer_at_least, power_of_two
+from halut.checks import integer_at_least, power_of_two
 from halut.errors import HalutError, closest
 from halut.formats import input_format_bits
 from halut.golden import OVERFLOWS, check_order

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from halut.arrays import integer_at_least
+from halut.checks import integer_at_least
 from halut.errors import HalutError, closest
 
 __all__ = ["DATASETS", "SHAPES", "Dataset", "Shifts", "load"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halut.arrays import integer_at_least
+from halut.checks import integer_at_least
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig, one_of
 from halut.nn.layer import Executor, HalutLayer

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from halut.arrays import integer_in
+from halut.checks import integer_in
 from halut.errors import HalutError, closest
 from halut.nn.config import LayerConfig, one_of
 

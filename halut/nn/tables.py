@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halut.arrays import integer_at_least
+from halut.checks import integer_at_least
 from halut.errors import HalutError, closest
 from halut.forest import subspaces
 from halut.formats import FLOAT_FORMATS, input_format_bits
