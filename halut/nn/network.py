@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import halut
+from halut.checks import located
 from halut.errors import HalutError
 from halut.files import atomic_write, locked
 from halut.nn import files
@@ -80,10 +81,8 @@ def check_exact(layers: Mapping[str, HalutLayer]) -> None:
         Naming the first layer that does not, and what to set.
     """
     for name, layer in layers.items():
-        try:
+        with located(f"layer {name}"):
             layer.check_exact()
-        except HalutError as error:
-            raise HalutError(f"{error} (layer {name})") from None
 
 
 # The network file
