@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halut.errors import HalutError, closest
+from halut.checks import known
+from halut.errors import HalutError
 from halut.files import atomic_write, locked
 from halut.nn.config import LayerConfig
 from halut.nn.convert import replace_module
@@ -268,11 +269,7 @@ def _layers(
                          "(analyse the network before it is converted)")  # fmt: skip
     if wanted is not None and not wanted:
         raise HalutError("layers must name at least one layer, not none")
-    for name in wanted or ():
-        if name not in found:
-            raise HalutError(
-                f"layer must be one of the network's, not {name!r}{closest(name, found)}"
-            )
+    known("layer", wanted or (), found, "be one of the network's")
     return {name: part for name, part in found.items() if wanted is None or name in wanted}
 
 

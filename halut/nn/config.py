@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from halut.checks import integer_at_least, power_of_two
-from halut.errors import HalutError, closest
+from halut.checks import boolean, either, integer_at_least, known, power_of_two
+from halut.errors import HalutError
 from halut.formats import input_format_bits
 from halut.golden import OVERFLOWS, check_order
 from halut.output import OUTPUT_FORMATS
@@ -35,13 +35,6 @@ _HARDWARE_ONLY = {
 }
 """Fields with what they must be for centroids. They were added later: dictionaries have them only
 where they are set, so that recipes without them keep their hash."""
-
-
-def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise `HalutError` unless `value` is one of `choices`."""
-    if value not in choices:
-        listed = " or ".join(f'"{choice}"' for choice in choices)
-        raise HalutError(f"{name} must be {listed}, not {value!r}{closest(str(value), choices)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,22 +136,21 @@ class LayerConfig:
         power_of_two("n_prototypes", self.n_prototypes)
         if self.codebook_width is not None:
             integer_at_least("codebook_width", self.codebook_width, 1)
-        one_of("layout", self.layout, LAYOUTS)
-        one_of("encoder", self.encoder, ENCODERS)
+        either("layout", self.layout, LAYOUTS)
+        either("encoder", self.encoder, ENCODERS)
         if self.lut_bits is not None and integer_at_least("lut_bits", self.lut_bits, 2) > 16:
             raise HalutError(f"lut_bits must be at most 16, not {self.lut_bits}")
-        one_of("lut_granularity", self.lut_granularity, LUT_GRANULARITIES)
+        either("lut_granularity", self.lut_granularity, LUT_GRANULARITIES)
         if self.input_format is not None:
             input_format_bits(self.input_format)
             if self.encoder == "centroid":
                 raise HalutError(
                     f'input_format must be None for encoder "centroid", not {self.input_format!r}'
                 )
-        one_of("input_granularity", self.input_granularity, INPUT_GRANULARITIES)
+        either("input_granularity", self.input_granularity, INPUT_GRANULARITIES)
         self._check_sums()
-        one_of("output_format", self.output_format, OUTPUT_FORMATS)
-        if not isinstance(self.relu, bool):
-            raise HalutError(f"relu must be true or false, not {self.relu!r}")
+        either("output_format", self.output_format, OUTPUT_FORMATS)
+        boolean("relu", self.relu)
         if self.lut_format == "fp16" and self.output_format == "int8":
             raise HalutError(
                 'output_format must be "raw" or "fp16" for lut_format "fp16", not "int8"'
@@ -185,7 +177,7 @@ class LayerConfig:
         integer_at_least("seed", self.seed, 0)
 
     def _check_sums(self) -> None:
-        one_of("lut_format", self.lut_format, LUT_FORMATS)
+        either("lut_format", self.lut_format, LUT_FORMATS)
         integer_at_least("parallel_codebooks", self.parallel_codebooks, 1)
         integer_at_least("codebook_tiles", self.codebook_tiles, 1)
         check_order(self.parallel_codebooks, self.codebook_tiles, None)
@@ -203,7 +195,7 @@ class LayerConfig:
             if self.acc_bits is not None:
                 raise HalutError(f"acc_bits must be None without overflow, not {self.acc_bits!r}")
         else:
-            one_of("overflow", self.overflow, OVERFLOWS)
+            either("overflow", self.overflow, OVERFLOWS)
             if self.acc_bits is None:
                 raise HalutError("acc_bits must be given with overflow")
             integer_at_least("acc_bits", self.acc_bits, self.lut_bits or 2)
@@ -238,11 +230,5 @@ class LayerConfig:
         """Make a configuration of a mapping; unknown keys are errors."""
         if not isinstance(values, Mapping):
             raise HalutError(f"layer configuration must be a mapping, not {values!r}")
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise HalutError(
-                    f"layer configuration must have known keys, not {key!r}"
-                    f"{closest(str(key), known)}"
-                )
+        known("layer configuration", values, [f.name for f in fields(cls)], "have known keys")
         return cls(**values)

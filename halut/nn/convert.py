@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halut.errors import HalutError, closest
+from halut.checks import known
+from halut.errors import HalutError
 from halut.nn.attention import HalutMultiheadAttention, unsupported
 from halut.nn.config import LayerConfig
 from halut.nn.display import shown
@@ -149,11 +150,7 @@ def convert_(
     batches = batches_of(calibration)
     modules = dict(model.named_modules())
     if isinstance(config, Mapping):
-        for name in config:
-            if name not in modules:
-                raise HalutError(
-                    f"config must name modules of the model, not {name!r}{closest(name, modules)}"
-                )
+        known("config", config, modules, "name modules of the model")
     with evaluating(model):
         rows = _convert(model, config, batches, filter_fn, sequential, progress)
     report = ConversionReport(rows=tuple(rows))

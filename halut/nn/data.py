@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from halut.checks import integer_at_least
-from halut.errors import HalutError, closest
+from halut.checks import integer_at_least, one_of
+from halut.errors import HalutError
 
 __all__ = ["DATASETS", "SHAPES", "Dataset", "Shifts", "load"]
 
@@ -329,9 +329,7 @@ def load(
     >>> shapes.train_x.shape, shapes.test_y.tolist()
     (torch.Size([10, 3, 32, 32]), [0, 1, 2, 3, 4])
     """
-    if name not in DATASETS:
-        names = ", ".join(DATASETS)
-        raise HalutError(f"data must be one of {names}, not {name!r}{closest(name, DATASETS)}")
+    one_of("data", name, DATASETS)
     integer_at_least("seed", seed, 0)
     for field, count in (("n_train", n_train), ("n_test", n_test)):
         if count is not None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halut.checks import integer_at_least
+from halut.checks import either, integer_at_least
 from halut.errors import HalutError
-from halut.nn.config import LayerConfig, one_of
+from halut.nn.config import LayerConfig
 from halut.nn.layer import Executor, HalutLayer
 
 __all__ = [
@@ -135,13 +135,13 @@ class HalutConv2d(HalutLayer):
         self.stride, self.dilation = _pair("stride", stride, 1), _pair("dilation", dilation, 1)
         self.padding: str | tuple[int, int]
         if isinstance(padding, str):
-            one_of("padding", padding, ("same", "valid"))
+            either("padding", padding, ("same", "valid"))
             if padding == "same" and self.stride != (1, 1):
                 raise HalutError(f'stride must be 1 for padding "same", not {self.stride}')
             self.padding = padding
         else:
             self.padding = _pair("padding", padding, 0)
-        one_of("padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular"))
+        either("padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular"))
         self.padding_mode = padding_mode
         area = math.prod(self.kernel_size)
         n_features = in_channels // groups * area

@@ -14,8 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from halut.checks import integer_in
-from halut.errors import HalutError, closest
+from halut.checks import integer_in, known, one_of
 
 __all__ = ["DSCNN", "MODELS", "ResNet9", "ResNet20", "arguments", "build"]
 
@@ -219,9 +218,7 @@ def arguments(name: str) -> list[str]:
     >>> arguments("resnet20")
     ['in_channels', 'n_classes', 'width']
     """
-    if name not in MODELS:
-        names = ", ".join(MODELS)
-        raise HalutError(f"model must be one of {names}, not {name!r}{closest(name, MODELS)}")
+    one_of("model", name, MODELS)
     return list(inspect.signature(MODELS[name]).parameters)
 
 
@@ -246,11 +243,5 @@ def build(name: str, **kwargs: Any) -> nn.Module:
     >>> build("resnet20", width=4)(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 10])
     """
-    known = arguments(name)
-    for key in kwargs:
-        if key not in known:
-            raise HalutError(
-                f"an argument of {name} must be one of {', '.join(known)}, "
-                f"not {key!r}{closest(key, known)}"
-            )
+    known(f"an argument of {name}", kwargs, arguments(name))
     return MODELS[name](**kwargs)

@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from halut.checks import integer_in
-from halut.errors import HalutError, closest
-from halut.nn.config import LayerConfig, one_of
+from halut.checks import either, integer_in, known, located, mapping, read_yaml
+from halut.errors import HalutError
+from halut.nn.config import LayerConfig
 
 __all__ = ["Augmentation", "Distillation", "Recipe", "Stage", "Temperature"]
 
@@ -70,7 +70,7 @@ class Stage:
     def __post_init__(self) -> None:
         integer_in("epochs", self.epochs, 0, 100_000)
         _number("lr", self.lr, 1e-12)
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        either("optimizer", self.optimizer, OPTIMIZERS)
         _number("weight_decay", self.weight_decay, 0)
         _number("warm_up_epochs", self.warm_up_epochs, 0, max(self.epochs, 0))
 
@@ -151,7 +151,7 @@ class Temperature:
     lr: float = 1.0
 
     def __post_init__(self) -> None:
-        one_of("schedule", self.schedule, SCHEDULES)
+        either("schedule", self.schedule, SCHEDULES)
         _number("start", self.start, 0.001)
         _number("end", self.end, 0.001)
         _number("lr", self.lr, 0)
@@ -272,14 +272,14 @@ class Recipe:
                 integer_in(name, getattr(self, name), 1, 10**9)
         integer_in("batch_size", self.batch_size, 2, 1_000_000)
         _number("label_smoothing", self.label_smoothing, 0, 1)
-        one_of("mode", self.mode, MODES)
+        either("mode", self.mode, MODES)
         if isinstance(self.layers, str):
-            one_of("layers", self.layers, ("interior", "all"))
+            either("layers", self.layers, ("interior", "all"))
         else:
             object.__setattr__(self, "layers", _patterns("layers", self.layers))
         object.__setattr__(self, "exclude", _patterns("exclude", self.exclude))
-        one_of("lut_bits_from", self.lut_bits_from, MOMENTS)
-        one_of("input_format_from", self.input_format_from, MOMENTS)
+        either("lut_bits_from", self.lut_bits_from, MOMENTS)
+        either("input_format_from", self.input_format_from, MOMENTS)
         _number("thresholds_lr", self.thresholds_lr, 0)
         integer_in("calibration_images", self.calibration_images, 1, 10**9)
 
@@ -303,9 +303,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """Make a recipe of a mapping of field names; ``version`` must be present and 1."""
-        if not isinstance(values, Mapping):
-            raise HalutError(f"a recipe must be a mapping, not {type(values).__name__}")
-        values = dict(values)
+        values = mapping("a recipe", values)
         version = values.pop("version", None)
         if version != RECIPE_VERSION:
             raise HalutError(f"version must be {RECIPE_VERSION}, not {version!r}")
@@ -314,19 +312,9 @@ class Recipe:
     @classmethod
     def from_yaml(cls, path: str | Path) -> Recipe:
         """Read a YAML file; every error names it."""
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise HalutError(f"a recipe must be a readable file, not {path} ({reason})") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise HalutError(f"a recipe must be valid YAML ({path}{line})") from None
-        try:
+        values = read_yaml(path, "a recipe")
+        with located(path):
             return cls.from_dict(values)
-        except HalutError as error:
-            raise HalutError(f"{error} ({path})") from None
 
 
 def _patterns(name: str, value: object) -> tuple[str, ...]:
@@ -351,12 +339,7 @@ def _nested(cls: type) -> dict[str, type]:
 def _made(cls: type, values: Mapping[str, Any], where: str) -> Any:
     """Make a dataclass of a mapping; errors begin with the path of the field."""
     fields = {entry.name: entry for entry in dataclasses.fields(cls)}
-    for key in values:
-        if key not in fields:
-            raise HalutError(
-                f"a field{f' of {where[:-1]}' if where else ''} must be one of "
-                f"{', '.join(fields)}, not {key!r}{closest(str(key), fields)}"
-            )
+    known(f"a field{f' of {where[:-1]}' if where else ''}", values, fields)
     for name, entry in fields.items():
         missing = (entry.default, entry.default_factory) == (dataclasses.MISSING,) * 2
         if missing and name not in values:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halut.checks import integer_at_least
-from halut.errors import HalutError, closest
+from halut.checks import integer_at_least, known
+from halut.errors import HalutError
 from halut.forest import subspaces
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.nn.config import LayerConfig
@@ -190,12 +190,7 @@ class LookUp(nn.Module):
         HalutError
             When a field is another one, or breaks its rule.
         """
-        for name in changes:
-            if name not in _FORMATS:
-                raise HalutError(
-                    f"a format must be one of {', '.join(_FORMATS)}, not {name!r}"
-                    f"{closest(name, _FORMATS)}"
-                )
+        known("a format", changes, _FORMATS)
         self._set_config(dataclasses.replace(self.config, **changes))
 
     def _set_config(self, config: LayerConfig) -> None:
