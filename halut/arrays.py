@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from halut.checks import located
 from halut.errors import HalutError
 
 __all__ = [
     "checked_array",
-    "integer_at_least",
     "load_matrix",
     "matrix",
-    "power_of_two",
     "to_scale",
     "training_matrix",
     "training_pair",
@@ -190,31 +189,6 @@ def training_pair(
     return rows, weights
 
 
-def integer_at_least(name: str, value: Any, low: int) -> int:
-    """Return `value` when it is an integer from `low` on."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise HalutError(f"{name} must be an integer, not {value!r}")
-    if value < low:
-        raise HalutError(f"{name} must be at least {low}, not {value}")
-    return int(value)
-
-
-def integer_in(name: str, value: Any, low: int, high: int) -> int:
-    """Return `value` when it is an int from `low` to `high`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise HalutError(f"{name} must be an integer in [{low}, {high}], not {value!r}")
-    return value
-
-
-def power_of_two(name: str, value: Any) -> int:
-    """Return `value` when it is a power of two from 2 to 256."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise HalutError(f"{name} must be an integer, not {value!r}")
-    if value not in {2**depth for depth in range(1, 9)}:
-        raise HalutError(f"{name} must be a power of two in [2, 256], not {value}")
-    return int(value)
-
-
 def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read a matrix from an ``.npy`` file.
 
@@ -242,7 +216,5 @@ def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
         raise HalutError(f"{name} must be an .npy file of numbers ({path})") from None
     if not isinstance(array, np.ndarray):
         raise HalutError(f"{name} must be one matrix (.npy), not an archive ({path})")
-    try:
+    with located(path):
         return matrix(name, array)
-    except HalutError as error:
-        raise HalutError(f"{error} ({path})") from None

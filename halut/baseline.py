@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halut.arrays import integer_at_least, power_of_two, to_scale, training_pair
+from halut.arrays import to_scale, training_pair
+from halut.checks import integer_at_least, power_of_two
 from halut.forest import subspaces
 from halut.lookup import LookUpProduct, chunks, product_basis
 from halut.ridge import Fit, Gram, best_strength

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from halut.errors import HalutError
 
-__all__ = ["atomic_write", "locked"]
+__all__ = ["atomic_write", "locked", "write_text"]
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file (UTF-8) by `atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def locked(
-    folder: str | os.PathLike[str], output: str | os.PathLike[str] | None = None
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    wait: bool = True,
 ) -> Iterator[None]:
     """Keep other processes out of a folder in which several files belong together.
 
@@ -107,11 +116,13 @@ def locked(
     folder : path-like
     output : path-like, optional
         What the user asked for, to be named in an error; by default the folder.
+    wait : bool, default True
+        Wait while another process holds the folder, or refuse it.
 
     Raises
     ------
     HalutError
-        When the folder cannot be made.
+        When the folder cannot be made, or is held and `wait` is False.
     """
     attempts = 0
     while True:
@@ -129,6 +140,11 @@ def locked(
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise HalutError(
+                        f"output must not be used by another run, but one works in it "
+                        f"({output or folder})"
+                    ) from None
                 log.warning("waiting for another process that works in %s", folder)
                 fcntl.flock(held, fcntl.LOCK_EX)
             except OSError:

@@ -26,14 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 
 import halut
 from halut import golden
-from halut.arrays import (
-    integer_at_least,
-    power_of_two,
-    to_scale,
-    training_matrix,
-    training_pair,
-)
-from halut.errors import HalutError, closest
+from halut.arrays import to_scale, training_matrix, training_pair
+from halut.checks import either, integer_at_least, power_of_two
+from halut.errors import HalutError
 from halut.forest import Forest
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.lookup import LookUpProduct, chunks, gather, look_up, product_basis, walk_rows
@@ -135,6 +130,8 @@ class QuantisationError:
         The codebook whose input grid, or format, adds most, when inputs add more than tables.
     output : int or None
         Otherwise, the output column whose error grows most.
+    energy : float
+        ``|AB|**2`` of those rows.
     """
 
     float_error: float
@@ -142,6 +139,7 @@ class QuantisationError:
     added: float
     codebook: int | None
     output: int | None
+    energy: float
 
     @property
     def error(self) -> float:
@@ -260,10 +258,7 @@ class HalutMatmul(LookUpProduct):
         max_tree_rows: int = 32768,
         random_state: int = 0,
     ) -> None:
-        if loss not in LOSSES:
-            raise HalutError(
-                f'loss must be "product" or "features", not {loss!r}{closest(str(loss), LOSSES)}'
-            )
+        either("loss", loss, LOSSES)
         if isinstance(ridge, str):
             if ridge != "auto":
                 raise HalutError(f'ridge must be "auto" or a number, not {ridge!r}')
@@ -636,9 +631,7 @@ class HalutMatmul(LookUpProduct):
         -------
         QuantisationError
         """
-        self._check_learned("quantisation_error")
-        judge = self._judge
-        words = program.input_words(judge.rows, quiet=True)
+        words = program.input_words(self.judged_rows, quiet=True)
         results = golden.results(program, words)
         with np.errstate(all="ignore"):
             if program.output_format == "int8":
@@ -654,16 +647,51 @@ class HalutMatmul(LookUpProduct):
                     product = np.where(np.isinf(results), np.copysign(np.inf, product), product)
             else:
                 product = results.astype(np.float64)
-            floats = self.matmul_online(judge.rows).astype(np.float64)
-            exact = judge.exact
-            if program.relu:
+        return self.error_of(product, golden.encode(program, words), relu=program.relu)
+
+    @property
+    def judged_rows(self) -> NDArray[np.float32]:
+        """Rows that quantisation is judged on, float32 (n, D): see `quantisation_error`."""
+        self._check_learned("judged_rows")
+        return self._judge.rows
+
+    def error_of(
+        self,
+        product: NDArray[Any],
+        codes: NDArray[np.uint8],
+        *,
+        bias: ArrayLike = 0.0,
+        relu: bool = False,
+    ) -> QuantisationError:
+        """Measure what another way to the product adds to the error of the float tables.
+
+        Parameters
+        ----------
+        product : float ndarray of shape (n, n_outputs)
+            What it makes of `judged_rows`, plus `bias`.
+        codes : uint8 ndarray of shape (n, n_codebooks), range [0, n_prototypes)
+            Of those rows.
+        bias : float or array-like of shape (n_outputs,), default 0
+            What is added to every row of the product, before the ReLU.
+        relu : bool, default False
+            Compare what a ReLU leaves.
+
+        Returns
+        -------
+        QuantisationError
+        """
+        judge = self._judge
+        with np.errstate(all="ignore"):
+            offset = np.asarray(bias, dtype=np.float64)
+            floats, exact = self.matmul_online(judge.rows) + offset, judge.exact + offset
+            if relu:
                 floats, product, exact = (np.maximum(each, 0) for each in (floats, product, exact))
             error = np.square(floats - exact).sum(axis=0)
             added = np.square(product - exact).sum(axis=0) - error
         total = float(added.sum())
         energy = judge.energy if judge.energy > 0 else 1.0
         held_out = not np.isnan(self.stats_.held_out_error)
-        inputs = self._flip_costs(judge.rows, judge.exact, golden.encode(program, words).T)
+        inputs = self._flip_costs(judge.rows, judge.exact, codes.T)
         by_inputs = np.isfinite(total) and inputs.sum() > total / 2
         return QuantisationError(
             float_error=self.stats_.held_out_error if held_out else float(error.sum()) / energy,
@@ -671,6 +699,7 @@ class HalutMatmul(LookUpProduct):
             added=total / energy,
             codebook=int(inputs.argmax()) if by_inputs else None,
             output=None if by_inputs else int(added.argmax()),
+            energy=judge.energy,
         )
 
     def thresholds_for(self, bits: int, granularity: str = "codebook") -> NDArray[np.float32]:

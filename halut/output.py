@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut.arrays import checked_array
-from halut.errors import HalutError, closest
+from halut.checks import one_of
+from halut.errors import HalutError
 
 __all__ = ["CONSTANTS", "OUTPUT_FORMATS", "OutputStage", "byte_grid"]
 
@@ -86,11 +87,7 @@ class OutputStage:
     zero: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.format not in OUTPUT_FORMATS:
-            raise HalutError(
-                f"output_format must be one of {', '.join(OUTPUT_FORMATS)}, not {self.format!r}"
-                f"{closest(str(self.format), OUTPUT_FORMATS)}"
-            )
+        one_of("output_format", self.format, OUTPUT_FORMATS)
         if not isinstance(self.relu, (bool, np.bool_)):
             raise HalutError(f"relu must be true or false, not {self.relu!r}")
         object.__setattr__(self, "relu", bool(self.relu))

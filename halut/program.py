@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut.arrays import checked_array
+from halut.checks import in_range, integer
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.formats import FLOAT_FORMATS, input_format_bits
@@ -44,14 +45,6 @@ _ARRAYS = ("split_dims", "thresholds", "lut", "lut_scale", "lut_offset", "input_
            "input_offset")  # fmt: skip
 _SCALARS = ("n_features", "input_format", "lut_bits", "lut_format")
 _FILE_FIELDS = ("kind", "format_version", *_SCALARS[:3], *_ARRAYS, "provenance")  # of version 1
-
-
-def _integer(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise HalutError(f"{name} must be an integer, not {value!r}")
-    if not low <= value <= high:
-        raise HalutError(f"{name} must be in [{low}, {high}], not {value}")
-    return int(value)
 
 
 def _per_output(value: ArrayLike, n_outputs: int) -> NDArray[Any]:
@@ -142,10 +135,13 @@ class Program:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        put("n_features", _integer("n_features", self.n_features, 1, 2**31 - 1))
+        put(
+            "n_features",
+            in_range("n_features", integer("n_features", self.n_features), 1, 2**31 - 1),
+        )
         bits = input_format_bits(self.input_format)
         put("input_format", str(self.input_format))
-        put("lut_bits", _integer("lut_bits", self.lut_bits, 2, 16))
+        put("lut_bits", in_range("lut_bits", integer("lut_bits", self.lut_bits), 2, 16))
         floating = FLOAT_FORMATS.get(self.input_format)
 
         put("split_dims", checked_array("split_dims", self.split_dims, np.int32, (None, None)))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.errors import HalutError, closest
+from halut.checks import either, in_range, integer
 
 __all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "half_lut", "integer_thresholds",
            "quantize_lut"]  # fmt: skip
@@ -27,12 +27,6 @@ LUT_GRANULARITIES = ("column", "table")
 INPUT_GRANULARITIES = ("dimension", "codebook", "all")
 
 _CLIPPING = tuple(1.0 - 0.05 * step for step in range(14))
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        listed = " or ".join(f'"{choice}"' for choice in choices)
-        raise HalutError(f"{name} must be {listed}, not {value!r}{closest(str(value), choices)}")
 
 
 def quantize_lut(
@@ -69,11 +63,8 @@ def quantize_lut(
     offset : float32 ndarray of shape (n_outputs,)
         ``sum of entries * scale + offset`` is about the sum of table entries plus the old offset.
     """
-    if isinstance(lut_bits, bool) or not isinstance(lut_bits, (int, np.integer)):
-        raise HalutError(f"lut_bits must be an integer, not {lut_bits!r}")
-    if not 2 <= lut_bits <= 16:
-        raise HalutError(f"lut_bits must be in [2, 16], not {lut_bits}")
-    _one_of("lut_granularity", granularity, LUT_GRANULARITIES)
+    in_range("lut_bits", integer("lut_bits", lut_bits), 2, 16)
+    either("lut_granularity", granularity, LUT_GRANULARITIES)
     exact = np.asarray(lut, dtype=np.float64)
     low, high = exact.min(axis=2), exact.max(axis=2)
     middle = (low + high) / 2  # (M, C)
@@ -205,7 +196,7 @@ def integer_thresholds(
     scale, offset : float32 ndarray of shape (n_codebooks, tree_depth)
         ``word = clip(rint((x - offset) / scale))``.
     """
-    _one_of("input_granularity", granularity, INPUT_GRANULARITIES)
+    either("input_granularity", granularity, INPUT_GRANULARITIES)
     exact = np.asarray(thresholds, dtype=np.float64)
     n_nodes = exact.shape[1]
     tree_depth = (n_nodes + 1).bit_length() - 1

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut import golden
-from halut.errors import HalutError, closest
+from halut.checks import integer_from, one_of
+from halut.errors import HalutError
 from halut.program import Program
 from halut.tiles import Tiling, add_partial, tile
 
@@ -63,7 +64,7 @@ class Machine:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if name != "drains":
-                _check(name, value, 0 if name == "output_cycles" else 1)
+                integer_from(name, value, 0 if name == "output_cycles" else 1)
         if self.banks > 2:
             raise HalutError(f"banks must be 1 or 2, not {self.banks}")
 
@@ -303,13 +304,10 @@ def schedule(
     [('load', 0, 0, 0), ('rows', 0, 0, 10)]
     """
     for name, value in (("n_rows", n_rows), ("n_codebooks", n_codebooks), ("n_outputs", n_outputs)):
-        _check(name, value, 1)
-    if order not in ORDERS:
-        raise HalutError(
-            f"order must be one of {', '.join(ORDERS)}, not {order!r}{closest(str(order), ORDERS)}"
-        )
+        integer_from(name, value, 1)
+    one_of("order", order, ORDERS)
     block = n_rows if row_block is None else row_block
-    _check("row_block", block, 1)
+    integer_from("row_block", block, 1)
     block = min(-(-block // machine.rows) * machine.rows, n_rows)
 
     def plan(order: str) -> Schedule:
@@ -364,8 +362,3 @@ def _two_banks(visits: list[Step]) -> tuple[Step, ...]:
         if following is not None:
             steps.append(Step("switch", following, bank=1 - bank))
     return tuple(steps)
-
-
-def _check(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise HalutError(f"{name} must be an integer of at least {least}, not {value!r}")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from halut.checks import integer_from
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.program import Program
@@ -195,8 +196,7 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
     True
     """
     for name, size in (("n_codebooks", n_codebooks), ("n_outputs", n_outputs)):
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-            raise HalutError(f"{name} of a tile must be an integer of at least 1, not {size!r}")
+        integer_from(f"{name} of a tile", size, 1)
     if n_codebooks < program.n_codebooks and (program.output_format != "raw" or program.relu):
         raise HalutError(
             f"n_codebooks of a tile must be at least the program's {program.n_codebooks} for "

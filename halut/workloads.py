@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from halut.errors import HalutError, closest
+from halut.checks import one_of
+from halut.errors import HalutError
 
 __all__ = ["NETWORKS", "Layer", "network", "read_manifest"]
 
@@ -286,14 +287,11 @@ def network(name: str) -> tuple[Layer, ...]:
     >>> len(network("resnet9")), sum(layer.macs for layer in network("resnet9"))
     (9, 379261952)
     """
-    if name in NETWORKS:
-        return NETWORKS[name]()
     if Path(name).suffix == ".json":
         return read_manifest(name)
-    raise HalutError(
-        f"--network must be one of {', '.join(NETWORKS)}, or a network.json that "
-        f"`python -m halut export` wrote, not {name!r}{closest(name, NETWORKS)}"
-    )
+    rule = "be one of {}, or a network.json that `python -m halut export` wrote"
+    one_of("--network", name, NETWORKS, rule)
+    return NETWORKS[name]()
 
 
 def read_manifest(path: str | os.PathLike[str]) -> tuple[Layer, ...]:

@@ -3,86 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
+from halut.checks import located, read_yaml
 from halut.cli import Parser, run
-from halut.errors import HalutError
-from halut.golden import OVERFLOWS
-from halut.output import OUTPUT_FORMATS
-from halut.program import LUT_FORMATS
 
-from .config import ENCODERS, MEMORIES, AcceleratorConfig
+from .config import AcceleratorConfig
 from .flags import add_prefix_flag, wrote
+from .settings import add_flags, given_settings
 from .tiled_config import TILES, AnyConfig, config_from_dict
-
-# flag, field of AcceleratorConfig, type, help
-FLAGS: tuple[tuple[str, str, type, str], ...] = (
-    ("--num-c", "n_codebooks", int, "codebooks C"),
-    ("--num-k", "n_prototypes", int, "prototypes K per codebook, a power of two"),
-    ("--num-m", "n_outputs", int, "outputs M, one decoder column each"),
-    ("--rows", "rows", int, "rows of A in parallel P"),
-    ("--parallel-codebooks", "parallel_codebooks", int, "codebooks per cycle Q, divides C"),
-    ("--outputs-per-cycle", "outputs_per_cycle", int, "results W per output transfer"),
-    ("--encoder", "encoder", str, f"tree walk: {', '.join(ENCODERS)}"),
-    (
-        "--input",
-        "input_format",
-        str,
-        "values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, or int2 to int16",
-    ),
-    ("--lut-bits", "lut_bits", int, "width of a LUT entry in bits"),
-    ("--lut-format", "lut_format", str, f"LUT entries: {', '.join(LUT_FORMATS)} (of 16 bits)"),
-    ("--acc-bits", "acc_bits", int, "width of an accumulator in bits"),
-    (
-        "--overflow",
-        "overflow",
-        str,
-        f"what an accumulator narrower than needed does: {', '.join(OVERFLOWS)}",
-    ),
-    ("--output-format", "output_format", str, f"results: {', '.join(OUTPUT_FORMATS)}"),
-    ("--relu", "relu", bool, "results below zero become zero"),
-    ("--memory", "memory", str, f"LUT store: {', '.join(MEMORIES)}"),
-    ("--write-word-bits", "write_word_bits", int, "bound on a program word in bits"),
-    ("--tree-levels", "tree_levels_per_stage", int, "tree levels per stage (pipelined encoder)"),
-    ("--look-up-adder-levels", "look_up_adder_levels", int, "adder-tree levels in the look-up"),
-    ("--adder-levels", "adder_levels_per_stage", int, "adder-tree levels per later stage"),
-    ("--double-buffer", "double_buffer", bool, "store two programs, one loaded while one computes"),
-    ("--codebook-width", "codebook_width", int, "columns of A per codebook, to count MACs"),
-    ("--name", "name", str, "label of the configuration"),
-)
-_DERIVED = {
-    "acc_bits": "lut bits + ceil(log2 C)",
-    "outputs_per_cycle": "fewest that keep up",
-    "overflow": "there is none",
-}
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """Add ``--config`` and one flag per field of the configuration."""
     parser.add_argument("--config", metavar="FILE", help="YAML configuration; flags override it")
-    defaults = {f.name: f.default for f in dataclasses.fields(AcceleratorConfig)}
-    for flag, field, kind, text in FLAGS:
-        default = _DERIVED.get(field, defaults[field])
-        if kind is bool:
-            parser.add_argument(
-                flag,
-                dest=field,
-                action=argparse.BooleanOptionalAction,
-                help=f"{text} (default: {'yes' if default else 'no'})",
-            )
-            continue
-        parser.add_argument(
-            flag,
-            dest=field,
-            type=kind,
-            metavar="N" if kind is int else "X",
-            help=f"{text} (default: {default})",
-        )
+    add_flags(parser, {"": AcceleratorConfig})
+    units = parser.add_argument_group("several units")
     for key in TILES:
-        parser.add_argument(
+        units.add_argument(
             f"--tile-{key}",
             type=int,
             metavar="N",
@@ -96,24 +37,16 @@ def config_from_flags(arguments: argparse.Namespace) -> AnyConfig:
     A value that an overridden field made stale (the derived accumulator width or output width of
     the file) is derived anew only if the file did not set it.
     """
-    values: dict[str, Any] = {"version": 1}
-    where = ""
-    if arguments.config is not None:
-        values = AcceleratorConfig.read_yaml(arguments.config)
-        where = f" ({arguments.config})"
-    for _, field, _, _ in FLAGS:
-        value = getattr(arguments, field)
-        if value is not None:
-            values[field] = value
+    path = arguments.config
+    values: dict[str, Any] = {"version": 1} if path is None else read_yaml(path)
+    values |= given_settings(arguments, {"": AcceleratorConfig})
     tiles = {key: getattr(arguments, f"tile_{key}") for key in TILES}
     given = {key: count for key, count in tiles.items() if count is not None}
     if given:
         before = values.get("tiles", {})
         values["tiles"] = {**before, **given} if isinstance(before, dict) else before
-    try:
+    with nullcontext() if path is None else located(path):
         return config_from_dict(values)
-    except HalutError as error:
-        raise HalutError(f"{error}{where}") from None
 
 
 def _summary(config: AnyConfig) -> str:

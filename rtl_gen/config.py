@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from halut.errors import HalutError, closest
+from halut.checks import integer_in, known, located, mapping, read_yaml
+from halut.errors import HalutError
 from halut.formats import input_format_bits
 from halut.golden import OVERFLOWS
-from halut.output import ADDEND_BITS, MULTIPLIER_BITS, OUTPUT_FORMATS
+from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
+
+from .address_map import AddressMap, ceil_log2
+from .settings import check_settings, name_setting, setting, settings_of
 
 __all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "canonical_hash", "ceil_log2"]
 
@@ -33,23 +32,11 @@ CONFIG_VERSION = 1
 ENCODERS = ("interleaved", "pipelined")
 MEMORIES = ("latch", "ff", "lutram")
 MAX_CODEBOOKS = 1024
-MAX_OUTPUTS = 1024
-MAX_PARALLEL = 256
+_PRODUCT, _THROUGHPUT, _STAGES = "product", "throughput", "stages"
+_FORMATS, _STORE = "number formats", "store"
 MAX_ACC_BITS = 32
 RESULT_BITS = {"fp16": 16, "int8": 8}
 OUTPUT_STAGES = {"raw": 0, "fp16": 3, "int8": 2}
-CONSTANT_BITS: dict[str, dict[str, int]] = {
-    "raw": {},
-    "fp16": {"scale": 32, "offset": 32},
-    "int8": {"multiplier": MULTIPLIER_BITS, "shift": 6, "addend": ADDEND_BITS, "zero": 8},
-}
-# Left out of a configuration's dictionary, and so of its hash, where they are at their defaults.
-_LATER_FIELDS = ("double_buffer", "output_format", "relu", "lut_format", "overflow")
-
-
-def ceil_log2(value: int) -> int:
-    """Bits that number `value` different things: ceil(log2(value)), 0 for one thing."""
-    return (value - 1).bit_length()
 
 
 def canonical_hash(values: Mapping[str, Any]) -> str:
@@ -59,7 +46,7 @@ def canonical_hash(values: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcceleratorConfig:
+class AcceleratorConfig(AddressMap):
     """Parameters of one accelerator.
 
     Parameters
@@ -135,52 +122,86 @@ class AcceleratorConfig:
     (8, 16)
     """
 
-    name: str = "custom"
-    n_codebooks: int = 16
-    n_prototypes: int = 16
-    n_outputs: int = 8
-    rows: int = 1
-    parallel_codebooks: int = 1
-    outputs_per_cycle: int | None = None
-    encoder: str = "interleaved"
-    input_format: str = "fp16"
-    lut_bits: int = 8
-    acc_bits: int | None = None
-    memory: str = "latch"
-    write_word_bits: int = 64
-    tree_levels_per_stage: int = 1
-    look_up_adder_levels: int = 1
-    adder_levels_per_stage: int = 3
-    double_buffer: bool = False
-    codebook_width: int = 9
-    output_format: str = "raw"
-    relu: bool = False
-    lut_format: str = "int"
-    overflow: str | None = None
+    name: str = name_setting(_PRODUCT)
+    n_codebooks: int = setting(
+        16, "--num-c", "codebooks C", group=_PRODUCT, within=(1, MAX_CODEBOOKS)
+    )
+    n_prototypes: int = setting(
+        16, "--num-k", "prototypes K per codebook, a power of two", group=_PRODUCT, within=(2, 256)
+    )
+    n_outputs: int = setting(
+        8, "--num-m", "outputs M, one decoder column each", group=_PRODUCT, within=(1, 1024)
+    )
+    rows: int = setting(1, "--rows", "rows of A in parallel P", group=_THROUGHPUT, within=(1, 256))
+    parallel_codebooks: int = setting(
+        1, "--parallel-codebooks", "codebooks per cycle Q, divides C", group=_THROUGHPUT
+    )
+    outputs_per_cycle: int | None = setting(
+        None, "--outputs-per-cycle", "results W per output transfer", group=_THROUGHPUT,
+        derived="fewest that keep up",
+    )  # fmt: skip
+    encoder: str = setting("interleaved", "--encoder", "tree walk", group=_STAGES, choices=ENCODERS)
+    input_format: str = setting(
+        "fp16", "--input", group=_FORMATS,
+        help="values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, or int2 to int16",
+    )  # fmt: skip
+    lut_bits: int = setting(
+        8, "--lut-bits", "width of a LUT entry in bits", group=_FORMATS, within=(2, 16)
+    )
+    acc_bits: int | None = setting(
+        None, "--acc-bits", "width of an accumulator in bits", group=_FORMATS,
+        derived="lut bits + ceil(log2 C)",
+    )  # fmt: skip
+    memory: str = setting("latch", "--memory", "LUT store", group=_STORE, choices=MEMORIES)
+    write_word_bits: int = setting(
+        64, "--write-word-bits", "bound on a program word in bits", group=_STORE
+    )
+    tree_levels_per_stage: int = setting(
+        1, "--tree-levels", "tree levels per stage (pipelined encoder)", group=_STAGES
+    )
+    look_up_adder_levels: int = setting(
+        1, "--look-up-adder-levels", "adder-tree levels in the look-up", group=_STAGES,
+        within=(0, 8),
+    )  # fmt: skip
+    adder_levels_per_stage: int = setting(
+        3, "--adder-levels", "adder-tree levels per later stage", group=_STAGES, within=(1, 8)
+    )
+    double_buffer: bool = setting(
+        False, "--double-buffer", "store two programs, one loaded while one computes",
+        group=_STORE, later=True,
+    )  # fmt: skip
+    codebook_width: int = setting(
+        9, "--codebook-width", "columns of A per codebook, to count MACs", group=_PRODUCT,
+        within=(1, 1 << 20),
+    )  # fmt: skip
+    output_format: str = setting(
+        "raw", "--output-format", "results", group=_FORMATS, choices=OUTPUT_FORMATS, later=True
+    )
+    relu: bool = setting(
+        False, "--relu", "results below zero become zero", group=_FORMATS, later=True
+    )
+    lut_format: str = setting(
+        "int", "--lut-format", "LUT entries: {} (of 16 bits)", group=_FORMATS,
+        choices=LUT_FORMATS, later=True,
+    )  # fmt: skip
+    overflow: str | None = setting(
+        None, "--overflow", "what an accumulator narrower than needed does", group=_FORMATS,
+        choices=OVERFLOWS, derived="there is none", later=True,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.name):
-            raise HalutError(f"name must be letters, digits, _ and -, not {self.name!r}")
-        self._check_range("n_codebooks", 1, MAX_CODEBOOKS)
-        self._check_range("n_prototypes", 2, 256)
+        check_settings(self)
         if self.n_prototypes & (self.n_prototypes - 1):
             raise HalutError(
                 f"n_prototypes must be a power of two in [2, 256], not {self.n_prototypes}"
             )
-        self._check_range("n_outputs", 1, MAX_OUTPUTS)
-        self._check_range("rows", 1, MAX_PARALLEL)
-        self._check_range("parallel_codebooks", 1, self.n_codebooks)
+        integer_in("parallel_codebooks", self.parallel_codebooks, 1, self.n_codebooks)
         if self.n_codebooks % self.parallel_codebooks:
             raise HalutError(
                 f"parallel_codebooks must divide n_codebooks = {self.n_codebooks}, "
                 f"not {self.parallel_codebooks}"
             )
-        self._check_choice("encoder", ENCODERS)
-        self._check_choice("memory", MEMORIES)
         input_format_bits(self.input_format)
-        self._check_range("lut_bits", 2, 16)
-        self._check_choice("output_format", OUTPUT_FORMATS)
-        self._check_choice("lut_format", LUT_FORMATS)
         if self.lut_format == "fp16":
             for name, wanted in (("lut_bits", 16), ("overflow", None)):
                 if getattr(self, name) != wanted:
@@ -195,48 +216,30 @@ class AcceleratorConfig:
                 )
         low, high = self.minimum_acc_bits, MAX_ACC_BITS
         if self.overflow is not None:
-            self._check_choice("overflow", OVERFLOWS)
             low, high = self.lut_bits, self.minimum_acc_bits - 1
             if low > high:
                 raise HalutError("overflow must be absent where nothing is added up")
         if self.acc_bits is None:
             object.__setattr__(self, "acc_bits", self.minimum_acc_bits)
-        self._check_range("acc_bits", low, high)
-        if not isinstance(self.relu, bool):
-            raise HalutError(f"relu must be true or false, not {self.relu!r}")
-        self._check_range("write_word_bits", max(self.lut_bits, self.input_bits), 4096)
-        self._check_range("tree_levels_per_stage", 1, self.tree_depth)
+        integer_in("acc_bits", self.acc_bits, low, high)
+        integer_in(
+            "write_word_bits", self.write_word_bits, max(self.lut_bits, self.input_bits), 4096
+        )
+        integer_in("tree_levels_per_stage", self.tree_levels_per_stage, 1, self.tree_depth)
         if self.encoder == "interleaved" and self.tree_levels_per_stage != 1:
             raise HalutError(
                 "tree_levels_per_stage must be 1 for an interleaved encoder, "
                 f"not {self.tree_levels_per_stage}"
             )
-        if not isinstance(self.double_buffer, bool):
-            raise HalutError(f"double_buffer must be true or false, not {self.double_buffer!r}")
-        self._check_range("look_up_adder_levels", 0, 8)
-        self._check_range("adder_levels_per_stage", 1, 8)
-        self._check_range("codebook_width", 1, 1 << 20)
         if self.outputs_per_cycle is None:
             object.__setattr__(self, "outputs_per_cycle", self._default_outputs_per_cycle())
-        self._check_range("outputs_per_cycle", 1, self.rows * self.n_outputs)
+        integer_in("outputs_per_cycle", self.outputs_per_cycle, 1, self.rows * self.n_outputs)
         if self.outputs_per_cycle not in self._valid_outputs_per_cycle():
             raise HalutError(
                 f"outputs_per_cycle must divide n_outputs = {self.n_outputs}, or be a multiple of "
                 f"it that divides rows * n_outputs = {self.rows * self.n_outputs}, "
                 f"not {self.outputs_per_cycle}"
             )
-
-    def _check_range(self, field: str, low: int, high: int) -> None:
-        value = getattr(self, field)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            rule = f"an integer in [{low}, {high}]"
-            raise HalutError(f"{field} must be {rule}, not {value!r}")
-
-    def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
-        value = getattr(self, field)
-        if value not in choices:
-            hint = closest(value, choices)
-            raise HalutError(f"{field} must be one of {', '.join(choices)}, not {value!r}{hint}")
 
     def _valid_outputs_per_cycle(self) -> list[int]:
         parts = [w for w in range(1, self.n_outputs + 1) if self.n_outputs % w == 0]
@@ -248,16 +251,6 @@ class AcceleratorConfig:
         return next(w for w in self._valid_outputs_per_cycle() if w * self.n_groups >= results)
 
     # Widths
-
-    @property
-    def tree_depth(self) -> int:
-        """T = log2 K: levels of a tree and bits of a code."""
-        return ceil_log2(self.n_prototypes)
-
-    @property
-    def input_bits(self) -> int:
-        """Bits of one split-dimension value and of one threshold."""
-        return input_format_bits(self.input_format)
 
     @property
     def entry_name(self) -> str:
@@ -296,24 +289,9 @@ class AcceleratorConfig:
         return self.n_codebooks // self.parallel_codebooks
 
     @property
-    def n_banks(self) -> int:
-        """Programs stored: 2 with `double_buffer`."""
-        return 2 if self.double_buffer else 1
-
-    @property
-    def stored_codebooks(self) -> int:
-        """Codebooks of all banks; codebook c of bank b is b*C + c."""
-        return self.n_codebooks * self.n_banks
-
-    @property
     def stored_groups(self) -> int:
         """Codebook groups of all banks; group g of bank b is b*G + g."""
         return self.n_groups * self.n_banks
-
-    @property
-    def stored_columns(self) -> int:
-        """Outputs whose constants are stored, of all banks; output m of bank b is b*M + m."""
-        return self.n_outputs * self.n_banks
 
     @property
     def n_beats(self) -> int:
@@ -415,145 +393,6 @@ class AcceleratorConfig:
         """Bits of all constants of the output stage, in each bank."""
         return self.stored_columns * self.output_constant_bits
 
-    # Program port
-
-    @property
-    def decoders_per_word(self) -> int:
-        """Decoder columns that one LUT program word spans; divides M."""
-        fits = self.write_word_bits // self.lut_bits
-        return max(u for u in range(1, self.n_outputs + 1) if self.n_outputs % u == 0 and u <= fits)
-
-    @property
-    def n_blocks(self) -> int:
-        """Decoder blocks, each written by its own program words: M / decoders_per_word."""
-        return self.n_outputs // self.decoders_per_word
-
-    @property
-    def thresholds_per_word(self) -> int:
-        """Thresholds that one program word holds."""
-        return min(self.n_prototypes - 1, self.write_word_bits // self.input_bits)
-
-    @property
-    def threshold_words(self) -> int:
-        """Program words per codebook that hold its K - 1 thresholds."""
-        return -(-(self.n_prototypes - 1) // self.thresholds_per_word)
-
-    @property
-    def program_data_bits(self) -> int:
-        """Width of the program port's data."""
-        lut = self.decoders_per_word * self.lut_bits
-        return max(lut, self.thresholds_per_word * self.input_bits)
-
-    @cached_property
-    def output_constants(self) -> dict[str, tuple[int, int]]:
-        """Constants of one output's conversion: {name: (lowest bit, width)}.
-
-        Empty for raw results, and where binary32 sums are rounded as they are.
-        """
-        if self.lut_format == "fp16":
-            return {}
-        fields = dict(CONSTANT_BITS[self.output_format])
-        if not self.relu:
-            fields.pop("zero", None)
-        lows = itertools.accumulate(fields.values(), initial=0)
-        return {name: (low, fields[name]) for name, low in zip(fields, lows, strict=False)}
-
-    @property
-    def output_constant_bits(self) -> int:
-        """Bits of one output's constants."""
-        return sum(width for _, width in self.output_constants.values())
-
-    @property
-    def output_constant_words(self) -> int:
-        """Program words that hold one output's constants."""
-        return -(-self.output_constant_bits // self.program_data_bits)
-
-    @cached_property
-    def address_fields(self) -> dict[str, dict[str, tuple[int, int]]]:
-        """Fields of a program address: {region: {field: (lowest bit, width)}}.
-
-        The top bit tells the regions apart: 0 LUT, 1 thresholds; the top two bits where there are
-        constants of the output stage, region 2. LUT words are addressed by (codebook, prototype,
-        block), thresholds by (codebook, word), constants by (column, word). With `double_buffer`,
-        codebook and column count those of both banks, and the bit above, `command`, is 0 for
-        words; a ``switch`` command names the `bank` that the next row groups use.
-        """
-        codebook_bits = ceil_log2(self.stored_codebooks)
-        block_bits = ceil_log2(self.n_blocks)
-        word_bits = ceil_log2(self.threshold_words)
-        lut_bits = block_bits + self.tree_depth + codebook_bits
-        region_bit = max(lut_bits, word_bits + codebook_bits)
-        region_bits = 1
-        output: dict[str, dict[str, tuple[int, int]]] = {}
-        if self.output_constants:
-            constant_bits = ceil_log2(self.output_constant_words)
-            column_bits = ceil_log2(self.stored_columns)
-            region_bit = max(region_bit, constant_bits + column_bits)
-            region_bits = 2
-            output["output"] = {
-                "word": (0, constant_bits),
-                "column": (constant_bits, column_bits),
-                "region": (region_bit, region_bits),
-            }
-        command = {"command": (region_bit + region_bits, 1)} if self.double_buffer else {}
-        switch = {"switch": {"bank": (0, 1), **command}} if self.double_buffer else {}
-        if output:
-            output["output"] |= command
-        return {
-            "lut": {
-                "block": (0, block_bits),
-                "prototype": (block_bits, self.tree_depth),
-                "codebook": (block_bits + self.tree_depth, codebook_bits),
-                "region": (region_bit, region_bits),
-                **command,
-            },
-            "thresholds": {
-                "word": (0, word_bits),
-                "codebook": (word_bits, codebook_bits),
-                "region": (region_bit, region_bits),
-                **command,
-            },
-            **output,
-            **switch,
-        }
-
-    @property
-    def program_address_bits(self) -> int:
-        """Width of the program port's address."""
-        return sum(self.address_fields["lut"]["region"]) + int(self.double_buffer)
-
-    def lut_address(self, codebook: int, prototype: int, block: int) -> int:
-        """Program address of the LUT word of (codebook, prototype) for one decoder block."""
-        fields = self.address_fields["lut"]
-        return (
-            (codebook << fields["codebook"][0])
-            | (prototype << fields["prototype"][0])
-            | (block << fields["block"][0])
-        )
-
-    def threshold_address(self, codebook: int, word: int) -> int:
-        """Program address of a codebook's threshold word."""
-        fields = self.address_fields["thresholds"]
-        return (
-            (1 << fields["region"][0])
-            | (codebook << fields["codebook"][0])
-            | (word << fields["word"][0])
-        )
-
-    def output_address(self, column: int, word: int) -> int:
-        """Program address of a word of an output's constants."""
-        fields = self.address_fields["output"]
-        return (
-            (2 << fields["region"][0])
-            | (column << fields["column"][0])
-            | (word << fields["word"][0])
-        )
-
-    def switch_address(self, bank: int) -> int:
-        """Program address of the command that switches to a bank, with `double_buffer`."""
-        fields = self.address_fields["switch"]
-        return (1 << fields["command"][0]) | (bank << fields["bank"][0])
-
     # Identity
 
     @property
@@ -589,8 +428,8 @@ class AcceleratorConfig:
         the hash they had before.
         """
         values = dataclasses.asdict(self)
-        for each in dataclasses.fields(self):
-            if each.name in _LATER_FIELDS and values[each.name] == each.default:
+        for each, rule in settings_of(self):
+            if rule.later and values[each.name] == each.default:
                 del values[each.name]
         return {"version": CONFIG_VERSION, **values}
 
@@ -602,46 +441,18 @@ class AcceleratorConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AcceleratorConfig:
         """Build from a mapping of field names; ``version`` must be present and 1."""
-        if not isinstance(values, Mapping):
-            raise HalutError(f"a configuration must be a mapping, not {type(values).__name__}")
-        values = dict(values)
+        values = mapping("a configuration", values)
         version = values.pop("version", None)
         if version != CONFIG_VERSION:
             raise HalutError(f"version must be {CONFIG_VERSION}, not {version!r}")
-        known = [f.name for f in dataclasses.fields(cls)]
         if "tiles" in values:
             raise HalutError("a configuration must be of one unit here, not have tiles")
-        for key in values:
-            if key not in known:
-                hint = closest(key, known)
-                raise HalutError(f"a field must be one of {', '.join(known)}, not {key!r}{hint}")
+        known("a field", values, [f.name for f in dataclasses.fields(cls)])
         return cls(**values)
-
-    @staticmethod
-    def read_yaml(path: str | Path) -> dict[str, Any]:
-        """The mapping in a YAML configuration file, not yet validated; errors name the file."""
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise HalutError(
-                f"a configuration must be a readable file, not {path} ({reason})"
-            ) from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise HalutError(f"a configuration must be valid YAML ({path}{line})") from None
-        if not isinstance(values, dict):
-            raise HalutError(
-                f"a configuration must be a mapping, not {type(values).__name__} ({path})"
-            )
-        return values
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> AcceleratorConfig:
         """Read a YAML configuration file; every error names the file."""
-        values = cls.read_yaml(path)
-        try:
+        values = read_yaml(path)
+        with located(path):
             return cls.from_dict(values)
-        except HalutError as error:
-            raise HalutError(f"{error} ({path})") from None

@@ -17,7 +17,8 @@ from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from halut.errors import HalutError, closest
+from halut.checks import integer_in, one_of
+from halut.errors import HalutError
 from halut.program import Program
 
 from .config import canonical_hash, ceil_log2
@@ -76,14 +77,8 @@ class FrontEndConfig:
     def __post_init__(self) -> None:
         limits = {"height": MAX_SIDE, "width": MAX_SIDE, "channels": MAX_CHANNELS}
         for name, high in limits.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-                raise HalutError(f"{name} must be an integer in [1, {high}], not {value!r}")
-        if self.gather not in GATHERS:
-            hint = closest(str(self.gather), GATHERS)
-            raise HalutError(
-                f"gather must be one of {', '.join(GATHERS)}, not {self.gather!r}{hint}"
-            )
+            integer_in(name, getattr(self, name), 1, high)
+        one_of("gather", self.gather, GATHERS)
         a = self.accelerator
         if self.height * self.width % a.rows:
             raise HalutError(

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.errors import HalutError, closest
+from halut.checks import integer_in, known, located, mapping, read_yaml
+from halut.errors import HalutError
 
 from .config import AcceleratorConfig, canonical_hash, ceil_log2
 
@@ -61,10 +62,7 @@ class TiledConfig:
 
     def __post_init__(self) -> None:
         for key, value in self.tiles.items():
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_TILES:
-                raise HalutError(
-                    f"tiles.{key} must be an integer in [1, {MAX_TILES}], not {value!r}"
-                )
+            integer_in(f"tiles.{key}", value, 1, MAX_TILES)
         if self.codebook_tiles > 1 and self.unit.overflow is not None:
             raise HalutError(
                 "overflow must be absent for several units along the codebooks, "
@@ -331,13 +329,8 @@ class TiledConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TiledConfig:
         """Build from the unit's fields and ``tiles``, a mapping with keys of `TILES`."""
         rest = dict(values)
-        tiles = rest.pop("tiles", {})
-        if not isinstance(tiles, Mapping):
-            raise HalutError(f"tiles must be a mapping, not {type(tiles).__name__}")
-        for key in tiles:
-            if key not in TILES:
-                hint = closest(str(key), TILES)
-                raise HalutError(f"tiles must have keys {', '.join(TILES)}, not {key!r}{hint}")
+        tiles = mapping("tiles", rest.pop("tiles", {}))
+        known("tiles", tiles, TILES, "have keys {}")
         counts = {f"{key[:-1]}_tiles": value for key, value in tiles.items()}
         return cls(unit=AcceleratorConfig.from_dict(rest), **counts)
 
@@ -354,11 +347,9 @@ def config_from_dict(values: Mapping[str, Any]) -> AnyConfig:
 
 def load_config(path: str | Path) -> AnyConfig:
     """Read a YAML configuration file of one unit or several; every error names the file."""
-    values = AcceleratorConfig.read_yaml(path)
-    try:
+    values = read_yaml(path)
+    with located(path):
         return config_from_dict(values)
-    except HalutError as error:
-        raise HalutError(f"{error} ({path})") from None
 
 
 def result_order(config: AnyConfig) -> NDArray[np.intp]:

@@ -32,6 +32,7 @@ from halut import process
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
 from sim import hierarchy, simulators
+from sim.estimate import check_size
 from sim.simulators import SIMULATORS, Simulator
 
 __all__ = [
@@ -225,6 +226,8 @@ def build(
         # Whoever comes second waits for the first, and finds it done.
         with _lock(directory, 2 * timeout_s):
             if not (directory / ".built").exists():
+                blocks = hierarchy.blocks(verilog, top) if simulator == "verilator" else ()
+                check_size(verilog, top, "build its simulation", blocks)
                 _build(result, found, files, arguments, strict, timeout_s)
     except TimeoutError:
         raise HalutError(

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from halut import problems
 from halut.arrays import load_matrix, training_pair
+from halut.checks import read_yaml
 from halut.errors import HalutError, closest
 from halut.matmul import HalutMatmul
 from rtl_gen.config import AcceleratorConfig
@@ -60,7 +61,7 @@ FLOW_FIELDS: dict[str, Any] = {
     "target_ns": None,
     "layout": "none",
 }
-"""What a point has besides its configuration, with defaults: see `flow.run.run.RunOptions`."""
+"""What a point has besides its configuration, with defaults: see `flow.run.options.RunOptions`."""
 
 LAYOUTS = ("none", "placed", "routed")
 
@@ -193,7 +194,7 @@ class SpacePoint:
     config : AcceleratorConfig or None
         None when the combination is invalid.
     platform, corner, clock_ns, target_ns, layout
-        See `flow.run.run.RunOptions`; `target_ns` is never None.
+        See `flow.run.options.RunOptions`; `target_ns` is never None.
     skipped : str
         Why the combination is invalid, in the configuration's own words; else empty.
     """
@@ -317,7 +318,7 @@ class Space:
     @classmethod
     def from_yaml(cls, path: str | Path) -> Space:
         """Read a space; every error names the file. Files of data are relative to it."""
-        values = AcceleratorConfig.read_yaml(path)
+        values = read_yaml(path)
         try:
             version = values.pop("version", None)
             if version != SPACE_VERSION:

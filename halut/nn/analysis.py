@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -26,11 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from halut.errors import HalutError, closest
-from halut.files import atomic_write
+from halut.files import atomic_write, locked
 from halut.nn.config import LayerConfig
 from halut.nn.convert import replace_module
-from halut.nn.layers import HalutConv2d, HalutLinear
+from halut.nn.display import shown
+from halut.nn.layers import learned_layer
 from halut.nn.statistics import figure_of, save_figure
+from halut.nn.watch import call_counts, evaluating, hooked
 
 __all__ = ["Analysis", "Point", "analyse"]
 
@@ -81,7 +82,7 @@ class Point:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What tells points of one study apart."""
+        """What no two points of a study share."""
         return self.layer, self.n_codebooks, self.n_prototypes
 
 
@@ -211,14 +212,18 @@ def analyse(
     Raises
     ------
     HalutError
-        When a setting breaks its rule, a layer is unknown, or `folder` holds another study.
+        When a setting breaks its rule, a layer is unknown, or `folder` holds another study, or
+        another process works in it.
     """
     config = config or LayerConfig()
+    for name, images in (("calibration", calibration), ("test_x", test_x)):
+        if not len(images):
+            raise HalutError(f"{name} must have at least one image, not 0")
+    if len(test_y) != len(test_x):
+        raise HalutError(f"test_y must have {len(test_x)} classes, not {len(test_y)}")
     modules = _layers(model, layers, calibration)
     grid = _grid(modules, num_c, num_k, config)
-    modes = {name: part.training for name, part in model.named_modules()}
-    model.eval()
-    try:
+    with evaluating(model), locked(folder, wait=False):
         base = _accuracy(model, test_x, test_y)
         study = {
             "kind": KIND,
@@ -233,7 +238,7 @@ def analyse(
         _write(file, study, done.values())
         inputs: tuple[str, list[Tensor]] = ("", [])
         with open(file, "a", encoding="utf-8") as out:
-            for index, point in enumerate(_shown(todo, progress)):
+            for index, point in enumerate(shown(todo, "analysing", "point", progress)):
                 if inputs[0] != point.layer:
                     inputs = (point.layer, _inputs(model, modules[point.layer], calibration))
                 found = _measure(model, modules[point.layer], point, inputs[1], config,
@@ -243,9 +248,6 @@ def analyse(
                 out.flush()
                 os.fsync(out.fileno())
                 _log.info("point %d of %d: %s", index + 1, len(todo), found)
-    finally:
-        for name, part in model.named_modules():
-            part.training = modes[name]
     points = tuple(done[point.key] for point in grid)
     return Analysis(base_accuracy=base, n_images=len(test_y), points=points)
 
@@ -259,21 +261,13 @@ def _layers(
         for name, part in model.named_modules()
         if isinstance(part, (nn.Conv2d, nn.Linear))
     }
-    order: dict[str, None] = {}
-    hooks = [
-        part.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
-        for name, part in plain.items()
-    ]
-    try:
-        with torch.no_grad():
-            model(calibration[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    order = call_counts(model, (nn.Conv2d, nn.Linear), calibration[:1])
     found = {name: plain[name] for name in order}
     if not found:
         raise HalutError("network must have plain convolutions or linear layers, not none "
                          "(analyse the network before it is converted)")  # fmt: skip
+    if wanted is not None and not wanted:
+        raise HalutError("layers must name at least one layer, not none")
     for name in wanted or ():
         if name not in found:
             raise HalutError(
@@ -289,7 +283,7 @@ def _grid(
     config: LayerConfig,
 ) -> list[Point]:
     for value in num_c:
-        if isinstance(value, bool) or not 0 < value < 2**31:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 2**31:
             raise HalutError(f"num_c must be greater than 0, not {value!r}")
     if not num_c or not num_k:
         raise HalutError("num_c and num_k must each have at least one value, not none")
@@ -323,12 +317,9 @@ def _grid(
 def _inputs(model: nn.Module, module: nn.Module, calibration: Tensor) -> list[Tensor]:
     """Return what a layer is called with."""
     found: list[Tensor] = []
-    hook = module.register_forward_pre_hook(lambda _, args: found.append(args[0]))
-    try:
+    with hooked([module.register_forward_pre_hook(lambda _, args: found.append(args[0]))]):
         for images in calibration.split(_BATCH):
             model(images)
-    finally:
-        hook.remove()
     return found
 
 
@@ -345,24 +336,18 @@ def _measure(
     config = dataclasses.replace(
         config, codebook_width=point.codebook_width, n_prototypes=point.n_prototypes
     )
-    layer: HalutConv2d | HalutLinear
     try:
-        if isinstance(module, nn.Conv2d):
-            layer = HalutConv2d.from_module(module, inputs, config)
-        else:
-            assert isinstance(module, nn.Linear)
-            layer = HalutLinear.from_module(module, inputs, config)
+        layer = learned_layer(module, inputs, config)
     except HalutError as error:
         return dataclasses.replace(point, reason=str(error))
     assert layer.n_codebooks == point.n_codebooks
     sums = _Sums(module)
-    hook = layer.register_forward_hook(sums.add)
     replace_module(model, point.layer, layer)
     try:
-        accuracy = _accuracy(model, test_x, test_y)
+        with hooked([layer.register_forward_hook(sums.add)]):
+            accuracy = _accuracy(model, test_x, test_y)
     finally:
         replace_module(model, point.layer, module)
-        hook.remove()
     return dataclasses.replace(
         point,
         error=sums.error(),
@@ -441,11 +426,3 @@ def _write(file: Path, study: dict[str, Any], points: Iterable[Point]) -> None:
     lines = [json.dumps(study), *(json.dumps(asdict(point)) for point in points)]
     with atomic_write(file) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _shown(points: list[Point], progress: bool) -> Iterable[Point]:
-    if not progress or not sys.stderr.isatty():
-        return points
-    from tqdm import tqdm
-
-    return tqdm(points, desc="analysing", unit="point")

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from halut.checks import integer_at_least
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
 from halut.nn.layers import HalutLinear
+from halut.nn.watch import hooked
 
 __all__ = ["HalutMultiheadAttention"]
 
@@ -30,7 +32,7 @@ class HalutMultiheadAttention(nn.Module):
     """
 
     in_proj_bias = None
-    """Tells `nn.TransformerEncoderLayer` that its fused path does not apply."""
+    """Shows `nn.TransformerEncoderLayer` that its fused path does not apply."""
 
     def __init__(
         self,
@@ -46,7 +48,8 @@ class HalutMultiheadAttention(nn.Module):
         device: Any = None,
     ) -> None:
         super().__init__()
-        if embed_dim % num_heads:
+        integer_at_least("embed_dim", embed_dim, 1)
+        if embed_dim % integer_at_least("num_heads", num_heads, 1):
             raise HalutError(f"num_heads must divide embed_dim {embed_dim}, not {num_heads}")
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
         self.batch_first = batch_first
@@ -98,11 +101,10 @@ class HalutMultiheadAttention(nn.Module):
             projection.learn([call[index] for call in calls], weight, bias)
         # The last projection learns from what the first three give it.
         seen: list[Tensor] = []
-        hook = layer.out_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-        with torch.no_grad():
+        see = layer.out_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        with torch.no_grad(), hooked([see]):
             for call in calls:
                 layer(*call, need_weights=False)
-        hook.remove()
         layer.out_proj.learn(seen, module.out_proj.weight, module.out_proj.bias)
         return layer
 
@@ -181,7 +183,7 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def unsupported(module: nn.MultiheadAttention) -> str | None:
-    """Say why an attention cannot be converted, or None."""
+    """Return why an attention cannot be converted, or None."""
     if module.bias_k is not None or module.bias_v is not None:
         return "bias_k and bias_v add rows that are no projection"
     if module.add_zero_attn:

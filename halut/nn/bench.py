@@ -88,7 +88,7 @@ def layers(repeats: int = 11) -> dict[str, Any]:
                 if turn:  # the first one only warms up
                     times[name].append(1e3 * (time.perf_counter() - begin))
         milliseconds = {name: float(np.median(turns)) for name, turns in times.items()}
-        megabytes = {name: _memory_alone(case, name) for name in names}
+        megabytes = {name: memory_alone(case, name) for name in names}
         rows += [
             {
                 "case": case,
@@ -105,7 +105,8 @@ def layers(repeats: int = 11) -> dict[str, Any]:
     return {"conditions": conditions() | versions, "repeats": repeats, "rows": rows}
 
 
-def _memory_alone(case: str, what: str) -> float:
+def memory_alone(case: str, what: str) -> float:
+    """Measure the peak memory of two steps, in MB above that before, in a process of its own."""
     done = process.run([sys.executable, "-m", "halut.nn.bench", "memory", json.dumps([case, what])])
     sys.stderr.write(done.errors)
     if done.status:

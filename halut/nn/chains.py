@@ -151,10 +151,14 @@ class Graph:
     Raises
     ------
     HalutError
-        When the model is in training mode, or torch.fx cannot trace it.
+        When the model is in training mode, torch.fx cannot trace it, or the input is empty.
     """
 
     def __init__(self, model: nn.Module, example_input: Tensor) -> None:
+        if not isinstance(model, nn.Module):
+            raise HalutError(f"model must be an nn.Module, not {type(model).__name__}")
+        if not isinstance(example_input, Tensor) or not example_input.numel():
+            raise HalutError("example_input must be a tensor of at least one item")
         if model.training:
             raise HalutError("model must be in eval mode, not in training mode (model.eval())")
         tracer = _Tracer()

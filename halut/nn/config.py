@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from halut.arrays import integer_at_least, power_of_two
+from halut.checks import integer_at_least, power_of_two
 from halut.errors import HalutError, closest
 from halut.formats import input_format_bits
 from halut.golden import OVERFLOWS, check_order
@@ -177,7 +177,9 @@ class LayerConfig:
         integer_at_least("max_rows", self.max_rows, 1)
         integer_at_least("refine_passes", self.refine_passes, 0)
         if self.ridge != "auto" and (
-            isinstance(self.ridge, (bool, str)) or not 0 < self.ridge < math.inf
+            isinstance(self.ridge, bool)
+            or not isinstance(self.ridge, (int, float))
+            or not 0 < self.ridge < math.inf
         ):
             raise HalutError(f'ridge must be "auto" or greater than 0, not {self.ridge!r}')
         integer_at_least("seed", self.seed, 0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,15 +15,16 @@ from torch import Tensor, nn
 from halut.errors import HalutError, closest
 from halut.nn.attention import HalutMultiheadAttention, unsupported
 from halut.nn.config import LayerConfig
-from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+from halut.nn.display import shown
+from halut.nn.layers import HalutLayer, layers_of, learned_layer
+from halut.nn.learning import total
+from halut.nn.watch import batches_of, call_counts, evaluating, hooked, run_batch
 
 __all__ = ["ConversionReport", "ConversionRow", "convert_", "replace_module", "run_batch"]
 
 _log = logging.getLogger(__name__)
 
 _CONVERTIBLE = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
-_ERROR_ITEMS = 64
-"""Calibration items that a layer's error is measured on."""
 
 FilterFn = Callable[[str, nn.Module], bool]
 
@@ -44,8 +43,11 @@ class ConversionRow:
     reason : str
         Why not; empty for converted layers.
     error : float or None
-        ``|exact - looked up|**2 / |exact - mean|**2`` of its output on calibration inputs, with
-        tables and inputs quantised where its configuration says so.
+        ``|AB - Y|**2 / |AB|**2`` of its product as it then is, with tables, inputs and results
+        quantised where its configuration says so, on calibration rows that were held out of
+        learning; of the four products of an attention together.
+    float_error : float or None
+        The same of its float tables, before quantisation.
     table_bytes : int
     seconds : float
         Wall-clock time of learning.
@@ -56,6 +58,7 @@ class ConversionRow:
     converted: bool
     reason: str = ""
     error: float | None = None
+    float_error: float | None = None
     table_bytes: int = 0
     seconds: float = 0.0
 
@@ -73,11 +76,13 @@ class ConversionReport:
 
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.rows] + [5])
-        lines = [f"{'layer':{width}}  {'kind':20} {'error':>8} {'table bytes':>12} {'s':>6}"]
+        lines = [
+            f"{'layer':{width}}  {'kind':20} {'error':>8} {'float':>8} {'table bytes':>12} {'s':>6}"
+        ]
         for row in self.rows:
-            if row.converted:
-                error = "" if row.error is None else f"{row.error:.4f}"
-                what = f"{error:>8} {row.table_bytes:12d} {row.seconds:6.1f}"
+            if row.error is not None and row.float_error is not None:
+                errors = f"{row.error:8.4f} {row.float_error:8.4f}"
+                what = f"{errors} {row.table_bytes:12d} {row.seconds:6.1f}"
             else:
                 what = f"  stays: {row.reason}"
             lines.append(f"{row.name:{width}}  {row.kind:20} {what}")
@@ -137,7 +142,11 @@ def convert_(
     """
     if isinstance(model, _CONVERTIBLE):
         raise HalutError("model must contain the layers to convert, not be one (from_module)")
-    batches = _batches(calibration)
+    if not isinstance(model, nn.Module):
+        raise HalutError(f"model must be an nn.Module, not {type(model).__name__}")
+    if filter_fn is not None and not callable(filter_fn):
+        raise HalutError(f"filter_fn must be a function, not {type(filter_fn).__name__}")
+    batches = batches_of(calibration)
     modules = dict(model.named_modules())
     if isinstance(config, Mapping):
         for name in config:
@@ -145,13 +154,8 @@ def convert_(
                 raise HalutError(
                     f"config must name modules of the model, not {name!r}{closest(name, modules)}"
                 )
-    training = {name: module.training for name, module in modules.items()}
-    model.eval()
-    try:
+    with evaluating(model):
         rows = _convert(model, config, batches, filter_fn, sequential, progress)
-    finally:
-        for name, module in model.named_modules():
-            module.training = training.get(name, module.training)
     report = ConversionReport(rows=tuple(rows))
     if not report.converted:
         reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows[:3])
@@ -170,7 +174,7 @@ def _convert(
     sequential: bool,
     progress: bool,
 ) -> list[ConversionRow]:
-    order = _calls(model, batches[0])
+    order = call_counts(model, _CONVERTIBLE, batches[0])
     position = {name: index for index, name in enumerate(order)}
     chosen: list[tuple[str, nn.Module, LayerConfig]] = []
     rows: dict[str, ConversionRow] = {}
@@ -187,7 +191,7 @@ def _convert(
     chosen.sort(key=lambda item: position[item[0]])
 
     inputs = {} if sequential else _captured(model, [name for name, _, _ in chosen], batches)
-    for name, module, wanted in _shown(chosen, progress):
+    for name, module, wanted in shown(chosen, "converting", "layer", progress):
         begin = time.perf_counter()
         # Nothing that follows the only call of a layer is needed to learn it.
         last = name if order[name] == 1 else None
@@ -196,28 +200,35 @@ def _convert(
             layer = _learned(module, calls, wanted)
         except HalutError as error:
             raise HalutError(f"{error} (layer {name})") from None
-        change = _error(module, layer, calls)
+        parts = layers_of(layer)
+        for inner, part in parts.items():
+            _warn(part, f"{name}.{inner}" if inner else name)
+        found = total([part.error for part in parts.values() if part.error is not None])
         replace_module(model, name, layer)
         rows[name] = ConversionRow(
             name=name,
             kind=type(module).__name__,
             converted=True,
-            error=change,
-            table_bytes=sum(
-                part.table_bytes for part in layer.modules() if isinstance(part, HalutLayer)
-            ),
+            error=found.error,
+            float_error=found.float_error,
+            table_bytes=sum(part.table_bytes for part in parts.values()),
             seconds=time.perf_counter() - begin,
         )
-        _log.info("converted %s: error %.4g, %.1f s", name, change, rows[name].seconds)
+        _log.info(
+            "converted %s: held-out error %.4g (float tables %.4g), %.1f s",
+            name,
+            found.error,
+            found.float_error,
+            rows[name].seconds,
+        )
     return sorted(rows.values(), key=lambda row: position.get(row.name, len(order)))
 
 
-def _shown(items: list[Any], progress: bool) -> Iterable[Any]:
-    if not progress or not sys.stderr.isatty():
-        return items
-    from tqdm import tqdm
-
-    return tqdm(items, desc="converting", unit="layer", leave=False)
+def _warn(layer: HalutLayer, name: str) -> None:
+    """Warn where quantisation costs more than 5 %."""
+    quantised = layer.config.lut_bits is not None or layer.config.input_format is not None
+    if quantised and layer.error is not None and layer.error.notable:
+        _log.warning("warning: %s (layer %s)", layer.error, name)
 
 
 def _why_not(
@@ -239,63 +250,13 @@ def _why_not(
 
 
 def _inside_attention(model: nn.Module, name: str) -> bool:
-    """Tell whether a module belongs to an attention, which is converted as a whole."""
+    """Return whether a module belongs to an attention, which is converted as a whole."""
     parent = name.rpartition(".")[0]
     return bool(parent) and isinstance(model.get_submodule(parent), nn.MultiheadAttention)
 
 
-def _batches(calibration: Tensor | Iterable[Any]) -> list[Any]:
-    batches = [calibration] if isinstance(calibration, (Tensor, Mapping)) else list(calibration)
-    if not batches:
-        raise HalutError("calibration must have at least one batch, not 0")
-    return batches
-
-
-def run_batch(model: nn.Module, batch: Any) -> Any:
-    """Call a model with a batch as `convert_` understands it."""
-    if isinstance(batch, (tuple, list)):
-        batch = batch[0]
-    device = next((parameter.device for parameter in model.parameters()), None)
-    if isinstance(batch, Mapping):
-        return model(
-            **{
-                key: value.to(device) if isinstance(value, Tensor) else value
-                for key, value in batch.items()
-            }
-        )
-    if not isinstance(batch, Tensor):
-        raise HalutError(
-            f"calibration batches must be tensors or mappings, not {type(batch).__name__}"
-        )
-    return model(batch.to(device))
-
-
 class _Enough(Exception):
     """Ends a forward pass whose rest is not needed."""
-
-
-def _calls(model: nn.Module, batch: Any) -> dict[str, int]:
-    """Return how often convertible modules are called, by name, in the order of first calls."""
-    calls: dict[str, int] = {}
-
-    def count(name: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            calls[name] = calls.get(name, 0) + 1
-
-        return hook
-
-    hooks = [
-        module.register_forward_pre_hook(count(name))
-        for name, module in model.named_modules()
-        if isinstance(module, _CONVERTIBLE)
-    ]
-    try:
-        with torch.no_grad():
-            run_batch(model, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return calls
 
 
 def _captured(
@@ -327,41 +288,19 @@ def _captured(
         hooks.append(module.register_forward_pre_hook(keep(name), with_kwargs=True))
         if name == stop_after:
             hooks.append(module.register_forward_hook(stop))
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                with contextlib.suppress(_Enough):
-                    run_batch(model, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with torch.no_grad(), hooked(hooks):
+        for batch in batches:
+            with contextlib.suppress(_Enough):
+                run_batch(model, batch)
     return calls
 
 
 def _learned(
     module: nn.Module, calls: list[tuple[Tensor, ...]], config: LayerConfig
-) -> HalutLinear | HalutConv2d | HalutMultiheadAttention:
+) -> HalutLayer | HalutMultiheadAttention:
     if isinstance(module, nn.MultiheadAttention):
         return HalutMultiheadAttention.from_module(module, calls, config)  # type: ignore[arg-type]
-    inputs = [call[0] for call in calls]
-    if isinstance(module, nn.Conv2d):
-        return HalutConv2d.from_module(module, inputs, config)
-    assert isinstance(module, nn.Linear)
-    return HalutLinear.from_module(module, inputs, config)
-
-
-@torch.no_grad()
-def _error(module: nn.Module, layer: nn.Module, calls: list[tuple[Tensor, ...]]) -> float:
-    attends = isinstance(module, nn.MultiheadAttention)
-    arguments = calls[0] if attends else (calls[0][0][:_ERROR_ITEMS],)
-    exact, looked_up = (
-        (part(*arguments)[0] if attends else part(*arguments)).double() for part in (module, layer)
-    )
-    axis = 1 if isinstance(module, nn.Conv2d) and exact.ndim == 4 else -1
-    others = [dim for dim in range(exact.ndim) if dim != axis % exact.ndim]
-    spread = (exact - exact.mean(dim=others, keepdim=True)).square().sum()
-    wrong, total = float((exact - looked_up).square().sum()), float(spread)
-    return wrong / total if total > 0 else math.inf if wrong else 0.0
+    return learned_layer(module, [call[0] for call in calls], config)
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:

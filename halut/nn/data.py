@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from halut.checks import integer_at_least
 from halut.errors import HalutError, closest
 
 __all__ = ["DATASETS", "SHAPES", "Dataset", "Shifts", "load"]
@@ -331,9 +332,10 @@ def load(
     if name not in DATASETS:
         names = ", ".join(DATASETS)
         raise HalutError(f"data must be one of {names}, not {name!r}{closest(name, DATASETS)}")
+    integer_at_least("seed", seed, 0)
     for field, count in (("n_train", n_train), ("n_test", n_test)):
-        if count is not None and (isinstance(count, bool) or count < 1):
-            raise HalutError(f"{field} must be at least 1, not {count!r}")
+        if count is not None:
+            integer_at_least(field, count, 1)
     if name == "digits":
         n_classes, train, test = _digits()
     elif name == "cifar10":

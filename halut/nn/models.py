@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from halut.arrays import integer_in
+from halut.checks import integer_in
 from halut.errors import HalutError, closest
 
 __all__ = ["DSCNN", "MODELS", "ResNet9", "ResNet20", "arguments", "build"]

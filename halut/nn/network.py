@@ -9,12 +9,10 @@ all parameters and buffers. The export is a folder with one program per layer an
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +21,15 @@ from torch import Tensor, nn
 
 import halut
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import atomic_write, locked
+from halut.nn import files
 from halut.nn.attention import HalutMultiheadAttention
-from halut.nn.convert import replace_module, run_batch
+from halut.nn.convert import replace_module
 from halut.nn.data import Dataset, load
 from halut.nn.layers import HalutLayer, layer_of, layers_of
 from halut.nn.models import build
 from halut.nn.prune import fit_
+from halut.nn.watch import evaluating, hooked, run_batch
 from halut.program import Program
 
 __all__ = [
@@ -80,25 +80,10 @@ def check_exact(layers: Mapping[str, HalutLayer]) -> None:
         Naming the first layer that does not, and what to set.
     """
     for name, layer in layers.items():
-        if layer.config.encoder != "tree":
-            raise HalutError(
-                f'encoder must be "tree" for hardware, not {layer.config.encoder!r} (layer {name})'
-            )
-        for field, value, example in (
-            ("lut_bits", layer.config.lut_bits, "8"),
-            ("input_format", layer.input_format, '"int8"'),
-        ):
-            if value is None:
-                raise HalutError(
-                    f"{field} must be set for hardware, not None: "
-                    f"layer.set_formats({field}={example}), or {field} in the recipe "
-                    f"(layer {name})"
-                )
-        if layer.output_range is not None and not layer.output_range.isfinite().all():
-            raise HalutError(
-                'output range must be known for output_format "int8": '
-                f"layer.learn_output_range(inputs), or train (layer {name})"
-            )
+        try:
+            layer.check_exact()
+        except HalutError as error:
+            raise HalutError(f"{error} (layer {name})") from None
 
 
 # The network file
@@ -158,11 +143,7 @@ def save_network(
         raise HalutError(f"architecture and data must be what JSON can hold: {error}") from None
     state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     content = {"kind": KIND, "version": VERSION, **header, "state": state}
-    # By way of memory: torch's own writer hides what a full disk says.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    files.write(path, content)
     return Path(path)
 
 
@@ -224,7 +205,8 @@ def load_data(header: Mapping[str, Any], root: str | os.PathLike[str] | None = N
     root : path-like, optional
         The folder of the data set, if not the one that it was trained from.
     """
-    arguments = {key: header["data"][key] for key in _DATA if header["data"].get(key) is not None}
+    given = header.get("data") or {}
+    arguments = {key: given[key] for key in _DATA if given.get(key) is not None}
     if "name" not in arguments:
         raise HalutError("network file must name its data set (data: name)")
     return load(**(arguments | ({} if root is None else {"root": root})))
@@ -232,36 +214,16 @@ def load_data(header: Mapping[str, Any], root: str | os.PathLike[str] | None = N
 
 def example_input(header: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Tensor:
     """Return one input of the network: zeros of its ``input_shape``, else a test image."""
-    if "input_shape" in header["data"]:
-        return torch.zeros(1, *header["data"]["input_shape"])
+    shape = (header.get("data") or {}).get("input_shape")
+    if shape is not None:
+        if not all(isinstance(size, int) and size > 0 for size in shape):
+            raise HalutError(f"input_shape must be integers of at least 1, not {shape}")
+        return torch.zeros(1, *shape)
     return load_data(header, root).test_x[:1]
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise HalutError(f"file must be a network (.pt), not something else ({path})")
-            with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()  # torch does not look at the check sums
-        if damaged:
-            raise HalutError(f"network must be undamaged, but {damaged} is not ({path})")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise HalutError(f"network must be readable: {error.strerror} ({path})") from None
-    except HalutError:
-        raise
-    except Exception as error:  # a foreign or damaged file makes torch.load raise nearly anything
-        raise HalutError(
-            f"file must be an undamaged network (.pt): {type(error).__name__} ({path})"
-        ) from None
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise HalutError(f'kind must be "{KIND}": this is not a network file ({path})')
-    if content.get("version") not in READABLE_VERSIONS:
-        listed = " or ".join(map(str, READABLE_VERSIONS))
-        raise HalutError(
-            f"version of a network file must be {listed}, not {content.get('version')!r} ({path})"
-        )
+    content = files.read(path, "network", KIND, READABLE_VERSIONS)
     missing = [name for name in _FIELDS if name not in content]
     if missing:
         raise HalutError(f"network file must have {', '.join(missing)} ({path})")
@@ -306,7 +268,7 @@ def export_network(
     """Write one program per converted layer and group, and the manifest ``network.json``.
 
     The manifest is written last, and an earlier one is removed first, with its programs: a folder
-    with a manifest is complete.
+    with a manifest is complete. While another process exports to the folder, this one waits.
 
     Parameters
     ----------
@@ -337,30 +299,31 @@ def export_network(
         if name not in visits:
             raise HalutError(f"forward pass must reach every converted layer, not miss {name}")
     place = Path(folder)
-    _remove_earlier(place)
-    entries: list[dict[str, Any]] = []
-    index = 0
-    for name, rows in visits.items():
-        module = model.get_submodule(name)
-        entry: dict[str, Any] = {"name": name, "converted": isinstance(module, HalutLayer)}
-        if isinstance(module, HalutLayer):
-            entry |= _export_layer(place, index, name, module, rows / n_items)
-            index += 1
-        else:
-            entry["kind"] = type(module).__name__
-            entry["parameters"] = sum(p.numel() for p in module.parameters(recurse=False))
-            entry |= _product(module, rows / n_items)
-        entries.append(entry)
-    manifest = {
-        "kind": MANIFEST_KIND,
-        "version": MANIFEST_VERSION,
-        "architecture": None if architecture is None else dict(architecture),
-        "data": dict(data or {}),
-        "layers": entries,
-        "versions": {"halut": halut.__version__, "torch": str(torch.__version__)},
-    }
-    with atomic_write(place / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    with locked(place):
+        _remove_earlier(place)
+        entries: list[dict[str, Any]] = []
+        index = 0
+        for name, rows in visits.items():
+            module = model.get_submodule(name)
+            entry: dict[str, Any] = {"name": name, "converted": isinstance(module, HalutLayer)}
+            if isinstance(module, HalutLayer):
+                entry |= _export_layer(place, index, name, module, rows / n_items)
+                index += 1
+            else:
+                entry["kind"] = type(module).__name__
+                entry["parameters"] = sum(p.numel() for p in module.parameters(recurse=False))
+                entry |= _product(module, rows / n_items)
+            entries.append(entry)
+        manifest = {
+            "kind": MANIFEST_KIND,
+            "version": MANIFEST_VERSION,
+            "architecture": None if architecture is None else dict(architecture),
+            "data": dict(data or {}),
+            "layers": entries,
+            "versions": {"halut": halut.__version__, "torch": str(torch.__version__)},
+        }
+        with atomic_write(place / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
 
 
@@ -370,9 +333,8 @@ def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int]
     Rows are 0 for what is neither a converted layer nor a convolution nor a linear layer.
     """
     visits: dict[str, int] = {}
-    hooks = []
 
-    def watch(name: str, module: nn.Module) -> None:
+    def watch(name: str, module: nn.Module) -> Callable[..., None]:
         def visited(_: nn.Module, __: Any, output: Any) -> None:
             rows = 0
             if isinstance(module, HalutLayer):
@@ -381,23 +343,23 @@ def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int]
                 rows = output.numel() // len(module.weight)
             visits[name] = visits.get(name, 0) + rows
 
-        hooks.append(module.register_forward_hook(visited))
+        return visited
 
-    for name, module in model.named_modules():
-        if isinstance(module, HalutLayer) or any(True for _ in module.parameters(recurse=False)):
-            watch(name, module)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            run_batch(model, example_input)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-        for hook in hooks:
-            hook.remove()
+    with (
+        torch.no_grad(),
+        evaluating(model),
+        hooked(
+            module.register_forward_hook(watch(name, module))
+            for name, module in model.named_modules()
+            if isinstance(module, HalutLayer) or any(True for _ in module.parameters(recurse=False))
+        ),
+    ):
+        run_batch(model, example_input)
     tensors = example_input.values() if isinstance(example_input, Mapping) else [example_input]
-    return visits, len(next(value for value in tensors if isinstance(value, Tensor)))
+    n_items = next((len(value) for value in tensors if isinstance(value, Tensor)), 0)
+    if not n_items:
+        raise HalutError("example_input must have at least one item, not 0")
+    return visits, n_items
 
 
 def _product(module: nn.Module, rows: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from halut.errors import HalutError
 from halut.nn.chains import Chain, Graph, Path, shape_of
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 from halut.nn.quantize import quantize_tables
+from halut.nn.watch import output_of
 
 __all__ = ["PruneReport", "PruneRow", "fit_", "prune_", "required_channels", "required_inputs"]
 
@@ -105,7 +106,7 @@ class PruneReport:
 
 
 def required_inputs(layer: HalutLayer) -> Tensor:
-    """Tell which features of each group a layer looks at.
+    """Return which features of each group a layer looks at.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def required_inputs(layer: HalutLayer) -> Tensor:
 
 
 def required_channels(layer: HalutLayer) -> Tensor:
-    """Tell which input channels, or features of a linear layer, a layer looks at at all.
+    """Return which input channels, or features of a linear layer, a layer looks at.
 
     Parameters
     ----------
@@ -159,9 +160,7 @@ def prune_(model: nn.Module, example_input: Tensor) -> PruneReport:
         layer's output.
     """
     graph = Graph(model, example_input)
-    before = model(example_input)
-    if not isinstance(before, Tensor):
-        raise HalutError(f"model must return one tensor, not {type(before).__name__}")
+    before = output_of(model, example_input)
     rows = []
     for node in graph.nodes((HalutLayer, nn.Conv2d, nn.Linear)):
         chain = graph.chain(node)

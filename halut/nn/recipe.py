@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from halut.arrays import integer_in
+from halut.checks import integer_in
 from halut.errors import HalutError, closest
 from halut.nn.config import LayerConfig, one_of
 
@@ -263,6 +263,9 @@ class Recipe:
         ):
             raise HalutError(f"model_options must be a mapping, not {self.model_options!r}")
         object.__setattr__(self, "model_options", dict(self.model_options))
+        for name, kind in _nested(typing.cast("type", type(self))).items():
+            if not isinstance(getattr(self, name), kind):
+                raise HalutError(f"{name} must be a {kind.__name__}, not {getattr(self, name)!r}")
         integer_in("seed", self.seed, 0, 2**31 - 1)
         for name in ("n_train", "n_test"):
             if getattr(self, name) is not None:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from halut.errors import HalutError
-from halut.nn.convert import run_batch
 from halut.nn.layers import HalutLayer, layers_of
 from halut.nn.prune import required_channels, required_inputs
+from halut.nn.watch import batches_of, evaluating, hooked, run_batch
 
 __all__ = ["LayerStatistics", "collect", "plot", "table"]
 
@@ -110,6 +110,8 @@ class _Counter:
     def add(self, layer: HalutLayer, x: Tensor) -> None:
         codes = layer.codes(x).cpu().permute(0, 2, 1).flatten(0, 1).long()  # (G*C, N)
         n_rows = codes.shape[1]
+        if not n_rows:
+            return
         self.codes += torch.stack(
             [torch.bincount(row, minlength=layer.n_prototypes) for row in codes]
         )
@@ -197,22 +199,15 @@ def collect(
     if not layers:
         raise HalutError("model must hold at least one Halut layer (convert_)")
     counters = {name: _Counter(layer, window) for name, layer in layers.items()}
-    hooks = [
+    hooks = (
         layer.register_forward_pre_hook(
             lambda module, args, counter=counters[name]: counter.add(module, args[0])
         )
         for name, layer in layers.items()
-    ]
-    modes = {name: part.training for name, part in model.named_modules()}
-    model.eval()
-    try:
-        for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
+    )
+    with evaluating(model), hooked(hooks):
+        for batch in batches_of(data):
             run_batch(model, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for name, part in model.named_modules():
-            part.training = modes[name]
     found = {
         name: counter.finish(name, layers[name])
         for name, counter in counters.items()
@@ -223,6 +218,11 @@ def collect(
     return found
 
 
+def _check_any(statistics: Mapping[str, LayerStatistics]) -> None:
+    if not statistics:
+        raise HalutError("statistics must be those of at least one layer, not none")
+
+
 def table(statistics: Mapping[str, LayerStatistics]) -> str:
     """Return one line per layer.
 
@@ -231,6 +231,7 @@ def table(statistics: Mapping[str, LayerStatistics]) -> str:
     statistics : mapping of str to LayerStatistics
         As `collect` returns them.
     """
+    _check_any(statistics)
     width = max([len(name) for name in statistics] + [5])
     lines = [
         f"{'layer':{width}} {'rows':>8} {'GxC':>7} {'K':>4} {'entropy':>8} {'lowest':>7} "
@@ -276,6 +277,7 @@ def plot(statistics: Mapping[str, LayerStatistics], path: Any) -> None:
     HalutError
         When matplotlib is not installed, or does not know the format.
     """
+    _check_any(statistics)
     figure, axes = figure_of(len(statistics))
     for axis, (name, one) in zip(axes, statistics.items(), strict=False):
         share = one.codes.reshape(-1, one.codes.shape[2]) / max(one.n_rows, 1)

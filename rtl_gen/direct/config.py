@@ -5,8 +5,8 @@ Each is one validated object that the Verilog, the NumPy reference and the testb
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halut.errors import HalutError, closest
+from halut.checks import integer_in, known, mapping, one_of
+from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig, canonical_hash
+from rtl_gen.settings import check_settings, name_setting, setting
 
 from .multiply import cuts_suffix, digit_bits, product_sum_bits
 
@@ -30,6 +32,29 @@ def _wrap(sums: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
     """Sums modulo 2**bits as signed numbers."""
     half = 1 << (bits - 1)
     return ((sums + half) & ((1 << bits) - 1)) - half
+
+
+def _cuts_of(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be none or integers separated by commas, not {text!r}"
+        ) from None
+
+
+def _cuts_setting(default: tuple[int, ...]) -> Any:
+    return setting(
+        default, "--cuts", "heights of the carry-save tree at which it has pipeline registers, "
+        "like 6,2, or none", parse=_cuts_of,
+        shown=lambda cuts: ",".join(map(str, cuts)) or "none",
+    )  # fmt: skip
+
+
+def _columns_setting() -> Any:
+    return setting(16, "--columns", "sums side by side", within=(1, 256))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +77,16 @@ class EngineConfig:
     engine: ClassVar[str]
     top: ClassVar[str]
 
-    name: str = "custom"
-    input_bits: int = 8
-    weight_bits: int = 8
-    acc_bits: int | None = None
-    cuts: tuple[int, ...] = (4,)
+    name: str = name_setting()
+    input_bits: int = setting(8, "--input-bits", "width of an input in bits", within=(2, 16))
+    weight_bits: int = setting(8, "--weight-bits", "width of a weight in bits", within=(2, 16))
+    acc_bits: int | None = setting(
+        None, "--acc-bits", "width of a sum in bits", derived="cannot overflow"
+    )
+    cuts: tuple[int, ...] = _cuts_setting((4,))
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.name):
-            raise HalutError(f"name must be letters, digits, _ and -, not {self.name!r}")
-        self._check_range("input_bits", 2, 16)
-        self._check_range("weight_bits", 2, 16)
+        check_settings(self)
         self._check_cuts()
         self._check()
         if self.minimum_acc_bits > MAX_ACC_BITS:
@@ -71,15 +95,10 @@ class EngineConfig:
             )
         if self.acc_bits is None:
             object.__setattr__(self, "acc_bits", self.minimum_acc_bits)
-        self._check_range("acc_bits", self.minimum_acc_bits, MAX_ACC_BITS)
+        integer_in("acc_bits", self.acc_bits, self.minimum_acc_bits, MAX_ACC_BITS)
 
     def _check(self) -> None:
         """Check the fields of the engine."""
-
-    def _check_range(self, field: str, low: int, high: int) -> None:
-        value = getattr(self, field)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise HalutError(f"{field} must be an integer in [{low}, {high}], not {value!r}")
 
     def _check_cuts(self) -> None:
         cuts = self.cuts
@@ -90,12 +109,6 @@ class EngineConfig:
                 f"cuts must be at most {MAX_CUTS} decreasing integers in [2, 1024], not {cuts!r}"
             )
         object.__setattr__(self, "cuts", tuple(cuts))
-
-    def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
-        value = getattr(self, field)
-        if value not in choices:
-            hint = closest(str(value), choices)
-            raise HalutError(f"{field} must be one of {', '.join(choices)}, not {value!r}{hint}")
 
     def factors(self, what: str, values: ArrayLike, shape: tuple[int | None, ...]) -> NDArray:
         """Validate an array of factors: `what` is "input" or "weight".
@@ -183,18 +196,10 @@ class EngineConfig:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> EngineConfig:
         """Build from a mapping of field names; ``engine`` says which engine's."""
-        if not isinstance(values, Mapping):
-            raise HalutError(f"a configuration must be a mapping, not {type(values).__name__}")
-        values = dict(values)
+        values = mapping("a configuration", values)
         engine = values.pop("engine", None)
-        if engine not in ENGINES:
-            hint = closest(str(engine), ENGINES)
-            raise HalutError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}{hint}")
-        known = [f.name for f in dataclasses.fields(ENGINES[engine])]
-        for key in values:
-            if key not in known:
-                hint = closest(str(key), known)
-                raise HalutError(f"a field must be one of {', '.join(known)}, not {key!r}{hint}")
+        one_of("engine", engine, ENGINES)
+        known("a field", values, [f.name for f in dataclasses.fields(ENGINES[engine])])
         return ENGINES[engine](**values)
 
     @property
@@ -233,18 +238,16 @@ class DotProductConfig(EngineConfig):
     engine: ClassVar[str] = "dot-product"
     top: ClassVar[str] = "halut_dot_product_array"
 
-    length: int = 16
-    columns: int = 16
-    max_vectors: int = 16
-    weights: str = "ports"
-    recode: str = "inputs"
+    length: int = setting(16, "--length", "products per column and cycle", within=(1, 256))
+    columns: int = _columns_setting()
+    max_vectors: int = setting(16, "--max-vectors", "vectors per sum, at most", within=(1, 1 << 16))
+    weights: str = setting("ports", "--weights", "held in", choices=("ports", "latch", "ff"))
+    recode: str = setting(
+        "inputs", "--recode", "Booth-recoded: {}, which leaves it to the tool",
+        choices=("inputs", "weights", "synthesis"),
+    )  # fmt: skip
 
     def _check(self) -> None:
-        self._check_range("length", 1, 256)
-        self._check_range("columns", 1, 256)
-        self._check_range("max_vectors", 1, 1 << 16)
-        self._check_choice("weights", ("ports", "latch", "ff"))
-        self._check_choice("recode", ("inputs", "weights", "synthesis"))
         if self.recode == "synthesis" and self.cuts:
             raise HalutError(f"cuts must be none when recode is synthesis, not {self.cuts}")
 
@@ -327,13 +330,9 @@ class SystolicConfig(EngineConfig):
     engine: ClassVar[str] = "systolic"
     top: ClassVar[str] = "halut_systolic_array"
 
-    rows: int = 16
-    columns: int = 16
-    cuts: tuple[int, ...] = ()
-
-    def _check(self) -> None:
-        self._check_range("rows", 1, 256)
-        self._check_range("columns", 1, 256)
+    rows: int = setting(16, "--rows", "inputs side by side, products per sum", within=(1, 256))
+    columns: int = _columns_setting()
+    cuts: tuple[int, ...] = _cuts_setting(())
 
     @property
     def products_per_sum(self) -> int:
@@ -415,13 +414,16 @@ class StoredMatrixConfig(EngineConfig):
     engine: ClassVar[str] = "stored-matrix"
     top: ClassVar[str] = "halut_stored_matrix"
 
-    n_groups: int = 16
-    group_features: int = 9
-    n_outputs: int = 8
-    rows: int = 1
-    outputs_per_cycle: int | None = None
-    memory: str = "latch"
-    write_word_bits: int = 64
+    n_groups: int = setting(16, "--groups", "transfers per row group", within=(1, 1024))
+    group_features: int = setting(9, "--group-features", "features per transfer", within=(1, 1024))
+    n_outputs: int = setting(8, "--num-m", "outputs M", within=(1, 1024))
+    rows: int = setting(1, "--rows", "rows P of A in parallel", within=(1, 256))
+    outputs_per_cycle: int | None = setting(
+        None, "--outputs-per-cycle", "results W per output transfer",
+        derived="fewest that keep up",
+    )  # fmt: skip
+    memory: str = setting("latch", "--memory", "store", choices=("latch", "ff"))
+    write_word_bits: int = setting(64, "--write-word-bits", "bound on a program word in bits")
 
     @classmethod
     def of(cls, accelerator: AcceleratorConfig, **fields: Any) -> StoredMatrixConfig:
@@ -443,12 +445,7 @@ class StoredMatrixConfig(EngineConfig):
         )
 
     def _check(self) -> None:
-        self._check_range("n_groups", 1, 1024)
-        self._check_range("group_features", 1, 1024)
-        self._check_range("n_outputs", 1, 1024)
-        self._check_range("rows", 1, 256)
-        self._check_choice("memory", ("latch", "ff"))
-        self._check_range("write_word_bits", self.weight_bits, 4096)
+        integer_in("write_word_bits", self.write_word_bits, self.weight_bits, 4096)
         if self.outputs_per_cycle is None:
             object.__setattr__(self, "outputs_per_cycle", self.output.output_width)
         else:

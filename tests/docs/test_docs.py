@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rtl_gen.__main__ import FLAGS
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.settings import settings_of
 from rtl_gen.tiled_config import config_from_dict, load_config
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_configuration_table() -> None:
         name, _, flag, default, rule = (cell.strip() for cell in line.strip("|").split("|"))
         rows[name.strip("`")] = (flag.strip("`"), default)
         assert rule
-    flags = {field: flag for flag, field, *_ in FLAGS}
+    flags = {field.name: rule.flag for field, rule in settings_of(AcceleratorConfig)}
     for field in dataclasses.fields(AcceleratorConfig):
         default = "derived" if field.default is None else str(field.default)
         assert rows.pop(field.name) == (flags[field.name], default)

@@ -62,6 +62,16 @@ def test_the_second_waits_with_one_line_for_the_first(tmp_path, caplog, way):
     assert list(folder.iterdir()) == []
 
 
+def test_the_second_may_refuse_to_wait(tmp_path):
+    message = rf"output must not be used by another run, but one works in it \({tmp_path}\)"
+    holder = _holder(tmp_path)
+    with pytest.raises(HalutError, match=message), locked(tmp_path, wait=False):
+        pytest.fail("it was let in")
+    holder.communicate(b"")
+    with locked(tmp_path, wait=False):
+        pass
+
+
 def test_no_place_for_the_folder_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with (

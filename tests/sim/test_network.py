@@ -408,7 +408,7 @@ def test_command_line_refuses(saved: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert not target.exists()
 
     refused("network must be readable: .*missing", network=saved.with_name("missing.pt"))
-    refused("file must be a network", network=SMALL)
+    refused("file must be an undamaged network", network=SMALL)
     refused("--images must be at least 1, not 0", "--images", "0")
     refused("--images must be at most the 500 test images of digits, not 501", "--images", "501")
     refused("--batch must be at least 1, not -1", "--batch", "-1")

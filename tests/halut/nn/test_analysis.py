@@ -15,6 +15,7 @@ from torch import Tensor, nn  # noqa: E402
 from halut.__main__ import main  # noqa: E402
 from halut.cli import run  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
+from halut.files import locked  # noqa: E402
 from halut.nn import HalutConv2d, LayerConfig, analysis  # noqa: E402
 from halut.nn.analysis import POINTS, analyse  # noqa: E402
 from halut.nn.models import build  # noqa: E402
@@ -126,7 +127,9 @@ def test_points_that_cannot_be(
         ({"num_k": (12,)}, "n_prototypes must be a power of two"),
         ({"num_c": (0,)}, "num_c must be greater than 0, not 0"),
         ({"num_c": ()}, "at least one value"),
+        ({"num_c": ("x",)}, "num_c must be greater than 0, not 'x'"),
         ({"layers": ["2"]}, "layer must be one of the network's, not '2'"),
+        ({"layers": []}, "layers must name at least one layer, not none"),
     ],
 )
 def test_wrong_settings(
@@ -139,6 +142,43 @@ def test_wrong_settings(
     with pytest.raises(HalutError, match=message):
         analyse(model, train, test, labels, tmp_path, **(GRID | changes))
     assert not list(tmp_path.iterdir())
+
+
+def test_empty_parts(network: tuple[nn.Module, Tensor, Tensor, Tensor], tmp_path: Path) -> None:
+    model, train, test, labels = network
+    for images, seen, classes, message in (
+        (train[:0], test, labels, "calibration must have at least one image, not 0"),
+        (train, test[:0], labels[:0], "test_x must have at least one image, not 0"),
+        (train, test, labels[:9], "test_y must have 100 classes, not 9"),
+        (train[:, :1], test, labels, "model must take the inputs that it is given"),
+    ):
+        with pytest.raises(HalutError, match=message):
+            analyse(model, images, seen, classes, tmp_path, **GRID)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_studies_in_one_folder_do_not_mix(
+    network: tuple[nn.Module, Tensor, Tensor, Tensor], tmp_path: Path
+) -> None:
+    model, train, test, labels = network
+    with (
+        locked(tmp_path),
+        pytest.raises(HalutError, match=r"must not be used by another run, but one works in it"),
+    ):
+        analyse(model, train, test, labels, tmp_path, **GRID)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_in_training_mode_is_not_changed(tmp_path: Path) -> None:
+    """Batch norm would learn from every image that goes by."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(40, 2, 6, 6)
+    analyse(model, x, x, torch.zeros(40), tmp_path, num_c=(1,), num_k=(4,), config=CONFIG)
+    assert model.training and model[1].training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_converted_network(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from halut.nn import bench  # noqa: E402
 
 
 def test_memory_is_less_than_four_times_the_convolution() -> None:
-    exact, looked_up = (bench._memory_alone("conv2d", name) for name in ("exact", "int8 tables"))
+    exact, looked_up = (bench.memory_alone("conv2d", name) for name in ("exact", "int8 tables"))
     assert exact > 16  # the output alone, in MB
     assert looked_up < 4 * exact
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
@@ -12,6 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 from torch import nn  # noqa: E402
 
 from halut.errors import HalutError  # noqa: E402
+from halut.matmul import HalutMatmul  # noqa: E402
 from halut.nn import (  # noqa: E402
     HalutConv2d,
     HalutLayer,
@@ -243,6 +247,94 @@ def test_data_loaders_and_labels() -> None:
     assert isinstance(model[0], HalutLinear)
 
 
+def relative(exact: torch.Tensor, found: torch.Tensor) -> float:
+    return float((exact - found).square().sum() / exact.square().sum())
+
+
+@pytest.mark.parametrize("config", [
+    LayerConfig(input_format="int8", max_rows=1000),
+    LayerConfig(lut_bits=None, max_rows=1000),
+    LayerConfig(lut_bits=4, max_rows=1000),
+    LayerConfig(input_format="fp16", output_format="int8", max_rows=1000),
+    LayerConfig(encoder="centroid", max_rows=1000),
+], ids=["int8", "float", "int4 tables", "bytes", "centroid"])  # fmt: skip
+def test_the_reported_error_is_that_of_rows_not_learned_from(config: LayerConfig) -> None:
+    """Noise cannot be learned: what is looked up for rows that were learned from looks better."""
+    torch.manual_seed(0)
+    x, unseen = torch.randn(200, 32), torch.randn(2000, 32)
+    exact = nn.Linear(32, 4, bias=False)
+    model = nn.Sequential(exact)
+    report = convert_(model, config, x)
+    (row,) = report.rows
+    assert row.error is not None and row.float_error is not None
+    with torch.no_grad():
+        seen, wanted = (relative(exact(rows), model(rows)) for rows in (x, unseen))
+    assert seen < 0.75 * wanted
+    assert abs(row.error / wanted - 1) < 0.15
+    quantised = config.lut_bits is not None
+    assert (abs(row.error - row.float_error) > 1e-6) == quantised
+    assert f"{row.error:8.4f} {row.float_error:8.4f}" in str(report)
+
+
+@pytest.mark.parametrize("layout", ["im2col", "kn2col"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_reported_error_is_that_of_the_programs(layout: str, groups: int) -> None:
+    """As `HalutMatmul.quantisation_error` has it, and so ``halut learn``."""
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(4, 6, 3, groups=groups), torch.randn(30, 4, 6, 6)
+    config = LayerConfig(input_format="int5", lut_bits=5, layout=layout, max_rows=10**6)
+    model = nn.Sequential(conv)
+    (row,) = convert_(model, config, x).rows
+    layer = model[0]
+    rows = layer.rows(x).numpy()
+    order = np.arange(layer.n_features)
+    if layout == "kn2col":
+        order = order.reshape(-1, 9).T.ravel()
+    wanted, energy = 0.0, 0.0
+    for group, program in enumerate(layer.programs()):
+        weights = conv.weight.detach()[group * 6 // groups : (group + 1) * 6 // groups].flatten(1)
+        bias = conv.bias.detach()[group * 6 // groups : (group + 1) * 6 // groups].numpy()
+        learner = HalutMatmul(layer.n_codebooks, refine_passes=1).learn_offline(
+            rows[group][:, order], weights.numpy().T[order]
+        )
+        program = dataclasses.replace(
+            program, split_dims=learner.split_dims_, lut_offset=program.lut_offset - bias
+        )
+        found = learner.quantisation_error(program)
+        wanted += found.error * found.energy
+        energy += found.energy
+    assert row.error == pytest.approx(wanted / energy, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["output column", "the inputs of codebook"])
+def test_quantisation_that_costs_much_is_a_warning(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2000, 4) @ torch.randn(4, 16)
+    costly = {"lut_bits": 2} if name == "output column" else {"input_format": "int2"}
+    model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+    configs = {"0": LayerConfig(input_format="int12"), "2": LayerConfig(**costly)}
+    report = convert_(model, configs, x)
+    (warning,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
+    row = report.rows[1]
+    said = f"from {row.float_error:.4g} to {row.error:.4g}, most of it by {name}"
+    assert re.fullmatch(rf"warning: quantisation .* {re.escape(said)} \d+ \(layer 2\)", warning)
+    assert row.error > 1.05 * row.float_error
+
+
+def test_a_warning_names_the_projection_of_an_attention(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    x = torch.randn(20, 6, 4) @ torch.randn(4, 16)
+    config = dataclasses.replace(QUICK, lut_bits=2)
+    report = convert_(model, {"self_attn": config}, x)
+    named = [one.getMessage().rpartition("(layer ")[2][:-1] for one in caplog.records]
+    assert "self_attn.q_proj" in named and "self_attn.out_proj" in named
+    row = report.rows[0]
+    assert row.error is not None and row.error > 1.05 * row.float_error
+
+
 def nan_in_the_middle() -> None:
     class Root(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -264,6 +356,17 @@ def nan_in_the_middle() -> None:
     (lambda: convert_(nn.Linear(8, 2), None, torch.randn(99, 8)), "model must contain"),
     (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, torch.randn(9, 8)),
      r"at least 64 rows .* not 9 \(layer 0\)"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, None), "tensor or batches, not NoneTy"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, [()]), "or mappings, not tuple"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, torch.randn(99, 9)),
+     "model must take the inputs that it is given: mat1 and mat2"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, {}), "must take the inputs"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), "int8", torch.randn(99, 8)),
+     r"config must be a LayerConfig, not str \(layer 0\)"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, torch.randn(99, 8), 3),
+     "filter_fn must be a function, not int"),
+    (lambda: convert_("model", None, torch.randn(99, 8)), "model must be an nn.Module, not str"),
+    (lambda: HalutMultiheadAttention(8, 0), "num_heads must be at least 1, not 0"),
     (nan_in_the_middle, r"must be finite.*\(layer 2\)"),
 ])  # fmt: skip
 def test_bad_input(call: Callable[[], None], message: str) -> None:

@@ -166,3 +166,7 @@ def test_rules():
         load("digit")
     with pytest.raises(HalutError, match=r"n_train must be at least 1, not 0"):
         load("shapes", n_train=0)
+    with pytest.raises(HalutError, match=r"n_test must be an integer, not 1.5"):
+        load("digits", n_test=1.5)
+    with pytest.raises(HalutError, match=r"seed must be at least 0, not -1"):
+        load("shapes", seed=-1)

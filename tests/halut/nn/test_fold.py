@@ -179,11 +179,11 @@ def test_tables_that_round_otherwise_when_negated() -> None:
         model[0].lut[0, 3].clamp_(-1.0, 1.0)
         model[0].lut[0, 4] = 0.0  # all of an output's
     x = torch.randn(4, 3, 8, 8)
-    entries = model[0]._tables()[0][0]
+    entries = model[0].tables()[0][0]
     assert (entries[:3, 1] == 0).all() and entries[3, 1, 2] == 0 and (entries[4] == 0).all()
     folded, report = _fold(model, x)
     assert report.edges[0].folded and torch.equal(model(x), folded(x))
-    assert torch.equal(folded[0]._tables()[0][0, 3], -1 - entries[3])
+    assert torch.equal(folded[0].tables()[0][0, 3], -1 - entries[3])
 
 
 @pytest.mark.parametrize("seed", range(3))

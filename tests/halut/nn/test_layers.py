@@ -16,6 +16,7 @@ from torch import nn  # noqa: E402
 from halut import golden  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
+from halut.nn.layers import layer_of, learned_layer  # noqa: E402
 
 FORMATS = ["fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int4", "int8", "int16"]
 CONVOLUTIONS = {
@@ -231,6 +232,49 @@ def test_state_dict_and_copies(kind: str) -> None:
         assert twin.programs() == layer.programs()
 
 
+STATES: dict[str, tuple[HalutConv2d | HalutLinear, dict[str, tuple[int, ...]]]] = {
+    "tree": (
+        HalutConv2d(4, 6, 3, groups=2),
+        {
+            "thresholds": (2, 2, 15),
+            "lut": (2, 3, 2, 16),
+            "bias": (6,),
+            "temperature": (),
+            "split_dims": (2, 2, 4),
+        },
+    ),
+    "centroid": (
+        HalutLinear(8, 3, config=LayerConfig(encoder="centroid", n_prototypes=4)),
+        {
+            "centroids": (1, 1, 4, 8),
+            "lut": (1, 3, 1, 4),
+            "bias": (3,),
+            "temperature": (),
+            "split_dims": (1, 1, 8),
+        },
+    ),
+    "bytes": (
+        HalutLinear(8, 3, config=LayerConfig(input_format="int8", output_format="int8")),
+        {
+            "thresholds": (1, 1, 15),
+            "lut": (1, 3, 1, 16),
+            "bias": (3,),
+            "temperature": (),
+            "split_dims": (1, 1, 4),
+            "output_range": (2,),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_files_of_earlier_versions_fit(name: str) -> None:
+    """Names and shapes in a state dict; files that were written with them must go on loading."""
+    layer, wanted = STATES[name]
+    assert {key: tuple(value.shape) for key, value in layer.state_dict().items()} == wanted
+    layer.load_state_dict({key: torch.zeros(shape) for key, shape in wanted.items()})
+
+
 def test_integer_inputs_come_back_from_a_state_dict() -> None:
     conv, x = conv_case("plain")
     layer = HalutConv2d.from_module(conv, x, LayerConfig(input_format="int8"))
@@ -317,6 +361,9 @@ def test_an_executor_takes_the_place_of_the_layer() -> None:
     assert torch.equal(layer(x), wanted) and seen == [layer]
 
 
+BYTES = HalutLinear(8, 2, config=LayerConfig(output_format="int8"))
+
+
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: LayerConfig(n_prototypes=12), "power of two"),
     (lambda: LayerConfig(lut_bits=1), "lut_bits must be at least 2, not 1"),
@@ -334,11 +381,50 @@ def test_an_executor_takes_the_place_of_the_layer() -> None:
     (lambda: HalutConv2d(8, 2, 3)(torch.randn(3, 7, 5, 5)), r"\(any, 8, height, width\)"),
     (lambda: HalutLinear(8, 2).accumulators(torch.randn(3, 8)), "input_format must be set"),
     (lambda: HalutLinear(8, 2, config=LayerConfig(encoder="centroid")).programs(),
-     "no hardware for centroids"),
+     'encoder must be "tree" for hardware'),
     (lambda: HalutLinear.from_module(nn.Linear(8, 2), torch.randn(20, 8)),
      "at least 64 rows .4 x 16 prototypes., not 20"),
     (lambda: HalutLinear.from_module(nn.Linear(8, 2), torch.full((99, 8), torch.nan)),
      "must be finite"),
+    (lambda: HalutLinear.from_module(nn.Linear(8, 2), []), "at least 64 rows .*, not 0"),
+    (lambda: HalutLinear.from_module(nn.Linear(8, 2), np.zeros((99, 8))),
+     "calibration inputs must be tensors of a floating dtype, not ndarray"),
+    (lambda: HalutLinear.from_module(nn.Linear(8, 2), torch.zeros(99, 8, dtype=torch.int64)),
+     "calibration inputs must be tensors of a floating dtype, not torch.int64"),
+    (lambda: HalutLinear.from_module(nn.Conv2d(8, 2, 1), torch.zeros(99, 8)),
+     "module must be an nn.Linear, not Conv2d"),
+    (lambda: HalutConv2d.from_module(nn.Linear(8, 2), torch.zeros(99, 8)),
+     "module must be an nn.Conv2d, not Linear"),
+    (lambda: HalutLinear(8, 2, config={"lut_bits": 8}), "config must be a LayerConfig, not dict"),
+    (lambda: HalutLinear(0, 2), "in_features must be at least 1, not 0"),
+    (lambda: HalutLinear(4.5, 2), "in_features must be an integer, not 4.5"),
+    (lambda: HalutLinear(8, 0), "out_features must be at least 1, not 0"),
+    (lambda: HalutLinear(8, 2, n_codebooks=0), "n_codebooks must be at least 1, not 0"),
+    (lambda: HalutLinear(8, 2, n_codebooks=9), r"n_codebooks must be in \[1, 8\], not 9"),
+    (lambda: HalutConv2d(0, 6, 3), "in_channels must be at least 1, not 0"),
+    (lambda: HalutConv2d(4, 6, 3, groups=0), "groups must be at least 1, not 0"),
+    (lambda: HalutConv2d(4, 6, 0), "kernel_size must be at least 1, not 0"),
+    (lambda: HalutConv2d(4, 6, (3,)), r"kernel_size must be one number or two, not \(3,\)"),
+    (lambda: HalutConv2d(4, 6, 3, stride=(1, 0)), "stride must be at least 1, not 0"),
+    (lambda: HalutConv2d(4, 6, 3, padding=-1), "padding must be at least 0, not -1"),
+    (lambda: HalutConv2d(4, 6, 3, padding="sam"), r'padding must be .* \(did you mean "same"\?\)'),
+    (lambda: HalutConv2d(4, 6, 3, 2, padding="same"), 'stride must be 1 for padding "same"'),
+    (lambda: HalutConv2d(4, 6, 3, padding_mode="zero"), r'\(did you mean "zeros"\?\)'),
+    (lambda: HalutLinear(8, 2)("x"), "input must be a tensor, not str"),
+    (lambda: HalutLinear(8, 2)(torch.ones(3, 8, dtype=torch.int64)),
+     "input must be of a floating dtype, not torch.int64"),
+    (lambda: HalutLinear(8, 2).finish(torch.zeros(1, 3, 4), torch.zeros(3, 8)),
+     r"results must be a tensor of shape \(1, any, 2\), not \(1, 3, 4\)"),
+    (lambda: BYTES.learn_output_range([]), "at least one row, not 0"),
+    (lambda: BYTES.learn_output_range(torch.zeros(0, 8)), "at least one row, not 0"),
+    (lambda: BYTES.use_integer_inputs(torch.full((1, 1, 15), 8), 4),
+     r"threshold_words must be in \[-8, 7\]"),
+    (lambda: HalutLinear(8, 2, config=LayerConfig(encoder="centroid")).use_integer_inputs(
+        torch.zeros(1, 1, 15), 4), 'encoder must be "tree"'),
+    (lambda: learned_layer(nn.ReLU(), torch.zeros(99, 8), LayerConfig()),
+     "module must be an nn.Linear or nn.Conv2d, not ReLU"),
+    (lambda: layer_of({}), "geometry and config of a layer must be whole: 'geometry'"),
+    (lambda: layer_of({"geometry": {"kind": "linear", "colour": 1}, "config": {}}), "whole"),
 ])  # fmt: skip
 def test_bad_input(make: object, message: str) -> None:
     with pytest.raises(HalutError, match=message):

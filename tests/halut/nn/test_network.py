@@ -23,6 +23,7 @@ from halut.nn import HalutConv2d, HalutLinear, HalutMultiheadAttention, LayerCon
 from halut.nn.models import build  # noqa: E402
 from halut.nn.network import (  # noqa: E402
     MANIFEST,
+    example_input,
     export_network,
     halut_layers,
     load_data,
@@ -185,16 +186,16 @@ def change(path: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "something"}, 'kind must be "halut-network"'),
-        ({"version": 3}, "version of a network file must be 1 or 2, not 3"),
+        ({"kind": "something"}, 'file must be a network of kind "halut-network"'),
+        ({"version": 3}, "version of a network must be 1 or 2, not 3"),
         ({"state": None}, "network file must have state"),
         ({"state": {}}, "network file must fit its network: .*Missing key"),
         ({"architecture": {"name": "resnet8", "kwargs": {}}}, 'did you mean "resnet9"'),
         ({"architecture": {"name": "resnet9", "kwargs": {"depth": 3}}}, "not 'depth'"),
         ({"architecture": [1]}, "network file must fit its network"),
-        ({"layers": {"nowhere": {}}}, "network file must fit its network"),
+        ({"layers": {"nowhere": {}}}, "geometry and config of a layer must be whole"),
         ({"layers": {"prep.0": {"geometry": {"kind": "dense"}}}}, "not 'dense'"),
-        ({"layers": {"prep.0": {}}}, "network file must fit its network"),
+        ({"layers": {"prep.0": {}}}, "geometry and config of a layer must be whole"),
     ],
 )
 def test_foreign_content(saved: Path, changes: dict, message: str) -> None:
@@ -220,19 +221,19 @@ def test_other_files(saved: Path, tmp_path: Path) -> None:
     refused(tmp_path, "network must be readable: Is a directory")
     other = tmp_path / "other.pt"
     other.write_bytes(bytes(range(256)))
-    refused(other, "file must be a network")
+    refused(other, "file must be an undamaged network")
     other.write_bytes(pickle.dumps(Attack()))
-    refused(other, "file must be a network")
+    refused(other, "file must be an undamaged network")
     torch.save(Attack(), other)
     refused(other, "file must be an undamaged network")
     torch.save(torch.zeros(3), other)
-    refused(other, 'kind must be "halut-network"')
+    refused(other, 'file must be a network of kind "halut-network"')
     golden.random_program(np.random.default_rng(1), 2, 4, 2).save(other)
     refused(other, "file must be an undamaged network")
     whole = saved.read_bytes()
     for size in (0, 100, len(whole) // 2, len(whole) - 1):
         other.write_bytes(whole[:size])
-        refused(other, "file must be|network must be")
+        refused(other, "file must be an undamaged network")
 
 
 def test_a_flipped_bit_is_found(saved: Path) -> None:
@@ -243,7 +244,7 @@ def test_a_flipped_bit_is_found(saved: Path) -> None:
     place = bytes(whole).index(values[:64])
     whole[place + 5] ^= 1
     saved.write_bytes(whole)
-    with pytest.raises(HalutError, match="network must be undamaged"):
+    with pytest.raises(HalutError, match="file must be an undamaged network"):
         load_network(saved)
 
 
@@ -262,6 +263,15 @@ def test_a_full_disk_leaves_the_file_as_it_was(
         save_network(saved, network(seed=1), ARCHITECTURE, DATA)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["n.pt"]
+
+
+def test_odd_headers() -> None:
+    for header in ({}, {"data": None}, {"data": {}}):
+        with pytest.raises(HalutError, match="network file must name its data set"):
+            example_input(header)
+    for shape in ([-1], ["a"], [2.0]):
+        with pytest.raises(HalutError, match="input_shape must be integers of at least 1, not"):
+            example_input({"data": {"input_shape": shape}})
 
 
 def test_headers_must_be_json(tmp_path: Path) -> None:
@@ -363,6 +373,13 @@ def test_export_refuses(tmp_path: Path) -> None:
             export_network(model, tmp_path / "programs", x)
         assert not (tmp_path / "programs").exists()
 
+    for odd, message in (
+        (x[:0], "example_input must have at least one item, not 0"),
+        (x[:, :, :1, :1, None], "model must take the inputs that it is given"),
+        ({}, "model must take the inputs that it is given"),
+    ):
+        with pytest.raises(HalutError, match=message):
+            export_network(network(), tmp_path / "programs", odd)
     refused(nn.Sequential(nn.Conv2d(1, 2, 3)), "network must have a converted layer, not none")
     model = network()
     late = copy.deepcopy(model)

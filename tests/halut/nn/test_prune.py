@@ -234,3 +234,6 @@ def test_pruned_networks_are_saved(tmp_path: Path) -> None:
 def test_nothing_to_prune() -> None:
     with pytest.raises(HalutError, match="must have a Halut layer that reads"):
         prune_(nn.Sequential(nn.Linear(4, 4)).eval(), torch.zeros(1, 4))
+    for odd in (torch.zeros(0, 4), None):
+        with pytest.raises(HalutError, match="example_input must be a tensor of at least one item"):
+            prune_(nn.Sequential(HalutLinear(4, 4)).eval(), odd)

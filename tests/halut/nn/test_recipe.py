@@ -93,6 +93,13 @@ def test_there_are_recipes():
     }  # fmt: skip
 
 
+def test_parts_are_objects():
+    with pytest.raises(HalutError, match="base must be a Stage, not 3"):
+        Recipe(name="a", data="shapes", model="resnet9", base=3)
+    with pytest.raises(HalutError, match=r"layer must be a LayerConfig, not \{\}"):
+        Recipe(name="a", data="shapes", model="resnet9", layer={})
+
+
 def test_cifar10_follows_the_paper():
     recipe = Recipe.from_yaml("configs/networks/cifar10_resnet9.yaml")
     assert (recipe.mode, recipe.layers, recipe.thresholds_lr) == ("sequential", "interior", 0.5)

@@ -85,7 +85,14 @@ def test_what_cannot_be_counted() -> None:
     with pytest.raises(HalutError, match="at least one Halut layer"):
         collect(nn.Linear(8, 8), torch.zeros(4, 8))
     with pytest.raises(HalutError, match="at least one row"):
+        collect(model, torch.zeros(0, 8))
+    with pytest.raises(HalutError, match="at least one batch, not 0"):
         collect(model, [])
+    with pytest.raises(HalutError, match="a tensor or batches, not NoneType"):
+        collect(model, None)
+    for use in (table, lambda none: plot(none, "codes.png")):
+        with pytest.raises(HalutError, match="at least one layer, not none"):
+            use({})
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from torch import nn  # noqa: E402
 from halut.__main__ import main  # noqa: E402
 from halut.cli import run  # noqa: E402
 from halut.errors import CheckFailed, HalutError  # noqa: E402
+from halut.files import locked  # noqa: E402
 from halut.nn import HalutLayer, LayerConfig  # noqa: E402
 from halut.nn.network import load_data, load_network  # noqa: E402
 from halut.nn.recipe import Augmentation, Distillation, Recipe, Stage, Temperature  # noqa: E402
@@ -149,6 +150,24 @@ def test_a_finished_run_is_not_repeated(whole):
     before = (folder / "checkpoint.pt").stat().st_mtime_ns
     assert train(SMALL, folder) == summary
     assert (folder / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_checkpoints_of_earlier_versions_fit(whole):
+    """What a checkpoint holds; a run must go on from files that were written so."""
+    content = torch.load(whole[0] / "checkpoint.pt", weights_only=True)
+    assert (content["kind"], content["version"]) == ("halut-training", 1)
+    assert list(content) == [
+        "kind", "version", "recipe", "processes", "progress", "errors", "layers", "model",
+        "teacher", "optimizer", "generator", "random",
+    ]  # fmt: skip
+    assert list(content["progress"]) == [
+        "stage", "prepared", "epoch", "step", "seconds", "history", "stages",
+    ]  # fmt: skip
+    hash_of_small = "07cc8b905d89189e0f542a7415c17a449a77a205812f97cdaa34d3ee9bdfe80b"
+    assert content["recipe"] == hash_of_small
+    assert list(content["layers"]) == ["layer2.0", "residual2.body.1.0"]
+    for entry in content["layers"].values():
+        assert list(entry) == ["geometry", "config"]
 
 
 def test_another_seed_gives_another_network(whole, tmp_path):
@@ -343,6 +362,35 @@ def test_rates_and_temperatures(tmp_path, monkeypatch):
     assert last == pytest.approx(0.2)
 
 
+BUSY = "output must not be used by another run, but one works in it"
+
+
+def test_two_runs_in_one_folder_do_not_mix(whole, tmp_path):
+    refused = []
+
+    def second(_):
+        with pytest.raises(HalutError, match=BUSY) as caught:
+            train(SMALL, tmp_path)
+        refused.append(str(caught.value))
+
+    train(SMALL, tmp_path, on_epoch=second)
+    assert refused == [f"{BUSY} ({tmp_path})"] * 8
+    assert_equal_states(state(tmp_path), state(whole[0]))
+    train(SMALL, tmp_path)  # the folder is free again
+
+
+def test_a_second_run_of_two_processes_is_refused(tmp_path):
+    (tmp_path / "o").mkdir()
+    with locked(tmp_path / "o"):
+        both = start_two(tmp_path)
+        said = both[0].communicate(timeout=100)[0]
+        both[1].kill()  # as torchrun does
+        both[1].communicate()
+    assert both[0].returncode == 2
+    assert said.splitlines()[-1] == f"error: {BUSY} ({tmp_path / 'o'})"
+    assert not list((tmp_path / "o").iterdir())
+
+
 # Bad input
 
 
@@ -353,7 +401,8 @@ def test_folder_of_another_recipe(whole):
 
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(HalutError, match=r"--resume must be given a folder with checkpoint.pt"):
-        train(SMALL, tmp_path, resume=True)
+        train(SMALL, tmp_path / "o", resume=True)
+    assert not (tmp_path / "o").exists()
 
 
 def foreign(path, kind):
@@ -376,12 +425,12 @@ def foreign(path, kind):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("text", r"checkpoint must be an undamaged one of a training run"),
-        ("empty", r"checkpoint must be an undamaged one of a training run"),
-        ("tensor", r"checkpoint must be one of a training run, not something else"),
-        ("mapping", r"checkpoint must be one of a training run, not something else"),
-        ("code", r"checkpoint must be an undamaged one of a training run"),
-        ("version", r"version of a checkpoint must be 1, not 99"),
+        ("text", r"file must be an undamaged checkpoint of a training run"),
+        ("empty", r"file must be an undamaged checkpoint of a training run"),
+        ("tensor", r"file must be a checkpoint of a training run of kind"),
+        ("mapping", r"file must be a checkpoint of a training run of kind"),
+        ("code", r"file must be an undamaged checkpoint of a training run"),
+        ("version", r"version of a checkpoint of a training run must be 1, not 99"),
         ("incomplete", r"checkpoint must fit its recipe: 'progress'"),
     ],
 )
@@ -391,13 +440,30 @@ def test_foreign_checkpoints(tmp_path, kind, message):
         train(SMALL, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("recipe", None, "output must be a folder without a run of another recipe"),
+        ("stage", 5, r"checkpoint must fit its recipe: stage 5 of 4 .*checkpoint\.pt"),
+        ("optimizer", {}, r"checkpoint must fit its recipe: .*checkpoint\.pt"),
+        ("processes", "one", r"checkpoint must fit its recipe: .*checkpoint\.pt"),
+    ],
+)
+def test_odd_checkpoints(whole, tmp_path, key, value, message):
+    content = torch.load(whole[0] / "checkpoint.pt", weights_only=True)
+    (content["progress"] if key == "stage" else content)[key] = value
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(HalutError, match=message):
+        train(SMALL, tmp_path)
+
+
 def test_a_damaged_checkpoint(whole, tmp_path):
     content = (whole[0] / "checkpoint.pt").read_bytes()
     half = len(content) // 2
     flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
     for damaged in (content[:half], flipped):
         (tmp_path / "checkpoint.pt").write_bytes(damaged)
-        with pytest.raises(HalutError, match=r"checkpoint must be an undamaged one"):
+        with pytest.raises(HalutError, match=r"file must be an undamaged checkpoint"):
             train(SMALL, tmp_path)
 
 
@@ -438,7 +504,10 @@ def test_activations_that_are_not_finite_name_the_layer(tmp_path, monkeypatch):
         ({"model": "resnet8"}, r"model must be one of .* \(did you mean \"resnet9\"\?\)"),
         ({"data": "shape"}, r"data must be one of .* \(did you mean \"shapes\"\?\)"),
         ({"model_options": {"width": 0}}, r"width must be an integer"),
-        ({"model_options": {"in_channels": 1}}, r"model must fit the data: .*channels"),
+        (
+            {"model_options": {"in_channels": 1}},
+            r"model must take the inputs that it is given: .*channels",
+        ),
         ({"data": "cifar10"}, r"data must be a folder with data_batch_1"),
     ],
 )

@@ -1,8 +1,4 @@
-"""Finding and running the tools that the flow drives.
-
-Nothing here is imported from a tool: Yosys runs in a child process, so that an assertion in it
-ends one step and not the whole run, and its log lies on disk.
-"""
+"""Finds the programs that the flow drives: the only place that knows where they are."""
 
 from __future__ import annotations
 
@@ -11,108 +7,45 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from flow.tools.tool import Tool
 from halut import process
-from halut.errors import CheckFailed, HalutError
+from halut.errors import HalutError
 from sim import simulators
 
 __all__ = [
-    "Tool",
-    "ToolFailed",
+    "find_abc",
     "find_openroad",
     "find_simulator",
     "find_sta",
     "find_yosys",
     "no_simulator",
-    "run_tool",
-    "tail",
+    "openroad_command",
+    "version_in",
+    "version_of",
 ]
 
-
-@dataclass(frozen=True)
-class Tool:
-    """A program that was found.
-
-    Attributes
-    ----------
-    name : str
-        What it is: ``yosys``, ``opensta``, ``icarus``, ``verilator``.
-    command : tuple of str
-        How it is started.
-    version : str
-    environment : mapping of str to str or None
-        What it runs in; this process's when None.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    version: str
-    environment: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
+# Numbers (2.0.17), and OpenROAD's releases, which are named by quarter (25Q4, 26Q3-1-gabc).
+_VERSION = re.compile(r"\d+[.Q]\d[\w.-]*")
 
 
-class ToolFailed(CheckFailed):
-    """A tool ended badly.
-
-    Attributes
-    ----------
-    tail : str
-        The last lines of its log.
-    """
-
-    def __init__(self, message: str, tail: str):
-        super().__init__(message)
-        self.tail = tail
+def version_in(text: str) -> str | None:
+    """The version that a tool's answer holds; None without one."""
+    found = _VERSION.search(text)
+    return found[0] if found else None
 
 
-def tail(path: Path, lines: int = 12) -> str:
-    """The last lines of a log."""
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        return "(no log)"
-    return "\n".join(text.rstrip().splitlines()[-lines:])
-
-
-def _answer(command: Sequence[str]) -> str:
+def version_of(command: Sequence[str], timeout_s: float = 60) -> str:
     """What a program prints when it is asked for its version; empty when it does not run."""
     try:
-        done = process.run(command, timeout_s=60)
+        done = process.run(command, timeout_s=timeout_s)
     except OSError:
         return ""
-    return (done.output + done.errors).strip()
-
-
-def run_tool(
-    tool: Tool, arguments: Sequence[str], log: Path, cwd: Path, timeout: float | None = None
-) -> str:
-    """Run a tool; its output goes to `log` and is returned.
-
-    Raises
-    ------
-    CheckFailed
-        When it fails or does not end in time; the message holds the last lines and the log's path.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        done = process.run(
-            [*tool.command, *arguments], log=log, cwd=cwd, env=tool.environment, timeout_s=timeout
-        )
-    except OSError as error:
-        if error.filename == str(log):
-            raise
-        raise HalutError(f"{tool.name} must be executable: {error}") from None
-    if done.status is None:
-        raise CheckFailed(f"{tool.name} must end within {timeout:g} s (log: {log})")
-    if done.status:
-        raise ToolFailed(
-            f"{tool.name} must succeed, not end with {done.status} (log: {log})", tail(log)
-        )
-    return log.read_text(errors="replace")
+    return "" if done.status is None else (done.output + done.errors).strip()
 
 
 _YOSYS_MIN = (0, 46)
@@ -144,7 +77,7 @@ def find_yosys(wanted: str = "pyosys") -> Tool:
             f"--yosys must be pyosys or a program on PATH, not {wanted}: pip install pyosys, or "
             f"apt install yosys"
         )
-    version = (_answer([path, "-V"]).splitlines() or [""])[0]
+    version = (version_of([path, "-V"]).splitlines() or [""])[0]
     match = re.search(r"(\d+)\.(\d+)", version)
     if match and (int(match[1]), int(match[2])) < _YOSYS_MIN:
         raise HalutError(
@@ -152,6 +85,29 @@ def find_yosys(wanted: str = "pyosys") -> Tool:
             "pip install pyosys and leave --yosys out"
         )
     return Tool("yosys", (path, "-q", "-s"), version)
+
+
+def find_abc() -> Tool:
+    """The ABC of the pip package pyosys, else ``yosys-abc`` or ``abc`` on PATH.
+
+    Raises
+    ------
+    HalutError
+        When there is none.
+    """
+    spec = find_spec("pyosys")
+    for place in spec.submodule_search_locations or [] if spec else []:
+        path = Path(place) / "yosys-abc"
+        if path.is_file():
+            return Tool("abc", (str(path),), f"of pyosys {metadata.version('pyosys')}")
+    for name in ("yosys-abc", "abc"):
+        found = shutil.which(name)
+        if found:
+            return Tool("abc", (found,), found)
+    raise HalutError(
+        "ABC must be installed: pip install pyosys (or pip install -e .[flow]), whose package "
+        "holds yosys-abc; rtl_gen and sim work without it"
+    )
 
 
 def openroad_command() -> tuple[str, ...] | None:
@@ -206,32 +162,24 @@ def find_openroad() -> Tool | None:
     return Tool("openroad", command, lines[-1].split()[0])
 
 
-# Numbers (2.0.17), and OpenROAD's releases, which are named by quarter (25Q4, 26Q3-1-gabc).
-_VERSION = re.compile(r"\d+[.Q]\d[\w.-]*")
-
-
-def version_in(text: str) -> str | None:
-    """The version that a tool's answer holds; None without one."""
-    found = _VERSION.search(text)
-    return found[0] if found else None
-
-
 def find_sta(wanted: str | None = None) -> Tool | None:
-    """OpenSTA: `wanted`, or ``sta``, or the one inside OpenROAD; None when there is none."""
-    if wanted:
-        path = shutil.which(wanted)
-        if path is None:
-            raise HalutError(
-                f"--sta must be a program on PATH, not {wanted}: apt install opensta, or give the "
-                f"path of sta or openroad"
-            )
-        command: tuple[str, ...] | None = (path,)
-    else:
-        path = shutil.which("sta")
-        command = (path,) if path else openroad_command()
+    """OpenSTA: `wanted`, or ``sta``, or the one inside OpenROAD; None when there is none.
+
+    ``openroad`` is what `openroad_command` finds.
+    """
+    program = wanted or "sta"
+    path = shutil.which(program) if program != "openroad" else None
+    command: tuple[str, ...] | None = (path,) if path else None
+    if command is None and wanted in (None, "openroad"):
+        command = openroad_command()
     if command is None:
-        return None
-    text = _answer([*command, "-version"])
+        if wanted is None:
+            return None
+        raise HalutError(
+            f"--sta must be a program on PATH, not {wanted}: apt install opensta, or give the "
+            f"path of sta or openroad"
+        )
+    text = version_of([*command, "-version"])
     version = version_in(text) or (text.splitlines() or [""])[-1]
     return Tool("opensta", (*command, "-no_splash", "-no_init", "-exit"), version)
 

@@ -1,27 +1,31 @@
 """The whole flow on small designs, with real tools."""
 
+import dataclasses
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from flow.__main__ import main
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.figures.metrics import METRICS
-from flow.run.run import RunOptions, measure, run_folder
+from flow.layout.stages import PLACED, ROUTED
+from flow.measure import LAY_OUT, STEPS, measure, run_design
+from flow.run.context import Run, run_folder
+from flow.run.options import RunOptions
 from flow.tools import find_sta
-from halut.cli import run
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.tiled_config import TiledConfig
 from tests.flow.support import adder
 
 pytestmark = [pytest.mark.flow, pytest.mark.needs("pyosys", "sim")]
-SMALL = Path(__file__).parents[3] / "configs" / "small.yaml"
+
+
+SMALL = Path(__file__).parents[2] / "configs" / "small.yaml"
 
 
 def _platform(name):
@@ -97,25 +101,35 @@ def test_a_small_accelerator(name, tmp_path):
         assert values[f"synth__timing__drv__{metric}"] == 0
     if find_sta() is not None:
         # Our own timing, which sizing works with, against OpenSTA's.
-        from flow.run.run import Run
-
         ours = Run(design, platform, RunOptions(), tmp_path).timing.shortest_period()
         assert ours == pytest.approx(values["halut__timing__shortest_period"], rel=0.02)
         assert metrics.notes["critical_path"]["stretches"]
 
 
-def test_a_second_run_does_nothing_again_and_a_changed_one_only_what_it_must(tmp_path, caplog):
+def test_a_second_run_does_nothing_again_and_a_changed_one_only_what_it_must(tmp_path):
     platform = _platform("generic")
-    caplog.set_level("INFO")
+
+    def worked(options):
+        run = Run(adder(), platform, options, tmp_path)
+        metrics, done = run_design(run)
+        return metrics.values, done.worked
+
+    names = ["yosys", "finish", "timing", "simulate"]
     first, folder = measure(adder(), platform, RunOptions(), tmp_path)
-    caplog.clear()
-    second, _ = measure(adder(), platform, RunOptions(), tmp_path)
-    assert sum("unchanged" in line for line in caplog.messages) == 4
-    assert second.values == first.values
-    caplog.clear()
-    measure(adder(), platform, RunOptions(seed=2), tmp_path)
-    assert sum("unchanged" in line for line in caplog.messages) == 3
+    assert worked(RunOptions()) == (first.values, [])
+    assert worked(RunOptions(seed=2))[1] == ["simulate"]
+    assert worked(RunOptions(seed=2, io_share=0.1))[1] == names[1:]
+    assert worked(RunOptions(seed=2, io_share=0.1, force=True))[1] == names
     assert (folder / "metrics.previous.json").is_file()
+
+
+def test_steps_need_and_take_earlier_ones():
+    assert len({step.name for step in STEPS}) == len(STEPS)
+    for number, step in enumerate(STEPS):
+        assert set(step.needs) | set(step.takes) <= set(STEPS[:number]), step.name
+        assert dataclasses.is_dataclass(step.result), step.name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            object.__new__(step.result).any = 1
 
 
 def test_a_netlist_that_disagrees_with_the_model_has_no_metrics(tmp_path):
@@ -138,7 +152,7 @@ def test_speed_costs_area_and_is_reached(tmp_path):
 
 def test_without_opensta_setup_is_still_told(tmp_path, monkeypatch):
     platform = _platform("nangate45")
-    monkeypatch.setattr("flow.run.run.find_sta", lambda _: None)
+    monkeypatch.setattr("flow.run.context.find_sta", lambda _: None)
     metrics, _ = measure(adder(), platform, RunOptions(power=False), tmp_path)
     assert metrics.values["halut__timing__shortest_period"] > 0
     assert metrics.values["synth__timing__hold__ws"] is None
@@ -147,100 +161,20 @@ def test_without_opensta_setup_is_still_told(tmp_path, monkeypatch):
 
 def test_power_agrees_with_a_current_opensta(tmp_path, monkeypatch):
     platform = _platform("nangate45")
-    from flow.timing.opensta import reads_activity
+    from flow.power.opensta import reads_activity
 
     sta = find_sta(os.environ.get("HALUT_STA"))
     if sta is None or not reads_activity(sta):
         pytest.skip("no OpenSTA 3 (HALUT_STA=path of sta): the 2019 one cannot sum power")
     options = RunOptions(sta=sta.command[0])
     theirs, _ = measure(adder(), platform, options, tmp_path)
-    monkeypatch.setattr("flow.run.run.reads_activity", lambda _: False)
+    monkeypatch.setattr("flow.run.power.reads_activity", lambda _: False)
     ours, _ = measure(adder(), platform, options, tmp_path / "ours")
     assert "flow.power.liberty_power" in ours.notes["power_by"]
     assert "read_saif" in theirs.notes["power_by"]
     for part in ("internal", "switching", "leakage"):
         name = f"synth__power__{part}__total"
         assert ours.values[name] == pytest.approx(theirs.values[name], rel=0.01)
-
-
-def test_the_command_line(tmp_path, capsys):
-    arguments = ["synth", "--config", str(SMALL), "-o", str(tmp_path), "-q"]
-    assert run(main, arguments) == 0
-    out = capsys.readouterr().out
-    assert "small on generic" in out and out.splitlines()[-1].startswith("wrote ")
-    rules = tmp_path / "rules.json"
-    rules.write_text('{"halut__area__gate_equivalents": {"value": 1, "compare": "<="}}')
-    assert run(main, [*arguments, "--rules", str(rules)]) == 1
-    captured = capsys.readouterr()
-    assert "same numbers as the run before" in captured.out
-    assert captured.err.startswith("error: halut__area__gate_equivalents must be <= 1, not")
-
-
-def test_a_given_program_and_input(tmp_path, capsys):
-    from halut.golden import random_program
-
-    config = AcceleratorConfig.from_yaml(SMALL)
-    rng = np.random.default_rng(5)
-    program = random_program(
-        rng,
-        n_codebooks=config.n_codebooks,
-        n_prototypes=config.n_prototypes,
-        n_outputs=config.n_outputs,
-        input_format=config.input_format,
-        lut_bits=config.lut_bits,
-    )
-    program.save(tmp_path / "p.npz")
-    np.save(tmp_path / "a.npy", rng.integers(-128, 128, (7, program.n_features)).astype(float))
-    arguments = ["synth", "--config", str(SMALL), "-o", str(tmp_path), "-q"]
-    given = ["--program", str(tmp_path / "p.npz"), "--input", str(tmp_path / "a.npy")]
-    assert run(main, [*arguments, *given]) == 0
-    assert "given program, given rows" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["synth"], "required: --config"),
-        (["synt"], 'did you mean "synth"'),
-        (["synth", "--config", "none.yaml"], "none.yaml"),
-        (["synth", "--config", str(SMALL), "--platfrom", "x"], 'did you mean "--platform"'),
-        (["synth", "--config", str(SMALL), "--platform", "nangat45"], 'mean "nangate45"'),
-        (["synth", "--config", str(SMALL), "--clock-ns", "-1"], "--clock-ns must be a positive"),
-        (["synth", "--config", str(SMALL), "--clock-ns", "x"], "invalid float value"),
-        (["synth", "--config", str(SMALL), "--adder", "riple"], 'did you mean "ripple"'),
-        (["synth", "--config", str(SMALL), "--effort", "max"], "effort must be one of"),
-        (["synth", "--config", str(SMALL), "--flatten", "a;b"], "patterns of module names"),
-        (["synth", "--config", str(SMALL), "--gate-min", "-2"], "gate_min must be at least 0"),
-        (["synth", "--config", str(SMALL), "--yosys", "nosuch"], "not nosuch"),
-        (["synth", "--config", str(SMALL), "--input", "a.npy"], "--input must come with"),
-        (["synth", "--config", str(SMALL), "--rules", "none.json"], "rules must be readable"),
-        (["synth", "--config", str(SMALL), "--baseline", "none.json"], "metrics must be readable"),
-    ],
-)
-def test_wrong_input_is_one_line_and_exit_2(tmp_path, capsys, arguments, message):
-    if arguments[0] == "synth":
-        arguments = [*arguments, "-o", str(tmp_path / "out")]
-    assert run(main, arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    assert message in error
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("metrics.json"))
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["synth", "--help"], ["platforms", "--help"]])
-def test_help_works(arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == 0
-    assert "usage: python -m flow" in capsys.readouterr().out
-
-
-def test_platforms_are_listed(capsys):
-    assert main(["platforms"]) == 0
-    out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()] == [
-        "asap7", "generic", "nangate45", "osu018", "sky130hd",
-    ]  # fmt: skip
 
 
 def test_every_clock_and_target_has_its_own_netlist(tmp_path):
@@ -293,3 +227,50 @@ def test_folders_with_any_name_and_glitches_that_are_not_counted(tmp_path, simul
     assert folder.is_relative_to(place) and metrics.values["synth__power__total"] > 0
     text = summary(metrics)
     assert ("power, glitches not counted" in text) == (simulator == "verilator")
+
+
+@pytest.mark.needs("nangate45")
+def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
+    """With a stand-in for OpenROAD, whose layout is the netlist as it came."""
+    stand_in = Path(__file__).with_name("openroad_stand_in.py")
+    monkeypatch.setenv("OPENROAD_EXE", f"{sys.executable} {stand_in}")
+    platform = read_platform("nangate45")
+
+    def laid_out(layout):
+        run = Run(adder(), platform, RunOptions(layout=layout), tmp_path)
+        metrics, done = run_design(run)
+        assert done.results[LAY_OUT].openroad == "25Q4-1-stand-in"
+        return metrics, done.results[LAY_OUT].worked, run
+
+    placed, worked, _ = laid_out("auto")
+    assert worked == list(PLACED)
+    assert placed.values["detailedplace__power__total"] == 1  # mW
+    assert "make pnr" in placed.reasons["finish__power__total"]
+    assert placed.notes["pictures"]
+    routed, worked, run = laid_out("routed")
+    assert worked == list(ROUTED[len(PLACED) :])
+    values, netlist = routed.values, run.netlist
+    tree = len([i for i in netlist.instances if "clock" in i.name and i.cell.startswith("CLK")])
+    cells = len(netlist.instances) - tree
+    assert values["finish__design__instance__count__stdcell"] == cells > 10
+    assert values["finish__power__leakage__total"] == pytest.approx(3e-6 * cells)
+    assert values["halut__routed__energy_per_mac"] == values["halut__routed__energy_per_cycle"]
+    assert values["halut__routed__shortest_period"] == 1.5
+    assert values["halut__routed__transfers_checked"] == values["sim__transfers__checked"]
+    rows = routed.notes["routed_breakdown"]
+    assert sum(row["cells"] for row in rows) == cells and "instances" not in rows[0]
+    assert (run.folder / routed.notes["gds"]).stat().st_size > 1000
+    again, worked, _ = laid_out("routed")
+    assert worked == [] and again.values == values
+    (run.folder / "pnr" / "globalroute.odb").unlink()
+    assert laid_out("routed")[1] == ["globalroute"]
+
+
+def test_a_layout_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENROAD_EXE", "")
+    monkeypatch.setenv("PATH", "")
+    platform = read_platform("generic")
+    with pytest.raises(HalutError, match="must have OpenROAD and a platform with cells: no openro"):
+        measure(adder(), platform, RunOptions(power=False, layout="placed"), tmp_path)
+    metrics, _ = measure(adder(), platform, RunOptions(power=False, layout="auto"), tmp_path)
+    assert "OPENROAD_EXE" in metrics.reasons["finish__power__total"]

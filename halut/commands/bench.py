@@ -1,0 +1,134 @@
+"""``python -m halut bench``: accuracy and speed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from halut import bench
+from halut.checks import in_range, known
+from halut.files import atomic_write
+
+
+def add_verb(verbs: Any) -> None:
+    """Add ``bench`` to the command line."""
+    verb = verbs.add_parser(
+        "bench",
+        help="measure accuracy and speed",
+        description="Measure accuracy on fixed problems, learning, the online product beside "
+        "A @ B, and PyTorch layers beside the exact ones, each in the same run.",
+    )
+    add = verb.add_argument
+    add(
+        "what",
+        nargs="*",
+        metavar="WHAT",
+        default=[],
+        help="accuracy, learn, online (default: these three), formats, layers (needs torch)",
+    )
+    add("--threads", type=int, default=1, metavar="N",
+        help="threads of NumPy's BLAS (default: %(default)s)")  # fmt: skip
+    add("-o", "--output", metavar="FILE", help="also write what was measured (.json)")
+    verb.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    known("WHAT", options.what, _REPORTS, "be {}")
+    in_range("--threads", options.threads, 1, 1024)
+    measured = {}
+    for name in options.what or ("accuracy", "learn", "online"):
+        result = measured[name] = bench.measured_alone(name, options.threads, {})
+        print("\n".join(_REPORTS[name](result)), flush=True)
+    if options.output:
+        with atomic_write(options.output) as temporary:
+            temporary.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+        print(f"wrote {options.output}")
+    return 0
+
+
+def _said(conditions: dict[str, Any]) -> str:
+    return (
+        f"  {conditions['machine']}, {conditions['threads']} thread(s), "
+        f"Python {conditions['python']}, NumPy {conditions['numpy']}, {conditions['blas']}"
+    )
+
+
+def _accuracy_report(result: dict[str, Any]) -> list[str]:
+    columns = ("problem", "C", "float", "fp16/8", "int8/8", "int8/4", "k-means", "reference",
+               "bolt", "ratio")  # fmt: skip
+    lines = [
+        "accuracy: |AB - Y|^2 / |AB|^2 on unseen rows, K = 16; inputs/LUT bits as the accelerator",
+        "  computes them; reference and bolt as published; ratio = float / reference",
+        _said(result["conditions"]),
+        "  {:9} {:>3}".format(*columns[:2]) + "".join(f"{name:>10}" for name in columns[2:]),
+    ]
+    for row in result["rows"]:
+        names = ("float", "fp16_lut8", "int8_lut8", "int8_lut4", "k_means", "stella_nera", "bolt")
+        values = "".join(f"{row[name]:10.5f}" for name in names)
+        lines.append(f"  {row['problem']:9} {row['n_codebooks']:3}{values}{row['ratio']:10.3f}")
+    return lines
+
+
+def _formats_report(result: dict[str, Any]) -> list[str]:
+    lines = [
+        f"formats: scikit-learn's digits, 64 x 10, C = {result['n_codebooks']}, K = 16, "
+        f"{result['n_test_rows']} unseen rows; |AB - Y|^2 / |AB|^2, and digits told rightly",
+        _said(result["conditions"]),
+        f"  {'inputs':10}{'LUT':8}{'output':8}{'error':>9}{'right':>9}",
+        f"  {'exact product':26}{0:9.5f}{result['exact_right']:9.1%}",
+    ]
+    for row in result["rows"]:
+        names = f"{row['input_format'] or 'float':10}{row['lut'] or 'float':8}{row['output']:8}"
+        lines.append(f"  {names}{row['error']:9.5f}{row['right']:9.1%}")
+    return lines
+
+
+def _learn_report(result: dict[str, Any]) -> list[str]:
+    return [
+        "learn: N={n_rows} D={n_features} M={n_outputs} C={n_codebooks} K={n_prototypes}".format(
+            **result
+        ),
+        _said(result["conditions"]),
+        f"  processor time {result['cpu_s']:.2f} s, wall clock {result['wall_s']:.2f} s, peak "
+        f"memory {result['peak_gb']:.2f} GB (before learning {result['peak_before_gb']:.2f} GB)",
+        f"  error on unseen rows (float tables) {result['error']:.4f} after "
+        f"{result['refine_passes']} passes",
+    ]
+
+
+def _online_report(result: dict[str, Any]) -> list[str]:
+    return [
+        "online: N={n_rows} D={n_features} M={n_outputs} C={n_codebooks} K={n_prototypes}, "
+        "float32, medians of {repeats} turns".format(**result),
+        _said(result["conditions"]),
+        f"  A @ B {result['exact_ms']:.2f} ms, matmul_online {result['online_ms']:.2f} ms "
+        f"(first call {result['first_ms']:.2f} ms), ratio {result['ratio']:.2f}",
+        f"  encode {result['encode_ms']:.2f} ms, decode {result['decode_ms']:.2f} ms",
+    ]
+
+
+def _layers_report(result: dict[str, Any]) -> list[str]:
+    conditions = result["conditions"]
+    lines = [
+        f"layers: forward + backward, medians of {result['repeats']} turns; memory: peak above "
+        "what was there before",
+        f"{_said(conditions)}, torch {conditions['torch']}",
+    ]
+    for row in result["rows"]:
+        if row["format"] == "exact":
+            lines.append(f"  {row['title']}")
+        lines.append(
+            f"    {row['format']:12} {row['ms']:8.1f} ms ({row['time_ratio']:5.2f} x) "
+            f"{row['mb']:8.0f} MB ({row['memory_ratio']:5.2f} x)"
+        )
+    return lines
+
+
+_REPORTS = {
+    "accuracy": _accuracy_report,
+    "formats": _formats_report,
+    "learn": _learn_report,
+    "online": _online_report,
+    "layers": _layers_report,
+}

@@ -1,0 +1,77 @@
+"""Files that torch writes and reads: whole or not at all, and read without running code."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from halut.errors import HalutError
+from halut.files import atomic_write
+
+__all__ = ["read", "write"]
+
+
+def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write what `torch.save` makes of a mapping; the previous file stays when writing fails."""
+    # By way of memory: torch's own writer hides what a full disk says.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def read(
+    path: str | os.PathLike[str], what: str, kind: str, versions: tuple[int, ...]
+) -> dict[str, Any]:
+    """Read a mapping that `write` wrote; no code in the file is run.
+
+    Parameters
+    ----------
+    path : path-like
+    what : str
+        What the file is called in an error.
+    kind : str
+        What the mapping must have as ``kind``.
+    versions : tuple of int
+        What its ``version`` may be.
+
+    Returns
+    -------
+    dict
+        Tensors are on the CPU.
+
+    Raises
+    ------
+    HalutError
+        When the file is missing, damaged (check sums are compared), something else or of another
+        version; the message names it.
+    """
+    try:
+        written = io.BytesIO(Path(path).read_bytes())
+    except OSError as error:
+        raise HalutError(f"{what} must be readable: {error.strerror} ({path})") from None
+    try:
+        with zipfile.ZipFile(written) as archive:
+            if archive.testzip():  # torch does not look at the check sums
+                raise zipfile.BadZipFile
+        written.seek(0)
+        content = torch.load(written, map_location="cpu", weights_only=True)
+    except Exception as error:  # a foreign or damaged file makes torch.load raise nearly anything
+        raise HalutError(
+            f"file must be an undamaged {what} (.pt), not something else: "
+            f"{type(error).__name__} ({path})"
+        ) from None
+    if not isinstance(content, dict) or content.get("kind") != kind:
+        raise HalutError(f'file must be a {what} of kind "{kind}", not something else ({path})')
+    if content.get("version") not in versions:
+        listed = " or ".join(map(str, versions))
+        raise HalutError(
+            f"version of a {what} must be {listed}, not {content.get('version')!r} ({path})"
+        )
+    return content

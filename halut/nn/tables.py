@@ -1,0 +1,410 @@
+"""`LookUp`: tables, thresholds and formats, and the arithmetic of a look-up in torch operations.
+
+It knows nothing of where features come from and where outputs go: that is what the layers of
+`halut.nn.layer` and `halut.nn.layers` add. Shapes are those of gathered features, (B, G, C, S, L):
+items, groups, codebooks, features that a codebook looks at, positions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from halut.checks import integer_at_least
+from halut.errors import HalutError, closest
+from halut.forest import subspaces
+from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.nn.config import LayerConfig
+from halut.nn.functional import look_up, nearest, nearest_sums, walk
+from halut.nn.quantize import (
+    byte_outputs,
+    float_inputs,
+    float_thresholds,
+    grid,
+    half_outputs,
+    input_words,
+    integer_thresholds,
+    quantize_tables,
+    rectified,
+    scaled,
+    wrapped,
+)
+from halut.output import MAX_EXACT_BITS
+
+__all__ = ["LookUp", "by_row"]
+
+_EXACT_FLOAT32 = 24
+"""Bits of a sum of integers up to which float32 is exact."""
+
+_FORMATS = (
+    "lut_bits", "lut_granularity", "lut_format", "input_format", "input_granularity",
+    "parallel_codebooks", "codebook_tiles", "codebooks_per_load", "acc_bits", "overflow",
+    "output_format", "relu",
+)  # fmt: skip
+_MOMENTUM = 0.1
+"""Share of a batch in the range of the product that training keeps."""
+
+
+class LookUp(nn.Module):
+    """What a looked-up product holds, and how its results are computed.
+
+    Parameters
+    ----------
+    n_features : int
+        D, per group.
+    n_outputs : int
+        M, per group.
+    groups : int
+        G.
+    n_codebooks : int
+        C, per group.
+    config : LayerConfig
+
+    Attributes
+    ----------
+    thresholds : float32 Parameter of shape (G, C, K - 1)
+        Breadth-first, as in `Program`. For centroids absent.
+    lut : float32 Parameter of shape (G, M, C, K)
+    bias : float32 Parameter of shape (G * M,)
+        What is added to each sum of entries: the product of the mean row, and the module's bias.
+    temperature : float32 Parameter of shape ()
+        Of the surrogate gradient; trained only when its ``requires_grad`` is set.
+    split_dims : int64 buffer of shape (G, C, T), range [0, D)
+        What the trees look at. For centroids (G, C, D / C): all features of each codebook.
+    centroids : float32 Parameter of shape (G, C, K, D / C)
+        Instead of thresholds, for ``encoder="centroid"``.
+    raw_output : bool
+        When set, the layer returns its accumulators, as float32: integers between layers.
+    input_bits : int
+        Not 0: inputs are integers of so many bits, compared with the buffer `threshold_words`
+        of shape (G, C, K - 1), int32.
+    output_range : float32 buffer of shape (2,) or None
+        ``output_format="int8"`` only: lowest and highest value of the product, which the words
+        span. Learned from calibration inputs; in training a moving average, as of batch norm.
+    """
+
+    split_dims: Tensor
+    threshold_words: Tensor | None
+    output_range: Tensor | None
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        groups: int,
+        n_codebooks: int,
+        config: LayerConfig,
+        device: Any = None,
+    ) -> None:
+        super().__init__()
+        if integer_at_least("n_codebooks", n_codebooks, 1) > n_features:
+            raise HalutError(f"n_codebooks must be in [1, {n_features}], not {n_codebooks}")
+        self.config = config
+        self.n_features, self.n_outputs, self.groups = n_features, n_outputs, groups
+        self.n_codebooks, self.n_prototypes = n_codebooks, config.n_prototypes
+        self.raw_output = False
+        self.input_bits = 0
+        n_prototypes = config.n_prototypes
+        columns = subspaces(n_features, n_codebooks)
+        if config.encoder == "centroid":
+            if n_features % n_codebooks:
+                raise HalutError(
+                    f'codebook_width must divide the {n_features} features for encoder "centroid", '
+                    f"not cut them into {n_codebooks} codebooks"
+                )
+            width = n_features // n_codebooks
+            dims = torch.arange(n_features).view(1, n_codebooks, width).repeat(groups, 1, 1)
+            shape = (groups, n_codebooks, n_prototypes, width)
+            self.centroids = nn.Parameter(torch.randn(shape, device=device))
+        else:
+            depth = config.tree_depth
+            dims = torch.stack(
+                [part.start + torch.randperm(part.stop - part.start).repeat(depth)[:depth]
+                 for _ in range(groups) for part in columns]
+            ).view(groups, n_codebooks, depth)  # fmt: skip
+            nodes = (groups, n_codebooks, n_prototypes - 1)
+            self.thresholds = nn.Parameter(0.5 * torch.randn(nodes, device=device))
+        self.register_buffer("split_dims", self._in_layout(dims).to(device))
+        # As large as the entries of the default initialisation of nn.Linear's product.
+        spread = 1 / math.sqrt(3 * n_codebooks)
+        shape = (groups, n_outputs, n_codebooks, n_prototypes)
+        self.lut = nn.Parameter(spread * torch.randn(shape, device=device))
+        self.bias = nn.Parameter(torch.zeros(groups * n_outputs, device=device))
+        self.temperature = nn.Parameter(
+            torch.tensor(float(config.temperature), device=device), requires_grad=False
+        )
+        self.register_buffer("threshold_words", None)
+        self.register_buffer("output_range", None)
+        self._set_config(config)
+
+    def _in_layout(self, dims: Tensor) -> Tensor:
+        """Turn indices into the features as the layout orders them into indices of features."""
+        return dims
+
+    # Formats.
+
+    @property
+    def tree_depth(self) -> int:
+        """T = log2 K."""
+        return self.config.tree_depth
+
+    @property
+    def exact(self) -> bool:
+        """Whether the forward pass is the hardware's, bit for bit."""
+        return self.config.lut_bits is not None and self.input_format is not None
+
+    @property
+    def input_format(self) -> str | None:
+        """What trees compare, None for floats."""
+        return f"int{self.input_bits}" if self.input_bits else self.config.input_format
+
+    @property
+    def accumulation(self) -> dict[str, Any]:
+        """How sums are formed: keyword arguments of `halut.golden.matmul` and `results`."""
+        config = self.config
+        return {
+            "acc_bits": config.acc_bits,
+            "overflow": config.overflow,
+            "parallel_codebooks": config.parallel_codebooks,
+            "codebook_tiles": config.codebook_tiles,
+            "codebooks_per_load": config.codebooks_per_load,
+        }
+
+    def set_formats(self, **changes: Any) -> None:
+        """Change number formats; parameters stay as they are.
+
+        Parameters
+        ----------
+        **changes
+            Fields of `LayerConfig`: `lut_bits`, `lut_granularity`, `lut_format`, `input_format`,
+            `input_granularity`, `parallel_codebooks`, `codebook_tiles`, `codebooks_per_load`,
+            `acc_bits`, `overflow`, `output_format`, `relu`. For ``output_format="int8"``,
+            `learn_output_range` or training must follow.
+
+        Raises
+        ------
+        HalutError
+            When a field is another one, or breaks its rule.
+        """
+        for name in changes:
+            if name not in _FORMATS:
+                raise HalutError(
+                    f"a format must be one of {', '.join(_FORMATS)}, not {name!r}"
+                    f"{closest(name, _FORMATS)}"
+                )
+        self._set_config(dataclasses.replace(self.config, **changes))
+
+    def _set_config(self, config: LayerConfig) -> None:
+        """Take a configuration that fits the number of codebooks."""
+        loaded = config.codebooks_per_load or self.n_codebooks
+        if loaded < self.n_codebooks and (config.output_format != "raw" or config.relu):
+            raise HalutError(
+                f"codebooks_per_load must be at least {self.n_codebooks} for output_format "
+                f'"{config.output_format}"{" with relu" if config.relu else ""}, not {loaded}: '
+                "partial sums cannot be added up once they are converted"
+            )
+        if config.lut_bits is not None and config.lut_format == "int":
+            needed = config.lut_bits + (self.n_codebooks - 1).bit_length()
+            if config.acc_bits is not None and config.acc_bits >= needed:
+                raise HalutError(
+                    f"acc_bits must be less than the {needed} that {self.n_codebooks} codebooks "
+                    f"need for overflow to happen, not {config.acc_bits}"
+                )
+            width, most = config.acc_bits or needed, {"fp16": MAX_EXACT_BITS, "int8": 32}
+            if width > most.get(config.output_format, width):
+                raise HalutError(
+                    f"accumulators must have at most {most[config.output_format]} bits for "
+                    f'output_format "{config.output_format}", not {width}'
+                )
+        self.config = config
+        if config.output_format != "int8":
+            self.output_range = None
+        elif self.output_range is None:
+            self.output_range = torch.tensor([math.inf, -math.inf], device=self.lut.device)
+
+    def use_integer_inputs(self, threshold_words: Tensor, bits: int) -> None:
+        """Compare inputs that are integers with integer thresholds from now on.
+
+        Parameters
+        ----------
+        threshold_words : int32 Tensor of shape (G, C, K - 1), range of signed `bits` bits
+        bits : int
+            2 to 16.
+        """
+        if self.config.encoder == "centroid":
+            raise HalutError('encoder must be "tree" for integer inputs, not "centroid"')
+        if threshold_words.shape != self.thresholds.shape:
+            raise HalutError(
+                f"threshold_words must have shape {tuple(self.thresholds.shape)}, "
+                f"not {tuple(threshold_words.shape)}"
+            )
+        input_format_bits(f"int{bits}")  # checks it
+        half = 2 ** (bits - 1)
+        if not ((threshold_words >= -half) & (threshold_words < half)).all():
+            raise HalutError(f"threshold_words must be in [{-half}, {half - 1}] (int{bits})")
+        self.input_bits = bits
+        self.threshold_words = threshold_words.to(self.thresholds.device, torch.int32)
+
+    # Forward.
+
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return tables (G, M, C, K), and the scale (G, M) and offset (G, M) of their sums."""
+        lut = self.lut if self.lut.dtype == torch.float64 else self.lut.float()
+        bias = self.bias.to(lut.dtype).view(self.groups, self.n_outputs)
+        if self.config.lut_bits is None:
+            return lut, torch.ones_like(bias), bias
+        if self.config.lut_format == "fp16":
+            ones = torch.ones_like(bias, dtype=torch.float32)
+            return float_inputs(lut, "fp16"), ones, bias.float()
+        entries, scale, offset = quantize_tables(
+            lut, self.config.lut_bits, self.config.lut_granularity
+        )
+        if self.config.lut_bits + math.ceil(math.log2(self.n_codebooks)) > _EXACT_FLOAT32:
+            entries = entries.double()
+        return entries, scale, offset + bias
+
+    def _compared(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return what the trees compare, for gathered inputs (B, G, C, T, L).
+
+        Returns
+        -------
+        values (B, G, C, T, L), nodes (G, C, K - 1), slope (G, C, T)
+            For `look_up`.
+        scale, offset : (G, C, T)
+            Of the words, one and zero when they are values.
+        """
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        x = x.to(dtype)
+        thresholds = self.thresholds.to(dtype)
+        scale = torch.ones_like(self.split_dims, dtype=dtype)
+        offset = torch.zeros_like(scale)
+        if self.input_bits:
+            values = input_words(x, scale, offset)
+            assert self.threshold_words is not None
+            nodes = self.threshold_words.to(dtype) + 0.5
+        elif self.config.input_format is None:
+            values, nodes = x, thresholds
+        elif self.config.input_format in FLOAT_FORMATS:
+            name = self.config.input_format
+            values, nodes = float_inputs(x, name), float_thresholds(thresholds, name)
+        else:
+            bits = input_format_bits(self.config.input_format)
+            words, scale, offset = integer_thresholds(
+                thresholds, bits, self.config.input_granularity
+            )
+            # Between a threshold and the next word: the same decisions, and never on the edge.
+            values, nodes = input_words(x, scale, offset), words + 0.5
+        slope = scale / self.temperature.to(dtype)
+        return values, nodes, slope, scale, offset
+
+    def _codes(self, gathered: Tensor) -> Tensor:
+        """Return codes (B, G, C, L), uint8, for gathered inputs."""
+        if self.config.encoder == "centroid":
+            return nearest(gathered.to(self.centroids.dtype), self.centroids)
+        values, nodes, _, _, _ = self._compared(gathered)
+        return walk(values, nodes)
+
+    def _sums(self, gathered: Tensor, tables: Tensor) -> Tensor:
+        """Return sums of table entries (B, G, M, L) for gathered inputs."""
+        by_leaf = tables.permute(0, 2, 3, 1).contiguous()  # (G, C, K, M): a row per leaf
+        if self.config.encoder == "centroid":
+            dtype = self.centroids.dtype if gathered.dtype == torch.float64 else torch.float32
+            return nearest_sums(
+                gathered.to(dtype), self.centroids.to(dtype), by_leaf, self.temperature.to(dtype)
+            )
+        values, nodes, slope, _, _ = self._compared(gathered)
+        kind = torch.promote_types(values.dtype, by_leaf.dtype)
+        parts = values.to(kind), nodes.to(kind), by_leaf.to(kind), slope.to(kind)
+        config = self.config
+        if config.lut_bits is None:
+            return look_up(*parts)
+        order = config.parallel_codebooks, config.codebook_tiles, config.codebooks_per_load or 0
+        if config.lut_format == "fp16":
+            return look_up(*parts, order)
+        if config.overflow == "saturate":
+            return look_up(*parts, order, config.acc_bits or 0)
+        sums = look_up(*parts)
+        return wrapped(sums, config.acc_bits or 0) if config.overflow == "wrap" else sums
+
+    def _results(self, sums: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """Turn sums of table entries (B, G, M, L) into what leaves the hardware."""
+        config = self.config
+        if config.output_format == "raw":
+            return rectified(sums) if config.relu else sums
+        if config.lut_bits is None:
+            values = sums + offset[..., None]
+            return rectified(values) if config.relu else values
+        if config.output_format == config.lut_format == "fp16":
+            halves = float_inputs(sums, "fp16")
+            return rectified(halves) if config.relu else halves
+        if config.output_format == "fp16":
+            return half_outputs(sums, scale, offset.float(), config.relu)
+        return byte_outputs(sums, scale, offset.float(), self._grid(), config.relu)[0]
+
+    def _values(self, results: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """Turn results (B, G, M, L) into values of the product."""
+        config = self.config
+        if self.raw_output:
+            return results.to(scale.dtype)
+        if config.lut_bits is None:
+            return results + offset[..., None] if config.output_format == "raw" else results
+        if config.output_format == "raw" or config.lut_format == "fp16":
+            return scaled(results.to(scale.dtype), scale, offset)
+        if config.output_format == "fp16":
+            return results
+        steps = self._grid()
+        return scaled(results, steps[0].expand_as(scale), steps[1].expand_as(scale))
+
+    def _grid(self) -> Tensor:
+        """Return scale and offset of 8-bit words."""
+        assert self.output_range is not None
+        return grid(self.output_range, self.config.relu)
+
+    def _follow(self, sums: Tensor, scale: Tensor, offset: Tensor) -> None:
+        """Move the range of 8-bit words towards that of the product."""
+        assert self.output_range is not None
+        seen = self._product_range(sums, scale, offset)
+        moved = self.output_range + _MOMENTUM * (seen - self.output_range)
+        self.output_range.copy_(torch.where(self.output_range.isfinite().all(), moved, seen))
+
+    @staticmethod
+    def _product_range(sums: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        product = sums.to(scale.dtype) * scale[..., None] + offset[..., None]
+        return torch.stack(torch.aminmax(product)).float()
+
+    def product_of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Multiply rows, as the formats have it, and return the codes with the product.
+
+        Parameters
+        ----------
+        rows : float32 Tensor of shape (G, N, D)
+
+        Returns
+        -------
+        product : Tensor of shape (G, N, M)
+            Without a ReLU on accumulators.
+        codes : uint8 Tensor of shape (G, N, C), range [0, K)
+        """
+        dims = self.split_dims.flatten(1)[:, None].expand(-1, rows.shape[1], -1)
+        gathered = rows.gather(2, dims).permute(0, 2, 1).unflatten(1, self.split_dims.shape[1:])
+        tables, scale, offset = self.tables()
+        results = self._sums(gathered[None], tables)
+        if self.config.output_format != "raw":
+            results = self._results(results, scale, offset)
+        values = self._values(results, scale, offset)
+        return by_row(values), by_row(self._codes(gathered[None]))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        words = state_dict.get(prefix + "threshold_words")
+        if words is not None and self.threshold_words is None:
+            self.threshold_words = torch.empty_like(words, device=self.lut.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def by_row(values: Tensor) -> Tensor:
+    """Turn (B, G, M, L) into (G, N, M): a row for every position of every item."""
+    return values.permute(1, 0, 3, 2).flatten(1, 2)
