@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halut import process
-from halut.errors import HalutError, closest
+from halut.checks import one_of
+from halut.errors import HalutError
 
 __all__ = [
     "SIMULATORS",
@@ -179,11 +180,8 @@ def find(
     HalutError
         When the wish is unknown or cannot be run here, or there is none at all.
     """
-    if wish is not None and wish not in SIMULATORS:
-        raise HalutError(
-            f"simulator must be one of {', '.join(SIMULATORS)}, "
-            f"not {wish!r}{closest(wish, SIMULATORS)}"
-        )
+    if wish is not None:
+        one_of("simulator", wish, SIMULATORS)
     reasons = []
     for name in order if wish is None else (wish,):
         reason = why_not(name, packages)

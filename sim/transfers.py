@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.errors import CheckFailed, HalutError, closest
+from halut.checks import one_of
+from halut.errors import CheckFailed, HalutError
 from rtl_gen.tiled_config import AnyConfig
 from sim import runner
 from sim.accelerator import port_widths
@@ -107,11 +108,7 @@ def word_bytes(config: AnyConfig, image: Sequence[tuple[int, int]]) -> NDArray[n
 
 def check_settings(stall_pattern: str, seed: int, timeout_s: float) -> None:
     """Raise `HalutError` when a stall pattern, a seed or a limit is not one."""
-    if stall_pattern not in _PATTERNS:
-        raise HalutError(
-            f"stall_pattern must be one of {', '.join(_PATTERNS)}, "
-            f"not {stall_pattern!r}{closest(str(stall_pattern), _PATTERNS)}"
-        )
+    one_of("stall_pattern", stall_pattern, _PATTERNS)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
         raise HalutError(f"seed must be an integer in [0, 2**31), not {seed!r}")
     if not 0 < timeout_s < float("inf"):

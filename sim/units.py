@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from halut.errors import HalutError, closest
+from halut.checks import one_of
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.units.comparator import Comparator
 from rtl_gen.units.control import Control
@@ -56,9 +56,6 @@ def build_unit(
     simulator : str, optional
         See `sim.runner.pick_simulator`.
     """
-    if kind not in UNITS:
-        raise HalutError(
-            f"unit must be one of {', '.join(UNITS)}, not {kind!r}{closest(kind, UNITS)}"
-        )
+    one_of("unit", kind, UNITS)
     unit = UNITS[kind](config)
     return runner.build(unit_verilog(unit), unit.module_name, simulator=simulator)

@@ -42,6 +42,7 @@ napoleon_custom_sections = [("Members", "params_style"), ("Timing", "notes_style
 autosummary_generate = not tags.has("no_api")  # noqa: F821 (given by Sphinx)
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 # Attributes of different classes may have one name, such as `n_outputs`.
 suppress_warnings = ["ref.python", "config.cache"]
 

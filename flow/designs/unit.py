@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from flow.designs.design import Design, Stream, Workload
 from halut import golden
-from halut.errors import HalutError, closest
+from halut.checks import one_of
+from halut.errors import HalutError
 from halut.program import Program
 from rtl_gen.config import AcceleratorConfig, ceil_log2
 from rtl_gen.image import program_image
@@ -346,10 +347,7 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
     Design
         Without multiply-accumulates: its energy is per cycle.
     """
-    if kind not in UNITS:
-        raise HalutError(
-            f"unit must be one of {', '.join(UNITS)}, not {kind!r}{closest(kind, UNITS)}"
-        )
+    one_of("unit", kind, UNITS)
     if config.memory == "lutram":
         raise HalutError(
             f"memory must be latch or ff for cells, not lutram (configuration {config.name})"

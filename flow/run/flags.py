@@ -8,7 +8,8 @@ from collections.abc import Collection
 from typing import Any
 
 from flow.run.options import RunOptions
-from halut.errors import HalutError, closest
+from halut import checks
+from halut.errors import HalutError
 
 __all__ = ["add_run_arguments", "among", "positive_ns", "run_options"]
 
@@ -95,9 +96,5 @@ def positive_ns(flag: str, value: float | None) -> None:
 def among(flag: str, text: str, known: Collection[str]) -> list[str]:
     """Split a comma-separated flag into names, all of which must be known."""
     names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise HalutError(
-                f"{flag} must be among {', '.join(known)}, not {name!r}{closest(name, known)}"
-            )
+    checks.known(flag, names, known, "be among {}")
     return names

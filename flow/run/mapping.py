@@ -14,6 +14,7 @@ from flow.repair.repair import RepairReport, repair
 from flow.run.context import Run
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write
+from sim.estimate import check_size
 
 __all__ = ["Finished", "Mapped", "Proof", "finish", "map_design", "mapped_files", "prove"]
 
@@ -86,6 +87,7 @@ def mapped_files(run: Run) -> list[Path]:
 
 def map_design(run: Run) -> Mapped:
     """Have Yosys map the design, once per kind of adder."""
+    check_size(run.design.verilog, run.design.top, "map it to cells")
     source = run.folder / "rtl.v"
     with atomic_write(source) as temporary:
         temporary.write_text(run.design.verilog)

@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 from halut import problems
 from halut.arrays import load_matrix, training_pair
-from halut.checks import read_yaml
-from halut.errors import HalutError, closest
+from halut.checks import located, one_of, read_yaml
+from halut.errors import HalutError
 from halut.matmul import HalutMatmul
 from rtl_gen.config import AcceleratorConfig
 
@@ -115,10 +115,7 @@ class Data:
     @classmethod
     def builtin(cls, name: str) -> Data:
         """One of `BUILTIN`."""
-        if name not in BUILTIN:
-            raise HalutError(
-                f"builtin must be one of {', '.join(BUILTIN)}, not {name!r}{closest(name, BUILTIN)}"
-            )
+        one_of("builtin", name, BUILTIN)
         problem, labels = BUILTIN[name]()
         return cls(
             name=name,
@@ -177,7 +174,7 @@ class Prune:
                 f"prune.objectives must be a list with entries, not {self.objectives!r}"
             )
         for name in self.objectives:
-            _known("prune.objectives", name, OBJECTIVES)
+            one_of("prune.objectives", name, OBJECTIVES, _AMONG)
         object.__setattr__(self, "objectives", tuple(self.objectives))
 
 
@@ -210,11 +207,7 @@ class SpacePoint:
     skipped: str = ""
 
 
-def _known(where: str, name: Any, choices: Sequence[str]) -> None:
-    if name not in choices:
-        raise HalutError(
-            f"{where} must be among {', '.join(choices)}, not {name!r}{closest(str(name), choices)}"
-        )
+_AMONG = "be among {}"
 
 
 def _mapping(where: str, value: Any) -> dict[str, Any]:
@@ -262,7 +255,7 @@ class Space:
         base = _mapping("base", self.base)
         for where, names in (("axes", axes), ("base", base)):
             for name in names:
-                _known(where, name, fields)
+                one_of(where, name, fields, _AMONG)
         for name, values in axes.items():
             if not isinstance(values, (list, tuple)) or not values:
                 raise HalutError(f"axes.{name} must be a list with values, not {values!r}")
@@ -282,13 +275,13 @@ class Space:
                         raise HalutError(f"{name} must be a positive number of ns, not {value!r}")
             if name == "layout":
                 for value in values:
-                    _known("layout", value, LAYOUTS)
+                    one_of("layout", value, LAYOUTS, _AMONG)
             if name in ("platform", "corner") and not all(isinstance(v, str) for v in values):
                 raise HalutError(f"{name} must be text, not {values!r}")
         if self.data is not None:
             data = _mapping("data", self.data)
             for name in data:
-                _known("data", name, ("builtin", "a", "b", "test"))
+                one_of("data", name, ("builtin", "a", "b", "test"), _AMONG)
             if set(data) - {"test"} not in ({"builtin"}, {"a", "b"}) or {"builtin", "test"} <= set(
                 data
             ):
@@ -305,7 +298,7 @@ class Space:
             object.__setattr__(self, "data", data)
         learning = _mapping("learning", self.learning)
         for name in learning:
-            _known("learning", name, _LEARNING)
+            one_of("learning", name, _LEARNING, _AMONG)
         HalutMatmul(**learning)
         if self.prune is not None and not isinstance(self.prune, Prune):
             raise HalutError(f"prune must be a mapping, not {self.prune!r}")
@@ -319,19 +312,19 @@ class Space:
     def from_yaml(cls, path: str | Path) -> Space:
         """Read a space; every error names the file. Files of data are relative to it."""
         values = read_yaml(path)
-        try:
+        with located(path):
             version = values.pop("version", None)
             if version != SPACE_VERSION:
                 raise HalutError(f"version must be {SPACE_VERSION}, not {version!r}")
             for name in values:
-                _known("a field", name, [f.name for f in dataclasses.fields(cls)])
+                one_of("a field", name, [f.name for f in dataclasses.fields(cls)], _AMONG)
             for name in ("name", "axes"):
                 if name not in values:
                     raise HalutError(f"a space must have {name}")
             if values.get("prune") is not None:
                 prune = _mapping("prune", values["prune"])
                 for name in prune:
-                    _known("prune", name, [f.name for f in dataclasses.fields(Prune)])
+                    one_of("prune", name, [f.name for f in dataclasses.fields(Prune)], _AMONG)
                 values["prune"] = Prune(**prune)
             data = values.get("data")
             if isinstance(data, Mapping):
@@ -342,8 +335,6 @@ class Space:
                     for name, value in data.items()
                 }
             return cls(**values)
-        except HalutError as error:
-            raise HalutError(f"{error} ({path})") from None
 
     def load_data(self) -> Data | None:
         """The data, or None where the space has none."""

@@ -8,7 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from halut.errors import HalutError, closest
+from halut.checks import known
+from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.formats import FLOAT_FORMATS
 from halut.golden import OVERFLOWS
@@ -135,11 +136,7 @@ def _formats(options: argparse.Namespace) -> int:
             raise HalutError(
                 f"layers must be trees that read values, not integers or centroids (layer {name})"
             )
-    for name in relu:
-        if name not in layers:
-            raise HalutError(
-                f"--relu must be among {', '.join(layers)}, not {name!r}{closest(name, layers)}"
-            )
+    known("--relu", relu, layers, "be among {}")
     data = load_data(header, options.root)
 
     @torch.no_grad()

@@ -82,6 +82,33 @@ def test_links(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+PACKAGES = "halut|rtl_gen|sim|flow"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_named_files_and_names_exist(document: Path) -> None:
+    """Files and dotted names within sentences are those of the project."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.M | re.S)
+    files = re.findall(rf"`((?:{PACKAGES}|configs|docs|tests)/[\w/.-]+\.\w+)`", text)
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+    names = re.findall(rf"`((?:{PACKAGES})(?:\.\w+)+)", text)
+    assert [name for name in names if not _exists(name)] == []
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name is a module, or a word in one (nothing is imported)."""
+    place, parts = ROOT, name.split(".")
+    while parts and (place / parts[0]).is_dir():
+        place /= parts.pop(0)
+    module = place / (f"{parts[0]}.py" if parts else "__init__.py")
+    if parts and module.is_file():
+        parts.pop(0)
+    else:
+        module = place / "__init__.py"
+    words = re.findall(r"\w+", module.read_text()) if module.is_file() else []
+    return all(part in words for part in parts)
+
+
 CONFIGS = [*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "options").glob("*.yaml")]
 
 
