@@ -51,6 +51,7 @@ comma := ,
 stamp := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 # The tests of networks need torch, too; TORCH= leaves it out, and they are skipped.
 torch_stamp := $(stamp)$(if $(TORCH),-$(TORCH))
+docs_stamp := $(VENV)/.installed-docs
 
 $(VENV)/.installed-%: pyproject.toml
 	@$(call q,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -66,7 +67,7 @@ $(VENV)/.installed-%: pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(call q,$(CONSTRAINTS))) -e '.[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network test test-slow mutate lint doctor rtl synth pnr formal orfs report bench tables sweep pareto bench-software clean distclean
+.PHONY: help venv demo network docs test test-slow mutate lint doctor rtl synth pnr formal orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -149,6 +150,9 @@ network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hard
 	@$(py) -m halut train $(call q,$(RECIPE)) -o $(network_out) $(ARGS)
 	@$(py) -m sim --network $(network_out)/network.pt \
 	  --config configs/digits_network.yaml --images $(call q,$(IMAGES))
+
+docs: $(docs_stamp) ## the documentation as a site that needs no network (to OUT, build/docs)
+	@$(py) docs/site/build.py $(if $(OUT),-o $(call q,$(OUT)))
 
 bench-software: $(stamp) ## measured accuracy and speed of the NumPy part, and of simulation
 	@$(py) -m halut bench $(ARGS)

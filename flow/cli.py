@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flow.netlist.yosys import EFFORTS, SynthOptions
 from flow.run.flags import add_run_arguments, run_options
+from flow.run.options import BUILD, LayoutOptions
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.commands.front_end import add_image_arguments, front_end_config
@@ -26,7 +28,7 @@ def _synth_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m flow synth",
         description="Synthesise a configuration, time it, simulate the netlist against the exact "
-        "model and tell its energy; with OpenROAD (on PATH or OPENROAD_EXE), place it and tell "
+        "model and report its energy; with OpenROAD (on PATH or OPENROAD_EXE), place it and report "
         "area, timing and power with estimated wires. Unchanged steps of an earlier run are not "
         "done again.",
         epilog=_EPILOG,
@@ -48,12 +50,12 @@ def _pnr_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--utilisation", type=float, metavar="SHARE",
         help="share of the core that cells may take (default: the platform's)")  # fmt: skip
-    add("--aspect", type=float, default=1.0, metavar="RATIO",
+    add("--aspect", type=float, default=LayoutOptions.aspect, metavar="RATIO",
         help="height over width of the core (default: %(default)s)")  # fmt: skip
-    add("--repair-tns", type=int, default=100, metavar="PERCENT",
+    add("--repair-tns", type=int, default=LayoutOptions.repair_tns, metavar="PERCENT",
         help="percent of violating endpoints that setup repair works on (default: %(default)s)"
         )  # fmt: skip
-    add("--threads", type=int, default=0, metavar="N",
+    add("--threads", type=int, default=LayoutOptions.threads, metavar="N",
         help="threads of the router; 0 for all cores (default: %(default)s)")  # fmt: skip
     return parser
 
@@ -66,15 +68,15 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_image_arguments(image, required=False)
     add_run_arguments(parser, platform="generic")
-    add("--effort", default="area", metavar="NAME",
-        help="what mapping optimises: area or speed (default: %(default)s)")  # fmt: skip
-    add("--adder", default="brent-kung", metavar="NAME",
+    add("--effort", default=SynthOptions.effort, metavar="NAME",
+        help=f"what mapping optimises: {' or '.join(EFFORTS)} (default: %(default)s)")  # fmt: skip
+    add("--adder", default=SynthOptions.adder, metavar="NAME",
         help="two-operand sums: auto (the smallest that meets the target), ripple, brent-kung, "
         "sklansky, kogge-stone or han-carlson (default: %(default)s)")  # fmt: skip
     add("--booth", action="store_true", help="Booth-encode multipliers")
     add("--flatten", default="", metavar="NAMES",
         help="modules to dissolve before mapping, comma-separated (default: none)")  # fmt: skip
-    add("--gate-min", type=int, default=4, metavar="BITS",
+    add("--gate-min", type=int, default=SynthOptions.gate_min, metavar="BITS",
         help="registers with a common enable that get a clock gate, in bits; 0 for none "
         "(default: %(default)s)")  # fmt: skip
     add("--program", metavar="FILE", help="program to simulate with (.npz; default: random)")
@@ -84,7 +86,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-power", action="store_true", help="stop after timing")
     add("--baseline", metavar="FILE", help="metrics.json to compare with (default: the last run)")
     add("--rules", metavar="FILE", help="limits that metrics must keep (.json; default: none)")
-    add("-o", "--output", default="build", metavar="DIR",
+    add("-o", "--output", default=str(BUILD), metavar="DIR",
         help="folder for all products (default: %(default)s)")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say more")
     add("-q", "--quiet", action="store_true", help="print the result only")
@@ -108,9 +110,8 @@ def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]
     from flow.designs.convolution import convolution
     from flow.designs.design import accelerator
     from flow.figures.metrics import check_rules, read_metrics
-    from flow.netlist.yosys import SynthOptions
+    from flow.measure import measure
     from flow.report.terminal import comparison, summary
-    from flow.run.run import measure
     from halut.arrays import load_matrix
     from halut.program import Program
     from rtl_gen.tiled_config import load_config
@@ -191,8 +192,6 @@ def synth(argv: Sequence[str]) -> int:
 def pnr(argv: Sequence[str]) -> int:
     """Run ``python -m flow pnr``; returns the exit status."""
     arguments = _pnr_parser().parse_args(argv)
-    from flow.layout.place_and_route import LayoutOptions
-
     options = LayoutOptions(
         utilisation=arguments.utilisation,
         aspect=arguments.aspect,

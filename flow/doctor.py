@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.tools import openroad_command, version_in
+from flow.tools.find import find_abc, openroad_command, version_in
 from halut import process
 from halut.cli import run
 from halut.errors import HalutError
@@ -100,6 +100,15 @@ def _chromium() -> str | None:
     return None
 
 
+def _abc() -> str | None:
+    try:
+        found = find_abc()
+    except HalutError:
+        return None
+    (place,) = found.command
+    return place if found.version == place else f"{found.version} ({place})"
+
+
 def _openroad() -> str | None:
     try:
         command = openroad_command()
@@ -167,6 +176,8 @@ _ROWS: tuple[_Row, ...] = (
      _APT.format("iverilog"), "simulation with Verilator", False),
     ("synthesis", "yosys", lambda: _command("yosys", "-V"), "synthesis when asked for by name",
      _APT.format("yosys"), "synthesis with pyosys", False),
+    ("synthesis", "abc", _abc, "proofs (make formal, --prove)", _PIP,
+     "everything but proofs", False),
     ("synthesis", "sta", lambda: _command("sta", "-version"), "timing and power (OpenSTA)",
      _APT.format("opensta"), "area, gate counts, logic depth", False),
     ("synthesis", "openroad", _openroad, "place and route",

@@ -23,11 +23,26 @@ from halut.errors import HalutError, closest
 __all__ = ["Parser", "run"]
 
 
+class _Help(argparse.HelpFormatter):
+    """States the default of every flag that has one, unless its text does."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        stated = not action.option_strings or "(default" in text or "; default" in text
+        if stated or isinstance(action.default, (bool, list, type(None))):
+            return text
+        return text if action.default == argparse.SUPPRESS else f"{text} (default: %(default)s)"
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are `HalutError`, with a hint for a misspelt flag."""
+    """An argument parser whose errors are `HalutError`, with a hint for a misspelt flag.
+
+    Its help states defaults: other than None, switches and lists, they need no words.
+    """
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", _Help)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:

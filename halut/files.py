@@ -13,7 +13,7 @@ from pathlib import Path
 
 from halut.errors import HalutError
 
-__all__ = ["atomic_write", "locked"]
+__all__ = ["atomic_write", "locked", "write_text"]
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise HalutError(f"output must be writable: {error.strerror} ({path})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file (UTF-8) by `atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager

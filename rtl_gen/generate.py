@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """From a configuration to its Verilog and the manifest beside it."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import halut
 from halut.errors import HalutError
@@ -19,10 +20,11 @@ from .estimate import check_size
 from .flags import check_prefix
 from .program_port import describe_program_port
 from .sdc import constraints_sdc
-from .tiled import HalutTiled
 from .tiled_config import AnyConfig, TiledConfig
-from .top import HalutMatmul
-from .verilog import unit_verilog
+
+if TYPE_CHECKING:
+    from .tiled import HalutTiled
+    from .top import HalutMatmul
 
 __all__ = ["BUILD_DIR", "Generated", "generate", "with_constraints", "write", "write_generated"]
 
@@ -214,6 +216,11 @@ def generate(config: AnyConfig, *, prefix: str = "") -> Generated:
         When a module's name cannot begin with the prefix, or the estimated memory is more than
         there is.
     """
+    # Amaranth is imported for what is generated only: Verilog that was kept does not need it.
+    from .tiled import HalutTiled
+    from .top import HalutMatmul
+    from .verilog import unit_verilog
+
     check_prefix(prefix)
     check_size(config)
     top = HalutTiled(config) if isinstance(config, TiledConfig) else HalutMatmul(config)

@@ -10,7 +10,6 @@ Verilog with the same parameters is built once, however many tests and processes
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -23,16 +22,17 @@ import shutil
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halut import process
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
 from sim import hierarchy, simulators
+from sim.estimate import check_size
 from sim.simulators import SIMULATORS, Simulator
+from sim.verilator import build_lock, cocotb_folder, shared_objects, source_files, verilate
 
 __all__ = [
     "SIMULATORS",
@@ -207,7 +207,9 @@ def build(
         "timescale": _TIMESCALE,
         "waves": waves,
     }
-    files = _files(simulator, verilog, top, testbench, waves)
+    files = {f"{top}.v": verilog}
+    if simulator == "verilator":
+        files = source_files(verilog, top, testbench, waves)
     content = [simulator, _version("cocotb"), found.version, found.make_flags]
     content += [json.dumps(arguments, sort_keys=True), json.dumps(files, sort_keys=True)]
     digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
@@ -223,8 +225,10 @@ def build(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # Whoever comes second waits for the first, and finds it done.
-        with _lock(directory, 2 * timeout_s):
+        with build_lock(directory, 2 * timeout_s):
             if not (directory / ".built").exists():
+                blocks = hierarchy.blocks(verilog, top) if simulator == "verilator" else ()
+                check_size(verilog, top, "build its simulation", blocks)
                 _build(result, found, files, arguments, strict, timeout_s)
     except TimeoutError:
         raise HalutError(
@@ -234,12 +238,6 @@ def build(
     except OSError as error:
         raise HalutError(f"output must be writable: {error.strerror} ({directory})") from None
     return result
-
-
-def _lock(path: Path, timeout_s: float) -> Any:
-    from filelock import FileLock
-
-    return FileLock(path.with_name(f"{path.name}.lock"), timeout=timeout_s)
 
 
 def _build(
@@ -261,11 +259,14 @@ def _build(
             (place / name).write_text(text)
         sources = [str(place / name) for name in files]
         arguments |= {"sources": sources, "build_dir": str(place)}
-        with _shared_objects(simulator, arguments, place, directory.parent):
-            if simulator.name == "verilator":
-                status = _verilate(simulator, arguments, what, place / "build.log", timeout_s)
-            else:
-                status = _launch(simulator, "build", arguments, {}, place / "build.log", timeout_s)
+        build_output = place / "build.log"
+        if simulator.name == "verilator":
+            with shared_objects(simulator, arguments, place, directory.parent):
+                status = verilate(
+                    simulator, arguments, build_output, compiled=what.compiled, timeout_s=timeout_s
+                )
+        else:
+            status = _launch(simulator, "build", arguments, {}, build_output, timeout_s)
     build_log = directory / "build.log"
     output = build_log.read_text(errors="replace")
     # Icarus has no switch that turns warnings into errors.
@@ -275,66 +276,6 @@ def _build(
         raise _failed(f"build of {what.top} with {simulator.name} {how}", build_log)
     log.info("built %s in %.1f s", directory.name, time.monotonic() - start)
     (directory / ".built").touch()
-
-
-def _files(
-    simulator: str, verilog: str, top: str, testbench: Path | None, waves: bool
-) -> dict[str, str]:
-    """Return the text of every file that a build reads, by name."""
-    design = {f"{top}.v": verilog}
-    if simulator != "verilator":
-        return design
-    # Waves show what is inside of blocks only where there are none.
-    blocks = [] if waves else hierarchy.blocks(verilog, top)
-    lines = [f'hier_block -module "{name}"' for name in blocks]
-    if testbench is None:
-        # cocotb sees the ports; lint then takes them for used.
-        lines.append(f'public_flat_rw -module "{top}" -var "*"')
-        return {"control.vlt": _control_file(lines)} | design
-    return {"control.vlt": _control_file(lines)} | design | {testbench.name: testbench.read_text()}
-
-
-def _control_file(lines: Sequence[str]) -> str:
-    return "\n".join(["`verilator_config", *lines]) + "\n"
-
-
-def _verilate(
-    simulator: Simulator, arguments: Mapping[str, Any], what: Build, output: Path, timeout_s: float
-) -> int | None:
-    """Build a model with its testbench; return the status, or None after the limit.
-
-    cocotb's own runner cannot build blocks (`hierarchy`), so this does what it does.
-    """
-    place = Path(arguments["build_dir"])
-    control = Path(arguments["sources"][0]).read_text()
-    testbench = []
-    if not what.compiled:
-        cocotb = _cocotb_folder()
-        libraries = f"-Wl,-rpath,{cocotb}/libs -L{cocotb}/libs -lcocotbvpi_verilator"
-        testbench = ["--vpi", "-o", what.top, "-LDFLAGS", libraries]
-        testbench.append(str(cocotb / "share" / "lib" / "verilator" / "verilator.cpp"))
-    command = [
-        simulator.program(),
-        *("--cc", "--exe", "--build", "-j", "0", "--prefix", "Vtop", "--Mdir", str(place)),
-        *("--top-module", arguments["hdl_toplevel"]),
-        *("--timescale", "/".join(arguments["timescale"])),
-        *(["--hierarchical"] if "hier_block" in control else []),
-        *(["--trace"] if what.waves else []),
-        *(f"-G{name}={value}" for name, value in arguments["parameters"].items()),
-        *(f"+define+{name}={value}" for name, value in arguments["defines"].items()),
-        *arguments["build_args"],
-        *testbench,
-        *arguments["sources"],
-    ]
-    env = simulator.environment()
-    return process.run(command, log=output, cwd=place, env=env, timeout_s=timeout_s).status
-
-
-def _cocotb_folder() -> Path:
-    """Return cocotb's folder; the makefile and the program that it builds name it."""
-    spec = importlib.util.find_spec("cocotb")
-    assert spec is not None and spec.origin is not None  # `simulators.find` has looked
-    return simulators.plain_link(Path(spec.origin).parent)
 
 
 def run(
@@ -504,48 +445,6 @@ def _run_arguments(what: Build, seed: int) -> list[str]:
     return ["+verilator+rand+reset+2", f"+verilator+seed+{1 + seed % (2**31 - 1)}"]
 
 
-@contextlib.contextmanager
-def _shared_objects(
-    simulator: Simulator, arguments: Mapping[str, Any], directory: Path, root: Path
-) -> Iterator[None]:
-    """Lend the build in `directory` the parts of Verilator that do not depend on the design.
-
-    They take ten times as long to compile as a small design. The first build makes them, and
-    builds that start meanwhile wait for it; a build that needs more of them adds those. They are
-    kept in `root`.
-    """
-    if simulator.name != "verilator":
-        yield
-        return
-    flags = [simulator.version, str(simulator.folder), simulator.make_flags, arguments["waves"]]
-    flags += [os.environ.get("CXX"), os.environ.get("CXXFLAGS")]
-    digest = hashlib.sha256(json.dumps(flags).encode()).hexdigest()[:12]
-    shared = root / f"verilator-runtime-{digest}"
-    with _lock(shared, 2 * DEFAULT_TIMEOUT_S):
-        if not (shared / "verilated.o").exists():
-            yield
-            _keep_objects(directory, shared)
-            return
-    # make takes them for done while they are newer than the makefile that Verilator writes next.
-    later = time.time() + DEFAULT_TIMEOUT_S
-    for file in shared.glob("verilated*.[od]"):
-        shutil.copy(file, directory / file.name)
-        os.utime(directory / file.name, (later, later))
-    yield
-    _keep_objects(directory, shared)
-
-
-def _keep_objects(directory: Path, shared: Path) -> None:
-    """Put the objects of Verilator's own files into `shared`, each whole, after a good build."""
-    if not list(directory.glob("Vtop*.a")):
-        return
-    shared.mkdir(exist_ok=True)
-    for file in directory.glob("verilated*.[od]"):
-        if not (shared / file.name).exists():
-            with atomic_write(shared / file.name) as temporary:
-                shutil.copy(file, temporary)
-
-
 def _launch(
     simulator: Simulator,
     step: str,
@@ -557,7 +456,7 @@ def _launch(
     """Run one step in a child process; return its exit status, or None after the limit."""
     what = {"simulator": simulator.name, "step": step, "arguments": arguments}
     if simulator.name == "verilator":
-        what["cocotb"] = str(_cocotb_folder())
+        what["cocotb"] = str(cocotb_folder())
     job = output.with_suffix(".json")
     job.write_text(json.dumps(what))
     env = simulator.environment()

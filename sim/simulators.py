@@ -2,7 +2,7 @@
 
 The only place that knows where Verilator and Icarus are, what they lack, and what has to be told
 to the makefiles that Verilator writes. RTL simulation (`sim.runner`) and netlist simulation
-(`flow.simulation.netlist_run`) both start them from here.
+(`flow.simulation.simulate`) both start them from here.
 """
 
 from __future__ import annotations

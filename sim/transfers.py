@@ -25,6 +25,7 @@ from halut.errors import CheckFailed, HalutError
 from rtl_gen.tiled_config import AnyConfig
 from sim import runner
 from sim.accelerator import port_widths
+from sim.stalls import idle_limit, stalls
 
 __all__ = ["PUMP", "Moved", "Segment", "check_settings", "move", "read_plan", "word_bytes"]
 
@@ -209,8 +210,6 @@ def _write(
     program_stalls: bool,
     seed: int,
 ) -> None:
-    from sim.streams import idle_limit
-
     widths = port_widths(config)
     numbers: list[Iterable[int]] = [
         (widths[name] for name in ("program_address", "program_data", "i_data", "o_data")),
@@ -229,20 +228,18 @@ def _write(
             for segment in segments:
                 if segment.stream == stream:
                     file.write(np.ascontiguousarray(segment.items).tobytes())
-    stalls = {
+    pauses = {
         "program": _stalls(pattern if program_stalls else "none", "source", seed + 1),
         "input": _stalls(pattern, "source", seed),
         "output": _stalls(pattern, "sink", seed),
     }
-    for stream, cycles in stalls.items():
+    for stream, cycles in pauses.items():
         (folder / f"{stream}_stalls.bin").write_bytes(cycles)
 
 
 def _stalls(pattern: str, side: str, seed: int) -> bytes:
     if pattern == "none":
         return b"\0"
-    from sim.streams import stalls
-
     return bytes(itertools.islice(stalls(pattern, side, seed), _STALL_CYCLES))
 
 

@@ -105,6 +105,7 @@ _FIND: dict[str, Callable[[], str | None]] = {
     "openroad": _openroad,
     "osu018": _platform("osu018"),
     "pyosys": _package("pyosys", "flow"),
+    "sphinx": _package("furo", "docs"),
     "sim": _simulator,
     "tcl": _tcl,
     "verilator": _verilator,

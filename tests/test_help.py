@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from halut.cli import Parser
+
 ROOT = Path(__file__).parents[1]
 # None in sys.modules makes an import fail as if the package were not installed.
 RUN = """
@@ -108,3 +110,16 @@ def test_every_module_with_a_command_line_is_listed() -> None:
     children |= {"halut.bench", "halut.nn.bench"}
     assert found - children <= listed
     assert {"halut", "rtl_gen", "sim", "flow"} <= found
+
+
+def test_help_states_defaults_by_itself():
+    parser = Parser(prog="x")
+    parser.add_argument("where", nargs="?", default="here", help="a place")
+    parser.add_argument("--count", type=int, default=3, help="how many")
+    parser.add_argument("--name", default="a", help="what it is called (default: by its place)")
+    parser.add_argument("--fast", action="store_true", help="no waiting")
+    parser.add_argument("--file", help="what to read")
+    lines = {line.split()[0]: line for line in parser.format_help().splitlines() if line.strip()}
+    assert lines["--count"].endswith("how many (default: 3)")
+    assert lines["--name"].endswith("(default: by its place)")
+    assert [name for name, line in lines.items() if "(default" in line] == ["--count", "--name"]

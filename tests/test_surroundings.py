@@ -100,9 +100,17 @@ def test_letters_become_similar_ones(monkeypatch):
     assert stream.buffer.getvalue() == b"5 um2, 3x3, 2...4, Koln, >= 1, ?\n"
 
 
+# Tests that run in the background hand on that these are ignored.
+AS_IN_FRONT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
+
+
 def _process(code: str, **streams):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    program = f"import sys\nfrom halut.cli import run\n{code}\nsys.exit(run(main))"
+    program = f"{AS_IN_FRONT}\nimport sys\nfrom halut.cli import run\n{code}\nsys.exit(run(main))"
     return subprocess.Popen([sys.executable, "-c", program], env=env, text=True, **streams)
 
 

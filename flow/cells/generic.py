@@ -106,4 +106,4 @@ def generic_library(platform: Platform) -> Library:
             dont_use=False,
             pins={p.name: p for p in pins},
         )
-    return Library(1.0, 25.0, 1.0, cells, dict.fromkeys(cells, "generic"))
+    return Library(1.0, 25.0, cells, dict.fromkeys(cells, "generic"))

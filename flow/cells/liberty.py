@@ -17,7 +17,7 @@ import numpy as np
 from flow.cells.liberty_language import Group, parse_groups, read_text
 from flow.cells.library import Arc, Cell, Library, Pin, PowerArc, Table
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["load_libraries"]
 
@@ -245,14 +245,11 @@ class _Reader:
         chosen = conditions.get(library.values.get("default_operating_conditions", ""))
         source = chosen or library
         voltage = source.number("voltage", library.number("nom_voltage", 1.0))
-        low = library.number("slew_lower_threshold_pct_rise", 20.0)
-        high = library.number("slew_upper_threshold_pct_rise", 80.0)
         cells = {cell.name: cell for cell in map(self.cell, library.all("cell"))}
         name = library.arguments[0] if library.arguments else "library"
         return Library(
             voltage=voltage * self.volt,
             temperature=source.number("temperature", library.number("nom_temperature", 25.0)),
-            slew_share=(high - low) / 100 * library.number("slew_derate_from_library", 1.0),
             cells=cells,
             cell_library=dict.fromkeys(cells, name),
         )
@@ -284,9 +281,7 @@ def _from_json(data: dict[str, Any]) -> Library:
             )
         leakages = [(when, value) for when, value in item["leakages"]]
         cells[name] = Cell(**{**item, "pins": pins, "leakages": leakages})
-    return Library(
-        data["voltage"], data["temperature"], data["slew_share"], cells, data["cell_library"]
-    )
+    return Library(data["voltage"], data["temperature"], cells, data["cell_library"])
 
 
 def load_libraries(paths: list[Path], cache: Path | None = None) -> Library:
@@ -324,8 +319,7 @@ def load_libraries(paths: list[Path], cache: Path | None = None) -> Library:
         if library is None:
             library = _Reader(parse_groups(text, str(path)), str(path)).read()
             if kept is not None:
-                with atomic_write(kept) as temporary:
-                    temporary.write_text(json.dumps(asdict(library)))
+                write_text(kept, json.dumps(asdict(library)))
         if merged is None:
             merged = library
         else:

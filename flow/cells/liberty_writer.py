@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flow.cells.library import Library, Table
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["write_liberty"]
 
@@ -88,5 +88,4 @@ def write_liberty(library: Library, cells: list[str], path: Path) -> None:
                 body.append("      }")
             body.append("    }")
         body.append("  }")
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n".join([*out, *body, "}", ""]))
+    write_text(path, "\n".join([*out, *body, "}", ""]))

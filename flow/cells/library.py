@@ -159,9 +159,6 @@ class Library:
         V.
     temperature : float
         Degrees Celsius.
-    slew_share : float
-        Share of the swing between the slew thresholds (0.4 for 30 % to 70 %), times the
-        library's slew derating.
     cells : dict of str to Cell
     cell_library : dict of str to str
         Name of the library that each cell comes from.
@@ -169,6 +166,5 @@ class Library:
 
     voltage: float
     temperature: float
-    slew_share: float
     cells: dict[str, Cell]
     cell_library: dict[str, str] = field(default_factory=dict)

@@ -7,6 +7,7 @@ configuration; the direct engines that it is compared with make theirs.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +22,7 @@ from rtl_gen.image import check_program, program_image
 from rtl_gen.tiled_config import AnyConfig
 from sim.accelerator import expected_beats, input_transfers, output_fields, top_name
 
-__all__ = ["PARTS", "Design", "Stream", "Workload", "accelerator", "window_of"]
+__all__ = ["CLOCK_TREE", "PARTS", "Design", "Stream", "Workload", "accelerator", "window_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,14 @@ class Design:
     group_transfers: int = 1
     static: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        prefixed = re.search(r"^module (\w+halut_clock_gate)\b", self.verilog, re.M)
+        if prefixed:
+            raise HalutError(
+                f"the clock gate of a design must be halut_clock_gate, which the flow maps, not "
+                f"{prefixed[1]}: generate it without a prefix ({self.name})"
+            )
+
     @property
     def verilog_hash(self) -> str:
         return hashlib.sha256(self.verilog.encode()).hexdigest()
@@ -161,6 +170,8 @@ _UNITS = {
     "halut_matmul": "top",
     "halut_tiled": "top",
 }
+CLOCK_TREE = "clock tree"
+"""Kind of unit of the clock's buffers."""
 # Part of the architecture that a kind of unit is in; those of other designs stand alone.
 PARTS = {
     "encoder": "encoders",
@@ -175,7 +186,7 @@ PARTS = {
     "converters": "output",
     "control": "control and clock",
     "top": "control and clock",
-    "clock tree": "control and clock",
+    CLOCK_TREE: "control and clock",
     "input nets and clock root": "control and clock",
 }
 

@@ -1,1 +1,1 @@
-"""Metrics: names, units, provenance."""
+"""Metrics: names, units, provenance, and what the steps of a run found."""

@@ -20,7 +20,7 @@ import halut
 from flow.figures.words import METRICS, UNITS
 from halut import process
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = [
     "METRICS",
@@ -90,8 +90,7 @@ class Metrics:
         }
 
     def write(self, path: Path) -> None:
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 def read_metrics(path: Path) -> Metrics:

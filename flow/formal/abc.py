@@ -1,39 +1,13 @@
-"""ABC, the solver that comes inside the pip package of Yosys."""
+"""ABC, the solver of all proofs."""
 
 from __future__ import annotations
 
-import shutil
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from flow.tools import Tool, run_tool
-from halut.errors import HalutError
+from halut.errors import CheckFailed
 
-__all__ = ["find_abc", "run_abc"]
-
-
-def find_abc() -> Tool:
-    """The ABC of the pip package pyosys, else ``yosys-abc`` or ``abc`` on PATH.
-
-    Raises
-    ------
-    HalutError
-        When there is none.
-    """
-    spec = find_spec("pyosys")
-    for place in spec.submodule_search_locations or [] if spec else []:
-        path = Path(place) / "yosys-abc"
-        if path.is_file():
-            return Tool("abc", (str(path),), f"of pyosys {metadata.version('pyosys')}")
-    for name in ("yosys-abc", "abc"):
-        found = shutil.which(name)
-        if found:
-            return Tool("abc", (found,), found)
-    raise HalutError(
-        "ABC must be installed: pip install pyosys (or pip install -e .[flow]), whose package "
-        "holds yosys-abc; rtl_gen and sim work without it"
-    )
+__all__ = ["differ", "run_abc"]
 
 
 def run_abc(tool: Tool, commands: str, folder: Path, name: str, timeout: float) -> str:
@@ -45,3 +19,30 @@ def run_abc(tool: Tool, commands: str, folder: Path, name: str, timeout: float) 
         When it crashes or takes more than `timeout` seconds.
     """
     return run_tool(tool, ["-q", commands], folder / f"{name}.log", cwd=folder, timeout=timeout)
+
+
+def differ(
+    tool: Tool, first: str, second: str, folder: Path, name: str, timeout: float, options: str = ""
+) -> str:
+    """Compare two circuits (BLIF) whose inputs and outputs are in the same order.
+
+    Returns
+    -------
+    str
+        ABC's log, with the difference; "" when they are equal.
+
+    Raises
+    ------
+    CheckFailed
+        When ABC does not decide within `timeout` seconds.
+    """
+    command = f"cec -n -T {timeout:.0f} {options} {first} {second}"
+    log = run_abc(tool, command, folder, name, timeout + 60)
+    if "Networks are equivalent" in log:
+        return ""
+    if "NOT EQUIVALENT" in log:
+        return log
+    raise CheckFailed(
+        f"ABC must decide within {timeout:g} s whether {first} and {second} are equal "
+        f"(log: {folder / name}.log)"
+    )

@@ -17,10 +17,10 @@ from typing import Any
 from flow.cells.boolean import Expression, parse
 from flow.cells.liberty import Cell, Library
 from flow.netlist.netlist import HIGH, LOW, Instance, Netlist
-from flow.simulation.netlist_run import clock_gate_pins
+from flow.simulation.cell_models import clock_gate_pins
 from halut.errors import HalutError
 
-__all__ = ["Circuit", "Clock", "Gate", "Storage", "apply", "blif", "evaluate"]
+__all__ = ["Circuit", "Clock", "Gate", "Storage", "apply", "evaluate"]
 
 Gate = tuple[Expression, Mapping[str, int]]
 """A function, and the net of each of its names."""
@@ -399,36 +399,3 @@ def evaluate(
     for net, gate in order:
         found[net] = apply(gate, found, mask)
     return found
-
-
-def blif(
-    name: str,
-    inputs: Iterable[str],
-    outputs: Iterable[str],
-    gates: Iterable[tuple[str, Expression, Mapping[str, str]]],
-) -> str:
-    """A combinational network in BLIF.
-
-    Parameters
-    ----------
-    name : str
-    inputs, outputs : iterables of str
-    gates : iterable of (str, Expression, mapping of str to str)
-        Name of the output, its function, and the name of each of the function's inputs.
-    """
-    lines = [f".model {name}", ".inputs " + " ".join(inputs), ".outputs " + " ".join(outputs)]
-    for output, function, names in gates:
-        lines.append(".names " + " ".join([*(names[i] for i in function.inputs), output]))
-        lines.extend(_rows(function))
-    lines.append(".end")
-    return "\n".join(lines) + "\n"
-
-
-@cache
-def _rows(function: Expression) -> tuple[str, ...]:
-    n = len(function.inputs)
-    return tuple(
-        " ".join(filter(None, ["".join(str(row >> i & 1) for i in range(n)), "1"]))
-        for row, value in enumerate(function.table().tolist())
-        if value
-    )

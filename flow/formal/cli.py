@@ -37,11 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds that the solver may take for a property (default: %(default)g)"
         )  # fmt: skip
     add("-j", "--jobs", type=int, default=0, metavar="N",
-        help="checks at a time; 0 for one per core (default: %(default)s)")  # fmt: skip
-    add("--yosys", default="pyosys", metavar="NAME",
-        help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
-    add("-o", "--output", default="build", metavar="DIR",
-        help="folder for all products (default: %(default)s)")  # fmt: skip
+        help="checks at a time; 0 for one per core")  # fmt: skip
+    add("--yosys", default="pyosys", metavar="NAME", help="pyosys (pip package) or a program")
+    add("-o", "--output", default="build", metavar="DIR", help="folder for all products")
     add("-v", "--verbose", action="store_true", help="a line for every property")
     return parser
 
@@ -81,9 +79,8 @@ def main(argv: Sequence[str]) -> int:
         raise HalutError(f"--jobs must be at least 0, not {arguments.jobs}")
     if not 0 < arguments.timeout <= 1e6:
         raise HalutError(f"--timeout must be seconds above 0, not {arguments.timeout:g}")
-    from flow.formal.abc import find_abc
-    from flow.tools import find_yosys
-    from halut.files import atomic_write
+    from flow.tools import find_abc, find_yosys
+    from halut.files import write_text
 
     checks = _chosen(arguments.only)
     if arguments.list:
@@ -124,8 +121,7 @@ def main(argv: Sequence[str]) -> int:
         outcomes += found
         failures += _report(check.name, found, seconds, width, arguments.verbose)
     report = folder / "report.json"
-    with atomic_write(report) as temporary:
-        temporary.write_text(_json(outcomes, yosys.version, abc.version))
+    write_text(report, _json(outcomes, yosys.version, abc.version))
     proved = sum(outcome.proved for outcome in outcomes)
     refuted = sum(outcome.refuted for outcome in outcomes)
     print(

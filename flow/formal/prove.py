@@ -20,7 +20,7 @@ from pathlib import Path
 from flow.formal.abc import run_abc
 from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 
@@ -166,8 +166,7 @@ def prove_check(
     folder.mkdir(parents=True, exist_ok=True)
     unit = check.unit()
     check = replace(check, defines={**check.defines, "DUT": unit.module_name})
-    with atomic_write(folder / "unit.v") as temporary:
-        temporary.write_text(unit_verilog(unit))
+    write_text(folder / "unit.v", unit_verilog(unit))
     _translate(check, yosys, folder)
     answers = {twin: _decide(check, abc, folder, twin, timeout) for twin in (False, True)}
     found = []
@@ -200,10 +199,8 @@ def _translate(check: Check, yosys: Tool, folder: Path) -> None:
             name = _file(prop.name, bool(twin))
             text += _ONE.format(name=prop.name, twin=twin, file=f"{name}.aig")
     for name in ("cells.v", check.checker):
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text((HERE / name).read_text())
-    with atomic_write(folder / "check.ys") as temporary:
-        temporary.write_text(text)
+        write_text(folder / name, (HERE / name).read_text())
+    write_text(folder / "check.ys", text)
     run_tool(yosys, ["check.ys"], folder / "yosys.log", cwd=folder, timeout=300)
 
 
@@ -235,8 +232,7 @@ def _decide(
     if not commands:
         return dict.fromkeys(names)
     log_name = _file("check", twin)
-    with atomic_write(folder / f"{log_name}.abc") as temporary:
-        temporary.write_text("\n".join(commands).replace("; ", "\n") + "\n")
+    write_text(folder / f"{log_name}.abc", "\n".join(commands).replace("; ", "\n") + "\n")
     log = run_abc(
         abc, f"source -x {log_name}.abc", folder, f"{log_name}_abc", timeout * len(names) + 60
     )

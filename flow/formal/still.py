@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.cells.boolean import parse
-from flow.formal.abc import run_abc
-from flow.formal.circuit import Circuit, blif
+from flow.formal.abc import differ
+from flow.formal.blif import blif
+from flow.formal.circuit import Circuit
 from flow.formal.equivalence import read_rtl, simple_cells
 from flow.formal.prove import Outcome
-from flow.netlist.netlist import HIGH, LOW
+from flow.netlist.netlist import LOW
 from flow.tools import Tool
 from halut.errors import CheckFailed
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 
@@ -56,8 +56,7 @@ def prove_still(
     folder = (folder / check.name).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     unit = check.unit()
-    with atomic_write(folder / "unit.v") as temporary:
-        temporary.write_text(unit_verilog(unit))
+    write_text(folder / "unit.v", unit_verilog(unit))
     netlist, _ = read_rtl(yosys, folder / "unit.v", unit.module_name, folder)
     circuit = Circuit(netlist, simple_cells(), "clk_i", "the unit")
     equal = _equal(circuit, check.inputs, abc, folder, "still", timeout)
@@ -78,38 +77,17 @@ def _equal(
         else:
             pairs.append((circuit.following(stored), stored.outputs[0][0]))
     order = circuit.cone([first for first, _ in pairs])
-    wire = {LOW: "low", HIGH: "high"}
     tied = {net for port, net in circuit.inputs if port.split("[")[0] in zero}
     if not pairs or (zero and not tied):
         raise CheckFailed(f"a unit that stands still must have storage and the ports {zero}")
 
-    def net(number: int) -> str:
-        return wire.get(number) or f"n{number}"
-
-    inputs = [net(leaf) for leaf in sorted(circuit.leaves - tied)]
-    outputs = [f"y{index}" for index in range(len(pairs))]
-    constants: list = [("low", parse("0"), {}), ("high", parse("1"), {})]
-    constants += [(net(leaf), parse("0"), {}) for leaf in sorted(tied)]
-    gates = [
-        (net(target), function, {key: net(source) for key, source in nets.items()})
-        for target, (function, nets) in order
+    inputs = {leaf: f"i{leaf}" for leaf in sorted(circuit.leaves - tied)}
+    leaves = [
+        *((leaf, "a", source) for leaf, source in inputs.items()),
+        *((leaf, "0", None) for leaf in sorted(tied)),
     ]
-    for side, body in (("before", []), ("after", gates)):
-        ends = [
-            (output, parse("a"), {"a": net(pair[side == "before"])})
-            for output, pair in zip(outputs, pairs, strict=True)
-        ]
-        with atomic_write(folder / f"{name}_{side}.blif") as temporary:
-            temporary.write_text(blif(side, inputs, outputs, [*constants, *body, *ends]))
-    log = run_abc(
-        abc,
-        f"cec -n -T {timeout:.0f} {name}_before.blif {name}_after.blif",
-        folder,
-        name,
-        timeout + 60,
-    )
-    if "Networks are equivalent" in log:
-        return True
-    if "NOT EQUIVALENT" in log:
-        return False
-    raise CheckFailed(f"ABC must decide within {timeout:g} s (log: {folder / name}.log)")
+    for side, nets in (("after", 0), ("before", 1)):
+        points = [pair[nets] for pair in pairs]
+        text = blif(side, inputs.values(), leaves, [] if nets else order, points)
+        write_text(folder / f"{name}_{side}.blif", text)
+    return not differ(abc, f"{name}_before.blif", f"{name}_after.blif", folder, name, timeout)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.formal.equivalence import Equivalence, prove_netlist
+from flow.formal.equivalence import prove_netlist, simple_cells
+from flow.formal.pair import Equivalence
 from flow.formal.prove import Outcome
-from flow.netlist.netlist import Netlist
-from flow.run.run import Run, RunOptions
+from flow.netlist.netlist import Netlist, from_json
+from flow.netlist.yosys import SynthOptions, synthesise
 from flow.tools import Tool
+from halut.files import atomic_write
 from rtl_gen.config import MAX_CODEBOOKS, AcceleratorConfig
 
 __all__ = ["BoundCheck", "NetlistCheck", "prove_bound", "prove_mapped"]
+
+_TARGET_NS = 6.0  # Yosys' gates have no delays: any period gives the same netlist
 
 
 @dataclass(frozen=True)
@@ -58,29 +63,26 @@ def prove_mapped(
     check: NetlistCheck, yosys: Tool, abc: Tool, folder: Path, timeout: float = 120
 ) -> list[Outcome]:
     """Synthesise, prove, and refute a netlist in which one gate lost its inversion."""
-    run = Run(
-        accelerator(check.config), read_platform("generic"), RunOptions(), folder / check.name
+    design, platform, library = accelerator(check.config), read_platform("generic"), simple_cells()
+    outputs = {name: cell.outputs for name, cell in library.cells.items()}
+    folder = folder / check.name
+    source = folder / "rtl.v"
+    with atomic_write(source) as temporary:
+        temporary.write_text(design.verilog)
+    mapped = synthesise(
+        yosys, [source], design.top, folder, platform, None, SynthOptions(), _TARGET_NS
     )
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.yosys(yosys)
-    run.finish()
-    broken = copy.deepcopy(run.netlist)
+    netlist = from_json(json.loads(mapped.read_text()), design.top, outputs)
+    netlist.sweep(outputs)
+    broken = copy.deepcopy(netlist)
     next(cell for cell in broken.instances if cell.cell == "$_NAND_").cell = "$_AND_"
 
     def prove(netlist: Netlist) -> Equivalence:
         return prove_netlist(
-            abc,
-            yosys,
-            run.folder / "rtl.v",
-            run.mapped()[0],
-            netlist,
-            run.library,
-            run.design.clock,
-            run.folder / "proof",
-            timeout,
+            abc, yosys, source, mapped, netlist, library, design.clock, folder / "proof", timeout
         )
 
-    found, twin = prove(run.netlist), prove(broken)
+    found, twin = prove(netlist), prove(broken)
     says = (
         f"netlist = RTL for {found.outputs} output bits, {found.registers} registers and "
         f"{found.latches} latches"

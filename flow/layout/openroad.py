@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flow.tools import Tool, ToolFailed, tail
+from flow.tools.tcl import quote
 from halut import process
-from halut.errors import HalutError
 
-__all__ = ["Usage", "run_script", "settings"]
+__all__ = ["Usage", "run_script"]
 
 
 @dataclass(frozen=True)
@@ -30,36 +29,6 @@ class Usage:
 
     seconds: float
     peak_mb: float | None
-
-
-def _quote(value: Any) -> str:
-    """A value as a Tcl word; sequences become lists."""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, (list, tuple)):
-        return "{" + " ".join(_quote(item) for item in value) + "}"
-    text = f"{value:.9g}" if isinstance(value, float) else str(value)
-    if re.fullmatch(r"[\w./:+-]+", text):
-        return text
-    if text.count("{") != text.count("}") or "\\" in text:
-        raise HalutError(f"a name must have balanced braces and no backslash, not {text}")
-    return "{" + text + "}"
-
-
-def settings(values: Mapping[str, Any]) -> str:
-    """Settings as Tcl: the array `halut`.
-
-    Examples
-    --------
-    >>> print(settings({"top": "halut_matmul", "fill": ["A", "B"], "repair": True}), end="")
-    array set halut {
-      top halut_matmul
-      fill {A B}
-      repair 1
-    }
-    """
-    lines = [f"  {key} {_quote(value)}" for key, value in values.items()]
-    return "\n".join(["array set halut {", *lines, "}", ""])
 
 
 def run_script(
@@ -90,7 +59,7 @@ def run_script(
     found.unlink(missing_ok=True)
     script = folder / f"{name}.tcl"
     script.write_text(
-        "".join(f"source {_quote(path)}\n" for path in scripts) + 'puts "HALUT done"\n'
+        "".join(f"source {quote(path)}\n" for path in scripts) + 'puts "HALUT done"\n'
     )
     command = [*tool.command, "-no_splash", "-no_init", "-exit", "-metrics", str(found),
                str(script)]  # fmt: skip

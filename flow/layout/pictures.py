@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from flow.designs.design import CLOCK_TREE
 from flow.layout.lefdef import Lef, PlacedDesign, read_def, read_lef
 from halut.errors import HalutError
 from halut.files import atomic_write
 
-__all__ = ["ADDED", "CLOCK_TREE", "Pictures", "coverage", "density", "draw_layout", "unit_kinds"]
+__all__ = ["ADDED", "Pictures", "coverage", "density", "draw_layout", "unit_kinds"]
 
-CLOCK_TREE = "clock tree"
 ADDED = "wire buffers"  # and whatever else place and route added
 OTHER = "other units"
 

@@ -1,7 +1,7 @@
 """A flat netlist of library cells, read from Yosys' JSON and written as Verilog.
 
 Yosys maps every unit once; the hierarchy is dissolved here, and every instance remembers the unit
-it came from, so that area and power can be told per unit. Names stay readable and hold only
+it came from, so that area and power can be reported per unit. Names stay readable and hold only
 letters, digits and underscores, because tools differ in how they treat anything else.
 """
 
@@ -119,39 +119,30 @@ class Netlist:
         self.instances.append(instance)
         return instance
 
-    def input_nets(self) -> set[int]:
-        return {net for port in self.ports if port.direction == "input" for net in port.nets}
-
     def cells(self) -> Counter[str]:
         """Number of instances of each library cell."""
         return Counter(instance.cell for instance in self.instances)
 
-    def sweep(self, outputs: Mapping[str, Iterable[str]], keep: Iterable[str] = ()) -> int:
+    def sweep(self, outputs: Mapping[str, Iterable[str]]) -> int:
         """Remove cells that nothing depends on.
 
         Parameters
         ----------
         outputs : mapping of str to names
             Output pins of each library cell.
-        keep : names
-            Cells that stay whatever they drive.
 
         Returns
         -------
         int
             Number of cells removed.
         """
-        kept_cells = set(keep)
         driver: dict[int, int] = {}
         for index, instance in enumerate(self.instances):
             for pin in outputs[instance.cell]:
                 if pin in instance.pins:
                     driver[instance.pins[pin]] = index
-        alive = [instance.cell in kept_cells for instance in self.instances]
+        alive = [False] * len(self.instances)
         todo = [net for port in self.ports if port.direction == "output" for net in port.nets]
-        for index, instance in enumerate(self.instances):
-            if alive[index]:
-                todo.extend(instance.pins.values())
         while todo:
             index = driver.get(todo.pop(), -1)
             if index >= 0 and not alive[index]:

@@ -20,12 +20,14 @@ from pathlib import Path
 from flow.cells.liberty_writer import write_liberty
 from flow.cells.library import Library
 from flow.cells.platform import Platform
-from flow.tools import Tool, run_tool
+from flow.tools import Tool, plain_path, run_tool
 from halut.errors import HalutError, closest
-from halut.files import atomic_write
+from halut.files import write_text
 from sim.simulators import plain_link
 
-__all__ = ["SynthOptions", "cell_map", "clock_gate_module", "synthesise", "usable_cells"]
+__all__ = ["SynthOptions", "clock_gate_module", "synthesise", "usable_cells"]
+
+_MAPS = Path(__file__).parent / "maps"
 
 ADDERS = ("auto", "ripple", "brent-kung", "kogge-stone", "han-carlson", "sklansky")
 EFFORTS = ("area", "speed")
@@ -120,112 +122,17 @@ def clock_gate_module(platform: Platform) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cell_map(platform: Platform) -> str:
-    """Verilog that maps clock gates and full adders to the platform's cells."""
-    lines = clock_gate_module(platform).splitlines()
+def _adder_cell(platform: Platform) -> str:
+    """The platform's full adder as macros of ``platform_adder.v``; "" without one."""
     adder = platform.cells.get("full_adder")
-    if adder:
-        invert = "~" if adder.get("inverted") else ""
-        cell = (
-            f"{adder['cell']} adder (.{adder['a']}(a), .{adder['b']}(b), .{adder['carry_in']}(c), "
-            f".{adder['carry']}(co), .{adder['sum']}(s));"
-        )
-        lines += [
-            '(* techmap_celltype = "$fa" *)',
-            "module _70_halut_fa(A, B, C, X, Y);",
-            "  parameter WIDTH = 1;",
-            "  (* force_downto *) input [WIDTH-1:0] A, B, C;",
-            "  (* force_downto *) output [WIDTH-1:0] X, Y;",
-            "  genvar i;",
-            "  generate for (i = 0; i < WIDTH; i = i + 1) begin : bits",
-            "    wire a = A[i], b = B[i], c = C[i], co, s;",
-            f"    {cell}",
-            f"    assign X[i] = {invert}co;",
-            f"    assign Y[i] = {invert}s;",
-            "  end endgenerate",
-            "endmodule",
-        ]
-    return "\n".join(lines) + "\n"
+    if not adder:
+        return ""
+    pins = {"A": "a", "B": "b", "C": "carry_in", "CO": "carry", "S": "sum"}
+    macros = [f"CELL={adder['cell']}", *(f"PIN_{pin}={adder[key]}" for pin, key in pins.items())]
+    if adder.get("inverted"):
+        macros.append("INVERTED")
+    return " ".join(f"-D {macro}" for macro in macros)
 
-
-_ADDERS = """\
-// Two-operand sums as a chain of full adders.
-(* techmap_celltype = "$alu" *)
-module _70_halut_ripple_alu(A, B, CI, BI, X, Y, CO);
-  parameter A_SIGNED = 0;
-  parameter B_SIGNED = 0;
-  parameter A_WIDTH = 1;
-  parameter B_WIDTH = 1;
-  parameter Y_WIDTH = 1;
-  (* force_downto *) input [A_WIDTH-1:0] A;
-  (* force_downto *) input [B_WIDTH-1:0] B;
-  input CI, BI;
-  (* force_downto *) output [Y_WIDTH-1:0] X, Y, CO;
-  wire [Y_WIDTH-1:0] a, b;
-  \\$pos #(.A_SIGNED(A_SIGNED), .A_WIDTH(A_WIDTH), .Y_WIDTH(Y_WIDTH)) wide_a (.A(A), .Y(a));
-  \\$pos #(.A_SIGNED(B_SIGNED), .A_WIDTH(B_WIDTH), .Y_WIDTH(Y_WIDTH)) wide_b (.A(B), .Y(b));
-  wire [Y_WIDTH-1:0] operand = b ^ {Y_WIDTH{BI}};
-  wire [Y_WIDTH:0] carry;
-  assign X = a ^ operand;
-  assign carry[0] = CI;
-  assign CO = carry[Y_WIDTH:1];
-  \\$fa #(.WIDTH(Y_WIDTH)) adders (
-    .A(a), .B(operand), .C(carry[Y_WIDTH-1:0]), .X(carry[Y_WIDTH:1]), .Y(Y));
-endmodule
-"""
-
-_COMPARE = """\
-// Comparisons as a carry chain without sums: no full-adder cell pays for a sum nobody reads.
-(* techmap_celltype = "$lt $le $gt $ge" *)
-module _70_halut_compare(A, B, Y);
-  parameter A_SIGNED = 0;
-  parameter B_SIGNED = 0;
-  parameter A_WIDTH = 1;
-  parameter B_WIDTH = 1;
-  parameter Y_WIDTH = 1;
-  parameter _TECHMAP_CELLTYPE_ = "";
-  (* force_downto *) input [A_WIDTH-1:0] A;
-  (* force_downto *) input [B_WIDTH-1:0] B;
-  (* force_downto *) output [Y_WIDTH-1:0] Y;
-  localparam WIDTH = A_WIDTH > B_WIDTH ? A_WIDTH : B_WIDTH;
-  localparam SWAP = _TECHMAP_CELLTYPE_ == "$lt" || _TECHMAP_CELLTYPE_ == "$le";
-  localparam EQUAL = _TECHMAP_CELLTYPE_ == "$le" || _TECHMAP_CELLTYPE_ == "$ge";
-  wire [WIDTH-1:0] a, b, more, less;
-  \\$pos #(.A_SIGNED(A_SIGNED), .A_WIDTH(A_WIDTH), .Y_WIDTH(WIDTH)) wide_a (.A(A), .Y(a));
-  \\$pos #(.A_SIGNED(B_SIGNED), .A_WIDTH(B_WIDTH), .Y_WIDTH(WIDTH)) wide_b (.A(B), .Y(b));
-  wire [WIDTH-1:0] sign = (A_SIGNED && B_SIGNED) ? {1'b1, {WIDTH-1{1'b0}}} : {WIDTH{1'b0}};
-  assign more = (SWAP ? b : a) ^ sign;
-  assign less = (SWAP ? a : b) ^ sign;
-  wire [WIDTH-1:0] carry;
-  \\$lcu #(.WIDTH(WIDTH)) chain (
-    .P(more | ~less), .G(more & ~less), .CI(EQUAL), .CO(carry));
-  assign Y = carry[WIDTH-1];
-endmodule
-"""
-
-_FULL_ADDER = """\
-module halut_full_adder(input a, b, c, output carry, sum);
-  \\$fa #(.WIDTH(1)) adder (.A(a), .B(b), .C(c), .X(carry), .Y(sum));
-endmodule
-"""
-
-_SERIAL = """\
-// Carries one after the other.
-(* techmap_celltype = "$lcu" *)
-module _70_halut_serial_carry(P, G, CI, CO);
-  parameter WIDTH = 1;
-  (* force_downto *) input [WIDTH-1:0] P, G;
-  input CI;
-  (* force_downto *) output [WIDTH-1:0] CO;
-  genvar i;
-  generate
-    for (i = 0; i < WIDTH; i = i + 1) begin : bits
-      if (i == 0) assign CO[0] = G[0] | (P[0] & CI);
-      else assign CO[i] = G[i] | (P[i] & CO[i-1]);
-    end
-  endgenerate
-endmodule
-"""
 
 # Without buffering and sizing: the loads are not known before the hierarchy is dissolved.
 _ABC = {
@@ -283,10 +190,11 @@ def _script(
         "opt",
     ]
     if options.adder == "ripple":
-        lines.append(f"techmap -map {folder}/adders.v t:$alu")
-    if library:
-        lines.append(f"techmap -map {folder}/cells.v t:$fa")
-    carry = {"ripple": f"{folder}/serial.v", "brent-kung": ""}.get(
+        lines.append(f"techmap -map {folder}/ripple_alu.v t:$alu")
+    adder = _adder_cell(platform)
+    if library and adder:
+        lines.append(f"techmap -map {folder}/platform_adder.v {adder} t:$fa")
+    carry = {"ripple": f"{folder}/serial_carry.v", "brent-kung": ""}.get(
         options.adder, f"+/choices/{options.adder}.v"
     )
     lines += [f"techmap -map +/techmap.v{' -map ' + carry if carry else ''}", "opt -fast"]
@@ -298,7 +206,7 @@ def _script(
         ]
     if library:
         lines += [
-            f"techmap -map {folder}/cells.v t:halut_clock_gate",
+            f"techmap -map {folder}/clock_gate.v t:halut_clock_gate",
             f"read_liberty -overwrite -lib {folder}/cells.lib",
             f"dfflibmap -liberty {folder}/cells.lib",
             "opt -fast",
@@ -350,22 +258,16 @@ def synthesise(
     """
     options = options.candidates[0]
     folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "adders.v": _ADDERS,
-        "compare.v": _COMPARE,
-        "serial.v": _SERIAL,
-        "full_adder.v": _FULL_ADDER,
-        "map.abc": _ABC[options.effort].replace("; ", "\n") + "\n",
-    }
+    files = {path.name: path.read_text() for path in sorted(_MAPS.iterdir())}
+    files["map.abc"] = _ABC[options.effort].replace("; ", "\n") + "\n"
     if library is not None:
         write_liberty(library, usable_cells(library, platform), folder / "cells.lib")
-        files["cells.v"] = cell_map(platform)
+        files["clock_gate.v"] = clock_gate_module(platform)
     # Yosys and ABC split their commands at spaces.
     plain = plain_link(folder)
-    named = [plain_link(source.parent) / source.name for source in sources]
+    named = [plain_path(source) for source in sources]
     files["synth.ys"] = _script(named, top, plain, platform, options, target_ns)
     for name, text in files.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     run_tool(yosys, [str(plain / "synth.ys")], folder / "yosys.log", cwd=folder)
     return folder / "netlist.json"

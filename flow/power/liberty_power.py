@@ -47,6 +47,11 @@ class Power:
     method: str
 
     @property
+    def cells(self) -> np.ndarray:
+        """All three, shape (3, n_instances)."""
+        return np.array([self.internal, self.switching, self.leakage])
+
+    @property
     def total(self) -> float:
         return float(self.internal.sum() + self.switching.sum() + self.leakage.sum() + self.ports)
 
@@ -143,9 +148,7 @@ def liberty_power(timing: Timing, activity: Activity, *, glitches: bool = True) 
     duty = np.r_[activity.duty, 0.0]
     slew = np.vstack([timing.slew, [[0.0, 0.0]]])
     load = np.r_[timing.load.max(axis=1), 0.0]
-    clocks = np.zeros(n_nets + 1, bool)
-    clocks[list(timing.clock_nets)] = True
-    slew[clocks] = 0.0
+    slew[:n_nets][timing.on_clock] = 0.0
     cells = {name: library.cells[name] for name in netlist.cells()}
     tables = _Cells(cells)
     by_cell: dict[str, list[int]] = {}

@@ -29,36 +29,31 @@ _Sink = tuple[Instance, str]
 
 def add_tie_cells(netlist: Netlist, platform: Platform) -> int:
     """Connect constant pins to tie cells, one per unit and `max_fanout` pins."""
-    added = 0
+    before = len(netlist.instances)
     for rail, role in ((LOW, "tie_low"), (HIGH, "tie_high")):
         tie = platform.cells.get(role)
         if tie is None:
             continue
+
+        def constant(unit: int, tie: Mapping[str, str] = tie, role: str = role) -> int:
+            net = netlist.add_net(name := role.replace("tie_", "constant_"))
+            netlist.add_instance(f"{name}_u", tie["cell"], {tie["output"]: net}, unit)
+            return net
+
         pins: dict[int, list[_Sink]] = {}
         for instance in netlist.instances:
             for pin, net in instance.pins.items():
                 if net == rail:
                     pins.setdefault(instance.unit, []).append((instance, pin))
-        ports = [
-            (port, bit)
-            for port in netlist.ports
-            for bit, net in enumerate(port.nets)
-            if net == rail and port.direction == "output"
-        ]
-        name = role.replace("tie_", "constant_")
         for unit, users in pins.items():
             for start in range(0, len(users), platform.max_fanout):
-                net = netlist.add_net(name)
-                netlist.add_instance(f"{name}_u", tie["cell"], {tie["output"]: net}, unit)
-                added += 1
+                net = constant(unit)
                 for instance, pin in users[start : start + platform.max_fanout]:
                     instance.pins[pin] = net
-        for port, bit in ports:
-            net = netlist.add_net(name)
-            netlist.add_instance(f"{name}_u", tie["cell"], {tie["output"]: net}, 0)
-            added += 1
-            port.nets[bit] = net
-    return added
+        for port in netlist.ports:
+            if port.direction == "output":
+                port.nets = [constant(0) if net == rail else net for net in port.nets]
+    return len(netlist.instances) - before
 
 
 def _buffer(
@@ -146,12 +141,10 @@ def add_fanout_trees(netlist: Netlist, platform: Platform, timing: Timing) -> in
     The most critical sinks stay in front of the buffers when they are clearly more urgent.
     """
     added = 0
-    slack = timing.slack()
     # A sink's own slack: that of the worst net that it drives.
-    urgency = np.full(len(netlist.instances), np.inf)
-    np.minimum.at(urgency, timing.out_instance, slack[timing.out_net])
-    counts = np.bincount(timing.sink_net, minlength=len(slack))
-    counts[list(timing.clock_nets)] = 0
+    urgency = timing.slack_behind()
+    counts = np.bincount(timing.sink_net, minlength=len(timing.on_clock))
+    counts[timing.on_clock] = 0
     busy = np.flatnonzero(counts > platform.max_fanout).tolist()
     for net, readers in timing.readers(busy).items():
         readers.sort(key=lambda reader: urgency[reader[0]])
@@ -207,14 +200,13 @@ def buffer_slow_nets(netlist: Netlist, timing: Timing, limit: int) -> int:
     slack = timing.slack()
     slopes = timing.slopes().reshape(-1, 2).max(axis=1)
     # Slack behind each cell: of the nets that it drives and of the data that it takes.
-    after = np.full(len(timing.kind), np.inf)
-    np.minimum.at(after, timing.out_instance, slack[timing.out_net])
+    after = timing.slack_behind()
     cell_ends = timing.end_instance >= 0
     np.minimum.at(after, timing.end_instance[cell_ends], slack[timing.end_net[cell_ends]])
     scored: list[tuple[float, int, int, np.ndarray]] = []
     for net in np.flatnonzero(slack < min(0.3 * float(slack.min()), -1e-4)).tolist():
         sinks = timing.sinks(net)
-        if net in timing.clock_nets or len(sinks) < 2 or slopes[net] <= 0:
+        if timing.on_clock[net] or len(sinks) < 2 or slopes[net] <= 0:
             continue
         kinds = timing.kind[timing.sink_instance[sinks]]
         caps = timing.pin_capacitance.max(axis=1)[timing.first_pin[kinds] + timing.sink_pin[sinks]]

@@ -41,6 +41,7 @@ __all__ = ["RepairReport", "repair"]
 log = logging.getLogger(__name__)
 
 _TURNS = 6  # of resizing and buffering in turn
+_BATCHES = 40  # of sizes, at most; a quarter of them in a turn
 
 
 @dataclass
@@ -70,7 +71,6 @@ def repair(
     library: Library,
     platform: Platform,
     constraints: Constraints,
-    rounds: int = 40,
 ) -> RepairReport:
     """Buffer and size a mapped netlist in place.
 
@@ -81,8 +81,6 @@ def repair(
     platform : Platform
     constraints : Constraints
         Its period is the target.
-    rounds : int
-        Upper bound on sizing batches.
 
     Returns
     -------
@@ -109,7 +107,7 @@ def repair(
         if turn == 0:
             report.slack_before = timing.worst_slack()
         last = turn == _TURNS - 1
-        report.resized += sizer.speed_up(rounds if last else max(4, rounds // 4))
+        report.resized += sizer.speed_up(_BATCHES if last else _BATCHES // 4)
         if last or timing.worst_slack() >= 0:
             break
         timing.write_back()
@@ -117,9 +115,9 @@ def repair(
         log.debug("buffers: %d added at worst slack %.4f", added, timing.worst_slack())
         report.buffers += added
         if not added:
-            report.resized += sizer.speed_up(rounds)
+            report.resized += sizer.speed_up(_BATCHES)
             break
-    report.resized += sizer.slim_down(max(4, rounds // 4))
+    report.resized += sizer.slim_down(_BATCHES // 4)
     timing.update()
     report.slack_after = timing.worst_slack()
     timing.write_back()

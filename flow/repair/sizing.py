@@ -7,6 +7,7 @@ better; else it takes it back and tries a smaller one.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 
@@ -64,24 +65,17 @@ class Sizer:
                 if net in wanted:
                     continue
                 now = timing.kind[instance]
-                larger = next(
-                    (
-                        option
-                        for option in self._options[now]
-                        if option >= 0
-                        and timing.area[option] > timing.area[now]
-                        and self._allowed(option, pin, net)
-                    ),
-                    None,
+                sizes = (size for size in self._options[now] if size >= 0)
+                growth = ((timing.area[size] - timing.area[now], size) for size in sizes)
+                cost, larger = next(
+                    (one for one in growth if one[0] > 0 and self._allowed(one[1], pin, net)),
+                    (np.inf, -1),
                 )
-                cost = np.inf if larger is None else timing.area[larger] - timing.area[now]
-                buffer = None
-                if net not in timing.clock_nets:
-                    fits = (option for option, out in buffers if self._allowed(option, out, net))
-                    buffer = next(fits, None)
+                fits = (cell for cell, out in buffers if self._allowed(cell, out, net))
+                buffer = None if timing.on_clock[net] else next(fits, None)
                 if buffer is not None and timing.area[buffer] < cost:
                     wanted[net] = buffer
-                elif larger is not None:
+                elif larger >= 0:
                     timing.kind[instance] = larger
                     moved += 1
             enlarged += moved
@@ -91,13 +85,7 @@ class Sizer:
 
     def _violations(self) -> np.ndarray:
         """Rows of the output pins that break a limit on load or slew."""
-        timing = self.timing
-        at = timing.first_pin[timing.kind[timing.out_instance]] + timing.out_pin
-        over = timing.load[timing.out_net].max(axis=1) > timing.pin_limit[at] * 1.0001
-        clock = np.zeros(len(timing.port_load), bool)
-        clock[list(timing.clock_nets)] = True
-        slow = timing.slew[timing.out_net].max(axis=1) > timing.slew_limit[at] * 1.0001
-        return np.flatnonzero(over | (slow & ~clock[timing.out_net]))
+        return np.flatnonzero(np.logical_or(*self.timing.over_limits(1e-4)))
 
     def _allowed(self, kind: int, pin: int, net: int) -> bool:
         """Whether a cell could drive a net within its limits, with a typical input slew."""
@@ -106,7 +94,7 @@ class Sizer:
         at = timing.first_pin[kind] + pin
         if load.max() > timing.pin_limit[at]:
             return False
-        if net in timing.clock_nets:
+        if timing.on_clock[net]:
             return True
         cell = timing.cell_tables[kind]
         output = timing.pin_order[timing.names[kind]][pin]
@@ -209,57 +197,78 @@ class Sizer:
         negative = np.minimum(slack[np.isfinite(slack)], 0.0)
         return float(negative.min(initial=0.0)), float(negative.sum())
 
+    def _change(
+        self,
+        chosen: np.ndarray,
+        kinds: np.ndarray,
+        value: np.ndarray,
+        score: np.ndarray,
+        allowed: np.ndarray,
+        share: float,
+        good: Callable[[], bool],
+    ) -> int | None:
+        """Give instances the sizes of most value, where allowed, those of the best score first.
+
+        Arrays are by instance and option. Changed is a `share` of those that neither drive nor read
+        each other; returned is how many: 0 when it was taken back as not `good`, None when there
+        was nothing to change.
+        """
+        timing = self.timing
+        every = np.arange(len(chosen))
+        option = value.argmax(axis=1)
+        rows = np.flatnonzero(allowed[every, option])
+        if not len(rows):
+            return None
+        rows = self._apart(chosen, rows[np.argsort(-score[rows, option[rows]])])
+        rows = rows[: max(1, int(len(rows) * share))]
+        before = timing.kind.copy()
+        timing.kind[chosen[rows]] = kinds[rows, option[rows]]
+        timing.update()
+        if good():
+            return len(rows)
+        timing.kind = before
+        timing.update()
+        return 0
+
     def speed_up(self, rounds: int) -> int:
         """Resize cells on violating paths; returns how many were changed."""
         timing = self.timing
         timing.update()
         worst, total = self._objective()
         best = (worst, timing.kind.copy(), 0)
-        changed = 0
+        changed = failures = 0
         share = 0.6
-        failures = 0
-        for _ in range(rounds):
-            if worst >= -1e-4:
-                break
-            critical = np.full(len(timing.kind), np.inf)
-            np.minimum.at(critical, timing.out_instance, timing.slack()[timing.out_net])
-            urgent = critical < worst * (0.3 if failures < 2 else 0.8)
+        while worst < -1e-4 and rounds and failures < 6:
+            rounds -= 1
+            urgent = timing.slack_behind() < worst * (0.3 if failures < 2 else 0.8)
             chosen = np.flatnonzero(urgent & ~self._fixed)
             if not len(chosen):
                 break
             present, future, kinds = self._gains(chosen)
-            growth = timing.area[np.maximum(kinds, 0)] - timing.area[timing.kind[chosen]][:, None]
-            growth = np.maximum(growth, 0)
-            gain = future - present[:, None]
-            gain[kinds == timing.kind[chosen][:, None]] = -np.inf
+            now = timing.kind[chosen][:, None]
+            growth = np.maximum(timing.area[np.maximum(kinds, 0)] - timing.area[now], 0)
+            gain = np.where(kinds == now, -np.inf, future - present[:, None])
+
+            def good(worst: float = worst, total: float = total) -> bool:
+                after, sum_after = self._objective()
+                return after > worst + 1e-5 or (sum_after > total * 0.99 and after > worst * 1.3)
+
             # A picosecond is worth some area, but not any.
-            option = (gain - 1e-4 * growth).argmax(axis=1)
-            every = np.arange(len(chosen))
-            rows = every[gain[every, option] > 2e-4]
-            if not len(rows):
+            value, score = gain - 1e-4 * growth, gain / (1.0 + growth)
+            moved = self._change(chosen, kinds, value, score, gain > 2e-4, share, good)
+            if moved is None:
                 break
-            score = gain[rows, option[rows]] / (1.0 + growth[rows, option[rows]])
-            rows = self._apart(chosen, rows[np.argsort(-score)])
-            rows = rows[: max(1, int(len(rows) * share))]
-            before = timing.kind.copy()
-            timing.kind[chosen[rows]] = kinds[rows, option[rows]]
-            timing.update()
-            now_worst, now_total = self._objective()
-            log.debug("sizing: worst %.4f total %.3f cells %d", now_worst, now_total, len(rows))
-            if now_worst > worst + 1e-5 or (now_total > total * 0.99 and now_worst > worst * 1.3):
-                changed += len(rows)
+            if moved:
+                changed += moved
                 failures = 0
                 share = min(0.8, share * 1.2)
-                worst, total = now_worst, now_total
+                worst, total = self._objective()
+                log.debug("sizing: worst %.4f total %.3f cells %d", worst, total, moved)
                 if worst > best[0]:
                     best = (worst, timing.kind.copy(), changed)
             else:
-                timing.kind = before
-                timing.update()
                 failures += 1
                 share *= 0.5
-                if failures >= 6:
-                    break
         if best[0] > worst:
             timing.kind = best[1]
             timing.update()
@@ -278,13 +287,16 @@ class Sizer:
             [min((cell.pins[p].max_capacitance or np.inf for p in cell.outputs), default=np.inf)
              for cell in cells]
         )  # fmt: skip
+
+        def good() -> bool:
+            return self._objective()[0] >= floor - 1e-4 and len(self._violations()) <= broken
+
         changed = 0
         share = 0.5
         for _ in range(rounds):
             smallest = self._options[timing.kind, 0]
-            chosen = np.flatnonzero(
-                (smallest >= 0) & (timing.area[smallest] < timing.area[timing.kind]) & ~self._fixed
-            )
+            shrinks = (smallest >= 0) & (timing.area[smallest] < timing.area[timing.kind])
+            chosen = np.flatnonzero(shrinks & ~self._fixed)
             if not len(chosen):
                 break
             present, future, kinds = self._gains(chosen)
@@ -293,27 +305,15 @@ class Sizer:
             need = np.zeros(len(timing.kind))
             np.maximum.at(need, timing.out_instance, timing.load[timing.out_net].max(axis=1))
             fits = need[chosen][:, None] <= limit[np.maximum(kinds, 0)]
-            loss = present[:, None] - future
             room = np.maximum(present - floor, 0.0) * 0.4
-            allowed = (saving > 1e-9) & fits & (loss <= room[:, None]) & (kinds >= 0)
+            quick = present[:, None] - future <= room[:, None]
+            allowed = (saving > 1e-9) & fits & quick & (kinds >= 0)
             value = np.where(allowed, saving, -np.inf)
-            best = value.argmax(axis=1)
-            rows = np.flatnonzero(allowed.any(axis=1))
-            if not len(rows):
+            moved = self._change(chosen, kinds, value, value, allowed, share, good)
+            if moved is None:
                 break
-            rows = self._apart(chosen, rows[np.argsort(-value[rows, best[rows]])])
-            rows = rows[: max(1, int(len(rows) * share))]
-            before = timing.kind.copy()
-            timing.kind[chosen[rows]] = kinds[rows, best[rows]]
-            timing.update()
-            now, _ = self._objective()
-            if now >= floor - 1e-4 and len(self._violations()) <= broken:
-                changed += len(rows)
-                share = min(1.0, share * 1.5)
-            else:
-                timing.kind = before
-                timing.update()
-                share *= 0.3
-                if share < 0.02:
-                    break
+            changed += moved
+            share = min(1.0, share * 1.5) if moved else share * 0.3
+            if share < 0.02:
+                break
         return changed

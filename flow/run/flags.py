@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+from flow.run.options import RunOptions
 from halut import checks
 from halut.errors import HalutError
 
@@ -17,7 +18,7 @@ def add_run_arguments(
     parser: argparse.ArgumentParser,
     *,
     platform: str | None,
-    clock_ns: float = 6.0,
+    clock_ns: float = RunOptions.clock_ns,
     target_ns: float | None = None,
     cycles: int | None = None,
 ) -> None:
@@ -29,7 +30,8 @@ def add_run_arguments(
     platform : str or None
         Default of ``--platform``. None for a command with platforms of its own, which gets no
         ``--corner`` either.
-    clock_ns : float, default 6.0
+    clock_ns : float, optional
+        That of `RunOptions` by default.
     target_ns : float, optional
         The clock period when None.
     cycles : int, optional
@@ -46,12 +48,12 @@ def add_run_arguments(
     add("--target-ns", type=float, default=target_ns, metavar="NS",
         help="clock period in ns that netlists are made for "
         f"(default: {target_ns or '--clock-ns'})")  # fmt: skip
-    add("--yosys", default="pyosys", metavar="NAME",
+    add("--yosys", default=RunOptions.yosys, metavar="NAME",
         help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
     add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
-    add("--simulator", default="auto", metavar="NAME",
+    add("--simulator", default=RunOptions.simulator, metavar="NAME",
         help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
-    add("--seed", type=int, default=1, metavar="N",
+    add("--seed", type=int, default=RunOptions.seed, metavar="N",
         help="seed of program, rows and initial state (default: %(default)s)")  # fmt: skip
     add("--cycles", type=int, default=cycles, metavar="N",
         help="cycles that activity is counted in "
@@ -59,8 +61,8 @@ def add_run_arguments(
     add("--force", action="store_true", help="do unchanged steps again")
 
 
-def run_options(arguments: argparse.Namespace, **more: Any) -> Any:
-    """Take `flow.run.run.RunOptions` from parsed flags.
+def run_options(arguments: argparse.Namespace, **more: Any) -> RunOptions:
+    """Take `RunOptions` from parsed flags.
 
     Parameters
     ----------
@@ -78,8 +80,6 @@ def run_options(arguments: argparse.Namespace, **more: Any) -> Any:
     HalutError
         When a period is not a positive number of ns.
     """
-    from flow.run.run import RunOptions
-
     positive_ns("--clock-ns", arguments.clock_ns)
     positive_ns("--target-ns", arguments.target_ns)
     names = ("clock_ns", "target_ns", "yosys", "sta", "simulator", "seed", "cycles", "force")

@@ -23,7 +23,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N",
-        help="processes on this machine; 0 for this one only (default: %(default)s)",
+        help="processes on this machine; 0 for this one only",
     )  # fmt: skip
 
 

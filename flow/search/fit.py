@@ -24,7 +24,7 @@ from flow.search.space import BUILD, BUILTIN, Data, Space
 from flow.search.sweep import Sweep, quiet_flow
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["Budget", "broken", "candidates", "given_data", "main", "rank"]
 
@@ -57,38 +57,6 @@ class Budget:
         return ratio - 1
 
 
-def estimated(row: Row) -> dict[str, float]:
-    """What is known of a candidate before synthesis; area, clock and energy are modelled."""
-    values = _common(row)
-    if row.estimate is not None:
-        values |= {
-            "area": row.estimate.area_um2,
-            "energy": row.estimate.energy_pj_per_mac,
-            "clock": row.estimate.period_ns,
-        }
-    return values
-
-
-def measured(row: Row) -> dict[str, float]:
-    """What was measured of a candidate; `clock` is the period less the slack."""
-    metrics = row.record["metrics"]
-    values = _common(row)
-    slack = metrics["synth__timing__setup__ws"]
-    found = {
-        "area": metrics["synth__design__instance__area__stdcell"],
-        "energy": metrics["halut__energy__per_mac"],
-        "clock": None if slack is None else row.point.clock_ns - slack,
-    }
-    return values | {name: value for name, value in found.items() if value is not None}
-
-
-def _common(row: Row) -> dict[str, float]:
-    values = {"throughput": row.gmacs_per_s or 0.0}
-    if row.learned is not None:
-        values["error"] = row.learned.error
-    return values
-
-
 def broken(budgets: Sequence[Budget], values: Mapping[str, float]) -> dict[str, float]:
     """The budgets that values break, and by how much of the limit; infinite when unknown."""
     excess = {
@@ -97,14 +65,21 @@ def broken(budgets: Sequence[Budget], values: Mapping[str, float]) -> dict[str, 
     return {name: share for name, share in excess.items() if share > 0}
 
 
+def _worst(budgets: Sequence[Budget], values: Mapping[str, float]) -> float:
+    return max(broken(budgets, values).values(), default=0.0)
+
+
+def _cost(values: Mapping[str, float], goal: str) -> float:
+    """Smaller is better."""
+    return (-1 if goal == "throughput" else 1) * values.get(goal, 0.0)
+
+
 def rank(rows: Sequence[Row], budgets: Sequence[Budget], goal: str) -> list[Row]:
     """Estimated candidates: those within all budgets first, best by `goal`; then the closest."""
 
     def order(row: Row) -> tuple[float, float, int]:
-        values = estimated(row)
-        sign = -1 if goal == "throughput" else 1
-        worst = max(broken(budgets, values).values(), default=0.0)
-        return worst, sign * values.get(goal, 0.0), row.point.index
+        values = row.estimated
+        return _worst(budgets, values), _cost(values, goal), row.point.index
 
     return sorted((row for row in rows if row.estimate is not None), key=order)
 
@@ -151,22 +126,18 @@ def _parser() -> Parser:
         "space's)")  # fmt: skip
     add("--a", metavar="FILE", help="rows to learn from (.npy; default: --data)")
     add("--b", metavar="FILE", help="matrix to multiply with (.npy; default: --data)")
-    add("--test", metavar="FILE",
-        help="rows to judge by (.npy; default: the last fifth of --a)")  # fmt: skip
+    add("--test", metavar="FILE", help="rows to judge by (.npy; default: the last fifth of --a)")
     add("--space", metavar="FILE",
         help="space of candidates (.yaml; default: by the data's columns)")  # fmt: skip
-    add("--platform", default="nangate45", metavar="NAME",
-        help="a platform with a fitted model (default: %(default)s)")  # fmt: skip
+    add("--platform", default="nangate45", metavar="NAME", help="a platform with a fitted model")
     add("--goal", default="area", choices=GOALS, metavar="NAME",
-        help=f"what is best within the budgets: {', '.join(GOALS)} "
-        "(default: %(default)s)")  # fmt: skip
-    add("--verify", type=int, default=3, metavar="N",
-        help="candidates to synthesise (default: %(default)s)")  # fmt: skip
+        help=f"what is best within the budgets: {', '.join(GOALS)}")  # fmt: skip
+    add("--verify", type=int, default=3, metavar="N", help="candidates to synthesise")
     add_cluster(parser)
     add("--build", default=str(BUILD), metavar="DIR",
-        help="folder of finished points, shared with sweeps (default: %(default)s)")  # fmt: skip
+        help="folder of finished points, shared with sweeps")  # fmt: skip
     add("-o", "--output", default="build/fit", metavar="DIR",
-        help="folder of the proposed configurations (default: %(default)s)")  # fmt: skip
+        help="folder of the proposed configurations")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say more")
     return parser
 
@@ -233,7 +204,7 @@ def _report(rows: Sequence[Row], budgets: Sequence[Budget]) -> str:
         if row.status != "measured":
             lines.append(f"  {row.message}")
             continue
-        before, after = estimated(row), measured(row)
+        before, after = row.estimated, row.measured
         for b in budgets:
             modelled = b.name in ("area", "energy", "clock")
             estimate = f", estimated {before[b.name]:.4g}" if modelled else ""
@@ -267,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ranked = rank(sweep.rows, budgets, arguments.goal)
         if not ranked:
             raise HalutError("the space must have points that the model can estimate, not none")
-        within = sum(not broken(budgets, estimated(row)) for row in ranked)
+        within = sum(not broken(budgets, row.estimated) for row in ranked)
         chosen = ranked[: arguments.verify]
         log.info(
             "%d candidates, %d within the budgets by estimate; synthesising %d",
@@ -276,18 +247,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sweep.run(client, rows=chosen)
     print(_report(chosen, budgets))
     done = [row for row in chosen if row.status == "measured"]
-    sign = -1 if arguments.goal == "throughput" else 1
     fitting = sorted(
-        (row for row in done if not broken(budgets, measured(row))),
-        key=lambda row: (sign * measured(row).get(arguments.goal, 0.0), row.point.index),
+        (row for row in done if not broken(budgets, row.measured)),
+        key=lambda row: (_cost(row.measured, arguments.goal), row.point.index),
     )
     if not fitting:
-        closest = min(
-            done, key=lambda row: max(broken(budgets, measured(row)).values()), default=None
-        )
+        closest = min(done, key=lambda row: _worst(budgets, row.measured), default=None)
         text = "no candidate could be measured"
         if closest is not None and closest.point.config is not None:
-            text = f"closest is {closest.point.config.slug}: {_misses(budgets, measured(closest))}"
+            text = f"closest is {closest.point.config.slug}: {_misses(budgets, closest.measured)}"
         raise CheckFailed(
             f"a configuration must keep every budget, but none of the {len(chosen)} best of "
             f"{len(ranked)} candidates does; {text}"
@@ -297,8 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number, row in enumerate(fitting, 1):
         assert row.point.config is not None
         path = folder / f"{space.name}_{number}.yaml"
-        with atomic_write(path) as temporary:
-            temporary.write_text(yaml.safe_dump(row.point.config.to_dict(), sort_keys=False))
+        write_text(path, yaml.safe_dump(row.point.config.to_dict(), sort_keys=False))
         written.append(str(path))
     print(f"{len(fitting)} of {len(chosen)} fit, best first by {arguments.goal}")
     print(f"wrote {', '.join(written)}")

@@ -15,7 +15,7 @@ from flow.search.cluster import execute, in_words, progress
 from flow.search.keys import Variant, learned_key
 from flow.search.space import Data
 from halut import golden
-from halut.files import atomic_write
+from halut.files import write_text
 from halut.matmul import HalutMatmul
 from halut.problems import relative_error
 from halut.program import Program
@@ -46,8 +46,9 @@ class Learned:
     def save(self, path: Path) -> None:
         """Write ``<path>.npz``, then ``<path>.json``."""
         self.program.save(path.with_suffix(".npz"))
-        with atomic_write(path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps({"error": self.error, "accuracy": self.accuracy}))
+        write_text(
+            path.with_suffix(".json"), json.dumps({"error": self.error, "accuracy": self.accuracy})
+        )
 
     @classmethod
     def load(cls, path: Path) -> Learned | None:

@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from flow.search.counts import FEATURES
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.config import AcceleratorConfig
 
 __all__ = [
     "MODEL_VERSION",
     "Estimate",
+    "LeftOut",
     "Model",
     "Point",
     "fit",
@@ -92,6 +93,15 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Relative errors of configurations that were left out of the fit, one at a time."""
+
+    mean: float
+    largest: float
+    points: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A fitted model.
 
@@ -99,9 +109,8 @@ class Model:
     ----------
     coefficients : dict
         {target: {feature: coefficient}}.
-    errors : dict
-        {target: {"mean": …, "largest": …, "points": …}}: relative errors of configurations that
-        were left out of the fit, one at a time.
+    errors : dict of str to LeftOut
+        By target.
     conditions : dict
         Platform, corner, clock and tools of the measurements.
     points : list of dict
@@ -109,7 +118,7 @@ class Model:
     """
 
     coefficients: Mapping[str, Mapping[str, float]]
-    errors: Mapping[str, Mapping[str, float]]
+    errors: Mapping[str, LeftOut]
     conditions: Mapping[str, Any]
     points: Sequence[Mapping[str, Any]]
 
@@ -142,12 +151,11 @@ class Model:
             "version": MODEL_VERSION,
             "kind": "halut-model",
             "coefficients": self.coefficients,
-            "errors": self.errors,
+            "errors": {name: dataclasses.asdict(error) for name, error in self.errors.items()},
             "conditions": self.conditions,
             "points": list(self.points),
         }
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+        write_text(path, json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
@@ -158,7 +166,7 @@ class Model:
                 raise KeyError("kind")
             return cls(
                 coefficients=content["coefficients"],
-                errors=content["errors"],
+                errors={name: LeftOut(**error) for name, error in content["errors"].items()},
                 conditions=content["conditions"],
                 points=content["points"],
             )
@@ -167,7 +175,7 @@ class Model:
                 f"a model must be a readable file, not {path} ({error.strerror}); "
                 "make one with: python -m flow model fit"
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise HalutError(
                 f"a model must be a file written by python -m flow model fit, not {path}"
             ) from None
@@ -200,7 +208,7 @@ def fit(points: Sequence[Point]) -> Model:
         When there are too few measured points.
     """
     coefficients: dict[str, dict[str, float]] = {}
-    errors: dict[str, dict[str, float]] = {}
+    errors: dict[str, LeftOut] = {}
     table: list[dict[str, Any]] = [
         {"configuration": p.config.slug, "measured": dict(p.measured), "left_out": {}}
         for p in points
@@ -224,11 +232,9 @@ def fit(points: Sequence[Point]) -> Model:
             left_out = float(features[k] @ _solve(features[others], measured[others]))
             table[i]["left_out"][target] = left_out
             relative.append(abs(left_out / measured[k] - 1))
-        errors[target] = {
-            "mean": float(np.mean(relative)),
-            "largest": float(np.max(relative)),
-            "points": len(used),
-        }
+        errors[target] = LeftOut(
+            mean=float(np.mean(relative)), largest=float(np.max(relative)), points=len(used)
+        )
     shared = points[0].provenance
     conditions = {name: shared[name] for name in _CONDITIONS if name in shared}
     conditions["stage"] = "after synthesis, buffering and sizing; no wires"
@@ -266,7 +272,7 @@ def training_configs() -> list[AcceleratorConfig]:
 def measure_point(config: AcceleratorConfig, platform: Any, options: Any, build: Path) -> Point:
     """Synthesise, time and power a configuration; unchanged results are read, not made again."""
     from flow.designs.design import accelerator
-    from flow.run.run import measure
+    from flow.measure import measure
 
     metrics, _ = measure(accelerator(config), platform, options, build)
     measured = {target: metrics.values.get(name) for target, name in TARGETS.items()}
@@ -277,7 +283,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from flow.cells.platform_file import read_platform
-    from flow.run.run import RunOptions
+    from flow.run.options import RunOptions
 
     platform = read_platform(arguments.platform)
     options = RunOptions(clock_ns=arguments.clock_ns, target_ns=arguments.target_ns)
@@ -292,8 +298,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     model.save(path)
     for target, error in model.errors.items():
         print(
-            f"{target:22} left-out error: mean {error['mean']:.1%}, largest "
-            f"{error['largest']:.1%}, {error['points']} configurations"
+            f"{target:22} left-out error: mean {error.mean:.1%}, largest {error.largest:.1%}, "
+            f"{error.points} configurations"
         )
     print(f"wrote {path}")
     return 0
@@ -317,7 +323,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
     print(f"{config.name}: modelled, not measured ({json.dumps(dict(model.conditions))})")
     for name, value in estimate.items():
         error = model.errors.get(name)
-        stated = f"  (left-out error: mean {error['mean']:.0%})" if error else ""
+        stated = f"  (left-out error: mean {error.mean:.0%})" if error else ""
         print(f"  {name:28} {value:12.5g}{stated}")
     return 0
 
@@ -333,20 +339,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     estimate = commands.add_parser("estimate", help="estimate one configuration")
     add = estimate.add_argument
     add("--config", required=True, metavar="FILE", help="configuration (.yaml)")
-    add("--platform", default="nangate45", metavar="NAME",
-        help="platform of a shipped model (default: %(default)s)")  # fmt: skip
+    add("--platform", default="nangate45", metavar="NAME", help="platform of a shipped model")
     add("--model", metavar="FILE", help="model file (default: the platform's shipped one)")
     estimate.set_defaults(act=_estimate)
     train = commands.add_parser("fit", help="synthesise a set of configurations and fit to them")
     add = train.add_argument
     add("--config", nargs="*", default=[], metavar="FILE",
         help="configurations to add to the built-in set (default: none)")  # fmt: skip
-    add("--platform", default="nangate45", metavar="NAME", help="platform (default: %(default)s)")
+    add("--platform", default="nangate45", metavar="NAME", help="platform")
     add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="clock period in ns of the energy (default: %(default)s)")  # fmt: skip
+        help="clock period in ns of the energy")  # fmt: skip
     add("--target-ns", type=float, default=1.1, metavar="NS",
-        help="clock period in ns that netlists are made for (default: %(default)s)")  # fmt: skip
-    add("--build", default="build", metavar="DIR", help="folder of products (default: %(default)s)")
+        help="clock period in ns that netlists are made for")  # fmt: skip
+    add("--build", default="build", metavar="DIR", help="folder of products")
     add("-o", "--output", metavar="FILE", help="model file (default: the platform's shipped one)")
     train.set_defaults(act=_fit)
     arguments = parser.parse_args(argv)

@@ -22,7 +22,7 @@ from flow.search.results import read_results
 from flow.search.space import BUILD, Space, default_results
 from halut.cli import Parser
 from halut.errors import HalutError, closest
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["AXES", "Axis", "Front", "find_front", "main", "non_dominated"]
 
@@ -44,6 +44,11 @@ class Axis:
     unit: str
     column: str
     direction: int
+
+    @property
+    def head(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
 def _measured(name: str) -> Axis:
@@ -195,7 +200,7 @@ def find_front(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> 
 
 def _table(front: Front) -> tuple[list[str], list[list[str]]]:
     head = ["C", "K", "P", "Q", "inputs", "tables", "clock (ns)", "platform"]
-    head += [f"{each.title} ({each.unit})" if each.unit else each.title for each in front.axes]
+    head += [each.head for each in front.axes]
     body = []
     for row, best in zip(front.rows, front.on_front, strict=True):
         if best:
@@ -244,7 +249,6 @@ def page(front: Front, title: str) -> str:
     except ImportError:
         raise HalutError("plotly must be installed for the page: pip install -e .[flow]") from None
     figure = graph.Figure()
-    labels = [f"{each.title} ({each.unit})" if each.unit else each.title for each in front.axes]
     for name, wanted, color, size in (
         ("beaten", False, "rgba(120,120,120,0.45)", 6),
         ("on the front", True, "rgb(200,60,30)", 9),
@@ -252,8 +256,8 @@ def page(front: Front, title: str) -> str:
         rows = [r for r, best in zip(front.rows, front.on_front, strict=True) if best is wanted]
         figure.add_splom(
             dimensions=[
-                {"label": label, "values": [row[each.column] for row in rows]}
-                for label, each in zip(labels, front.axes, strict=True)
+                {"label": each.head, "values": [row[each.column] for row in rows]}
+                for each in front.axes
             ],
             text=[f"{row['slug']}<br>{row['platform']}, {row['clock_ns']:g} ns" for row in rows],
             name=name,
@@ -294,8 +298,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"comma-separated: {', '.join(AXES)}, or metrics by name (default: error, area, "
         "energy, throughput; without a library error, gates, throughput)")  # fmt: skip
     add("--build", default=str(BUILD), metavar="DIR",
-        help="folder in which the sweep put the results of a space "
-        "(default: %(default)s)")  # fmt: skip
+        help="folder in which the sweep put the results of a space")  # fmt: skip
     add("-o", "--output", metavar="DIR", help="folder (default: that of the results)")
     return parser
 
@@ -318,8 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pareto.html": page(front, title),
     }
     for name, text in texts.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     sys.stdout.write(texts["pareto.md"])
     print(f"\nwrote {', '.join(str(folder / name) for name in texts)}")
     return 0

@@ -8,25 +8,69 @@ import platform as machine
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.run.run import RunOptions, measure
+from flow.measure import measure
+from flow.run.options import RunOptions
 from flow.search.cluster import in_words
 from flow.search.learning import Learned
 from flow.search.model import Estimate, Model
 from flow.search.space import SpacePoint
-from halut.files import atomic_write, locked
+from halut.files import locked, write_text
 from halut.program import Program
 
-__all__ = ["Job", "Row", "failed_record", "measure_job", "read_record", "write_record"]
+__all__ = ["Job", "Record", "Row", "measure_job"]
 
 log = logging.getLogger(__name__)
 
 RECORD_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What came of measuring a point; one small file.
+
+    Attributes
+    ----------
+    key : str
+    status : str
+        ``measured`` or ``failed``.
+    message : str
+        Why it failed.
+    metrics, reasons, provenance : dict
+        As in metrics.json.
+    seconds, host
+        How long it took, and where; None when it did not come back.
+    code : str
+        `sources_hash` of the code that wrote it.
+    """
+
+    key: str
+    status: str
+    message: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    host: str | None = None
+    code: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Record | None:
+        """What `write` wrote; None when it is not there, or of another version."""
+        try:
+            found = json.loads(path.read_text())
+            return cls(**found) if found.pop("version") == RECORD_VERSION else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def write(self, path: Path) -> None:
+        text = json.dumps({"version": RECORD_VERSION, **asdict(self)}, sort_keys=True)
+        write_text(path, text + "\n")
 
 
 @dataclass(kw_only=True)
@@ -47,7 +91,7 @@ class Row:
         ``skipped`` (invalid), ``pruned``, ``pending``, ``measured`` or ``failed``.
     message : str
         Why it was skipped, or failed.
-    record : dict
+    record : Record or None
         What `measure_job` returned.
     """
 
@@ -58,18 +102,50 @@ class Row:
     model: Model | None = None
     status: str = "pending"
     message: str = ""
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: Record | None = None
 
-    def take(self, record: Mapping[str, Any]) -> None:
+    def take(self, record: Record) -> None:
         """Take what `measure_job` returned."""
         self.record = record
-        self.status, self.message = record["status"], record.get("message", "")
+        self.status, self.message = record.status, record.message
 
     @property
     def gmacs_per_s(self) -> float | None:
         """Multiply-accumulates replaced per ns at the point's clock."""
         config = self.point.config
         return None if config is None else config.macs_per_cycle / self.point.clock_ns
+
+    @property
+    def estimated(self) -> dict[str, float]:
+        """What is known before synthesis; area, clock and energy are modelled."""
+        values = self._known
+        if self.estimate is not None:
+            values |= {
+                "area": self.estimate.area_um2,
+                "energy": self.estimate.energy_pj_per_mac,
+                "clock": self.estimate.period_ns,
+            }
+        return values
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """What was measured; `clock` is the period less the slack."""
+        values = self._known
+        metrics = self.record.metrics if self.record else {}
+        slack = metrics.get("synth__timing__setup__ws")
+        found = {
+            "area": metrics.get("synth__design__instance__area__stdcell"),
+            "energy": metrics.get("halut__energy__per_mac"),
+            "clock": None if slack is None else self.point.clock_ns - slack,
+        }
+        return values | {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def _known(self) -> dict[str, float]:
+        values = {"throughput": self.gmacs_per_s or 0.0}
+        if self.learned is not None:
+            values["error"] = self.learned.error
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +163,11 @@ class Job:
     keep: bool
 
 
-def measure_job(job: Job) -> dict[str, Any]:
+def measure_job(job: Job) -> Record:
     """Synthesise, time and power a point; a failure is a result, too."""
     start = time.monotonic()
-    record: dict[str, Any] = {"version": RECORD_VERSION, "key": job.key}
     build, point = Path(job.build), job.point
+    found: dict[str, Any]
     try:
         assert point.config is not None
         design = accelerator(point.config, job.program, job.words)
@@ -108,7 +184,7 @@ def measure_job(job: Job) -> dict[str, Any]:
             )
             if job.last and not job.keep:
                 shutil.rmtree(place, ignore_errors=True)
-        record |= {
+        found = {
             "status": "measured",
             "metrics": metrics.values,
             "reasons": metrics.reasons,
@@ -116,27 +192,6 @@ def measure_job(job: Job) -> dict[str, Any]:
         }
     except Exception as error:
         log.debug("point %s", job.key, exc_info=True)
-        record |= {"status": "failed", "message": in_words(error)}
-    record["seconds"] = round(time.monotonic() - start, 2)
-    record["host"] = machine.node()
-    return record
-
-
-def failed_record(key: str, error: BaseException) -> dict[str, Any]:
-    """The record of a job that did not come back."""
-    return {"version": RECORD_VERSION, "key": key, "status": "failed",
-            "message": in_words(error), "seconds": None, "host": None}  # fmt: skip
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """A record that `write_record` wrote; None when it is not there, or of another version."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return record if record.get("version") == RECORD_VERSION else None
-
-
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(record, sort_keys=True) + "\n")
+        found = {"status": "failed", "message": in_words(error)}
+    seconds = round(time.monotonic() - start, 2)
+    return Record(key=job.key, seconds=seconds, host=machine.node(), **found)

@@ -9,7 +9,7 @@ import numpy as np
 
 from flow.search.model import Estimate
 from flow.search.points import Row
-from flow.search.space import Prune
+from flow.search.space import MARGINS, Prune
 
 __all__ = ["prune"]
 
@@ -19,15 +19,10 @@ _MODELLED = {"area": "area_um2", "energy": "energy_pj_per_cycle"}
 
 def _costs(row: Row, objectives: Sequence[str]) -> list[float] | None:
     """Value of each objective, smaller is better; None when one is not known."""
-    costs = {"throughput": -(row.gmacs_per_s or 0.0)}
-    if row.learned is not None:
-        costs["error"] = row.learned.error
-    if row.estimate is not None:
-        costs["area"] = row.estimate.area_um2
-        costs["energy"] = row.estimate.energy_pj_per_mac
-    if any(name not in costs for name in objectives):
+    known = row.estimated
+    if any(name not in known for name in objectives):
         return None
-    return [costs[name] for name in objectives]
+    return [-known[name] if name == "throughput" else known[name] for name in objectives]
 
 
 def prune(rows: Sequence[Row], rule: Prune, with_error: bool) -> None:
@@ -47,7 +42,7 @@ def prune(rows: Sequence[Row], rule: Prune, with_error: bool) -> None:
         model = members[0][0].model
         assert model is not None
         allowed = {
-            target: float(error[rule.margin] if isinstance(rule.margin, str) else rule.margin)
+            target: float(getattr(error, rule.margin) if rule.margin in MARGINS else rule.margin)
             for target, error in model.errors.items()
         }
         margins = np.array([allowed[_MODELLED[o]] if o in _MODELLED else 0.0 for o in objectives])

@@ -86,18 +86,17 @@ def _values(
         estimate = dataclasses.asdict(row.estimate)
         values |= {f"estimate__{name}": value for name, value in estimate.items()}
         values["provenance__model"] = json.dumps(dict(row.model.conditions), sort_keys=True)
-    if record:
-        provenance = record.get("provenance", {})
+    if record is not None:
         values |= {
-            **record.get("metrics", {}),
-            "reasons": json.dumps(record.get("reasons", {}), sort_keys=True),
-            "provenance__code": record["code"],
-            "provenance__seconds": record["seconds"],
-            "provenance__host": record["host"],
+            **record.metrics,
+            "reasons": json.dumps(record.reasons, sort_keys=True),
+            "provenance__code": record.code,
+            "provenance__seconds": record.seconds,
+            "provenance__host": record.host,
         }
-        values |= {f"provenance__{name}": provenance.get(name) for name in _PROVENANCE}
-        if "tools" in provenance:
-            values["provenance__tools"] = json.dumps(provenance["tools"], sort_keys=True)
+        values |= {f"provenance__{name}": record.provenance.get(name) for name in _PROVENANCE}
+        if "tools" in record.provenance:
+            values["provenance__tools"] = json.dumps(record.provenance["tools"], sort_keys=True)
     return values
 
 
@@ -173,20 +172,15 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
 
 def model_errors(rows: Sequence[Row]) -> str:
     """How far estimates were off on the measured points."""
-    ratios: dict[str, list[float]] = {"area": [], "energy per MAC": []}
+    ratios: dict[str, list[float]] = {"area": [], "energy": []}
     for row in rows:
-        metrics = row.record.get("metrics", {})
-        if row.status != "measured" or row.estimate is None:
-            continue
-        for name, estimated, metric in (
-            ("area", row.estimate.area_um2, "synth__design__instance__area__stdcell"),
-            ("energy per MAC", row.estimate.energy_pj_per_mac, "halut__energy__per_mac"),
-        ):
-            if metrics.get(metric):
-                ratios[name].append(abs(estimated / metrics[metric] - 1))
+        if row.status == "measured" and row.estimate is not None:
+            for name, off in ratios.items():
+                if measured := row.measured.get(name):
+                    off.append(abs(row.estimated[name] / measured - 1))
     found = [
         f"{name} {np.mean(values):.0%} (largest {max(values):.0%})"
-        for name, values in ratios.items()
+        for name, values in zip(("area", "energy per MAC"), ratios.values(), strict=True)
         if values
     ]
     return f"estimates were off by: {', '.join(found)}" if found else ""

@@ -61,7 +61,7 @@ FLOW_FIELDS: dict[str, Any] = {
     "target_ns": None,
     "layout": "none",
 }
-"""What a point has besides its configuration, with defaults: see `flow.run.run.RunOptions`."""
+"""What a point has besides its configuration, with defaults: see `flow.run.options.RunOptions`."""
 
 LAYOUTS = ("none", "placed", "routed")
 
@@ -191,7 +191,7 @@ class SpacePoint:
     config : AcceleratorConfig or None
         None when the combination is invalid.
     platform, corner, clock_ns, target_ns, layout
-        See `flow.run.run.RunOptions`; `target_ns` is never None.
+        See `flow.run.options.RunOptions`; `target_ns` is never None.
     skipped : str
         Why the combination is invalid, in the configuration's own words; else empty.
     """

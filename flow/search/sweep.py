@@ -14,17 +14,25 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flow.cells.platform import Platform
 from flow.cells.platform_file import read_platform
 from flow.run.sources import sources_hash
-from flow.search.cluster import add_cluster, check_cluster, connected, execute, progress
+from flow.search.cluster import (
+    add_cluster,
+    check_cluster,
+    connected,
+    execute,
+    in_words,
+    progress,
+)
 from flow.search.keys import learned_key, netlist_key, point_key
 from flow.search.learning import learn_all
 from flow.search.model import shipped_model
-from flow.search.points import Job, Row, failed_record, measure_job, read_record, write_record
+from flow.search.points import Job, Record, Row, measure_job
 from flow.search.prune import prune
 from flow.search.results import model_errors, results_table, write_results
 from flow.search.space import BUILD, Data, Space, default_results
@@ -95,7 +103,7 @@ class Sweep:
                     row.learned = result
             self._estimate(row)
             row.key = point_key(row.point, self._platform(row), self.space.seed, learned)
-            record = read_record(self._record_path(row.key))
+            record = Record.read(self._record_path(row.key))
             if record is not None and row.status == "pending":
                 row.take(record)
 
@@ -141,18 +149,18 @@ class Sweep:
         done = execute(measure_job, [self._jobs(*item, keep) for item in chains.items()], client)
         start = time.monotonic()
         for number, (job, found) in enumerate(progress(done, total, "points"), 1):
-            failed = isinstance(found, BaseException)
-            record = failed_record(job.key, found) if failed else found
-            record["code"] = sources_hash()
-            write_record(self._record_path(job.key), record)
+            if isinstance(found, BaseException):
+                found = Record(key=job.key, status="failed", message=in_words(found))
+            record = replace(found, code=sources_hash())
+            record.write(self._record_path(job.key))
             for row in chains[job.folder][job.key]:
                 row.take(record)
-            if not sys.stderr.isatty() or record["status"] == "failed":
+            if not sys.stderr.isatty() or record.status == "failed":
                 log.info(
                     "[%d/%d, %.0f s] %s, %s %g ns: %s",
                     number, total, time.monotonic() - start, job.point.config.slug,
                     job.point.platform, job.point.clock_ns,
-                    record.get("message") or record["status"],
+                    record.message or record.status,
                 )  # fmt: skip
 
     def _jobs(self, folder: str, chain: Mapping[str, Sequence[Row]], keep: bool) -> list[Job]:
@@ -183,12 +191,12 @@ class Sweep:
 
 
 def quiet_flow(verbose: bool) -> None:
-    """Log lines of points, and those of the flow's stages only when asked for."""
+    """Log lines of points, and those of the flow's steps only when asked for."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if verbose:
         logging.getLogger("flow").setLevel(logging.DEBUG)
         return
-    for name in ("flow.run.stages", "flow.run.run", "halut.matmul", "distributed"):
+    for name in ("flow.run", "halut.matmul", "distributed"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -203,12 +211,10 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("space", metavar="SPACE", help="space to search (.yaml)")
     add_cluster(parser)
-    add("--collect", action="store_true",
-        help="measure nothing: write what is finished")  # fmt: skip
+    add("--collect", action="store_true", help="measure nothing: write what is finished")
     add("--no-prune", action="store_true", help="measure every valid point")
     add("--keep", action="store_true", help="keep netlists and logs of measured points")
-    add("--build", default=str(BUILD), metavar="DIR",
-        help="folder of all products (default: %(default)s)")  # fmt: skip
+    add("--build", default=str(BUILD), metavar="DIR", help="folder of all products")
     add("-o", "--output", metavar="FILE",
         help="results (default: <build>/<name of the space>/results.parquet)")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say more")

@@ -20,16 +20,17 @@ from flow.designs.design import Design, accelerator
 from flow.designs.direct import engine
 from flow.figures.metrics import Metrics
 from flow.figures.words import title
+from flow.measure import measure
 from flow.netlist.yosys import SynthOptions
 from flow.report.conditions import commit, corner, tools
 from flow.report.table import Column, fixed, markdown, terminal
 from flow.run.flags import add_run_arguments, among, run_options
-from flow.run.run import RunOptions, measure
+from flow.run.options import RunOptions
 from flow.run.sources import ROOT
 from flow.studies.published import LAYOUTS
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.direct import DotProductConfig, StoredMatrixConfig, SystolicConfig
 
@@ -322,7 +323,7 @@ def _parser() -> Parser:
         help=f"rows to measure, comma-separated: {', '.join(ROWS)} (default: all)")  # fmt: skip
     add_run_arguments(parser, platform="nangate45", target_ns=1.1)
     add("--build", default="build/bench", metavar="DIR",
-        help="folder for all products but the page (default: %(default)s)")  # fmt: skip
+        help="folder for all products but the page")  # fmt: skip
     add("-o", "--output", metavar="FILE",
         help=f"page to write (default: {DEFAULT_PAGE}; none when --rows is given)")  # fmt: skip
     return parser
@@ -366,8 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = sys.argv[2:] if argv is None else argv
         command = " ".join(["python -m flow bench", *given])
         text = page(items, options[rows[0].name], platform.title, command)
-        with atomic_write(output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(output, text)
         print(f"wrote {output}")
     if failed:
         print(f"error: not measured: {', '.join(failed)}", file=sys.stderr)

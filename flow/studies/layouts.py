@@ -17,7 +17,7 @@ from flow.report.table import markdown as table_markdown
 from flow.studies.published import LAYOUTS, PublishedLayout
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import atomic_write, write_text
 
 __all__ = ["LayoutRun", "main", "markdown", "read_layout"]
 
@@ -210,8 +210,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "-o", "--output", default="build/LAYOUTS.md", metavar="FILE",
-        help="page to write; pictures go to the folder of that name without the ending "
-        "(default: %(default)s)",
+        help="page to write; pictures go to the folder of that name without the ending",
     )  # fmt: skip
     return parser
 
@@ -230,7 +229,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             if source.is_file():
                 _thumbnail(source, folder / f"{run.key}-{name}.png")
     command = f"python -m flow layouts {' '.join(arguments.runs)} -o {arguments.output}"
-    with atomic_write(page) as temporary:
-        temporary.write_text(markdown(runs, folder.name, command), encoding="utf-8")
+    write_text(page, markdown(runs, folder.name, command))
     print(f"wrote {page}")
     return 0

@@ -11,7 +11,7 @@ __all__ = ["DECODER", "ENCODER", "ENGINE", "LAYOUTS", "PublishedLayout"]
 class PublishedLayout:
     """A row of the table of open results of joennlae/halutmatmul (README, read in 2026-11).
 
-    Placed and routed with OpenROAD on NanGate45 at 1.1 V for a clock of 6 ns; it tells no power.
+    Placed and routed with OpenROAD on NanGate45 at 1.1 V for a clock of 6 ns; it reports no power.
 
     Attributes
     ----------

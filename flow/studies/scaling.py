@@ -25,7 +25,7 @@ from flow.report.table import fixed, terminal
 from flow.report.table import markdown as table_markdown
 from halut.cli import Parser
 from halut.errors import HalutError, closest
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["NODES", "PUBLISHED", "Factors", "Figures", "factors", "figures", "main", "markdown",
            "scale"]  # fmt: skip
@@ -342,7 +342,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--from", dest="source", type=int, metavar="NM",
         help="node in nm that was measured on (default: the platform's)")  # fmt: skip
     add("-o", "--output", default="build/scaled", metavar="DIR",
-        help="folder for one JSON per row and comparison.md (default: %(default)s)")  # fmt: skip
+        help="folder for one JSON per row and comparison.md")  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -368,8 +368,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files["comparison.md"] = markdown(rows)
     folder = Path(arguments.output)
     for file, text in files.items():
-        with atomic_write(folder / file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / file, text)
     print(terminal(_rows(rows), _TEXTS))
     print(f"wrote {', '.join(str(folder / file) for file in files)}")
     return 0

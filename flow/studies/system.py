@@ -14,7 +14,7 @@ from flow.run.flags import positive_ns
 from flow.studies.network_cost import system
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from halut.workloads import NETWORKS, network
 from rtl_gen.tiled_config import load_config
 
@@ -116,14 +116,13 @@ def _parser() -> Parser:
         "(default: none)")  # fmt: skip
     add("--clock-ns", type=float, metavar="NS",
         help="clock period in ns, without --metrics (default: none, no times)")  # fmt: skip
-    add("--units", type=int, default=1, metavar="N",
-        help="accelerators side by side (default: %(default)s)")  # fmt: skip
+    add("--units", type=int, default=1, metavar="N", help="accelerators side by side")
     add("--batch", type=int, default=1, metavar="N",
-        help="inferences that share one loading of the tables (default: %(default)s)")  # fmt: skip
+        help="inferences that share one loading of the tables")  # fmt: skip
     add("--codebook-width", type=int, default=8, metavar="N",
-        help="features of a codebook in linear and 1x1 layers (default: %(default)s)")  # fmt: skip
+        help="features of a codebook in linear and 1x1 layers")  # fmt: skip
     add("-o", "--output", default="build/system", metavar="DIR",
-        help="folder for <network>-<configuration>.json (default: %(default)s)")  # fmt: skip
+        help="folder for <network>-<configuration>.json")  # fmt: skip
     return parser
 
 
@@ -166,8 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise HalutError(f"{error} ({', '.join(files)})") from None
         raise
     place = Path(arguments.output) / f"{name}-{config.name}.json"
-    with atomic_write(place) as temporary:
-        temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_text(place, json.dumps(figures, indent=2) + "\n")
     print(summary(figures))
     print(f"wrote {place}")
     return 0

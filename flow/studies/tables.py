@@ -13,15 +13,16 @@ from typing import Any
 from flow.cells.platform_file import read_platform
 from flow.designs.unit import UNITS
 from flow.figures.metrics import Metrics, base_provenance
+from flow.measure import measure
 from flow.report.conditions import commit, corner, tools
 from flow.run.flags import add_run_arguments, among, run_options
-from flow.run.run import RunOptions, measure
+from flow.run.options import RunOptions
 from flow.studies import scaling, units
 from flow.studies.bench import ROWS, with_library
 from flow.studies.published import DECODER, ENCODER
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.config import AcceleratorConfig
 
 __all__ = ["main", "page"]
@@ -155,19 +156,16 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("--platforms", default=_PLATFORMS, metavar="NAMES",
-        help="platforms with a library, comma-separated (default: %(default)s)")  # fmt: skip
+        help="platforms with a library, comma-separated")  # fmt: skip
     add("--config", default=str(units.DEFAULT_CONFIG), metavar="FILE",
         help="configuration that the units are of (default: configs/paper.yaml)")  # fmt: skip
     add_run_arguments(parser, platform=None, clock_ns=1.6, target_ns=1.1)
     add("--rows", default=_ROWS, metavar="NAMES",
-        help="rows of `python -m flow bench` to compare, comma-separated "
-        "(default: %(default)s)")  # fmt: skip
-    add("--to", default=_NODES, metavar="NODES",
-        help="nodes that the comparison is scaled to (default: %(default)s)")  # fmt: skip
+        help="rows of `python -m flow bench` to compare, comma-separated")  # fmt: skip
+    add("--to", default=_NODES, metavar="NODES", help="nodes that the comparison is scaled to")
     add("--build", default="build/tables", metavar="DIR",
-        help="folder for all products but the page (default: %(default)s)")  # fmt: skip
-    add("-o", "--output", default="build/TABLES.md", metavar="FILE",
-        help="page to write (default: %(default)s)")  # fmt: skip
+        help="folder for all products but the page")  # fmt: skip
+    add("-o", "--output", default="build/TABLES.md", metavar="FILE", help="page to write")
     return parser
 
 
@@ -202,8 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[2:] if argv is None else argv
     command = " ".join(["python -m flow tables", *given])
     text = page(config, measured, rows, options, command, failures)
-    with atomic_write(arguments.output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(arguments.output, text)
     print(f"wrote {arguments.output}")
     if failures:
         raise CheckFailed(f"all rows must be measured, not miss {', '.join(failures)}")

@@ -10,13 +10,14 @@ from pathlib import Path
 from flow.cells.platform_file import read_platform
 from flow.designs.unit import UNITS, unit_design
 from flow.figures.metrics import Metrics
+from flow.measure import measure
 from flow.report.table import Column, fixed, terminal
 from flow.report.table import markdown as table_markdown
 from flow.run.flags import add_run_arguments, among, run_options
-from flow.run.run import RunOptions, measure
+from flow.run.options import RunOptions
 from flow.run.sources import ROOT
 from halut.cli import Parser
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.config import AcceleratorConfig
 
 __all__ = ["DEFAULT_CONFIG", "main", "markdown", "measure_units", "title"]
@@ -96,8 +97,7 @@ def _parser() -> Parser:
     add("--routed", action="store_true",
         help="go on to a routed layout of each, with OpenROAD; the table stays that of synthesis, "
         "`python -m flow layouts` makes that of layouts")  # fmt: skip
-    add("-o", "--output", default="build/units", metavar="DIR",
-        help="folder for all products (default: %(default)s)")  # fmt: skip
+    add("-o", "--output", default="build/units", metavar="DIR", help="folder for all products")
     return parser
 
 
@@ -115,7 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = measure_units(kinds, config, arguments.platform, options, build)
     print(terminal(_rows(config, found)))
     page = (build / f"units-{platform.name}.md").resolve()
-    with atomic_write(page) as temporary:
-        temporary.write_text(markdown(config, found), encoding="utf-8")
+    write_text(page, markdown(config, found))
     print(f"wrote {page}")
     return 0

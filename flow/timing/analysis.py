@@ -144,6 +144,22 @@ class Timing(Graph):
         slack[~np.isfinite(slack)] = np.inf
         return slack.min(axis=1)
 
+    def slack_behind(self) -> np.ndarray:
+        """Worst slack of the nets that each instance drives, ns; inf where it drives none."""
+        behind = np.full(len(self.kind), np.inf)
+        np.minimum.at(behind, self.out_instance, self.slack()[self.out_net])
+        return behind
+
+    def over_limits(self, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+        """Output pins (rows of `out_net`) with too much load, and data pins with too slow edges.
+
+        Beyond the library's limit by more than `tolerance`, a share of it.
+        """
+        at = self.first_pin[self.kind[self.out_instance]] + self.out_pin
+        load, slew = (value[self.out_net].max(axis=1) for value in (self.load, self.slew))
+        slow = slew > self.slew_limit[at] * (1 + tolerance)
+        return load > self.pin_limit[at] * (1 + tolerance), slow & ~self.on_clock[self.out_net]
+
     def end_slack(self) -> np.ndarray:
         """Slack at every endpoint, ns; +inf where nothing arrives."""
         return self.end_due - self.arrival.reshape(-1)[self.end_net * 2 + self.end_edge]

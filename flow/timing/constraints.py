@@ -15,7 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Constraints"]
+__all__ = ["Constraints", "clock_ps"]
+
+
+def clock_ps(period_ns: float) -> int:
+    """A period as simulations have it: an even number of ps, at least 20."""
+    return max(20, 2 * round(period_ns * 500))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,8 @@ class Graph:
         Levels of cells between registers.
     clock_nets : dict of int to bool
         Nets of the clock network; True where the clock is inverted.
+    on_clock : ndarray of shape (n_nets,), bool
+        Whether a net is in `clock_nets`.
     clock_cells : set of int
         Instances of the clock network.
     clock_sinks : list of (int, str)
@@ -135,6 +137,8 @@ class Graph:
         self._pack_cells()
         nets = self._pins()
         self._find_clocks()
+        self.on_clock = np.zeros(len(netlist.net_names), bool)
+        self.on_clock[list(self.clock_nets)] = True
         self._arcs(nets)
         ends = [*self._cell_ends(nets), *self._ports()]
         self.end_net = np.array([end[0] for end in ends], int)

@@ -1,43 +1,35 @@
-"""OpenSTA: the reported timing, and power where the version can be trusted with activity.
+"""OpenSTA: the reported timing.
 
-One script serves the 2019 version that Debian ships, current ones, and the one inside
-``openroad``. Liberty files are handed over as plain text (the old version cannot read gzip) and
-without a default wire load (it would add guessed wires; the new version does not).
+One script (``tcl/timing.tcl``) serves the 2019 version that Debian ships, current ones, and the one
+inside ``openroad``. Liberty files are handed over as plain text (the old version cannot read gzip)
+and without a default wire load (it would add guessed wires; the new version does not).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from flow.cells.liberty_language import read_text
 from flow.cells.library import Library
 from flow.cells.platform import Platform
-from flow.netlist.netlist import HIGH, LOW, Netlist
-from flow.power.activity import Activity
-from flow.power.liberty_power import Power
+from flow.netlist.netlist import Netlist
 from flow.timing.constraints import Constraints
-from flow.tools import Tool, run_tool
+from flow.timing.sdc import constraints_sdc
+from flow.tools import Tool, plain_path, run_tool
+from flow.tools.tcl import quote, settings
 from halut.errors import CheckFailed
-from halut.files import atomic_write
-from sim.simulators import plain_link
+from halut.files import write_text
 
-__all__ = [
-    "PathPoint",
-    "StaTiming",
-    "constraints_sdc",
-    "latch_arcs",
-    "opensta_power",
-    "opensta_timing",
-    "plain_liberty",
-    "reads_activity",
-    "saif",
-]
+__all__ = ["SEARCH", "PathPoint", "StaTiming", "opensta_timing", "plain_liberty", "run_opensta"]
+
+_TCL = Path(__file__).parent / "tcl"
+SEARCH = _TCL / "search.tcl"
+"""Tcl procedures that search the shortest period."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,7 @@ class PathPoint:
     arrival: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class StaTiming:
     """What OpenSTA says.
 
@@ -89,102 +81,56 @@ def plain_liberty(paths: Sequence[Path], folder: Path) -> list[Path]:
         name = re.sub(r"\.lib(\.gz)?$", "", path.name)
         copy = folder / f"{name}-{digest}.lib"
         if not copy.is_file():
-            with atomic_write(copy) as temporary:
-                temporary.write_text(text)
+            write_text(copy, text)
         copies.append(copy)
     return copies
 
 
-def constraints_sdc(
-    netlist: Netlist, library: Library, platform: Platform, constraints: Constraints
-) -> str:
-    """The constraints as SDC, for OpenSTA and for place and route.
+def run_opensta(sta: Tool, scripts: Sequence[Path], values: Mapping[str, Any], name: str) -> str:
+    """Run Tcl files one after the other in one OpenSTA, on a netlist.
 
-    Units are ns and fF whatever the library's are.
+    Parameters
+    ----------
+    sta : Tool
+    scripts : sequence of Path
+        What they share is in ``tcl/open.tcl``.
+    values : mapping
+        The array ``halut``: ``liberty``, ``netlist``, ``top``, ``constraints``, and what the
+        scripts need besides. The run's folder is that of the constraints.
+    name : str
+        Of ``<name>.tcl`` and ``<name>.log`` in that folder.
+
+    Returns
+    -------
+    str
+        The log.
+
+    Raises
+    ------
+    CheckFailed
+        When OpenSTA fails.
     """
-    inputs = [
-        port.name
-        for port in netlist.ports
-        if port.direction == "input"
-        and port.name != constraints.clock
-        and port.name not in constraints.quiet
-    ]
-    outputs = [
-        port.name
-        for port in netlist.ports
-        if port.direction == "output" and port.name not in constraints.quiet
-    ]
-    return "\n".join(
-        [
-            f"# {netlist.top}: {constraints.io_share:.0%} of the period outside, at every port",
-            f"set halut_period {constraints.period_ns:g}",
-            f"set halut_inputs {{{' '.join(inputs)}}}",
-            f"set halut_outputs {{{' '.join(outputs)}}}",
-            "proc halut_ports {names} {",
-            "  set found {}",
-            "  foreach name $names {",
-            "    foreach port [get_ports -quiet [list $name $name\\[*\\]]] { lappend found $port }",
-            "  }",
-            "  return $found",
-            "}",
-            "proc halut_constrain {period} {",
-            "  global halut_inputs halut_outputs",
-            f"  create_clock -name clk -period $period [get_ports {constraints.clock}]",
-            f"  set io [expr {{{constraints.io_share:g} * $period}}]",
-            "  set_input_delay $io -clock clk [halut_ports $halut_inputs]",
-            "  set_output_delay $io -clock clk [halut_ports $halut_outputs]",
-            "}",
-            "halut_constrain $halut_period",
-            f"set_driving_cell -library {library.cell_library[platform.driver['cell']]} -lib_cell "
-            f"{platform.driver['cell']} -pin {platform.driver['output']} "
-            "[halut_ports $halut_inputs]",
-            f"set_load {platform.output_load_ff:g} [halut_ports $halut_outputs]",
-            "",
-        ]
+    folder = values["constraints"].parent
+    plain = {
+        key: plain_path(value) if isinstance(value, Path) else value
+        for key, value in values.items()
+    } | {"liberty": [plain_path(path) for path in values["liberty"]]}
+    text = settings(plain) + "".join(
+        f"source {quote(plain_path(path))}\n" for path in (_TCL / "open.tcl", *scripts)
     )
+    script = folder / f"{name}.tcl"
+    write_text(script, text + 'puts "HALUT done"\nexit\n')
+    log = folder / f"{name}.log"
+    found = run_tool(sta, [str(plain_path(script))], log, cwd=folder)
+    if "HALUT done" not in found:
+        raise CheckFailed(f"OpenSTA must finish {script.name}{_error(found)} (log: {log})")
+    return found
 
 
-def _plain(path: Path) -> Path:
-    """A path that needs no quotes in Tcl."""
-    return plain_link(path.parent) / path.name
-
-
-def _prologue(liberty: Sequence[Path], netlist: Path, top: str, sdc: Path) -> list[str]:
-    return [
-        *(f"read_liberty {_plain(path)}" for path in liberty),
-        f"read_verilog {_plain(netlist)}",
-        f"link_design {top}",
-        "set_cmd_units -time ns -capacitance fF -power uW",
-        f"source {_plain(sdc)}",
-    ]
-
-
-def latch_arcs(library: Library) -> list[str]:
-    """Commands that keep paths from running through the data pins of a library's latches."""
-    return [
-        f"set_disable_timing -from {pin} -to {output} "
-        f"[get_lib_cells {library.cell_library[name]}/{name}]"
-        for name, cell in sorted(library.cells.items())
-        if cell.kind == "latch"
-        for pin in cell.inputs
-        if pin not in cell.clock_pins
-        for output in cell.outputs
-    ]
-
-
-def _latches(netlist: Netlist, library: Library) -> tuple[list[str], list[str]]:
-    """Data pins of the latches, and commands that keep paths from running through them."""
-    pins = []
-    used = netlist.cells()
-    for name in sorted(used):
-        cell = library.cells[name]
-        if cell.kind == "latch":
-            data = [pin for pin in cell.inputs if pin not in cell.clock_pins]
-            pins += [f"{i.name}/{pin}" for pin in data for i in netlist.instances if i.cell == name]
-    commands = [
-        command for command in latch_arcs(library) if command.rsplit("/", 1)[1][:-1] in used
-    ]
-    return pins, commands
+def _error(log: str) -> str:
+    """The first error that OpenSTA printed; it goes on after some."""
+    found = re.search(r"^(Error|\[ERROR).*", log, re.M)
+    return f": {found[0]}" if found else ""
 
 
 _POINT = re.compile(
@@ -212,76 +158,20 @@ def opensta_timing(
     CheckFailed
         When OpenSTA fails or reports no path.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     sdc = folder / "constraints.sdc"
-    latch_pins, disable = _latches(netlist, library)
-    script = [
-        *_prologue(liberty, verilog, netlist.top, sdc),
-        *disable,
-        "proc halut_slack {group delay} {",
-        "  set paths [find_timing_paths -path_group $group -path_delay $delay]",
-        "  if {[llength $paths] == 0} { return none }",
-        "  return [get_property [lindex $paths 0] slack]",
-        "}",
-    ]
-    if latch_pins:
-        script += [
-            "set halut_latches {}",
-            *(f"lappend halut_latches [get_pins {pin}]" for pin in latch_pins),
-            "group_path -name table_write -to $halut_latches",
-        ]
-    script += [
-        'puts "HALUT slack [halut_slack clk max]"',
-        'puts "HALUT hold [halut_slack clk min]"',
-        *(['puts "HALUT write [halut_slack table_write max]"'] if latch_pins else []),
-        "proc halut_worst {period} {",
-        "  halut_constrain $period",
-        "  set worst [halut_slack clk max]",
-        *(
-            [
-                # Latches borrow time, so that theirs is 0 until there is no more to borrow.
-                "  set slack [halut_slack table_write max]",
-                '  if {$slack != "none" && $slack < $worst && $slack < 0} { set worst $slack }',
-            ]
-            if latch_pins
-            else []
-        ),
-        "  return $worst",
-        "}",
-        # Slack grows by at most 1 ns per ns of the period: going down by the slack never goes too
-        # far. It grows by at least 0.3 (from port to port), which bounds the way up.
-        f"set period {guess:.6g}",
-        "set steps 0",
-        "while {[incr steps] < 30} {",
-        "  set slack [halut_worst $period]",
-        "  if {$slack >= 0 && $slack < 0.001 * $period} { break }",
-        "  if {$slack >= 0} {",
-        "    set period [expr {$period - $slack}]",
-        "  } elseif {$steps == 1} {",
-        "    set period [expr {$period - 1.0001 * $slack}]",
-        "  } else {",
-        "    set period [expr {$period - $slack / 0.3}]",
-        "  }",
-        "}",
-        'puts "HALUT period $period"',
-        # What limits the period: at a long one, the ports' share of it would hide that.
-        'puts "HALUT path"',
-        "report_checks -path_group clk -path_delay max -digits 6",
-        'puts "HALUT end"',
-        'puts "HALUT done"',
-    ]
-    with atomic_write(sdc) as temporary:
-        temporary.write_text(constraints_sdc(netlist, library, platform, constraints))
-    tcl = folder / "timing.tcl"
-    with atomic_write(tcl) as temporary:
-        temporary.write_text("\n".join([*script, "exit", ""]))
-    log = folder / "opensta.log"
-    text = run_tool(sta, [str(_plain(tcl))], log, cwd=folder)
+    write_text(sdc, constraints_sdc(netlist, library, platform, constraints))
+    values = {
+        "liberty": liberty,
+        "netlist": verilog,
+        "top": netlist.top,
+        "constraints": sdc,
+        "guess": f"{guess:.6g}",
+    }
+    text = run_opensta(sta, [SEARCH, _TCL / "timing.tcl"], values, "timing")
     found = dict(re.findall(r"^HALUT (slack|hold|write|period) (\S+)", text, re.M))
-    if "HALUT done" not in text or found.get("slack", "none") == "none":
-        errors = [line for line in text.splitlines() if line.startswith(("Error", "[ERROR"))]
+    if found["slack"] == "none":
         raise CheckFailed(
-            f"OpenSTA must report timing paths{': ' + errors[0] if errors else ''} (log: {log})"
+            f"OpenSTA must report timing paths{_error(text)} (log: {folder / 'timing.log'})"
         )
     report = text[text.index("HALUT path") : text.index("HALUT end")]
     ends = {
@@ -291,8 +181,8 @@ def opensta_timing(
     }
     return StaTiming(
         slack=float(found["slack"]),
-        write_slack=float(found.get("write", "0").replace("none", "0")),
-        hold_slack=float(found.get("hold", "nan").replace("none", "nan")),
+        write_slack=float(found["write"].replace("none", "0")),
+        hold_slack=float(found["hold"].replace("none", "nan")),
         shortest_period=float(found["period"]),
         path=[
             PathPoint(instance, pin, cell, edge, float(delay), float(arrival))
@@ -302,96 +192,3 @@ def opensta_timing(
         startpoint=ends.get("Startpoint", ""),
         endpoint=ends.get("Endpoint", ""),
     )
-
-
-def reads_activity(sta: Tool) -> bool:
-    """Whether this OpenSTA keeps annotated activity (3.0 and later are known to)."""
-    match = re.match(r"(\d+)\.(\d+)", sta.version)
-    return bool(match) and int(match[1] if match else 0) >= 3
-
-
-def saif(netlist: Netlist, library: Library, activity: Activity, period_ps: int) -> str:
-    """Activity as a SAIF file: time at 0 and at 1, and transitions, of every output pin."""
-    duration = activity.cycles * period_ps
-    lines = [
-        '(SAIFILE (SAIFVERSION "2.0") (DIRECTION "backward") (DIVIDER / )',
-        f"(TIMESCALE 1 ps) (DURATION {duration})",
-        f"(INSTANCE {netlist.top}",
-    ]
-    high = np.rint(activity.duty * duration).astype(np.int64)
-    toggles = np.rint(activity.toggles * activity.cycles).astype(np.int64)
-    for instance in netlist.instances:
-        nets = [
-            f"({pin} (T0 {duration - high[net]}) (T1 {high[net]}) (TX 0) (TC {toggles[net]}))"
-            for pin in library.cells[instance.cell].outputs
-            if (net := instance.pins.get(pin, LOW)) not in (LOW, HIGH)
-        ]
-        if nets:
-            lines.append(f"(INSTANCE {instance.name} (NET {' '.join(nets)}))")
-    lines.append("))")
-    return "\n".join(lines) + "\n"
-
-
-def opensta_power(
-    sta: Tool,
-    netlist: Netlist,
-    library: Library,
-    constraints: Constraints,
-    activity: Activity,
-    liberty: Sequence[Path],
-    verilog: Path,
-    folder: Path,
-    period_ps: int,
-) -> Power:
-    """Have a current OpenSTA sum the power from SAIF activity.
-
-    Raises
-    ------
-    CheckFailed
-        When OpenSTA fails or leaves instances out.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / "activity.saif") as temporary:
-        temporary.write_text(saif(netlist, library, activity, period_ps))
-    inputs = []
-    for port in netlist.ports:
-        if port.direction == "input" and port.name != constraints.clock:
-            for bit, net in enumerate(port.nets):
-                rate, duty = activity.toggles[net], activity.duty[net]
-                inputs.append(
-                    f"set_power_activity -input_ports {{{port.bit_name(bit)}}} "
-                    f"-activity {rate:.6g} -duty {duty:.6g}"
-                )
-    _, disable = _latches(netlist, library)
-    script = [
-        *_prologue(liberty, verilog, netlist.top, folder / "constraints.sdc"),
-        *disable,
-        f"read_saif -scope {netlist.top} {_plain(folder / 'activity.saif')}",
-        *inputs,
-        f"report_power -instances [get_cells *] -digits 6 > {_plain(folder / 'power.rpt')}",
-        'puts "HALUT done"',
-        "exit",
-        "",
-    ]
-    tcl = folder / "power.tcl"
-    with atomic_write(tcl) as temporary:
-        temporary.write_text("\n".join(script))
-    log = folder / "power.log"
-    text = run_tool(sta, [str(_plain(tcl))], log, cwd=folder)
-    if "HALUT done" not in text:
-        raise CheckFailed(f"OpenSTA must report power (log: {log})")
-    place = {instance.name: index for index, instance in enumerate(netlist.instances)}
-    values = np.zeros((3, len(place)))
-    seen = 0
-    for line in (folder / "power.rpt").read_text().splitlines():
-        parts = line.split()
-        if len(parts) == 5 and parts[4] in place:
-            values[:, place[parts[4]]] = [float(part) for part in parts[:3]]
-            seen += 1
-    if seen != len(place):
-        raise CheckFailed(
-            f"OpenSTA must report the power of {len(place)} cells, not {seen} ({log})"
-        )
-    # It reports watts, whatever set_cmd_units says.
-    internal, switching, leakage = values * 1e3
-    return Power(internal, switching, leakage, 0.0, f"OpenSTA {sta.version} read_saif")

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """From a direct engine's configuration to its Verilog and the manifest beside it."""
 
 from __future__ import annotations

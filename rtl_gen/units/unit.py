@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Units of hardware: one Verilog module per parameter set, shared by all its instances.
 
 Amaranth writes one module per instance of a component. Here each unit is instead converted alone
@@ -14,7 +15,12 @@ from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-__all__ = ["Port", "Unit", "VerilogTarget", "named"]
+from halut.errors import HalutError
+
+__all__ = ["MAX_PORT_BITS", "Port", "Unit", "VerilogTarget", "named"]
+
+MAX_PORT_BITS = {"input": 2**16 - 2, "output": 2**16}
+"""Bits that a module's ports may have together: Amaranth numbers them with 16 bits."""
 
 
 def named(m: Module, name: str, value: Value) -> Signal:
@@ -42,6 +48,20 @@ class Port:
     is_output: bool
 
 
+def _check_ports(unit: Unit) -> None:
+    """Refuse ports that Amaranth has no numbers for."""
+    for direction, limit in MAX_PORT_BITS.items():
+        ports = [port for port in unit.ports.values() if port.is_output == (direction == "output")]
+        bits = sum(len(port.signal) for port in ports)
+        if direction == "input":
+            bits += len(unit.clock_ports())
+        if bits > limit:
+            raise HalutError(
+                f"{direction} ports must have at most {limit:,} bits together, not {bits:,} "
+                f"({unit.module_name})"
+            )
+
+
 class VerilogTarget:
     """The `platform` given to elaboration when Verilog is written.
 
@@ -52,8 +72,16 @@ class VerilogTarget:
         self.units: dict[str, Unit] = {}
 
     def require(self, unit: Unit) -> None:
-        """Remember `unit` for conversion; its module name stands for all of its parameters."""
-        self.units.setdefault(unit.module_name, unit)
+        """Remember `unit` for conversion; its module name stands for all of its parameters.
+
+        Raises
+        ------
+        HalutError
+            When its ports are wider than Amaranth takes.
+        """
+        if unit.module_name not in self.units:
+            _check_ports(unit)
+            self.units[unit.module_name] = unit
 
 
 class Unit(wiring.Component):

@@ -22,7 +22,8 @@ from rtl_gen.front_end import FrontEndConfig, gather_image
 from rtl_gen.image import program_image
 from sim.accelerator import output_fields, results
 from sim.packing import pack
-from sim.streams import LONGEST_STALL, STALL_PATTERNS, StreamDriver, StreamMonitor, stalls, watch
+from sim.stalls import LONGEST_STALL, STALL_PATTERNS, stalls
+from sim.streams import StreamDriver, StreamMonitor, watch
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")

@@ -21,7 +21,8 @@ from cocotb.utils import get_sim_time
 from rtl_gen.direct import DotProductConfig, EngineConfig, SystolicConfig
 from sim.direct import Job, describe, job, make_job
 from sim.scoreboard import Mismatch, Scoreboard
-from sim.streams import STALL_PATTERNS, StreamDriver, StreamMonitor, stalls
+from sim.stalls import STALL_PATTERNS, stalls
+from sim.streams import StreamDriver, StreamMonitor
 
 CLOCK_NS = 2
 _DRAIN_MARGIN = 8  # cycles watched after the last expected transfer: nothing may follow

@@ -36,7 +36,8 @@ from sim.accelerator import (
     port_widths,
 )
 from sim.scoreboard import Mismatch, Scoreboard
-from sim.streams import STALL_PATTERNS, StreamDriver, StreamMonitor, idle_limit, stalls, watch
+from sim.stalls import STALL_PATTERNS, idle_limit, stalls
+from sim.streams import StreamDriver, StreamMonitor, watch
 
 CLOCK_NS = 2
 _DRAIN_MARGIN = 8  # cycles watched after the last expected transfer: nothing may follow

@@ -22,7 +22,8 @@ from rtl_gen.config import AcceleratorConfig
 from rtl_gen.image import program_image
 from sim.packing import pack
 from sim.scoreboard import Scoreboard
-from sim.streams import STALL_PATTERNS, StreamDriver, StreamMonitor, stalls
+from sim.stalls import STALL_PATTERNS, stalls
+from sim.streams import StreamDriver, StreamMonitor
 
 N_ROW_GROUPS = 24
 
@@ -507,6 +508,7 @@ async def control(dut: Any) -> None:
     board = Scoreboard("control")
     names = ("i_ready", "program_ready", "sums_valid", "enable")
     i_valid = program_valid = 0
+    spoiled = False
     for cycle in range(3000):
         # An offer stands until it is taken.
         i_valid = i_valid or int(tb.rng.random() < 0.8)
@@ -524,7 +526,9 @@ async def control(dut: Any) -> None:
         stages[0] = group if taken else None
         enable = sum(bool(advance and s is not None) << k for k, s in enumerate(stages))
         # Inputs change at the falling edge; outputs that depend on them are read before the rise.
-        spoil = tb.spoil and cycle == 1000
+        # One offer too many, or too few, in a cycle in which it counts.
+        spoil = tb.spoil and not spoiled and cycle >= 1000 and bool(i_ready)
+        spoiled = spoiled or spoil
         tb.set(i_valid=i_valid ^ spoil, program_valid=program_valid, sums_ready=sums_ready)
         await Timer(500, "ps")
         board.expect([(i_ready, program_ready, finished, enable)])

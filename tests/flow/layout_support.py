@@ -1,8 +1,13 @@
-"""A library of three cells and a routed design of four, small enough to be checked by hand."""
+"""Layouts small enough to be checked by hand: three cells, a platform's part, a routed design."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from flow.cells.library import Library
+from flow.cells.platform import Platform
+from flow.cells.platform_file import read_platform
+from tests.flow import support
 
 LEF = """
 VERSION 5.8 ;
@@ -109,3 +114,33 @@ def write(folder: Path, lef: str = LEF, layout: str = DEF) -> tuple[Path, Path]:
     (folder / "small.lef").write_text(lef)
     (folder / "small.def").write_text(layout)
     return folder / "small.def", folder / "small.lef"
+
+
+PART = """
+layout:
+  technology_lef: tiny.tech.lef
+  cell_lef: [tiny.lef]
+  extraction: tiny.rules
+  site: core
+  tracks:
+    - {layer: m1, x_offset: 0.1, x_pitch: 0.2, y_offset: 0.1, y_pitch: 0.2}
+  tap: {cell: TAP, distance_um: 20}
+  fill: [FILL]
+  diode: DIODE
+  stripes:
+    - {layer: m1, width: 0.1, follow_pins: true}
+    - {layer: m4, width: 0.4, pitch: 10, offset: 1, spacing: 0.4}
+  pins: {horizontal: m3, vertical: m2}
+  signal_layers: [m2, m4]
+  clock_layers: [m3, m4]
+  reserve: {m2: 0.5}
+  wire: {signal: m2, clock: m3, layers: {m2: {ohm_per_um: 4, ff_per_um: 0.1}}, vias: {v1: 5}}
+  utilisation: 0.5
+"""
+
+
+def tiny(folder: Path) -> tuple[Platform, Library]:
+    """The platform of `support` with a layout part."""
+    path = folder / "tiny.yaml"
+    path.write_text(support.PLATFORM + PART)
+    return read_platform(path), support.tiny_library(folder)

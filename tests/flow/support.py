@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from flow.cells.liberty import load_libraries
@@ -232,3 +233,11 @@ def adder(spoil: bool = False) -> Design:
         workload=workload,
         workload_key=f"spoil={spoil}",
     )
+
+
+def stub(folder: Path, name: str, script: str) -> Path:
+    """A program that runs a line of shell."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    return path

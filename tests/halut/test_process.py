@@ -85,7 +85,12 @@ def test_what_runs_on_in_the_background_ends_with_the_command(tmp_path):
 @linux
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_whatever_ends_the_caller_ends_everything(tmp_path, name):
-    code = f"from halut import process; process.run(['sh', '-c', {TREE!r}])"
+    # Tests that run in the background hand on that these are ignored.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+        f"from halut import process; process.run(['sh', '-c', {TREE!r}])"
+    )
     root = Path(__file__).resolve().parents[2]
     caller = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 
 import pytest
 
 import rtl_gen.estimate
+import rtl_gen.verilog
 from halut.errors import HalutError
 from rtl_gen import AcceleratorConfig, TiledConfig, generate
 from rtl_gen.estimate import check_size, generation_bytes, generation_seconds
@@ -25,8 +25,7 @@ def test_estimates_are_within_a_factor_of_two_of_what_was_measured():
 
 def test_what_does_not_fit_is_refused_before_anything_is_generated(monkeypatch):
     monkeypatch.setattr(rtl_gen.estimate, "available_bytes", lambda: 4 * 10**9)
-    module = importlib.import_module("rtl_gen.generate")  # the package has a function of that name
-    monkeypatch.setattr(module, "unit_verilog", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(rtl_gen.verilog, "unit_verilog", lambda *_: pytest.fail("it began"))
     message = r"memory must be about 4\.51 GB to generate a table of 8192 words .*, not 4 GB"
     with pytest.raises(HalutError, match=message):
         generate(LARGE)
@@ -45,3 +44,27 @@ def test_what_takes_minutes_says_so(monkeypatch, caplog):
 
 def test_distributed_memory_has_no_selects():
     assert generation_bytes(AcceleratorConfig(n_codebooks=1024, memory="lutram")) < 2 * 10**8
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tiles", "bits", "module"),
+    [
+        ({"rows": 128, "n_codebooks": 32, "input_format": "bf16"}, 1, "65,564", "halut_matmul"),
+        ({"rows": 64, "n_codebooks": 32, "input_format": "bf16"}, 2, "65,564", "halut_tiled"),
+        (
+            {"rows": 256, "n_codebooks": 2, "n_prototypes": 256, "input_format": "int8"},
+            1,
+            "131,",
+            "halut_decoder",
+        ),
+    ],
+)
+def test_ports_are_not_wider_than_amaranth_takes(monkeypatch, sizes, tiles, bits, module):
+    monkeypatch.setattr(rtl_gen.verilog, "_run_yosys", lambda _: pytest.fail("it went on"))
+    wide = AcceleratorConfig(
+        **{"n_prototypes": 2, "n_outputs": 1, "encoder": "pipelined"} | sizes,
+        parallel_codebooks=sizes["n_codebooks"],
+    )
+    message = rf"input ports must have at most 65,534 bits together, not {bits}.* \({module}"
+    with pytest.raises(HalutError, match=message):
+        generate(wide if tiles == 1 else TiledConfig(unit=wide, row_tiles=tiles))

@@ -9,7 +9,8 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
 from sim.scoreboard import Scoreboard
-from sim.streams import STALL_PATTERNS, StreamDriver, StreamMonitor, stalls
+from sim.stalls import STALL_PATTERNS, stalls
+from sim.streams import StreamDriver, StreamMonitor
 
 N_ITEMS = 200
 

@@ -15,7 +15,7 @@ from rtl_gen import AcceleratorConfig, program_image, reference
 from sim import hierarchy, runner, simulate, simulation
 from sim.accelerator import input_bytes
 from sim.simulation import build_accelerator
-from sim.streams import STALL_PATTERNS
+from sim.stalls import STALL_PATTERNS
 from sim.transfers import Segment, move, word_bytes
 
 SMALL = AcceleratorConfig.from_yaml(Path(__file__).parents[2] / "configs" / "small.yaml")

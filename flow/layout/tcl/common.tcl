@@ -1,4 +1,4 @@
-# Shared by all stages. `halut` holds the settings that flow.pnr wrote for this run.
+# Shared by all stages. `halut` holds the settings that flow.layout wrote for this run.
 
 # The design as the stage before left it, with its timing set up.
 proc halut_open {} {
@@ -29,36 +29,10 @@ proc halut_routing_layers {} {
   set_routing_layers -signal $halut(signal_layers) -clock $halut(clock_layers)
 }
 
-# Worst slack of a path group in ns; 0 when it has no path.
-proc halut_slack {group delay} {
-  set paths [find_timing_paths -path_group $group -path_delay $delay]
-  if {[llength $paths] == 0} { return 0.0 }
-  return [get_property [lindex $paths 0] slack]
-}
-
-# Shortest period that setup allows, to 0.1 %: latches borrow time, so that their slack is 0 until
-# there is no more to borrow. Slack grows by at most 1 ns per ns of the period, so that going down
-# by the slack never goes too far, and by at least 0.3 (from port to port), which bounds the way up.
-proc halut_shortest {period} {
-  set guess $period
-  for {set step 0} {$step < 30} {incr step} {
-    halut_constrain $guess
-    set_propagated_clock [all_clocks]
-    set slack [halut_slack clk max]
-    set write [halut_slack table_write max]
-    if {$write < $slack && $write < 0} { set slack $write }
-    if {$slack >= 0 && $slack < 0.001 * $guess} { break }
-    if {$slack >= 0} {
-      set guess [expr {$guess - $slack}]
-    } elseif {$step == 0} {
-      set guess [expr {$guess - 1.0001 * $slack}]
-    } else {
-      set guess [expr {$guess - $slack / 0.3}]
-    }
-  }
+# The constraints at another period, with the clock tree that is there.
+proc halut_routed_period {period} {
   halut_constrain $period
   set_propagated_clock [all_clocks]
-  return $guess
 }
 
 # Metrics of the design as it stands, under METRICS 2.1 names of this stage.
@@ -67,8 +41,8 @@ proc halut_report {stage} {
   utl::set_metrics_stage "${stage}__{}"
   report_design_area_metrics
   # Without the latches' data pins, whose slack is 0 while they borrow.
-  utl::metric_float "timing__setup__ws" [halut_slack clk max]
-  utl::metric_float "timing__hold__ws" [halut_slack clk min]
+  utl::metric_float "timing__setup__ws" [halut_slack clk max 0.0]
+  utl::metric_float "timing__hold__ws" [halut_slack clk min 0.0]
   report_tns_metric -setup
   report_tns_metric -hold
   report_erc_metrics

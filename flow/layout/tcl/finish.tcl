@@ -15,7 +15,8 @@ halut_report finish
 report_clock_skew > $halut(folder)/finish.skew.rpt
 report_clock_skew_metric -setup
 report_clock_skew_metric -hold
-puts "HALUT period [halut_shortest $halut(period)]"
+puts "HALUT period [halut_shortest $halut(period) halut_routed_period]"
+halut_routed_period $halut(period)
 write_def $halut(folder)/final.def
 write_verilog -remove_cells $halut(no_logic) $halut(folder)/final.v
 halut_save

@@ -63,9 +63,9 @@ def accuracy(program: Program, name: str, test: str | None, matrix: str | None) 
         ("inputs, tables", f"{program.input_format}, {_tables(program)}"),
         ("results", program.output_format + (", ReLU" if program.relu else "")),
     ]
-    told = program.provenance
-    held_out = told.get("held_out_error")
-    facts += [(key.replace("_", " "), value) for key, value in sorted(told.items())
+    known = program.provenance
+    held_out = known.get("held_out_error")
+    facts += [(key.replace("_", " "), value) for key, value in sorted(known.items())
               if key != "held_out_error"]  # fmt: skip
     if held_out is not None:
         facts.append(

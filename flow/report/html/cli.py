@@ -32,12 +32,9 @@ def _parser() -> Parser:
     add("--config", metavar="FILE",
         help="in place of RUN: the run of this configuration (.yaml); made when it is not there "
         "(default: none)")  # fmt: skip
-    add("--platform", default="generic", metavar="NAME",
-        help="of that run (default: %(default)s)")  # fmt: skip
-    add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="clock period in ns of that run (default: %(default)s)")  # fmt: skip
-    add("--build", default="build", metavar="DIR",
-        help="folder of that run's products (default: %(default)s)")  # fmt: skip
+    add("--platform", default="generic", metavar="NAME", help="of that run")
+    add("--clock-ns", type=float, default=6.0, metavar="NS", help="clock period in ns of that run")
+    add("--build", default="build", metavar="DIR", help="folder of that run's products")
     add("--baseline", metavar="RUN",
         help="earlier run to mark better and worse against (default: the first of several)"
         )  # fmt: skip
@@ -61,8 +58,10 @@ def _made(arguments: argparse.Namespace) -> Path:
     """The folder of a configuration's run, which is made when it is not there."""
     from flow.cells.platform_file import read_platform
     from flow.designs.design import accelerator
+    from flow.measure import measure
+    from flow.run.context import run_folder
     from flow.run.flags import positive_ns
-    from flow.run.run import RunOptions, measure, run_folder
+    from flow.run.options import RunOptions
     from rtl_gen.tiled_config import load_config
 
     config = load_config(arguments.config)

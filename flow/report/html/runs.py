@@ -33,7 +33,7 @@ class Run:
         Short, and different from that of every other run on the page.
     metrics : Metrics
     config : AcceleratorConfig, TiledConfig or None
-        None for a direct engine, behind a front end, and where the metrics do not tell.
+        None for a direct engine, behind a front end, and where the metrics do not say.
     pictures : list of (str, bytes)
         Title and PNG file of each picture of the layout.
     """

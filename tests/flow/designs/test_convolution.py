@@ -11,8 +11,9 @@ from flow.__main__ import main
 from flow.cells.platform_file import read_platform
 from flow.designs.convolution import convolution
 from flow.figures.metrics import Metrics
+from flow.measure import measure
 from flow.report.html import runs
-from flow.run.run import RunOptions, measure
+from flow.run.options import RunOptions
 from halut.cli import run
 from halut.errors import CheckFailed
 from rtl_gen.config import AcceleratorConfig

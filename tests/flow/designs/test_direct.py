@@ -8,7 +8,8 @@ import pytest
 
 from flow.cells.platform_file import read_platform
 from flow.designs.direct import engine
-from flow.run.run import RunOptions, measure
+from flow.measure import measure
+from flow.run.options import RunOptions
 from halut.errors import CheckFailed
 from rtl_gen.direct import DotProductConfig, StoredMatrixConfig, SystolicConfig
 

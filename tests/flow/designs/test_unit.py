@@ -10,7 +10,8 @@ import pytest
 from flow.cells.platform_file import read_platform
 from flow.designs.unit import UNITS, unit_design
 from flow.figures.metrics import Metrics
-from flow.run.run import RunOptions, measure
+from flow.measure import measure
+from flow.run.options import RunOptions
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.config import AcceleratorConfig
 

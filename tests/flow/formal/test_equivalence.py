@@ -9,11 +9,14 @@ import pytest
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.formal.abc import find_abc
-from flow.formal.equivalence import Equivalence, prove_netlist
+from flow.formal.equivalence import prove_netlist
+from flow.formal.pair import Equivalence
+from flow.measure import measure
 from flow.netlist.netlist import LOW, Netlist
-from flow.run.run import Run, RunOptions, measure
-from flow.tools import find_yosys
+from flow.run.context import Run
+from flow.run.mapping import finish, map_design, mapped_files
+from flow.run.options import RunOptions
+from flow.tools import find_abc, find_yosys
 from halut.errors import CheckFailed, HalutError
 from rtl_gen import AcceleratorConfig
 
@@ -34,8 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
         tmp_path_factory.mktemp("proof"),
     )
     run.folder.mkdir(parents=True)
-    run.yosys(find_yosys())
-    run.finish()
+    finish(run, map_design(run))
     return run
 
 
@@ -44,7 +46,7 @@ def prove(run: Run, netlist: Netlist) -> Equivalence:
         find_abc(),
         find_yosys(),
         run.folder / "rtl.v",
-        run.mapped()[0],
+        mapped_files(run)[0],
         netlist,
         run.library,
         "clk_i",
@@ -132,15 +134,15 @@ def test_flow_records_the_proof(tmp_path: Path) -> None:
 
 
 def test_flow_stops_at_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish = Run.finish
+    sweep = Netlist.sweep
 
-    def broken(run: Run) -> dict:
-        result = finish(run)
-        gate = next(i for i in run.netlist.instances if i.cell == "$_NAND_")
-        gate.cell = "$_NOR_"
-        return result
+    def broken(netlist: Netlist, outputs: dict) -> int:
+        """Synthesis that mistakes a gate."""
+        removed = sweep(netlist, outputs)
+        next(i for i in netlist.instances if i.cell == "$_NAND_").cell = "$_NOR_"
+        return removed
 
-    monkeypatch.setattr(Run, "finish", broken)
+    monkeypatch.setattr(Netlist, "sweep", broken)
     options = RunOptions(power=False, prove=True)
     with pytest.raises(CheckFailed, match="must equal the RTL, not differ in ") as caught:
         measure(accelerator(CONFIG), read_platform("generic"), options, tmp_path)

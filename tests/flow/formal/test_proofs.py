@@ -10,20 +10,19 @@ import pytest
 from amaranth.hdl import Cat, Module
 
 import rtl_gen.units.encoder
-from flow.formal.abc import find_abc
-from flow.formal.checks import (
-    all_checks,
+from flow.formal.checkers import (
     comparator_check,
     control_check,
     encoder_check,
     output_check,
     tiled_check,
 )
+from flow.formal.checks import all_checks
 from flow.formal.cli import main
 from flow.formal.prove import Check, Outcome, Property, prove_check
 from flow.formal.still import StillCheck, prove_still
 from flow.formal.whole import BoundCheck, prove_bound
-from flow.tools import find_yosys
+from flow.tools import find_abc, find_yosys
 from halut.errors import CheckFailed, HalutError
 from rtl_gen import AcceleratorConfig
 from rtl_gen.units.comparator import Comparator

@@ -72,3 +72,18 @@ def test_an_unknown_cell_is_an_error(library):
     top = module({"a": ("input", [2])}, {"g": ("$add", {"A": 2})})
     with pytest.raises(HalutError, match=r"library or a module, not \$add"):
         from_json({"modules": {"top": top}}, "top", outputs(library))
+
+
+def test_clock_buffers_become_wires(library):
+    netlist = chain(library)
+    clock = netlist.ports[0].nets[0]
+    first, second = netlist.add_net("clk_a"), netlist.add_net("clk_b")
+    netlist.add_instance("root", "BUF", {"A": clock, "Y": first})
+    netlist.add_instance("leaf", "BUF", {"A": first, "Y": second})
+    for instance in netlist.instances:
+        if instance.cell == "DFF":
+            instance.pins["CK"] = second
+    bare = netlist.without_buffers(["root", "leaf"], {"BUF": ("A", "Y")})
+    assert [i.name for i in bare.instances] == ["first", "invert", "join", "second"]
+    assert {i.pins["CK"] for i in bare.instances if i.cell == "DFF"} == {clock}
+    assert len(netlist.instances) == 6

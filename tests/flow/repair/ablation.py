@@ -12,7 +12,8 @@ from unittest import mock
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
-from flow.run.run import RunOptions, measure
+from flow.measure import measure
+from flow.run.options import RunOptions
 from rtl_gen.tiled_config import load_config
 
 # A pass: the function that does it, and what it returns when it does nothing.

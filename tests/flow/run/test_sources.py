@@ -1,11 +1,17 @@
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import flow.run.sources
 from flow.run.sources import sources_hash
-from flow.run.stages import Stages
+from flow.run.step_cache import StepCache
 from halut.sources import folder_hash
+
+
+@dataclass(frozen=True)
+class Nothing:
+    pass
 
 
 def _tree(folder: Path) -> Path:
@@ -41,7 +47,7 @@ def test_new_moved_and_compiled_files(tmp_path):
 
 
 @pytest.mark.parametrize("nested", ["rtl_gen/direct/dot_product.py", "flow/report/html/page.py"])
-def test_a_stage_runs_again_after_an_edit_anywhere_in_the_code(tmp_path, monkeypatch, nested):
+def test_a_step_runs_again_after_an_edit_anywhere_in_the_code(tmp_path, monkeypatch, nested):
     # The project's own files, by links, with one of them edited.
     for package in flow.run.sources.PACKAGES:
         for source in (flow.run.sources.ROOT / package).rglob("*.py"):
@@ -53,7 +59,7 @@ def test_a_stage_runs_again_after_an_edit_anywhere_in_the_code(tmp_path, monkeyp
 
     def run() -> None:
         sources_hash.cache_clear()
-        Stages(tmp_path, ["a"]).run("a", 1, [], lambda: calls.append(1) or {})
+        StepCache(tmp_path, ["a"]).run("a", Nothing, 1, [], lambda: calls.append(1) or Nothing())
 
     try:
         run()

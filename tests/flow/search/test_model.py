@@ -53,7 +53,7 @@ def test_fit_finds_known_coefficients(tmp_path):
     points = _synthetic_points()
     model = fit(points)
     for target in TARGETS:
-        assert model.errors[target]["largest"] < 1e-6
+        assert model.errors[target].largest < 1e-6
     assert model.conditions["platform"] == "none"
     path = tmp_path / "model.json"
     model.save(path)
@@ -66,7 +66,7 @@ def test_the_stated_error_sees_a_wrong_point():
     points = _synthetic_points()
     wrong = {**points[3].measured, "area_um2": 3 * points[3].measured["area_um2"]}
     points[3] = Point(config=points[3].config, measured=wrong, provenance={"platform": "none"})
-    assert fit(points).errors["area_um2"]["largest"] > 0.3
+    assert fit(points).errors["area_um2"].largest > 0.3
 
 
 def test_too_few_points():

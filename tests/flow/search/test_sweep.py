@@ -19,7 +19,7 @@ import flow.search.points
 import flow.search.sweep
 from flow.__main__ import main
 from flow.figures.metrics import Metrics
-from flow.search.model import Estimate, Model
+from flow.search.model import Estimate, LeftOut, Model
 from flow.search.points import Row
 from flow.search.prune import prune
 from flow.search.results import VOLATILE, read_results
@@ -274,9 +274,9 @@ def test_a_result_depends_on_everything_that_it_is_named_after(tmp_path):
 _MODEL = Model(
     coefficients={},
     errors={
-        "area_um2": {"mean": 0.1, "largest": 0.5},
-        "energy_pj_per_cycle": {"mean": 0.1, "largest": 0.5},
-        "period_ns": {"mean": 0.1, "largest": 0.5},
+        "area_um2": LeftOut(mean=0.1, largest=0.5, points=9),
+        "energy_pj_per_cycle": LeftOut(mean=0.1, largest=0.5, points=9),
+        "period_ns": LeftOut(mean=0.1, largest=0.5, points=9),
     },
     conditions={},
     points=(),

@@ -1,0 +1,140 @@
+"""Metrics of the layout, from the results of a run's steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from flow.figures.energy import NO_ENGINE, ROUTED, energy_per_word, kinds_of_units, set_energy
+from flow.figures.metrics import UNITS, Metrics
+from flow.layout.products import Products
+from flow.layout.routed import RoutedNetlist
+from flow.layout.stages import LaidOut, no_layout
+from flow.run.context import Run
+from flow.run.power import Loaded, Summed
+from flow.run.simulation import Simulated
+
+__all__ = ["set_routed"]
+
+_LATER = ("cts__", "globalroute__", "detailedroute__", "finish__", "halut__routed__")
+_NAMES = ("floorplan__", "detailedplace__", *_LATER)
+
+
+def set_routed(
+    metrics: Metrics,
+    run: Run,
+    laid_out: LaidOut | None,
+    routed: RoutedNetlist | None,
+    products: Products | None,
+    loaded: Loaded | None,
+    simulated: Simulated | None,
+    power: Summed | None,
+    with_activity: bool,
+) -> None:
+    """Set all metrics of the layout, or why they are missing.
+
+    `with_activity` says whether stages had the activity of the mapped netlist.
+    """
+    if laid_out is None or products is None:
+        metrics.missing(_NAMES, "not asked for" if run.options.layout == "none" else no_layout(run))
+        return
+    _put_found(metrics, laid_out.metrics, with_activity)
+    metrics.provenance.setdefault("tools", {})["openroad"] = laid_out.openroad
+    metrics.provenance["layout"] = {
+        "stages": {name: asdict(stage.usage) for name, stage in laid_out.stages.items()},
+        "options": asdict(run.options.place_and_route),
+    }
+    if routed is None:
+        metrics.notes["pictures"] = products.pictures
+        metrics.missing(_LATER, "placed only: make pnr goes on")
+        return
+    layout = run.platform.layout
+    assert layout is not None
+    metrics.notes["wires"] = (
+        "extracted wires" if layout.extraction else "wires estimated from the routes"
+    )
+    errors = metrics.values["detailedroute__route__drc_errors"]
+    if errors:
+        metrics.notes["routing"] = (
+            f"{errors} design-rule violations are left ({laid_out.folder}/drc.rpt)"
+        )
+    metrics.notes["pictures"] = products.pictures
+    metrics.notes["gds"] = (
+        products.gds or f"none: platform {run.platform.name} has no GDS of its cells"
+    )
+    _area(metrics, run, routed)
+    metrics.set(
+        "halut__routed__shortest_period", routed.shortest_period, "OpenROAD did not report it"
+    )
+    if simulated is None or power is None:
+        metrics.missing(("finish__power", "halut__routed"), "no simulation")
+        return
+    _energy(metrics, run, routed, loaded, simulated, power)
+
+
+def _put_found(metrics: Metrics, found: Mapping[str, Any], with_activity: bool) -> None:
+    """What OpenROAD measured, in this project's units."""
+    for name, unit in UNITS.items():
+        if not name.startswith(_NAMES) or name not in found:
+            continue
+        if unit == "mW":
+            # It is in watts. The final power is that of the routed netlist's own activity.
+            if with_activity and not name.startswith("finish__"):
+                metrics.set(name, float(found[name]) * 1e3)
+            continue
+        value = found[name]
+        if isinstance(value, (int, float)):
+            metrics.set(name, value, "not a finite number")
+    if not with_activity:
+        metrics.missing(("detailedplace__power",), "no simulation: no activity")
+
+
+def _area(metrics: Metrics, run: Run, routed: RoutedNetlist) -> None:
+    library, instances = run.library, routed.netlist.instances
+    area = math.fsum(library.cells[instance.cell].area for instance in instances)
+    gate = library.cells[run.platform.gate_equivalent].area
+    metrics.set("finish__design__instance__area__stdcell", area)
+    metrics.set("finish__design__instance__count__stdcell", len(instances))
+    metrics.set("halut__routed__gate_equivalents", area / gate)
+    die = metrics.values["finish__design__die__area"]
+    core = metrics.values["floorplan__design__core__area"]
+    metrics.set(
+        "finish__design__instance__utilization", area / core if core else None, "no core area"
+    )
+    macs = run.design.macs_per_cycle
+    for name, value in (("die_area", die), ("area", area)):
+        metrics.set(
+            f"halut__routed__{name}_per_mac_per_cycle",
+            value / macs if macs and value else None,
+            NO_ENGINE,
+        )
+
+
+def _energy(
+    metrics: Metrics,
+    run: Run,
+    routed: RoutedNetlist,
+    loaded: Loaded | None,
+    simulated: Simulated,
+    power: Summed,
+) -> None:
+    clock = run.options.clock_ns
+    if loaded is not None:
+        per_word = energy_per_word(loaded, clock)
+        metrics.set("halut__routed__energy_per_program_word", per_word)
+    else:
+        metrics.missing(("halut__routed__energy_per_program_word",), "no program is loaded")
+    metrics.set("halut__routed__transfers_checked", simulated.checked)
+    metrics.notes["routed_power"] = (
+        f"{power.sums.method} with {metrics.notes['wires']}; activity from a simulation of the "
+        f"routed netlist, whose {simulated.checked} output transfers equal the exact model; the "
+        f"same sum by flow.power.liberty_power with lumped wires: {power.own:.4g} mW"
+    )
+    set_energy(metrics, ROUTED, power.sums, clock, simulated.look_ups, simulated.macs)
+    rows = kinds_of_units(routed.netlist, routed.kinds, run.library, power.sums.units)
+    for row in rows:
+        # The routed Verilog is flat: it does not say which instance of a unit a cell is of.
+        del row["instances"]
+    metrics.notes["routed_breakdown"] = rows

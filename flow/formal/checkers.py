@@ -1,0 +1,280 @@
+# amaranth: UnusedElaboratable=no
+"""Units under their checkers: which properties hold, and what the checker must know."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from flow.formal.prove import Check, Property
+from rtl_gen.config import AcceleratorConfig, ceil_log2
+from rtl_gen.tiled import HalutTiled, JoinAdder
+from rtl_gen.tiled_config import TiledConfig
+from rtl_gen.top import HalutMatmul
+from rtl_gen.units.comparator import Comparator
+from rtl_gen.units.control import Control
+from rtl_gen.units.decoder import DecoderBlock
+from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.output_stage import OutputStage
+from rtl_gen.units.serializer import OutputSerializer
+
+__all__ = [
+    "comparator_check",
+    "control_check",
+    "decoder_check",
+    "encoder_check",
+    "join_check",
+    "output_check",
+    "stage_check",
+    "tiled_check",
+]
+
+_CONTROL = (
+    Property("accept", "stage 0 moves exactly the transfers that are taken", 1),
+    Property("enable", "an enable is 1 only where a transfer is", 2),
+    Property("lost", "no transfer is overwritten by the one behind it", 3),
+    Property("sums", "sums are valid from when they are finished until they are taken", 8),
+    Property("still", "nothing moves while finished sums wait", 8),
+    Property("word", "a word for the program in use is taken between row groups only", 10),
+    Property("offered", "no row group begins while such a word is offered", 11),
+    Property("settle", "no row group begins in the cycle after such a word", 12),
+    Property("ready", "a transfer is taken whenever nothing of this forbids it", 15),
+    Property("reset", "nothing is taken in a cycle of reset", 14),
+    Property("program_ready", "a word is taken whenever nothing of this forbids it", 16),
+)
+
+
+def control_check(name: str, config: AcceleratorConfig) -> Check:
+    """The handshakes and the order of transfers, without bound."""
+    c = config
+    defines = {}
+    properties = list(_CONTROL)
+    if c.output_constants:
+        defines["BUSY"] = "1"
+    if c.encoder == "interleaved":
+        defines["INTERLEAVED"] = "1"
+    if c.encoder == "interleaved" and c.tree_depth > 1:
+        properties.append(Property("phase", "the walkers' turns go on with every step", 8))
+    if c.double_buffer:
+        defines["DOUBLE"] = "1"
+    if c.double_buffer and c.output_constants:
+        defines["ACTIVE"] = "1"
+        properties.append(Property("bank", "the bank is that of the last switch", 13))
+    if c.stored_groups > 1:
+        defines["GROUPS"] = "1"
+        properties.append(Property("group", "thresholds are fetched for the right group", 4))
+        properties.append(Property("look_up", "words are looked up in the right group", 5))
+        if c.memory == "lutram":
+            defines["BINARY"] = "1"
+    if c.n_groups > 1:
+        defines["FIRST"] = "1"
+        properties.append(Property("first", "a new sum begins with a row group's first step", 6))
+    return Check(
+        name=f"control_{name}",
+        unit=partial(Control, c),
+        checker="control.v",
+        parameters={
+            "STAGES": c.pipeline_stages,
+            "G": c.n_groups,
+            "GBITS": max(1, ceil_log2(c.stored_groups)),
+            "BANKS": c.n_banks,
+            "LEVELS": c.tree_depth,
+            "PER_STAGE": c.tree_levels_per_stage,
+            "LOOK_UP": c.encoder_cycles,
+        },
+        defines=defines,
+        properties=tuple(properties),
+    )
+
+
+_MANTISSA = {"fp16": 10, "bf16": 7, "fp8_e5m2": 2, "fp8_e4m3": 3}
+
+
+def encoder_check(name: str, config: AcceleratorConfig) -> Check:
+    """Codes are those of the tree for every input and all thresholds."""
+    c = config
+    mantissa = _MANTISSA.get(c.input_format, 0)
+    properties = [Property("codes", "codes are those of the tree, for all inputs", 1)]
+    if mantissa:
+        properties.append(Property("special", "NaN goes left and -0 is +0", 2))
+    defines = {}
+    if c.encoder == "interleaved":
+        defines["INTERLEAVED"] = "1"
+    if c.stored_groups > 1:
+        defines["GROUPS"] = "1"
+    if c.threshold_words > 1:
+        defines["WORD"] = "1"
+    return Check(
+        name=f"encoder_{name}",
+        unit=partial(Encoder, c),
+        checker="encoder.v",
+        parameters={
+            "W": c.input_bits,
+            "MANTISSA": mantissa,
+            "INFINITE": int(c.input_format != "fp8_e4m3"),
+            "T": c.tree_depth,
+            "ROWS": c.rows,
+            "G": c.stored_groups,
+            "GBITS": max(1, ceil_log2(c.stored_groups)),
+            "CYCLES": c.encoder_cycles,
+            "PER_STAGE": c.tree_levels_per_stage,
+            "PER_WORD": c.thresholds_per_word,
+            "WORDS": c.threshold_words,
+            "WBITS": max(1, ceil_log2(c.threshold_words)),
+            "LATE": int(c.memory == "latch"),
+            "LINES": int(c.memory != "lutram"),
+        },
+        defines=defines,
+        properties=tuple(properties),
+        # Words, one that disturbs, a pause, the walk, and the cycle that looks at the codes.
+        frames=c.threshold_words + 2 + c.encoder_cycles + 1,
+    )
+
+
+def comparator_check(width: int) -> Check:
+    """Signed comparison, for all operands."""
+    return Check(
+        name=f"comparator_{width}",
+        unit=partial(Comparator, width=width),
+        checker="comparator.v",
+        parameters={"W": width},
+        properties=(Property("greater", "1 exactly where value > threshold", 1),),
+        frames=2,
+    )
+
+
+def output_check(name: str, config: AcceleratorConfig) -> Check:
+    """The serialiser's stream, without bound."""
+    c = config
+    properties = [
+        Property("ready", "sums are taken when there are none, or with the last beat", 1),
+        Property("valid", "valid exactly while beats are left", 2),
+        Property("data", "every sum leaves once, in order", 3),
+        Property("last", "last on the last beat only", 4),
+    ]
+    if c.n_beats > 1:
+        properties += [
+            Property("index", "the index is the beat's number", 5),
+            Property("stable", "valid holds and the payload stays until ready", 6),
+        ]
+    return Check(
+        name=f"output_{name}",
+        unit=partial(OutputSerializer, c),
+        checker="output.v",
+        parameters={
+            "BEATS": c.n_beats,
+            "BBITS": max(1, ceil_log2(c.n_beats)),
+            "BEAT": c.output_width * c.accumulator_bits,
+        },
+        defines={"SEVERAL": "1"} if c.n_beats > 1 else {},
+        properties=tuple(properties),
+    )
+
+
+def stage_check(name: str, config: AcceleratorConfig) -> Check:
+    """The output stage's streams, without bound."""
+    c = config
+    defines = {}
+    properties = [
+        Property("ready", "ready unless the last result waits", 1),
+        Property("valid", "every transfer leaves once", 2),
+        Property("order", "in order, with its index and last", 3),
+        Property("stable", "valid holds and the payload stays until ready", 4),
+    ]
+    if c.n_beats > 1:
+        defines["SEVERAL"] = "1"
+    if c.output_constants:
+        defines["CONSTANTS"] = "1"
+        properties.append(Property("busy", "busy exactly while something is inside", 5))
+    if c.double_buffer:
+        defines["DOUBLE"] = "1"
+    return Check(
+        name=f"stage_{name}",
+        unit=partial(OutputStage, c),
+        checker="stage.v",
+        parameters={
+            "STAGES": c.output_stages,
+            "BEATS": c.n_beats,
+            "BBITS": max(1, ceil_log2(c.n_beats)),
+            "IN": c.output_width * c.accumulator_bits,
+            "OUT": c.output_width * c.result_bits,
+        },
+        defines=defines,
+        properties=tuple(properties),
+    )
+
+
+def decoder_check(name: str, config: AcceleratorConfig) -> Check:
+    """Sums are exact, so accumulators never overflow."""
+    c = config
+    defines = {}
+    properties = [Property("sums", "sums of table entries are exact, for all tables and codes", 1)]
+    if c.stored_codebooks > 1:
+        defines["BOOKS"] = "1"
+    if c.stored_groups > 1:
+        defines["GROUPS"] = "1"
+    if c.n_groups > 1:
+        defines["FIRST"] = "1"
+    return Check(
+        name=f"decoder_{name}",
+        unit=partial(DecoderBlock, c),
+        checker="decoder.v",
+        parameters={
+            "C": c.n_codebooks,
+            "K": c.n_prototypes,
+            "Q": c.parallel_codebooks,
+            "ROWS": c.rows,
+            "UNITS": c.decoders_per_word,
+            "BITS": c.lut_bits,
+            "ACC": c.accumulator_bits,
+            "SUM_STAGES": c.sum_stages,
+            "T": c.tree_depth,
+            "CBITS": max(1, ceil_log2(c.n_codebooks)),
+            "LATE": int(c.memory == "latch"),
+        },
+        defines=defines,
+        properties=tuple(properties),
+        frames=c.n_codebooks * c.n_prototypes + 1 + c.n_groups + c.sum_stages + 1,
+    )
+
+
+def join_check(n_terms: int) -> Check:
+    """Sums of partial sums are exact."""
+    bits, total = 6, 6 + ceil_log2(n_terms)
+    return Check(
+        name=f"join_{n_terms}",
+        unit=lambda: JoinAdder(n_terms=n_terms, n_results=2, partial_bits=bits, sum_bits=total),
+        checker="join.v",
+        parameters={"TERMS": n_terms, "RESULTS": 2, "IN": bits, "OUT": total},
+        properties=(Property("sums", "sums of partial sums are exact", 1),),
+        frames=2,
+    )
+
+
+def tiled_check(name: str, tiles: dict[str, int]) -> Check:
+    """Several units behind one output: nothing lost or doubled, without bound."""
+    unit = AcceleratorConfig(
+        n_codebooks=2, n_prototypes=2, n_outputs=1, lut_bits=2, input_format="int2"
+    )
+    c = TiledConfig(unit=unit, **tiles)
+    ports = {key: len(port.signal) for key, port in HalutMatmul(unit).ports.items()}
+    return Check(
+        name=f"tiled_{name}",
+        unit=partial(HalutTiled, c),
+        checker="tiled.v",
+        parameters={
+            "PARTS": c.row_tiles * c.output_tiles,
+            "TERMS": c.codebook_tiles,
+            "OUT": c.accumulator_bits,
+        },
+        defines={
+            "I_BITS": str(ports["i_data"]),
+            "O_BITS": str(ports["o_data"]),
+            "ADDRESS_BITS": str(ports["program_address"]),
+            "DATA_BITS": str(ports["program_data"]),
+        },
+        properties=(
+            Property("data", "every beat of every unit leaves once, joined with its like", 1),
+            Property("last", "with its own last", 2),
+            Property("stable", "valid holds and the payload stays until ready", 1),
+        ),
+    )

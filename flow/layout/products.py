@@ -1,0 +1,72 @@
+"""What a layout leaves for people and other tools: pictures and GDS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flow.layout.gds import write_gds
+from flow.layout.pictures import draw_layout
+from flow.layout.routed import RoutedNetlist
+from flow.layout.stages import LaidOut
+from flow.run.context import Run
+
+__all__ = ["Products", "write_products"]
+
+
+@dataclass(frozen=True)
+class Products:
+    """Files of a layout, relative to the run's folder.
+
+    Attributes
+    ----------
+    pictures : list of str
+    gds : str or None
+        None before routing, and without the GDS of the platform's cells.
+    """
+
+    pictures: list[str]
+    gds: str | None
+
+
+def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) -> Products:
+    """Draw a layout, in ``pictures``, and merge its GDS once it is routed.
+
+    Pictures of an earlier, further layout are removed.
+    """
+    layout, folder = run.platform.layout, laid_out.folder
+    assert layout is not None
+    if routed is None:
+        name, netlist, kinds = (
+            "place.def",
+            run.netlist,
+            [run.kind(i) for i in run.netlist.instances],
+        )
+    else:
+        name, netlist, kinds = "final.def", routed.netlist, routed.kinds
+    lef = [run.platform.layout_file(p) for p in (layout.technology_lef, *layout.cell_lef)]
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    drawn = draw_layout(
+        folder / name,
+        lef,
+        {i.name: kind for i, kind in zip(netlist.instances, kinds, strict=True)},
+        pictures,
+        platform=run.platform.name,
+        clock_nets=[run.design.clock],
+    )
+
+    def relative(path: Path) -> str:
+        return str(path.relative_to(run.folder))
+
+    gds = None
+    if routed is not None and layout.gds:
+        write_gds(
+            folder / "final.def",
+            lef,
+            [run.platform.layout_file(pattern) for pattern in layout.gds],
+            folder / "final.gds",
+            run.platform.layout_file(layout.klayout) if layout.klayout else None,
+        )
+        gds = relative(folder / "final.gds")
+    return Products(sorted(map(relative, drawn.files.values())), gds)

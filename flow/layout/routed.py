@@ -1,0 +1,171 @@
+"""The routed netlist: read back, with its wires, put to work, and its power."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from flow.designs.design import CLOCK_TREE
+from flow.layout.openroad import run_script
+from flow.layout.pictures import ADDED
+from flow.layout.settings import layout_settings
+from flow.layout.stages import LaidOut, scripts
+from flow.netlist.netlist import Netlist, from_json
+from flow.power.activity import Activity
+from flow.power.liberty_power import Power
+from flow.power.opensta import input_activity, read_power
+from flow.power.saif import saif
+from flow.run.context import Run
+from flow.run.simulation import Workpiece
+from flow.timing.analysis import Timing
+from flow.timing.opensta import plain_liberty
+from flow.tools import run_tool
+from flow.tools.tcl import settings
+from halut.errors import HalutError
+from halut.files import atomic_write
+from sim.simulators import plain_link
+
+__all__ = [
+    "RoutedNetlist",
+    "layout_unit",
+    "read_routed",
+    "routed_piece",
+    "wire_capacitance",
+]
+
+
+def layout_unit(name: str, known: Mapping[str, str]) -> str:
+    """Kind of unit of a cell of the routed netlist.
+
+    Parameters
+    ----------
+    name : str
+        Instance name.
+    known : mapping of str to str
+        Kinds of the mapped netlist's instances.
+    """
+    if name in known:
+        return known[name]
+    if re.match(r"(clkbuf|clkload|delaybuf|clkinv|inv_clk)", name):
+        return CLOCK_TREE
+    # Flip-flops and gates that timing repair cloned keep the name they came from.
+    base = re.sub(r"(_clone\d*|_dup\d*|_\d+)$", "", name)
+    return known.get(base, ADDED)
+
+
+@dataclass(frozen=True)
+class RoutedNetlist:
+    """What was routed.
+
+    Attributes
+    ----------
+    timing : Timing
+        Of the final Verilog, with the capacitance of its wires.
+    kinds : list of str
+        Kind of unit of every instance.
+    shortest_period : float or None
+        By OpenROAD, ns; None when it does not say.
+    """
+
+    timing: Timing
+    kinds: list[str]
+    shortest_period: float | None
+
+    @property
+    def netlist(self) -> Netlist:
+        return self.timing.netlist
+
+
+def read_routed(run: Run, laid_out: LaidOut) -> RoutedNetlist:
+    """Read ``final.v``, ``final.spef`` and what the last stage printed."""
+    folder = laid_out.folder
+    script = folder / "read.ys"
+    plain = plain_link(folder)
+    script.write_text(f"read_verilog {plain / 'final.v'}\nwrite_json {plain / 'final.json'}\n")
+    run_tool(run.tools.yosys, [str(plain / script.name)], folder / "read.log", cwd=folder)
+    data = json.loads((folder / "final.json").read_text())
+    netlist = from_json(data, run.design.top, run.outputs)
+    known = {instance.name: run.kind(instance) for instance in run.netlist.instances}
+    log = (folder / "finish.log").read_text(errors="replace")
+    period = re.search(r"^HALUT period (\S+)", log, re.M)
+    wires = wire_capacitance(folder / "final.spef", netlist)
+    constraints = run.constraints(run.options.clock_ns)
+    timing = Timing(netlist, run.library, run.platform, constraints, wires)
+    timing.update()
+    kinds = [layout_unit(instance.name, known) for instance in netlist.instances]
+    return RoutedNetlist(timing, kinds, float(period[1]) if period else None)
+
+
+_SCALE = {"FF": 1.0, "PF": 1e3, "NF": 1e6}
+
+
+def wire_capacitance(spef: Path, netlist: Netlist) -> np.ndarray:
+    """Total capacitance of every net in a SPEF file, fF, in the netlist's order of nets.
+
+    Raises
+    ------
+    HalutError
+        When the file has no unit of capacitance or none of the netlist's nets.
+    """
+    text = spef.read_text()
+    unit = re.search(r"^\*C_UNIT\s+([\d.eE+-]+)\s+(\w+)", text, re.M)
+    if unit is None or unit[2].upper() not in _SCALE:
+        raise HalutError(f"a SPEF file must have *C_UNIT in FF, PF or NF ({spef})")
+    scale = float(unit[1]) * _SCALE[unit[2].upper()]
+    names = dict(re.findall(r"^(\*\d+)\s+(\S+)", _section(text, "*NAME_MAP"), re.M))
+    place = {netlist.net_label(net): net for net in range(len(netlist.net_names))}
+    wires = np.zeros(len(netlist.net_names))
+    seen = 0
+    for key, value in re.findall(r"^\*D_NET\s+(\S+)\s+([\d.eE+-]+)", text, re.M):
+        net = place.get(names.get(key, key).replace("\\", ""))
+        if net is not None:
+            wires[net] += float(value) * scale
+            seen += 1
+    if not seen:
+        raise HalutError(f"a SPEF file must be of this netlist: none of its nets is there ({spef})")
+    return wires
+
+
+def _section(text: str, name: str) -> str:
+    start = text.find(name)
+    if start < 0:
+        return ""
+    end = re.search(r"^\*(PORTS|POWER_NETS|D_NET)\b", text[start:], re.M)
+    return text[start : start + end.start()] if end else text[start:]
+
+
+def routed_piece(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Workpiece:
+    """The routed netlist with its wires, whose power OpenROAD sums."""
+    power = partial(_by_openroad, run, laid_out, routed.netlist)
+    shortest, folder = routed.shortest_period, laid_out.folder
+    return Workpiece(routed.netlist, routed.timing, shortest, folder, power)
+
+
+def _by_openroad(
+    run: Run, laid_out: LaidOut, netlist: Netlist, activity: Activity, period_ps: int
+) -> Power:
+    tool, folder = run.openroad, laid_out.folder
+    assert tool is not None
+    with atomic_write(folder / "routed.saif") as temporary:
+        temporary.write_text(saif(netlist, run.library, activity, period_ps))
+    values = {
+        **layout_settings(run.platform, run.library, run.design.top, run.options.place_and_route),
+        "liberty": plain_liberty(run.liberty, run.cache),
+        "constraints": folder / "constraints.sdc",
+        "folder": folder,
+        "input": folder / "finish.odb",
+        "spef": folder / "final.spef",
+        "saif": folder / "routed.saif",
+        "ports": input_activity(netlist, run.design.clock, activity),
+    }
+    own = folder / "power.settings.tcl"
+    own.write_text(settings(values))
+    run_script(tool, [own, *scripts("power")], folder, "power")
+    internal, switching, leakage = read_power(folder / "power.rpt", netlist)
+    return Power(internal, switching, leakage, 0.0, f"OpenROAD {laid_out.openroad}")

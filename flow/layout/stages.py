@@ -1,0 +1,188 @@
+"""Place and route with OpenROAD: from the mapped netlist to a routed, extracted, timed layout.
+
+Six scripts of our own (``tcl``), one OpenROAD each. Every stage starts from the database that
+the one before saved, so that a run that was stopped goes on where it was, and leaves its log,
+reports, time and memory in ``<run>/pnr``. The scripts keep to what OpenROAD 25Q4 and 26Q3 share.
+
+The netlist goes in without its clock buffers (the clock tree is made from places) and its data
+buffers are removed and made anew by distance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flow.layout.clocks import clock_limits, drive_gated_clocks
+from flow.layout.openroad import Usage, run_script
+from flow.layout.settings import layout_files, layout_settings
+from flow.power.activity import Activity
+from flow.power.opensta import REPORT
+from flow.power.saif import saif
+from flow.run.context import Run
+from flow.run.step_cache import StepCache
+from flow.timing.constraints import clock_ps
+from flow.timing.opensta import SEARCH, plain_liberty
+from flow.timing.sdc import constraints_sdc
+from flow.tools.tcl import settings
+from halut.errors import HalutError
+from halut.files import atomic_write
+
+__all__ = ["PLACED", "ROUTED", "LaidOut", "StageResult", "lay_out", "no_layout", "scripts"]
+
+PLACED = ("floorplan", "place")
+ROUTED = (*PLACED, "cts", "globalroute", "detailedroute", "finish")
+_TCL = Path(__file__).parent / "tcl"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage left besides its database.
+
+    Attributes
+    ----------
+    metrics : dict of str to number
+        As OpenROAD names them.
+    usage : Usage
+    """
+
+    metrics: dict[str, Any]
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """The stages that were done.
+
+    Attributes
+    ----------
+    folder : Path
+    openroad : str
+        Its version.
+    stages : dict of str to StageResult
+    worked : list of str
+        Stages that were done now, not by an earlier run.
+    """
+
+    folder: Path
+    openroad: str
+    stages: dict[str, StageResult]
+    worked: list[str]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Of all stages, the last one's where several have the same."""
+        return {name: v for stage in self.stages.values() for name, v in stage.metrics.items()}
+
+
+def no_layout(run: Run) -> str:
+    """Why nothing can be placed; empty when it can."""
+    if run.openroad is None:
+        return "no openroad: put it on PATH or set OPENROAD_EXE"
+    if run.platform.layout is None:
+        return f"platform {run.platform.name} has no layout part"
+    return ""
+
+
+def scripts(name: str) -> list[Path]:
+    """The Tcl files of a stage, or of "power", in order."""
+    return [SEARCH, REPORT, _TCL / "common.tcl", _TCL / f"{name}.tcl"]
+
+
+def _script_hash(name: str) -> str:
+    texts = [path.read_text() for path in scripts(name)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> LaidOut:
+    """Do the stages that the run asks for, or what is left of them.
+
+    Parameters
+    ----------
+    run : Run
+        With its mapped netlist.
+    clock_buffers : sequence of str
+        Instances of the netlist that are its clock's buffers.
+    activity : Path or None
+        Activity of the mapped netlist (``activity.npz``), for the power of each stage.
+
+    Raises
+    ------
+    HalutError
+        When OpenROAD, or the platform's part for it, is missing.
+    CheckFailed
+        When OpenROAD fails.
+    """
+    tool, options = run.openroad, run.options.place_and_route
+    missing = no_layout(run)
+    if tool is None or missing:
+        raise HalutError(f"place and route must have OpenROAD and a platform with cells: {missing}")
+    names = ROUTED if run.options.layout == "routed" else PLACED
+    platform, library = run.platform, run.library
+    values = layout_settings(platform, library, run.design.top, options)
+    assert platform.layout is not None
+    folder = run.folder / "pnr"
+    folder.mkdir(parents=True, exist_ok=True)
+    values |= layout_files(platform, folder)
+    netlist = run.netlist.without_buffers(clock_buffers, {
+        name: (cell.inputs[0], cell.outputs[0])
+        for name, cell in library.cells.items()
+        if len(cell.inputs) == 1 and len(cell.outputs) == 1
+    })  # fmt: skip
+    constraints = run.constraints(run.options.clock_ns)
+    gate_driven = drive_gated_clocks(netlist, library, platform)
+    texts = {
+        "netlist.v": netlist.verilog(),
+        "constraints.sdc": constraints_sdc(netlist, library, platform, constraints),
+    }
+    if activity is not None:
+        measured = Activity.load(activity)
+        texts["activity.saif"] = saif(
+            run.netlist, library, measured, clock_ps(constraints.period_ns)
+        )
+    for name, text in texts.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text)
+    values |= {
+        "liberty": plain_liberty(run.liberty, run.cache),
+        "folder": folder,
+        "netlist": folder / "netlist.v",
+        "constraints": folder / "constraints.sdc",
+        "period": constraints.period_ns,
+        "activity": folder / "activity.saif" if activity is not None else "",
+    }
+    # These concern what comes after placement only.
+    later = {
+        "gate_driven": gate_driven,
+        "hold_margin": platform.layout.hold_margin_ns,
+        "clock_limits": clock_limits(library, platform),
+    }
+    inputs = {
+        "settings": {key: value for key, value in values.items() if key != "threads"},
+        "texts": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
+        "openroad": tool.version,
+    }
+    # What the scripts are given is in `inputs`: this package's sources are no part of the key.
+    cache = StepCache(folder, names, run.options.force, key="")
+    stages: dict[str, StageResult] = {}
+    before: Path | None = None
+    for name in names:
+        output = folder / f"{name}.odb"
+        own = folder / f"{name}.settings.tcl"
+
+        def work(
+            name: str = name, own: Path = own, before: Path | None = before, output: Path = output
+        ) -> StageResult:
+            with atomic_write(own) as temporary:
+                temporary.write_text(
+                    settings(values | later | {"input": before or "", "output": output})
+                )
+            return StageResult(*run_script(tool, [own, *scripts(name)], folder, name))
+
+        own_inputs = inputs | {"script": _script_hash(name)} | (later if name not in PLACED else {})
+        stages[name] = cache.run(name, StageResult, own_inputs, [output], work)
+        before = output
+    return LaidOut(folder, tool.version, stages, cache.worked)

@@ -1,0 +1,195 @@
+"""What the steps of a run share: the design, the cells, the tools, and the finished netlist."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from flow.cells.generic import generic_library
+from flow.cells.library import Library
+from flow.cells.platform import Platform
+from flow.designs.design import CLOCK_TREE, Design
+from flow.netlist.netlist import Instance, Netlist, Port
+from flow.run.options import RunOptions
+from flow.timing.analysis import Timing
+from flow.timing.constraints import Constraints
+from flow.tools import Tool, find_abc, find_openroad, find_simulator, find_sta, find_yosys
+from halut.files import atomic_write
+
+__all__ = ["Run", "Tools", "run_folder"]
+
+
+def run_folder(build: Path, slug: str, platform: Platform, options: RunOptions) -> Path:
+    """Where a run's products go: ``<build>/<slug>/<platform>[_<corner>]/<clock>ns``.
+
+    With a target of its own, ``<clock>ns_for_<target>ns``: every period has its own netlist.
+    """
+    name = platform.name
+    if platform.has_library:
+        corner = platform.corner(options.corner)[0]
+        name += f"_{corner}" if corner != platform.default_corner else ""
+    periods = f"{options.clock_ns:.12g}ns"
+    if options.target_ns not in (None, options.clock_ns):
+        periods += f"_for_{options.target_ns:.12g}ns"
+    return build / slug / name / periods
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The programs of a run.
+
+    Attributes
+    ----------
+    yosys : Tool
+    sta : Tool or None
+        None where there is no OpenSTA, or no library to time.
+    simulator : Tool or None
+        None where there is none, or no power is asked for.
+    """
+
+    yosys: Tool
+    sta: Tool | None
+    simulator: Tool | None
+
+
+class Run:
+    """A design on a platform.
+
+    Attributes
+    ----------
+    folder, cache : Path
+        Of this run's products, and of files that several runs share.
+    library : Library
+    liberty : list of Path
+    target : float
+        Period that the netlist is made for, ns.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        platform: Platform,
+        options: RunOptions,
+        build: Path,
+        cache: Path | None = None,
+        folder: Path | None = None,
+    ):
+        self.design = design
+        self.platform = platform
+        self.options = options
+        # The tools run in folders of their own.
+        self.cache = (cache or build / "cache").resolve()
+        self.corner = ""
+        self.liberty: list[Path] = []
+        if platform.has_library:
+            self.corner = platform.corner(options.corner)[0]
+            self.liberty = platform.liberty_files(self.corner)
+            self.library: Library = platform.library(self.corner, self.cache)
+        else:
+            self.library = generic_library(platform)
+        self.folder = (folder or run_folder(build, design.slug, platform, options)).resolve()
+        self.outputs = {cell: self.library.cells[cell].outputs for cell in self.library.cells}
+        self.target = options.target_ns or options.clock_ns
+        self._netlist: Netlist | None = None
+        self._timing: Timing | None = None
+
+    @cached_property
+    def tools(self) -> Tools:
+        """Looked for once.
+
+        Raises
+        ------
+        HalutError
+            When one is missing that the run needs, or that was named.
+        """
+        options = self.options
+        return Tools(
+            find_yosys(options.yosys),
+            find_sta(options.sta) if self.platform.has_library else None,
+            find_simulator(options.simulator) if options.power else None,
+        )
+
+    @cached_property
+    def abc(self) -> Tool:
+        return find_abc()
+
+    @cached_property
+    def openroad(self) -> Tool | None:
+        return find_openroad()
+
+    def constraints(self, period: float) -> Constraints:
+        return Constraints(
+            clock=self.design.clock,
+            period_ns=period,
+            io_share=self.options.io_share,
+            quiet=(self.design.reset, *self.design.static),
+        )
+
+    @property
+    def netlist(self) -> Netlist:
+        """Mapped, buffered and sized; there from the step "finish" on."""
+        if self._netlist is None:
+            self._netlist = _read_netlist(self.folder / "netlist.json")
+        return self._netlist
+
+    def keep(self, netlist: Netlist) -> None:
+        """Make a netlist the finished one, and write it."""
+        self._netlist, self._timing = netlist, None
+        with atomic_write(self.folder / "netlist.json") as temporary:
+            temporary.write_text(_netlist_json(netlist))
+        with atomic_write(self.folder / "netlist.v") as temporary:
+            temporary.write_text(netlist.verilog())
+
+    @property
+    def timing(self) -> Timing:
+        """Of the finished netlist at the asked clock."""
+        if self._timing is None:
+            self._timing = Timing(
+                self.netlist,
+                self.library,
+                self.platform,
+                self.constraints(self.options.clock_ns),
+            )
+            self._timing.update()
+        return self._timing
+
+    def kinds(self, clock_buffers: Iterable[str]) -> list[str]:
+        """Kind of unit of every cell of the netlist; the clock's buffers are one of their own."""
+        tree = set(clock_buffers)
+        return [
+            CLOCK_TREE if instance.name in tree else self.kind(instance)
+            for instance in self.netlist.instances
+        ]
+
+    def kind(self, instance: Instance) -> str:
+        """Kind of unit that a cell belongs to."""
+        module = self.netlist.units[instance.unit][1]
+        matches = [prefix for prefix in self.design.labels if module.startswith(prefix)]
+        return self.design.labels[max(matches, key=len)] if matches else module
+
+
+def _netlist_json(netlist: Netlist) -> str:
+    return json.dumps(
+        {
+            "top": netlist.top,
+            "ports": [dataclasses.astuple(port) for port in netlist.ports],
+            "nets": netlist.net_names,
+            "units": netlist.units,
+            "instances": [[i.name, i.cell, i.pins, i.unit] for i in netlist.instances],
+        }
+    )
+
+
+def _read_netlist(path: Path) -> Netlist:
+    data = json.loads(path.read_text())
+    return Netlist(
+        data["top"],
+        [Port(*port) for port in data["ports"]],
+        data["nets"],
+        [Instance(*instance) for instance in data["instances"]],
+        [(unit[0], unit[1]) for unit in data["units"]],
+    )

@@ -1,0 +1,112 @@
+"""The stages' scripts against two releases' commands, and layouts by OpenROAD where it is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flow.cells.platform_file import read_platform
+from flow.designs.design import accelerator
+from flow.layout.settings import layout_settings
+from flow.layout.stages import ROUTED, scripts
+from flow.measure import measure
+from flow.run.options import LayoutOptions, RunOptions
+from flow.timing.constraints import Constraints
+from flow.timing.sdc import constraints_sdc
+from flow.tools.tcl import settings
+from rtl_gen.config import AcceleratorConfig
+from tests.flow import support
+from tests.flow.layout_support import tiny
+from tests.flow.tcl_stub import RELEASES, StubError, run_stub
+
+
+def stage_settings(folder: Path, **changed: object) -> str:
+    platform, library = tiny(folder)
+    netlist = support.chain(library)
+    sdc = folder / "constraints.sdc"
+    sdc.write_text(
+        constraints_sdc(netlist, library, platform, Constraints(clock="clk", period_ns=2))
+    )
+    files = {
+        "technology_lef": "tiny.tech.lef", "cell_lef": ["tiny.lef"], "extraction": "tiny.rules",
+        "liberty": ["tiny.lib"], "folder": folder, "netlist": "netlist.v", "constraints": sdc,
+        "activity": "activity.saif", "period": 2.0, "input": "before.odb",
+        "output": folder / "after.odb", "spef": "final.spef", "saif": "routed.saif",
+        "ports": ["b", 0.5, 0.5], "gate_driven": ["gated"], "hold_margin": 0.03,
+        "clock_limits": [1e-9, 2e-14],
+    }  # fmt: skip
+    return settings(layout_settings(platform, library, "top", LayoutOptions()) | files | changed)
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("stage", [*ROUTED, "power"])
+def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path: Path) -> None:
+    calls = run_stub(
+        [stage_settings(tmp_path), *scripts(stage)],
+        release,
+        returns={"get_property": "0.0"},
+    )
+    names = [call[0] for call in calls]
+    expected = {
+        "floorplan": ["read_lef", "link_design", "initialize_floorplan", "tapcell", "pdngen"],
+        "place": ["global_placement", "place_pins", "detailed_placement", "write_def"],
+        "cts": [
+            "set_cts_config",
+            "configure_cts_characterization",
+            "clock_tree_synthesis",
+            "set_propagated_clock",
+            "repair_timing",
+        ],
+        "globalroute": ["pin_access", "global_route", "repair_antennas"],
+        "detailedroute": ["filler_placement", "detailed_route", "check_antennas"],
+        "finish": ["extract_parasitics", "read_spef", "write_def", "write_verilog"],
+        "power": ["read_db", "read_spef", "read_saif", "report_power"],
+    }[stage]
+    positions = [names.index(name) for name in expected]
+    assert positions == sorted(positions)
+    # What the platform says arrives.
+    words = [word for call in calls for word in call]
+    given = {"floorplan": "core", "place": "m3", "cts": "0.03", "detailedroute": "FILL",
+            "globalroute": "DIODE"}  # fmt: skip
+    assert given.get(stage, "tiny.lib") in words
+    if stage != "power":
+        assert names[-1] == "write_db"
+        assert (tmp_path / "after.odb").is_file()
+        assert not (tmp_path / "after.odb.part").exists()
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_flag_that_a_release_lacks_is_caught(release: str, tmp_path: Path) -> None:
+    *shared, own = scripts("cts")
+    script = own.read_text().replace("-repair_tns", "-no_such_flag")
+    assert "-no_such_flag" in script
+    with pytest.raises(StubError, match="no_such_flag"):
+        run_stub([stage_settings(tmp_path), *shared, script], release)
+
+
+@pytest.mark.needs("openroad", "nangate45")
+@pytest.mark.slow
+@pytest.mark.flow
+def test_a_real_layout(tmp_path: Path) -> None:
+    """Small enough to be routed in minutes; needs OpenROAD and NanGate45."""
+    platform = read_platform("nangate45")
+    root = Path(__file__).parents[3]
+    design = accelerator(AcceleratorConfig.from_yaml(root / "configs" / "small.yaml"), None, None)
+    options = RunOptions(clock_ns=2.0, layout="routed")
+    metrics, folder = measure(design, platform, options, tmp_path)
+    values = metrics.values
+    assert values["detailedroute__route__drc_errors"] == 0
+    assert values["finish__timing__setup__ws"] >= 0
+    assert values["halut__routed__transfers_checked"] > 0
+    assert values["finish__power__total"] > values["synth__power__total"]
+    for name in ("final.def", "final.gds", "final.spef", "final.v"):
+        assert (folder / "pnr" / name).stat().st_size > 1000
+    # A second run does nothing again.
+    stamp = os.stat(folder / "pnr" / "finish.odb").st_mtime_ns
+    again, _ = measure(design, platform, options, tmp_path)
+    assert os.stat(folder / "pnr" / "finish.odb").st_mtime_ns == stamp
+    assert again.values == values
