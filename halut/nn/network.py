@@ -403,10 +403,7 @@ def _export_layer(
         "lut_bits": first.lut_bits,
         "lut_format": first.lut_format,
         "accumulator_bits": layer.config.acc_bits or first.accumulator_bits,
-        "overflow": layer.config.overflow,
-        "parallel_codebooks": layer.config.parallel_codebooks,
-        "codebook_tiles": layer.config.codebook_tiles,
-        "codebooks_per_load": layer.config.codebooks_per_load,
+        **{name: value for name, value in dict(layer.accumulation).items() if name != "acc_bits"},
         "output_format": first.output_format,
         "relu": first.relu,
         "config": layer.config.to_dict(),
@@ -439,8 +436,8 @@ def _suggested(name: str, program: Program, layer: HalutLayer) -> dict[str, Any]
     if adds_up:
         formats = {}
     else:  # added up in the layer's order
-        units, parallel = layer.config.codebook_tiles, layer.config.parallel_codebooks
-        loaded = layer.config.codebooks_per_load or program.n_codebooks
+        parallel, units, loaded = layer.accumulation.order
+        loaded = loaded or program.n_codebooks
         n_codebooks = -(-loaded // parallel) * parallel // units
         formats["parallel_codebooks"] = parallel // units
         if units > 1:
