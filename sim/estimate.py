@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from halut.errors import HalutError
-from halut.memory import available_bytes
+from halut.memory import check_available
 
 from .hierarchy import lines_written_out
 
@@ -43,10 +42,5 @@ def check_size(verilog: str, top: str, doing: str, blocks: Collection[str] = ())
         When the estimate is more than the memory that is available.
     """
     n_lines = lines_written_out(verilog, top, blocks)
-    needed, there = needed_bytes(n_lines), available_bytes()
-    if there is not None and needed > there:
-        raise HalutError(
-            f"available memory must be about {needed / 1e9:.3g} GB to {doing}, "
-            f"not {there / 1e9:.3g} GB ({top}: {n_lines} lines with every instance written out; "
-            "estimated)"
-        )
+    where = f"{top}: {n_lines} lines with every instance written out"
+    check_available(needed_bytes(n_lines), doing, where)

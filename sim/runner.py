@@ -207,9 +207,11 @@ def build(
         "timescale": _TIMESCALE,
         "waves": waves,
     }
-    files = {f"{top}.v": verilog}
+    files, blocks = {f"{top}.v": verilog}, []
     if simulator == "verilator":
-        files = source_files(verilog, top, testbench, waves)
+        # Waves show what is inside of blocks only where there are none.
+        blocks = [] if waves else hierarchy.blocks(verilog, top)
+        files = source_files(verilog, top, testbench, blocks)
     content = [simulator, _version("cocotb"), found.version, found.make_flags]
     content += [json.dumps(arguments, sort_keys=True), json.dumps(files, sort_keys=True)]
     digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
@@ -227,9 +229,8 @@ def build(
         # Whoever comes second waits for the first, and finds it done.
         with build_lock(directory, 2 * timeout_s):
             if not (directory / ".built").exists():
-                blocks = hierarchy.blocks(verilog, top) if simulator == "verilator" else ()
                 check_size(verilog, top, "build its simulation", blocks)
-                _build(result, found, files, arguments, strict, timeout_s)
+                _build(result, found, files, arguments, strict, bool(blocks), timeout_s)
     except TimeoutError:
         raise HalutError(
             f"a build must become free within {2 * timeout_s:g} s, but another process holds it "
@@ -246,6 +247,7 @@ def _build(
     files: Mapping[str, str],
     arguments: dict[str, Any],
     strict: bool,
+    hierarchical: bool,
     timeout_s: float,
 ) -> None:
     """Build in an empty folder: what an interrupted build left cannot be trusted."""
@@ -263,7 +265,12 @@ def _build(
         if simulator.name == "verilator":
             with shared_objects(simulator, arguments, place, directory.parent):
                 status = verilate(
-                    simulator, arguments, build_output, compiled=what.compiled, timeout_s=timeout_s
+                    simulator,
+                    arguments,
+                    build_output,
+                    compiled=what.compiled,
+                    hierarchical=hierarchical,
+                    timeout_s=timeout_s,
                 )
         else:
             status = _launch(simulator, "build", arguments, {}, build_output, timeout_s)

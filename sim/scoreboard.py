@@ -25,7 +25,12 @@ class Scoreboard:
     Attributes
     ----------
     n_expected, n_received : int
-        Items announced so far by `expect`, and items compared so far.
+        Items announced so far by `expect`, and items that were right so far.
+    tolerant : bool
+        False at first. When set, wrong items are counted and raise nothing: for tests in which the
+        bench must find a fault.
+    n_wrong : int
+        Wrong items so far.
 
     Examples
     --------
@@ -46,6 +51,8 @@ class Scoreboard:
         self.name = name
         self.n_expected = 0
         self.n_received = 0
+        self.tolerant = False
+        self.n_wrong = 0
         self._describe = describe or _describe
         self._queue: deque[Hashable] = deque()
 
@@ -61,8 +68,16 @@ class Scoreboard:
         Raises
         ------
         Mismatch
-            When nothing was announced, or something else.
+            When nothing was announced, or something else, unless `tolerant`.
         """
+        try:
+            self._compare(item)
+        except Mismatch:
+            self.n_wrong += 1
+            if not self.tolerant:
+                raise
+
+    def _compare(self, item: Hashable) -> None:
         if not self._queue:
             raise Mismatch(
                 f"{self.name}: item {self.n_received} was not expected: {_text(item)} "

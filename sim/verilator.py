@@ -15,7 +15,7 @@ from typing import Any
 
 from halut import process
 from halut.files import atomic_write
-from sim import hierarchy, simulators
+from sim import simulators
 from sim.simulators import Simulator
 
 __all__ = ["build_lock", "cocotb_folder", "shared_objects", "source_files", "verilate"]
@@ -23,11 +23,11 @@ __all__ = ["build_lock", "cocotb_folder", "shared_objects", "source_files", "ver
 _LONGEST_S = 600.0  # of a build
 
 
-def source_files(verilog: str, top: str, testbench: Path | None, waves: bool) -> dict[str, str]:
-    """Return the text of every file that a build reads, by name; the control file is the first."""
+def source_files(
+    verilog: str, top: str, testbench: Path | None, blocks: Sequence[str]
+) -> dict[str, str]:
+    """Return the text of every file that a build reads, by name."""
     design = {f"{top}.v": verilog}
-    # Waves show what is inside of blocks only where there are none.
-    blocks = [] if waves else hierarchy.blocks(verilog, top)
     lines = [f'hier_block -module "{name}"' for name in blocks]
     if testbench is None:
         # cocotb sees the ports; lint then takes them for used.
@@ -46,6 +46,7 @@ def verilate(
     output: Path,
     *,
     compiled: bool,
+    hierarchical: bool,
     timeout_s: float,
 ) -> int | None:
     """Build a model with its testbench; return the status, or None after the limit.
@@ -53,7 +54,6 @@ def verilate(
     cocotb's own runner cannot build blocks (`hierarchy`), so this does what it does.
     """
     place = Path(arguments["build_dir"])
-    control = Path(arguments["sources"][0]).read_text()
     testbench = []
     if not compiled:
         cocotb = cocotb_folder()
@@ -65,7 +65,7 @@ def verilate(
         *("--cc", "--exe", "--build", "-j", "0", "--prefix", "Vtop", "--Mdir", str(place)),
         *("--top-module", arguments["hdl_toplevel"]),
         *("--timescale", "/".join(arguments["timescale"])),
-        *(["--hierarchical"] if "hier_block" in control else []),
+        *(["--hierarchical"] if hierarchical else []),
         *(["--trace"] if arguments["waves"] else []),
         *(f"-G{name}={value}" for name, value in arguments["parameters"].items()),
         *(f"+define+{name}={value}" for name, value in arguments["defines"].items()),

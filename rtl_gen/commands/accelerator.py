@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -12,10 +11,10 @@ from halut.checks import located, read_yaml
 from halut.cli import Parser
 
 from ..config import AcceleratorConfig
-from ..flags import add_prefix_flag, wrote
-from ..generate import generate, write
+from ..generate import generate
 from ..settings import add_flags, given_settings
 from ..tiled_config import TILES, AnyConfig, config_from_dict
+from .output import add_output_flags, deliver
 
 __all__ = ["add_config_flags", "config_from_flags", "main"]
 
@@ -56,7 +55,7 @@ def _summary(config: AnyConfig) -> str:
     c = config
     units = "" if isinstance(c, AcceleratorConfig) else f"  units    {c.n_units}\n"
     return (
-        f"{c.slug}\n{units}"
+        f"{units}"
         f"  ports    in {c.rows * c.parallel_codebooks * c.tree_depth * c.input_bits} bits, "
         f"out {c.output_width} x {c.result_bits} bits, "
         f"program {c.program_address_bits} + {c.program_data_bits} bits\n"
@@ -78,20 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "python -m rtl_gen direct --help: the exact engines that it is compared with.",
     )
     add_config_flags(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="Verilog file, manifest and timing constraints go beside it; - for standard output "
-        "(default: build/<slug>/rtl/halut_matmul.v, or halut_tiled.v)",
-    )
-    add_prefix_flag(parser)
+    add_output_flags(parser, "halut_matmul.v, or halut_tiled.v")
     arguments = parser.parse_args(argv)
     config = config_from_flags(arguments)
-    if arguments.output == "-":
-        sys.stdout.write(generate(config, prefix=arguments.prefix).verilog)
-        return 0
-    path = write(config, arguments.output, prefix=arguments.prefix)
-    print(_summary(config))
-    print(wrote(path))
-    return 0
+    generated = generate(config, prefix=arguments.prefix)
+    return deliver(generated, config.slug, arguments.output, _summary(config))

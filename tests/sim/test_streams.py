@@ -112,6 +112,17 @@ def test_scoreboard_counts() -> None:
         board.receive((1, 0))
 
 
+def test_a_tolerant_scoreboard_counts_what_is_wrong() -> None:
+    board = Scoreboard("x")
+    board.tolerant = True
+    board.expect([1, 2, 3])
+    for item in (1, 7, 3, 4):  # one is wrong, one is too many
+        board.receive(item)
+    assert (board.n_wrong, board.n_received) == (2, 2)
+    with pytest.raises(Mismatch, match="received 2 of 3"):
+        board.finish()
+
+
 @pytest.mark.parametrize("bits", [1, 3, 8, 12, 16, 33])
 @pytest.mark.parametrize("signed", [False, True])
 def test_packing_is_reversible(bits: int, signed: bool) -> None:
