@@ -14,10 +14,10 @@ from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.output import OutputStage
 from halut.program import Program
 
-__all__ = ["random_program", "random_words"]
+__all__ = ["corner_words", "random_program", "random_words"]
 
 
-def _corner_words(input_format: str) -> NDArray[Any]:
+def corner_words(input_format: str) -> NDArray[Any]:
     """Words at which comparisons go wrong, when they do."""
     floating = FLOAT_FORMATS.get(input_format)
     if floating:
@@ -97,7 +97,7 @@ def random_program(
     shape = (n_outputs, n_codebooks, n_prototypes)
     lut: NDArray[Any]
     if corner:
-        pool = _corner_words(input_format)
+        pool = corner_words(input_format)
         if input_format in FLOAT_FORMATS:
             pool = pool[~np.isnan(FLOAT_FORMATS[input_format].values(pool))]
         thresholds = rng.choice(pool, nodes)
@@ -111,7 +111,7 @@ def random_program(
         lut = (rng.standard_normal(shape) * size).astype(np.float16)
         if corner:
             kind = rng.random(shape)
-            special = rng.choice(_corner_words("fp16"), shape).view(np.float16)
+            special = rng.choice(corner_words("fp16"), shape).view(np.float16)
             lut = np.where(kind < 0.1, special, lut)
             # Both signs of few values cancel: zeros have signs, and subnormals appear.
             small = rng.choice(np.array([-3, -1, -0.0, 0.0, 1, 2]) * 2.0**-24, shape)
@@ -208,7 +208,7 @@ def random_words(
     words = _random_words(rng, program.input_format, shape)
     if not corner:
         return words
-    special = rng.choice(_corner_words(program.input_format), shape)
+    special = rng.choice(corner_words(program.input_format), shape)
     kind = rng.random(shape)
     words = np.where(kind < 0.4, special, words)
     # Equality is where strictness shows: the threshold of the node that the walk has reached.
