@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from halut.nn.attention import HalutMultiheadAttention
     from halut.nn.config import LayerConfig
     from halut.nn.convert import ConversionReport, ConversionRow, convert_
+    from halut.nn.handlers import as_called, register_handler
     from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 
 __all__ = [
@@ -24,11 +25,14 @@ __all__ = [
     "HalutLinear",
     "HalutMultiheadAttention",
     "LayerConfig",
+    "as_called",
     "convert_",
+    "register_handler",
 ]
 
 _MODULES = {"HalutMultiheadAttention": "attention", "LayerConfig": "config"}
 _MODULES |= dict.fromkeys(("ConversionReport", "ConversionRow", "convert_"), "convert")
+_MODULES |= dict.fromkeys(("as_called", "register_handler"), "handlers")
 _MODULES |= dict.fromkeys(("HalutConv2d", "HalutLayer", "HalutLinear"), "layers")
 
 

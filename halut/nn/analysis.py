@@ -28,9 +28,9 @@ from halut.checks import known
 from halut.errors import HalutError
 from halut.files import atomic_write, locked
 from halut.nn.config import LayerConfig
-from halut.nn.convert import replace_module
 from halut.nn.display import shown
 from halut.nn.layers import learned_layer
+from halut.nn.replace import replace_module
 from halut.nn.statistics import figure_of, save_figure
 from halut.nn.watch import call_counts, evaluating, hooked
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from halut.errors import HalutError
 from halut.nn import files
-from halut.nn.convert import replace_module
 from halut.nn.layers import layer_of, layers_of
 from halut.nn.models import build
 from halut.nn.optimise import new_optimizer
 from halut.nn.recipe import Recipe, Stage
+from halut.nn.replace import replace_module
 
 __all__ = ["Progress", "State", "read"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,16 +16,25 @@ from halut.checks import known, located
 from halut.errors import HalutError
 from halut.nn.attention import HalutMultiheadAttention, unsupported
 from halut.nn.config import LayerConfig
+from halut.nn.deviation import Judge, all_finite
 from halut.nn.display import shown
+from halut.nn.handlers import PLAIN, handler_of, plain
 from halut.nn.layers import HalutLayer, layers_of, learned_layer
 from halut.nn.learning import total
-from halut.nn.watch import batches_of, call_counts, evaluating, hooked, run_batch
+from halut.nn.replace import Structure, all_names, carry_over, replace_everywhere
+from halut.nn.watch import Call, batches_of, call_counts, calls_of, evaluating, run_batch
 
-__all__ = ["ConversionReport", "ConversionRow", "convert_", "replace_module", "run_batch"]
+__all__ = ["ConversionReport", "ConversionRow", "convert_"]
 
 _log = logging.getLogger(__name__)
 
-_CONVERTIBLE = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+_WHY_LISTED: dict[type[nn.Module], str] = {
+    nn.RNNBase: "its products are inside one operation of torch, step by step",
+    nn.RNNCellBase: "its products are inside one operation of torch",
+    nn.ConvTranspose3d: "transposed convolutions of three dimensions are not converted",
+    nn.Bilinear: "neither factor of its product is fixed",
+}
+"""Modules with products that are never converted."""
 
 FilterFn = Callable[[str, nn.Module], bool]
 
@@ -52,6 +61,18 @@ class ConversionRow:
     table_bytes : int
     seconds : float
         Wall-clock time of learning.
+    also : tuple of str
+        Other names of the same layer, which was replaced under each.
+    note : str
+        What the new layer has not got of the old one.
+    exact_inputs_error, own_inputs_error : float or None
+        With `held_out`: how far the layer's output is from the exact network's, when it gets the
+        inputs that it has in the exact network, and when it gets those of the converted one.
+        Mean of the squared difference over the variance of each output, averaged over outputs
+        that vary (columns, or channels).
+    output_error : float or None
+        With `held_out`: the same of the network's output, once this layer and all before it were
+        replaced.
     """
 
     name: str
@@ -62,6 +83,11 @@ class ConversionRow:
     float_error: float | None = None
     table_bytes: int = 0
     seconds: float = 0.0
+    also: tuple[str, ...] = ()
+    note: str = ""
+    exact_inputs_error: float | None = None
+    own_inputs_error: float | None = None
+    output_error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +101,26 @@ class ConversionReport:
         """Names of the converted layers."""
         return [row.name for row in self.rows if row.converted]
 
+    def to_json(self) -> str:
+        """Return the rows as a JSON list of objects; what was not measured is null."""
+        return json.dumps([asdict(row) for row in self.rows], indent=1)
+
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.rows] + [5])
+        judged = any(row.output_error is not None for row in self.rows)
+        heads = f" {'exact in':>9} {'own in':>9} {'output':>9}" if judged else ""
         lines = [
             f"{'layer':{width}}  {'kind':20} {'error':>8} {'float':>8} {'table bytes':>12} {'s':>6}"
+            + heads
         ]
         for row in self.rows:
             if row.error is not None and row.float_error is not None:
                 errors = f"{row.error:8.4f} {row.float_error:8.4f}"
                 what = f"{errors} {row.table_bytes:12d} {row.seconds:6.1f}"
+                for found in (row.exact_inputs_error, row.own_inputs_error, row.output_error):
+                    what += "" if found is None else f" {found:9.4f}"
+                what += f"  also {', '.join(row.also)}" if row.also else ""
+                what += f"  {row.note}" if row.note else ""
             else:
                 what = f"  stays: {row.reason}"
             lines.append(f"{row.name:{width}}  {row.kind:20} {what}")
@@ -98,11 +135,14 @@ def convert_(
     *,
     sequential: bool = True,
     progress: bool = False,
+    held_out: Tensor | Iterable[Any] | None = None,
 ) -> ConversionReport:
     """Replace layers of a model with looked-up ones, in place.
 
     `nn.Linear`, `nn.Conv2d` and `nn.MultiheadAttention` are converted, wherever they are in the
-    model; everything else stays. Layers are learned in the order in which the model calls them.
+    model, and modules that a handler turns into these (`register_handler`); everything else stays.
+    Layers are learned in the order in which the model calls them. After an error the model is as it
+    was.
 
     Parameters
     ----------
@@ -112,8 +152,9 @@ def convert_(
         For all layers, or for the layers it names (the others stay).
     calibration : Tensor, or iterable of batches
         Inputs that look like those at run time. A batch is what the model is called with: a
-        tensor, a mapping (keyword arguments), or a tuple or list whose first item is one of these
-        (as data loaders give with labels).
+        tensor or NumPy array, a mapping (keyword arguments), or a tuple or list. Of these the model
+        gets as many items as its ``forward`` requires; others follow (labels, from data loaders).
+        Batches are not changed.
     filter_fn : callable, optional
         Takes a name and a module; layers for which it returns False stay.
     sequential : bool, default True
@@ -121,6 +162,9 @@ def convert_(
         otherwise all are learned from the activations of the exact model.
     progress : bool, default False
         Show a progress bar, on a terminal only.
+    held_out : Tensor, or iterable of batches, optional
+        Inputs that nothing is learned from. The report then has each layer's error on them and
+        the error that has piled up at the network's output.
 
     Returns
     -------
@@ -129,8 +173,9 @@ def convert_(
     Raises
     ------
     HalutError
-        When nothing is converted, a name is unknown, or calibration inputs cannot be used; the
-        message names the layer.
+        When nothing is converted, a name is unknown, inputs cannot be used, or the model uses the
+        weight or the module of a replaced layer in another way than by calling it under its name;
+        the message names the layer.
 
     Examples
     --------
@@ -141,81 +186,283 @@ def convert_(
     >>> report.converted
     ['0', '2']
     """
-    if isinstance(model, _CONVERTIBLE):
-        raise HalutError("model must contain the layers to convert, not be one (from_module)")
     if not isinstance(model, nn.Module):
         raise HalutError(f"model must be an nn.Module, not {type(model).__name__}")
+    if isinstance(model, PLAIN) or handler_of(model) is not None:
+        raise HalutError(
+            "model must contain the layers to convert, not be one: nn.Sequential(layer), or "
+            "from_module"
+        )
     if filter_fn is not None and not callable(filter_fn):
         raise HalutError(f"filter_fn must be a function, not {type(filter_fn).__name__}")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_meta:
+            raise HalutError(f"model must hold values, not be on the meta device ({name})")
     batches = batches_of(calibration)
+    unseen = None if held_out is None else batches_of(held_out)
+    names = all_names(model)
     if isinstance(config, Mapping):
-        known("config", config, dict(model.named_modules()), "name modules of the model")
-    with evaluating(model):
-        rows = _convert(model, config, batches, filter_fn, sequential, progress)
-    report = ConversionReport(rows=tuple(rows))
-    if not report.converted:
-        reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows[:3])
-        raise HalutError(
-            "model must have at least one layer that is converted, not none "
-            f"({reasons or 'it has no nn.Linear, nn.Conv2d or nn.MultiheadAttention'})"
+        every = [name for found in names.values() for name in found]
+        known("config", config, every, "name modules of the model")
+    # Parameters that are made under inference_mode could not be trained.
+    with torch.inference_mode(False), evaluating(model), Structure.kept_on_error(model):
+        rows = _Conversion(model, names, config, filter_fn, batches, unseen).run(
+            sequential, progress
         )
+        report = ConversionReport(rows=tuple(rows))
+        if not report.converted:
+            reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows[:3])
+            raise HalutError(
+                "model must have at least one layer that is converted, not none "
+                f"({reasons or 'it has no nn.Linear, nn.Conv2d or nn.MultiheadAttention'})"
+            )
     return report
 
 
-def _convert(
-    model: nn.Module,
-    config: LayerConfig | Mapping[str, LayerConfig] | None,
-    batches: list[Any],
-    filter_fn: FilterFn | None,
-    sequential: bool,
-    progress: bool,
-) -> list[ConversionRow]:
-    order = call_counts(model, _CONVERTIBLE, batches[0])
-    position = {name: index for index, name in enumerate(order)}
-    chosen: list[tuple[str, nn.Module, LayerConfig]] = []
-    rows: dict[str, ConversionRow] = {}
-    for name, module in model.named_modules():
-        if not isinstance(module, _CONVERTIBLE) or _inside_attention(model, name):
-            continue
-        reason = _why_not(name, module, config, filter_fn, order)
-        if reason:
-            kind = type(module).__name__
-            rows[name] = ConversionRow(name=name, kind=kind, converted=False, reason=reason)
-        else:
-            wanted = config[name] if isinstance(config, Mapping) else config or LayerConfig()
-            chosen.append((name, module, wanted))
-    chosen.sort(key=lambda item: position[item[0]])
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Chosen:
+    """A plain layer to convert: where it is, and what the report says of it."""
 
-    inputs = {} if sequential else _captured(model, [name for name, _, _ in chosen], batches)
-    for name, module, wanted in shown(chosen, "converting", "layer", progress):
-        begin = time.perf_counter()
-        # Nothing that follows the only call of a layer is needed to learn it.
-        last = name if order[name] == 1 else None
-        calls = inputs[name] if inputs else _captured(model, [name], batches, last)[name]
-        with located(f"layer {name}"):
-            layer = _learned(module, calls, wanted)
-        parts = layers_of(layer)
-        for inner, part in parts.items():
-            _warn(part, f"{name}.{inner}" if inner else name)
-        found = total([part.error for part in parts.values() if part.error is not None])
-        replace_module(model, name, layer)
-        rows[name] = ConversionRow(
-            name=name,
-            kind=type(module).__name__,
-            converted=True,
-            error=found.error,
-            float_error=found.float_error,
-            table_bytes=sum(part.table_bytes for part in parts.values()),
-            seconds=time.perf_counter() - begin,
+    path: str
+    module: nn.Module
+    config: LayerConfig
+    row: ConversionRow
+    only_call: bool
+
+
+class _Conversion:
+    """The steps of converting one model."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        names: Mapping[nn.Module, list[str]],
+        config: LayerConfig | Mapping[str, LayerConfig] | None,
+        filter_fn: FilterFn | None,
+        batches: list[Any],
+        held_out: list[Any] | None,
+    ) -> None:
+        self.model, self.names, self.config, self.filter_fn = model, names, config, filter_fn
+        self.batches, self.held_out = batches, held_out
+
+    def run(self, sequential: bool, progress: bool) -> list[ConversionRow]:
+        """Convert, and return a row for every layer in forward order."""
+        candidates = self._candidates()
+        classes = tuple({type(module) for module in candidates.values()})
+        order = call_counts(self.model, classes, self.batches[0]) if classes else {}
+        position = {name: index for index, name in enumerate(order)}
+        rows: list[ConversionRow] = []
+        chosen: list[_Chosen] = []
+        for name in sorted(candidates, key=lambda name: position.get(name, len(order))):
+            module = candidates[name]
+            reason = self._why_not(name, module, order)
+            if not reason:
+                try:
+                    chosen += self._expanded(name, module, order[name])
+                    continue
+                except HalutError as error:
+                    reason = str(error)
+            kind = type(module).__name__
+            rows.append(ConversionRow(name=name, kind=kind, converted=False, reason=reason))
+        rows += self._converted(chosen, sequential, progress)
+        return sorted(rows, key=lambda row: position.get(self._origin(row, position), len(order)))
+
+    @staticmethod
+    def _origin(row: ConversionRow, position: Mapping[str, int]) -> str:
+        """Return the name of the module that a row is about, or a part of which it is about."""
+        name = row.name
+        while name and name not in position:
+            name = name.rpartition(".")[0]
+        return name or row.name
+
+    def _candidates(self) -> dict[str, nn.Module]:
+        """Return modules that are converted, or listed with the reason, by their first names."""
+        found: dict[str, nn.Module] = {}
+        whole: tuple[str, ...] = ()
+        for name, module in self.model.named_modules():
+            if name.startswith(whole):
+                continue  # a part of one that is converted as a whole, or not at all
+            handled = handler_of(module) is not None
+            if handled or isinstance(module, (*PLAIN, *_WHY_LISTED)):
+                found[name] = module
+            if handled or isinstance(module, nn.MultiheadAttention):
+                whole = (*whole, f"{name}.")
+        return found
+
+    def _why_not(self, name: str, module: nn.Module, order: Mapping[str, int]) -> str | None:
+        names = self.names[module]
+        if isinstance(self.config, Mapping):
+            wanted = [self.config[one] for one in names if one in self.config]
+            if not wanted:
+                return "config does not name it"
+            if any(one != wanted[0] for one in wanted):
+                return f"config has several settings for one layer ({', '.join(names)})"
+        if self.filter_fn is not None and not all(self.filter_fn(one, module) for one in names):
+            return "filter_fn left it out"
+        if name not in order:
+            return "the model did not call it with the calibration inputs"
+        for cls, reason in _WHY_LISTED.items():
+            if isinstance(module, cls) and handler_of(module) is None:
+                return reason
+        if not plain(module) and handler_of(module) is None:
+            own = type(module).__name__
+            return f"its class {own} has a forward of its own (register_handler({own}, function))"
+        if isinstance(module, nn.MultiheadAttention):
+            return unsupported(module)
+        return None
+
+    def _expanded(self, name: str, module: nn.Module, count: int) -> list[_Chosen]:
+        """Put what a handler makes of a module in its place, and return the plain layers in it."""
+        wanted: Any = self.config
+        if isinstance(wanted, Mapping):
+            wanted = next(wanted[one] for one in self.names[module] if one in wanted)
+        handler, equal, note = handler_of(module), module, ""
+        if handler is not None:
+            (call, *_) = calls_of(self.model, [name], self.batches[:1])[name]
+            if len(call.args) != 1 or call.kwargs:
+                raise HalutError("it is called with more than one input")
+            with torch.no_grad():
+                equal = handler(module, call.args[0])
+                if not isinstance(equal, nn.Module):
+                    what = type(equal).__name__
+                    raise HalutError(f"its handler must return an nn.Module, not {what}")
+                equal.eval()
+                _check_equal(module, equal, call.args[0])
+            note = carry_over(module, equal)
+        parts = _plain_parts(equal)
+        if not parts:
+            raise HalutError("its handler gives no nn.Linear, nn.Conv2d or nn.MultiheadAttention")
+        if equal is not module:
+            replace_everywhere(self.model, module, equal)
+        return [
+            _Chosen(
+                path=f"{name}.{part_name}" if part_name else name,
+                module=part,
+                config=wanted or LayerConfig(),
+                row=ConversionRow(
+                    name=name if len(parts) == 1 else f"{name}.{part_name}",
+                    kind=type(module).__name__,
+                    converted=True,
+                    also=tuple(one for one in self.names[module] if one != name),
+                    note=note,
+                ),
+                only_call=count == 1,
+            )
+            for part_name, part in parts.items()
+        ]
+
+    def _converted(
+        self, chosen: list[_Chosen], sequential: bool, progress: bool
+    ) -> list[ConversionRow]:
+        """Learn and replace layers."""
+        if not chosen:
+            return []
+        paths = [one.path for one in chosen]
+        finite = self._finite()
+        judge = None if self.held_out is None else Judge(self.model, self.held_out)
+        inputs = {} if sequential else calls_of(self.model, paths, self.batches)
+        rows = []
+        for one in shown(chosen, "converting", "layer", progress):
+            begin = time.perf_counter()
+            # Nothing that follows the only call of a layer is needed to learn it.
+            last = one.path if one.only_call else None
+            calls = (inputs or calls_of(self.model, [one.path], self.batches, last))[one.path]
+            with located(f"layer {one.row.name}"):
+                layer = _learned(one.module, calls, one.config)
+            parts = layers_of(layer)
+            for inner, part in parts.items():
+                _warn(part, f"{one.row.name}.{inner}" if inner else one.row.name)
+            found = total([part.error for part in parts.values() if part.error is not None])
+            note = carry_over(one.module, layer)
+            replace_everywhere(self.model, one.module, layer)
+            seconds = time.perf_counter() - begin
+            judged: Any = {} if judge is None else judge.errors(one.path, layer)
+            rows.append(
+                replace(
+                    one.row,
+                    error=found.error,
+                    float_error=found.float_error,
+                    table_bytes=sum(part.table_bytes for part in parts.values()),
+                    seconds=seconds,
+                    note=f"lost: {note or one.row.note}" if note or one.row.note else "",
+                    **judged,
+                )
+            )
+            _log.info(
+                "converted %s: held-out error %.4g (float tables %.4g), %.1f s",
+                one.row.name,
+                found.error,
+                found.float_error,
+                seconds,
+            )
+        self._check_use(chosen, finite)
+        return rows
+
+    def _finite(self) -> bool:
+        with torch.no_grad():
+            return all_finite(run_batch(self.model, self.batches[0]))
+
+    def _check_use(self, chosen: list[_Chosen], finite: bool) -> None:
+        """Refuse models that use replaced layers in another way than by calling them."""
+        called: list[str] = []
+
+        def noted(one: _Chosen) -> Callable[..., Any]:
+            forward = one.module.forward
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                called.append(one.row.name)
+                return forward(*args, **kwargs)
+
+            return call
+
+        # No hook: its module shares them with the one that took its place.
+        for one in chosen:
+            one.module.forward = noted(one)
+        try:
+            now_finite = self._finite()
+        finally:
+            for one in chosen:
+                del one.module.forward
+        if called:
+            raise HalutError(
+                "the model must call its layers under the names they are registered with, "
+                f"not keep them elsewhere too (layer {called[0]})"
+            )
+        if finite and not now_finite:
+            raise HalutError(
+                "the model must call its layers, not compute with their .weight, which replaced "
+                "ones do not have (leave such layers out with filter_fn)"
+            )
+
+
+def _plain_parts(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the plain layers that a module is made of, by their names in it; "" is itself."""
+    if plain(module):
+        return {"": module}
+    return {
+        f"{name}.{inner}" if inner else name: part
+        for name, child in module.named_children()
+        for inner, part in _plain_parts(child).items()
+    }
+
+
+def _check_equal(module: nn.Module, equal: nn.Module, x: Tensor) -> None:
+    """Raise `HalutError` unless what a handler gave computes what the module does."""
+    wanted, found = module.forward(x.clone()), equal.forward(x.clone())
+    if not isinstance(found, Tensor) or not isinstance(wanted, Tensor):
+        raise HalutError("it must return one tensor to be converted by a handler")
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        raise HalutError(
+            f"its handler's module must give {wanted.dtype} of shape {tuple(wanted.shape)}, not "
+            f"{found.dtype} of shape {tuple(found.shape)}"
         )
-        _log.info(
-            "converted %s: held-out error %.4g (float tables %.4g), %.1f s",
-            name,
-            found.error,
-            found.float_error,
-            rows[name].seconds,
+    largest = float(wanted.abs().max()) if wanted.numel() else 0.0
+    apart = float((found - wanted).abs().max()) if wanted.numel() else 0.0
+    if not apart <= 100 * torch.finfo(wanted.dtype).eps * largest:
+        raise HalutError(
+            f"its handler's module must give the same output, not one that is {apart:.3g} off "
+            f"(largest: {largest:.3g})"
         )
-    return sorted(rows.values(), key=lambda row: position.get(row.name, len(order)))
 
 
 def _warn(layer: HalutLayer, name: str) -> None:
@@ -225,86 +472,10 @@ def _warn(layer: HalutLayer, name: str) -> None:
         _log.warning("warning: %s (layer %s)", layer.error, name)
 
 
-def _why_not(
-    name: str,
-    module: nn.Module,
-    config: LayerConfig | Mapping[str, LayerConfig] | None,
-    filter_fn: FilterFn | None,
-    order: Mapping[str, int],
-) -> str | None:
-    if isinstance(config, Mapping) and name not in config:
-        return "config does not name it"
-    if filter_fn is not None and not filter_fn(name, module):
-        return "filter_fn left it out"
-    if name not in order:
-        return "the model did not call it with the calibration inputs"
-    if isinstance(module, nn.MultiheadAttention):
-        return unsupported(module)
-    return None
-
-
-def _inside_attention(model: nn.Module, name: str) -> bool:
-    """Return whether a module belongs to an attention, which is converted as a whole."""
-    parent = name.rpartition(".")[0]
-    return bool(parent) and isinstance(model.get_submodule(parent), nn.MultiheadAttention)
-
-
-class _Enough(Exception):
-    """Ends a forward pass whose rest is not needed."""
-
-
-def _captured(
-    model: nn.Module, names: list[str], batches: list[Any], stop_after: str | None = None
-) -> dict[str, list[tuple[Tensor, ...]]]:
-    """Return the tensor arguments of every call of the named modules.
-
-    A forward pass ends with the first call of `stop_after`.
-    """
-    calls: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in names}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if isinstance(module, nn.MultiheadAttention):
-                wanted = ("query", "key", "value")
-                given = [*args[:3], *(kwargs[key] for key in wanted[len(args) :])]
-            else:
-                given = [args[0] if args else next(iter(kwargs.values()))]
-            calls[name].append(tuple(item.detach() for item in given))
-
-        return hook
-
-    def stop(*_: Any) -> None:
-        raise _Enough
-
-    hooks = []
-    for name in names:
-        module = model.get_submodule(name)
-        hooks.append(module.register_forward_pre_hook(keep(name), with_kwargs=True))
-        if name == stop_after:
-            hooks.append(module.register_forward_hook(stop))
-    with torch.no_grad(), hooked(hooks):
-        for batch in batches:
-            with contextlib.suppress(_Enough):
-                run_batch(model, batch)
-    return calls
-
-
 def _learned(
-    module: nn.Module, calls: list[tuple[Tensor, ...]], config: LayerConfig
+    module: nn.Module, calls: list[Call], config: LayerConfig
 ) -> HalutLayer | HalutMultiheadAttention:
     if isinstance(module, nn.MultiheadAttention):
-        return HalutMultiheadAttention.from_module(module, calls, config)  # type: ignore[arg-type]
-    return learned_layer(module, [call[0] for call in calls], config)
-
-
-def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put a module in the place of the one with that name.
-
-    `nn.TransformerEncoderLayer` reads the weights of its parts when it takes its fused path in
-    evaluation mode; a converted one no longer takes it.
-    """
-    parent_name, _, child = name.rpartition(".")
-    parent = model.get_submodule(parent_name)
-    setattr(parent, child, module)
-    if isinstance(parent, nn.TransformerEncoderLayer):
-        parent.activation_relu_or_gelu = 0
+        given = [call.first(("query", "key", "value")) for call in calls]
+        return HalutMultiheadAttention.from_module(module, given, config)
+    return learned_layer(module, [call.first(("input",))[0] for call in calls], config)

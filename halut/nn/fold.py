@@ -26,9 +26,9 @@ from halut.checks import in_range, integer
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.nn.chains import Graph, Path, shape_of
-from halut.nn.convert import replace_module
 from halut.nn.integers import MOST_BITS, Refused, flip, integer_chain, zero_decides
 from halut.nn.layers import HalutConv2d, HalutLayer
+from halut.nn.replace import replace_module
 from halut.nn.watch import output_of
 
 __all__ = ["Edge", "FoldReport", "fold_"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -45,10 +46,13 @@ class HalutLayer(LookUp, ABC):
     error : QuantisationError or None
         Error of the product as it was learned, with the formats of then, on calibration rows that
         were held out of learning; None for layers that were not learned here.
+    weight_dtype : torch.dtype or None
+        Of `weight`: that of the module that was replaced; None for that of the tables.
     """
 
     executor: Executor | None = None
     error: QuantisationError | None = None
+    weight_dtype: torch.dtype | None = None
 
     # What a subclass says.
 
@@ -66,6 +70,31 @@ class HalutLayer(LookUp, ABC):
     @abstractmethod
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Turn outputs (B, G, M, L) for an input into the module's output."""
+
+    @property
+    @abstractmethod
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight of the module that this one replaces."""
+
+    @property
+    def weight(self) -> Tensor:
+        """Shape, dtype and device of the weight of the module that this one replaces; values NaN.
+
+        For code that asks a layer for the dtype or the device of its weight. There is no such
+        weight any more: whoever computes with it gets NaN, not a product that differs from that
+        of the tables.
+        """
+        dtype = self.weight_dtype or self.lut.dtype
+        return torch.full((), math.nan, dtype=dtype, device=self.lut.device).expand(
+            self.weight_shape
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        before = self.lut.dtype
+        super()._apply(fn, recurse)
+        if self.lut.dtype != before:
+            self.weight_dtype = None
+        return self
 
     def geometry(self) -> dict[str, Any]:
         """Return the constructor's arguments but `config`, as JSON has them, and the kind."""
@@ -100,7 +129,8 @@ class HalutLayer(LookUp, ABC):
         if self.executor is not None:
             return self.finish(self.executor(self, x), x)
         gathered = self._looked_at(x)
-        with torch.autocast(x.device.type, enabled=False):
+        exactly = nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+        with exactly:
             tables, scale, offset = self.tables()
             sums = self._sums(gathered, tables)
             if self.training and self.output_range is not None and sums.numel():
@@ -288,6 +318,7 @@ class HalutLayer(LookUp, ABC):
         given: dict[str, Any] = {name: getattr(exact, name) for name in cls.arguments}
         given |= {"bias": exact.bias is not None, "config": config, "device": exact.weight.device}
         layer = cls(**given)
+        layer.weight_dtype = exact.weight.dtype
         layer.learn(x, exact.weight, exact.bias)
         return layer.train(exact.training)
 
@@ -370,16 +401,24 @@ class HalutLayer(LookUp, ABC):
 
     def _calibration_rows(self, x: Tensor | Sequence[Tensor]) -> Tensor:
         batches = _batches(x)
-        generator = torch.Generator().manual_seed(self.config.seed)
-        parts = []
-        for batch in batches:
+        # Counted without computing: the choice of rows depends on their number only.
+        counts = [self.rows(torch.empty_like(one, device="meta")).shape[1] for one in batches]
+        total_rows = sum(counts)
+        chosen = None
+        if total_rows > self.config.max_rows:
+            generator = torch.Generator().manual_seed(self.config.seed)
+            chosen = torch.randperm(total_rows, generator=generator)[: self.config.max_rows]
+        parts, first = [], 0
+        for batch, count in zip(batches, counts, strict=True):
             rows = self.rows(batch.detach())
-            share = -(-self.config.max_rows // len(batches))
-            if rows.shape[1] > share:
-                chosen = torch.randperm(rows.shape[1], generator=generator)[:share]
-                rows = rows[:, chosen.to(rows.device)]
+            if chosen is not None:
+                inside = chosen[(chosen >= first) & (chosen < first + count)].sort().values
+                rows = rows[:, (inside - first).to(rows.device)]
             parts.append(rows)
+            first += count
         rows = torch.cat(parts, dim=1) if parts else self.lut.new_zeros((self.groups, 0, 1))
+        if chosen is not None:
+            rows = rows[:, chosen.argsort().argsort().to(rows.device)]
         needed = 4 * self.config.n_prototypes
         if rows.shape[1] < needed:
             raise HalutError(
@@ -415,7 +454,7 @@ def _batches(x: Tensor | Sequence[Tensor]) -> list[Tensor]:
 
 
 def _output_dtype(x: Tensor) -> torch.dtype:
-    if torch.is_autocast_enabled(x.device.type):
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 

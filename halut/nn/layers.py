@@ -66,6 +66,10 @@ class HalutLinear(HalutLayer):
         count = config.codebooks(in_features) if n_codebooks is None else n_codebooks
         super().__init__(in_features, out_features, 1, count, config, device)
 
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.out_features, self.in_features
+
     def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
         if x.shape[-1:] != (self.in_features,):
             raise HalutError(
@@ -73,7 +77,7 @@ class HalutLinear(HalutLayer):
             )
         flat = x.reshape(-1, self.in_features)  # (N, D)
         gathered = flat.index_select(1, dims.flatten()).t()  # (G*C*S, N)
-        return gathered.reshape(1, *dims.shape, len(flat))
+        return gathered.reshape(1, *dims.shape, flat.shape[0])
 
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
         # Contiguous: batch norm rounds otherwise for other layouts.
@@ -105,6 +109,8 @@ class HalutConv2d(HalutLayer):
         "bias", "padding_mode",
     )  # fmt: skip
     pad_value: Tensor | None
+    transposed = False
+    output_padding = (0, 0)
 
     def __init__(
         self,
@@ -148,6 +154,10 @@ class HalutConv2d(HalutLayer):
         count = config.codebooks(n_features, area) if n_codebooks is None else n_codebooks
         super().__init__(n_features, out_channels // groups, groups, count, config, device)
         self.register_buffer("pad_value", None)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.out_channels, self.in_channels // self.groups, *self.kernel_size
 
     def _in_layout(self, dims: Tensor) -> Tensor:
         if self.config.layout == "im2col":
@@ -221,15 +231,20 @@ class HalutConv2d(HalutLayer):
         across = torch.arange(size[1], device=x.device) * self.stride[1]
         places = (first[..., None] + (down + across).flatten()).flatten()
         n_positions = size[0] * size[1]
-        return padded.flatten(1).index_select(1, places).view(len(padded), *dims.shape, n_positions)
+        gathered = padded.flatten(1).index_select(1, places)
+        return gathered.view(padded.shape[0], *dims.shape, n_positions)
 
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
         size = self.output_size(*x.shape[-2:])
-        arranged = outputs.contiguous().view(len(outputs), self.out_channels, *size)
-        return arranged if x.ndim == 4 else arranged[0]
+        arranged = outputs.contiguous().view(outputs.shape[0], self.out_channels, *size)
+        if x.ndim == 3:
+            return arranged[0]
+        if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+            return arranged.contiguous(memory_format=torch.channels_last)
+        return arranged
 
     def _n_items(self, _x: Tensor) -> int:
-        return len(_x) if _x.ndim == 4 else 1
+        return _x.shape[0] if _x.ndim == 4 else 1
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         pad = state_dict.get(prefix + "pad_value")

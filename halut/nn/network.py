@@ -25,11 +25,11 @@ from halut.errors import HalutError
 from halut.files import atomic_write, locked
 from halut.nn import files
 from halut.nn.attention import HalutMultiheadAttention
-from halut.nn.convert import replace_module
 from halut.nn.data import Dataset, load
 from halut.nn.layers import HalutLayer, layer_of, layers_of
 from halut.nn.models import build
 from halut.nn.prune import fit_
+from halut.nn.replace import replace_module
 from halut.nn.watch import evaluating, hooked, run_batch
 from halut.program import Program
 

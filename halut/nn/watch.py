@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -14,8 +17,10 @@ from halut.errors import HalutError
 from halut.nn.layers import HalutLayer
 
 __all__ = [
+    "Call",
     "batches_of",
     "call_counts",
+    "calls_of",
     "evaluating",
     "finite_outputs",
     "first_not_finite",
@@ -27,7 +32,7 @@ __all__ = [
 
 def batches_of(data: Any) -> list[Any]:
     """Return batches, as `halut.nn.convert_` understands them, as a list; at least one."""
-    if isinstance(data, (Tensor, Mapping)):
+    if isinstance(data, (Tensor, np.ndarray, Mapping)):
         return [data]
     if not isinstance(data, Iterable):
         raise HalutError(f"inputs must be a tensor or batches, not {type(data).__name__}")
@@ -45,8 +50,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        model.train(modes[""])  # what modules do beside changing their mode, as merging weights
         for name, module in model.named_modules():
-            module.training = modes.get(name, module.training)
+            while name not in modes:  # a part of a module that is new
+                name = name.rpartition(".")[0]
+            module.training = modes[name]
 
 
 @contextmanager
@@ -61,26 +69,44 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 
 
 def run_batch(model: nn.Module, batch: Any) -> Any:
-    """Call a model with a batch as `halut.nn.convert_` understands it."""
+    """Call a model with a batch as `halut.nn.convert_` understands it; the batch stays as it is."""
+    given: list[Any] = [batch]
     if isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
-    device = next((parameter.device for parameter in model.parameters()), None)
-    if not isinstance(batch, (Mapping, Tensor)):
-        raise HalutError(f"batches must be tensors or mappings, not {type(batch).__name__}")
+        given = list(batch[: _n_required(model)])
+    for one in given:
+        if not isinstance(one, (Mapping, Tensor, np.ndarray)):
+            raise HalutError(f"batches must be tensors or mappings, not {type(one).__name__}")
+    parameter = next((one for one in model.parameters() if one.is_floating_point()), None)
     try:
-        if isinstance(batch, Tensor):
-            return model(batch.to(device))
-        return model(
-            **{
-                key: value.to(device) if isinstance(value, Tensor) else value
-                for key, value in batch.items()
-            }
-        )
+        if isinstance(given[0], Mapping):
+            return model(**{key: _own(value, parameter) for key, value in given[0].items()})
+        return model(*(_own(one, parameter) for one in given))
     except HalutError:
         raise
     except (RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise HalutError(f"model must take the inputs that it is given: {reason}") from error
+
+
+def _n_required(model: nn.Module) -> int:
+    """Return how many arguments a model must be called with by position, at least 1."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return max(1, sum(one.kind in kinds and one.default is one.empty for one in parameters))
+
+
+def _own(value: Any, parameter: Tensor | None) -> Any:
+    """Return a copy of an input where the model is; floats of NumPy in the model's dtype."""
+    device = None if parameter is None else parameter.device
+    if isinstance(value, np.ndarray):
+        made = torch.tensor(value, device=device)
+        return (
+            made.to(parameter.dtype) if made.is_floating_point() and parameter is not None else made
+        )
+    return value.detach().to(device, copy=True) if isinstance(value, Tensor) else value
 
 
 def output_of(model: nn.Module, x: Tensor) -> Tensor:
@@ -112,6 +138,64 @@ def call_counts(
     with evaluating(model), hooked(hooks):
         run_batch(model, batch)
     return counts
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module: copies of its arguments, as they were before it ran."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def first(self, names: Sequence[str]) -> tuple[Any, ...]:
+        """Return the first arguments, given by position or by name."""
+        rest = [self.kwargs[name] for name in names[len(self.args) :]]
+        return (*self.args[: len(names)], *rest)
+
+
+class _Enough(Exception):
+    """Ends a forward pass whose rest is not needed."""
+
+
+@torch.no_grad()
+def calls_of(
+    model: nn.Module, names: Sequence[str], batches: Iterable[Any], stop_after: str | None = None
+) -> dict[str, list[Call]]:
+    """Return every call of the named modules; a pass ends with the first call of `stop_after`.
+
+    Arguments are copied: what a model later changes in place does not change them.
+    """
+    calls: dict[str, list[Call]] = {name: [] for name in names}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls[name].append(
+                Call(
+                    tuple(_copied(value) for value in args),
+                    {key: _copied(value) for key, value in kwargs.items()},
+                )
+            )
+
+        return hook
+
+    def stop(*_: Any) -> None:
+        raise _Enough
+
+    hooks = []
+    for name in names:
+        module = model.get_submodule(name)
+        hooks.append(module.register_forward_pre_hook(keep(name), with_kwargs=True))
+        if name == stop_after:
+            hooks.append(module.register_forward_hook(stop))
+    with hooked(hooks):
+        for batch in batches:
+            with suppress(_Enough):
+                run_batch(model, batch)
+    return calls
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from torch import nn  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, LayerConfig  # noqa: E402
 from halut.nn.checkpoint import State, read  # noqa: E402
-from halut.nn.convert import replace_module  # noqa: E402
 from halut.nn.models import build  # noqa: E402
 from halut.nn.plan import stages  # noqa: E402
 from halut.nn.recipe import Recipe, Stage  # noqa: E402
+from halut.nn.replace import replace_module  # noqa: E402
 
 LAYER = "layer2.0"
 RECIPE = Recipe(

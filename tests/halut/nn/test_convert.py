@@ -24,8 +24,8 @@ from halut.nn import (  # noqa: E402
     LayerConfig,
     convert_,
 )
-from halut.nn.convert import run_batch  # noqa: E402
 from halut.nn.models import build  # noqa: E402
+from halut.nn.watch import run_batch  # noqa: E402
 
 QUICK = LayerConfig(input_format="int8", refine_passes=0, ridge=1.0, max_rows=1000)
 

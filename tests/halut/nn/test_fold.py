@@ -18,11 +18,11 @@ from halut.__main__ import main  # noqa: E402
 from halut.cli import run  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
-from halut.nn.convert import replace_module  # noqa: E402
 from halut.nn.fold import FoldReport, fold_  # noqa: E402
 from halut.nn.layers import HalutLayer  # noqa: E402
 from halut.nn.models import ResNet9  # noqa: E402
 from halut.nn.network import load_network, save_network  # noqa: E402
+from halut.nn.replace import replace_module  # noqa: E402
 
 
 def _config(**changes: object) -> LayerConfig:

@@ -12,11 +12,11 @@ from torch import Tensor, nn  # noqa: E402
 
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig  # noqa: E402
-from halut.nn.convert import replace_module  # noqa: E402
 from halut.nn.fold import fold_  # noqa: E402
 from halut.nn.models import build  # noqa: E402
 from halut.nn.network import load_network, save_network  # noqa: E402
 from halut.nn.prune import prune_, required_channels, required_inputs  # noqa: E402
+from halut.nn.replace import replace_module  # noqa: E402
 
 CONFIG = LayerConfig(n_prototypes=8, input_format="int8", codebook_width=8)
 

@@ -1,0 +1,113 @@
+"""How far outputs of a converted network are from those of the exact one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from halut.nn.replace import Structure
+from halut.nn.watch import calls_of, run_batch
+
+__all__ = ["Deviation", "Judge", "all_finite", "tensors_of"]
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """Return the floating tensors of what a module returned, in order."""
+    if isinstance(output, Tensor):
+        return [output] if output.is_floating_point() else []
+    if isinstance(output, Mapping):
+        output = output.values()
+    elif not isinstance(output, (tuple, list)):
+        return []
+    return [tensor for item in output for tensor in tensors_of(item)]
+
+
+def all_finite(output: Any) -> bool:
+    """Return whether all that a module returned is finite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors_of(output))
+
+
+class Deviation:
+    """Squared difference of outputs, relative to the variance of each.
+
+    Outputs are the channels (dimension 1) of tensors of four or more dimensions, and the last
+    dimension of others.
+    """
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None
+
+    def add(self, found: Tensor, exact: Tensor) -> None:
+        """Count the values of one batch."""
+        axis = 1 if exact.ndim > 3 else -1
+        wanted, got = (
+            (one.reshape(-1, 1) if one.ndim < 2 else one.movedim(axis, -1).flatten(0, -2)).double()
+            for one in (exact, found)
+        )
+        number = torch.full_like(wanted[0], len(wanted)) if len(wanted) else None
+        if number is None:
+            return
+        sums = torch.stack(
+            [number, wanted.sum(0), wanted.square().sum(0), (got - wanted).square().sum(0)]
+        )
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def value(self) -> float | None:
+        """Return the mean over the outputs that vary; None where none does."""
+        if self._sums is None:
+            return None
+        number, total, squares, errors = self._sums
+        variance = squares - total.square() / number
+        varies = variance > 1e-9 * squares
+        if not varies.any():
+            return None
+        return float((errors[varies] / variance[varies]).mean())
+
+
+class Judge:
+    """Measures layers of a model that is being converted, on held-out inputs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Still exact.
+    batches : list
+        As for `halut.nn.convert_`.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: nn.Module, batches: list[Any]) -> None:
+        self._model, self._batches = model, batches
+        self._exact = Structure(model)
+        self._outputs = [tensors_of(run_batch(model, batch)) for batch in batches]
+
+    @torch.no_grad()
+    def errors(self, name: str, layer: nn.Module) -> dict[str, float | None]:
+        """Return the errors of a layer that was just put in its place, see `ConversionRow`."""
+        converted = Structure(self._model)
+        alone, inside, piled_up = Deviation(), Deviation(), Deviation()
+        for batch, outputs in zip(self._batches, self._outputs, strict=True):
+            self._exact.put_back()
+            try:
+                exact = self._model.get_submodule(name)
+                given = calls_of(self._model, [name], [batch])[name]
+                wanted = [tensors_of(exact.forward(*call.args, **call.kwargs))[0] for call in given]
+            finally:
+                converted.put_back()
+            for call, output in zip(given, wanted, strict=True):
+                alone.add(tensors_of(layer.forward(*call.args, **call.kwargs))[0], output)
+            own = calls_of(self._model, [name], [batch])[name]
+            for call, output in zip(own, wanted, strict=True):
+                inside.add(tensors_of(layer.forward(*call.args, **call.kwargs))[0], output)
+            for found, output in zip(
+                tensors_of(run_batch(self._model, batch)), outputs, strict=True
+            ):
+                piled_up.add(found, output)
+        return {
+            "exact_inputs_error": alone.value(),
+            "own_inputs_error": inside.value(),
+            "output_error": piled_up.value(),
+        }

@@ -1,0 +1,120 @@
+"""Putting modules in the place of others: under every name, with hooks, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from halut.nn.layers import layers_of
+
+__all__ = ["Structure", "all_names", "carry_over", "replace_everywhere", "replace_module"]
+
+_HOOKS = (
+    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
+    "_backward_pre_hooks", "_is_full_backward_hook",
+)  # fmt: skip
+_STATE_HOOKS = (
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of the one with that name."""
+    parent_name, _, child = name.rpartition(".")
+    _set_child(model.get_submodule(parent_name), child, module)
+
+
+def replace_everywhere(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of another one, under every name that it has in the model."""
+    for parent in list(model.modules()):
+        for child, module in list(parent._modules.items()):
+            if module is old:
+                _set_child(parent, child, new)
+
+
+def _set_child(parent: nn.Module, child: str, module: nn.Module) -> None:
+    """Set a child.
+
+    `nn.TransformerEncoderLayer` reads the weights of its parts when it takes its fused path in
+    evaluation mode; a converted one no longer takes it.
+    """
+    setattr(parent, child, module)
+    if isinstance(parent, nn.TransformerEncoderLayer):
+        parent.activation_relu_or_gelu = 0
+
+
+def all_names(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Return every name of every module."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    return names
+
+
+class Structure:
+    """Which modules a model is made of at one time."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._children = [(module, dict(module._modules)) for module in model.modules()]
+        self._fused = [
+            (module, module.activation_relu_or_gelu)
+            for module in model.modules()
+            if isinstance(module, nn.TransformerEncoderLayer)
+        ]
+
+    def put_back(self) -> None:
+        """Make the model what it was."""
+        for module, children in self._children:
+            module._modules.clear()
+            module._modules.update(children)
+        for layer, fused in self._fused:
+            layer.activation_relu_or_gelu = fused
+
+    @classmethod
+    @contextmanager
+    def kept_on_error(cls, model: nn.Module) -> Iterator[None]:
+        """Put everything back when the block ends with an exception."""
+        before = cls(model)
+        try:
+            yield
+        except BaseException:
+            before.put_back()
+            raise
+
+
+def carry_over(old: nn.Module, new: nn.Module) -> str:
+    """Give a module what belongs to the one that it replaces; return which hooks are lost.
+
+    Hooks move; handles that were returned for them still remove them. Parameters train where the
+    old ones did. Hooks that only compute the weight (`torch.nn.utils.weight_norm`, `spectral_norm`,
+    `prune`) do not move: the weight that they gave has been learned.
+    """
+    for name in _HOOKS:
+        setattr(new, name, getattr(old, name))
+    weighing = [key for key, hook in old._forward_pre_hooks.items() if _only_weighs(hook)]
+    if weighing:
+        new._forward_pre_hooks = old._forward_pre_hooks.copy()
+        for key in weighing:
+            del new._forward_pre_hooks[key]
+    parameters = list(old.parameters())
+    trained = any(parameter.requires_grad for parameter in parameters)
+    for parameter_name, parameter in new.named_parameters():
+        if not parameter_name.endswith("temperature") and parameters:
+            parameter.requires_grad_(trained)
+    own = getattr(old, "bias", None)
+    if isinstance(own, nn.Parameter) and isinstance(getattr(new, "bias", None), nn.Parameter):
+        new.bias.requires_grad_(own.requires_grad)
+    for layer in layers_of(new).values():
+        layer.weight_dtype = next((one.dtype for one in parameters), None)
+    lost = [name[1:].replace("_", " ") for name in _STATE_HOOKS if getattr(old, name, None)]
+    return "" if weighing else ", ".join(lost)
+
+
+def _only_weighs(hook: object) -> bool:
+    """Return whether a hook only computes the weight, as old reparametrisations of torch do."""
+    kinds = "weight_norm", "spectral_norm", "prune"
+    return type(hook).__module__ in [f"torch.nn.utils.{kind}" for kind in kinds]
