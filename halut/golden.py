@@ -46,6 +46,8 @@ __all__ = [
     "accumulate",
     "add_in_order",
     "check_order",
+    "check_sums",
+    "check_words",
     "comparison_keys",
     "dequantize",
     "encode",
@@ -120,13 +122,18 @@ def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     uint8 ndarray of shape (n_rows, n_codebooks), range [0, n_prototypes)
         Codes.
     """
+    partial = _walk(program, check_words(program, words), program.tree_depth)
+    return partial.astype(np.uint8)
+
+
+def check_words(program: Program, words: ArrayLike) -> NDArray[Any]:
+    """Return words as an array; raise `HalutError` unless their shape fits the program."""
     array = np.asarray(words)
     wanted = (program.n_codebooks, program.tree_depth)
     if array.ndim != 3 or array.shape[1:] != wanted:
         raise HalutError(f"words must have shape (any, {wanted[0]}, {wanted[1]}), "
                          f"not {array.shape}")  # fmt: skip
-    partial = _walk(program, array, program.tree_depth)
-    return partial.astype(np.uint8)
+    return array
 
 
 def _walk(program: Program, words: NDArray[Any], n_levels: int) -> NDArray[np.intp]:
@@ -273,6 +280,45 @@ def accumulate(
         When the codes do not fit the program, or `acc_bits` could overflow and `overflow` is
         absent.
     """
+    array, width = check_sums(
+        program, codes, acc_bits, overflow, parallel_codebooks, codebook_tiles, codebooks_per_load
+    )
+    dtype = np.int32 if width <= 32 else np.int64
+    table = np.ascontiguousarray(program.lut.transpose(1, 2, 0))  # (C, K, M)
+    if program.lut_format == "fp16":
+
+        def entry(codebook: int) -> NDArray[np.float32]:
+            return table[codebook][array[:, codebook]].astype(np.float32)
+
+        order = parallel_codebooks, codebook_tiles, codebooks_per_load
+        with np.errstate(all="ignore"):
+            floats = add_in_order(entry, program.n_codebooks, np.add, *order)
+        return np.where(np.isnan(floats), np.float32(np.nan), floats)
+    half = 1 << (width - 1)
+    sums = np.zeros((array.shape[0], program.n_outputs), dtype=dtype)
+    for codebook in range(program.n_codebooks):
+        sums += table[codebook][array[:, codebook]]
+        ends = (codebook + 1) % parallel_codebooks == 0 or codebook == program.n_codebooks - 1
+        if overflow == "saturate" and ends:
+            np.clip(sums, -half, half - 1, out=sums)
+    if overflow == "wrap":
+        sums = ((sums + half) & (2 * half - 1)) - half
+    return sums
+
+
+def check_sums(
+    program: Program,
+    codes: ArrayLike,
+    acc_bits: int | None = None,
+    overflow: str | None = None,
+    parallel_codebooks: int = 1,
+    codebook_tiles: int = 1,
+    codebooks_per_load: int | None = None,
+) -> tuple[NDArray[Any], int]:
+    """Return codes as an array, and the accumulator's width in bits.
+
+    Raises `HalutError` unless they and the other arguments are what `accumulate` takes.
+    """
     check_order(parallel_codebooks, codebook_tiles, codebooks_per_load)
     if overflow is not None and (codebook_tiles > 1 or codebooks_per_load is not None):
         name = "codebook_tiles" if codebook_tiles > 1 else "codebooks_per_load"
@@ -300,27 +346,7 @@ def accumulate(
         low = high = 32
     if not low <= width <= high:
         raise HalutError(f"acc_bits must be in [{low}, {high}], not {width}")
-    dtype = np.int32 if width <= 32 else np.int64
-    table = np.ascontiguousarray(program.lut.transpose(1, 2, 0))  # (C, K, M)
-    if program.lut_format == "fp16":
-
-        def entry(codebook: int) -> NDArray[np.float32]:
-            return table[codebook][array[:, codebook]].astype(np.float32)
-
-        order = parallel_codebooks, codebook_tiles, codebooks_per_load
-        with np.errstate(all="ignore"):
-            floats = add_in_order(entry, program.n_codebooks, np.add, *order)
-        return np.where(np.isnan(floats), np.float32(np.nan), floats)
-    half = 1 << (width - 1)
-    sums = np.zeros((array.shape[0], program.n_outputs), dtype=dtype)
-    for codebook in range(program.n_codebooks):
-        sums += table[codebook][array[:, codebook]]
-        ends = (codebook + 1) % parallel_codebooks == 0 or codebook == program.n_codebooks - 1
-        if overflow == "saturate" and ends:
-            np.clip(sums, -half, half - 1, out=sums)
-    if overflow == "wrap":
-        sums = ((sums + half) & (2 * half - 1)) - half
-    return sums
+    return array, int(width)
 
 
 def matmul(

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import halut
-from halut import golden
+from halut import golden, native
 from halut.arrays import to_scale, training_matrix, training_pair
 from halut.checks import either, integer_at_least, power_of_two
 from halut.errors import HalutError
@@ -444,8 +444,11 @@ class HalutMatmul(LookUpProduct):
             Codes.
         """
         self._check_learned("encode")
-        codes = walk_rows(self._rows(A), self.split_dims_, self.thresholds_)
-        return np.ascontiguousarray(codes.T)
+        rows = self._rows(A)
+        codes = native.encode_floats(rows, self.split_dims_, self.thresholds_)
+        if codes is not None:
+            return codes
+        return np.ascontiguousarray(walk_rows(rows, self.split_dims_, self.thresholds_).T)
 
     def matmul_online(self, A: ArrayLike) -> NDArray[np.float32]:
         """Multiply rows with B, approximately: ``decode(encode(A))`` in one go.
@@ -461,6 +464,10 @@ class HalutMatmul(LookUpProduct):
         """
         self._check_learned("matmul_online")
         rows = self._rows(A)
+        trees = self.split_dims_, self.thresholds_
+        product = native.product(rows, *trees, self.lut_, self.offset_)
+        if product is not None:
+            return product
         out = np.empty((len(rows), len(self.lut_)), dtype=np.float32)
         tables = self._tables()
         for part in chunks(len(rows)):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halut import golden
+from halut import golden, native
 from halut.program import Program
 
 from .tiled_config import AnyConfig
@@ -32,8 +32,11 @@ def random_program(config: AnyConfig, rng: np.random.Generator, corner: bool = F
 
 
 def results(config: AnyConfig, program: Program, words: ArrayLike) -> NDArray[Any]:
-    """Return the results (n_rows, n_outputs) that the accelerator gives for input words."""
-    return golden.results(
+    """Return the results (n_rows, n_outputs) that the accelerator gives for input words.
+
+    `halut.native` computes them, with the bits of `halut.golden`.
+    """
+    return native.results(
         program,
         words,
         config.accumulator_bits,
