@@ -151,15 +151,15 @@ def _compile(command: list[str], path: Path, failed: Path) -> None:
 _loaded: dict[str, ctypes.CDLL] = {}
 """The library, once it is loaded, under its only key."""
 
-_missing: dict[str, str] = {}
-"""Why there is none, once that is known, for each compiler that was asked for."""
+_missing: dict[tuple[str | None, ...], str] = {}
+"""Why there is none, once that is known, for the $CC and $PATH that were asked."""
 
 
 def _library(*, wait: bool) -> ctypes.CDLL:
     """Return the library: the installed one, or that of the source tree's ``build/native``."""
     if "library" in _loaded:
         return _loaded["library"]
-    asked = os.environ.get("CC", "")
+    asked = os.environ.get("CC"), os.environ.get("PATH")
     if asked in _missing:
         raise _Missing(_missing[asked])
     try:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-__all__ = ["FLAGS", "FOLDER", "SOURCE", "fingerprint"]
+__all__ = ["FLAGS", "FOLDER", "INCLUDED", "SOURCE", "fingerprint"]
 
 FOLDER = Path(__file__).resolve().parent
 SOURCE = "kernels.c"
-_INCLUDED = ("variant.h", "look_up.h")
+INCLUDED = ("variant.h", "look_up.h")
 
 # A multiplication and an addition round one after the other, as in NumPy.
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden")
@@ -21,6 +21,6 @@ FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden")
 def fingerprint() -> str:
     """Return what changes when a source or a flag does: 16 hexadecimal digits."""
     digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for name in (SOURCE, *_INCLUDED):
+    for name in (SOURCE, *INCLUDED):
         digest.update((FOLDER / name).read_bytes())
     return digest.hexdigest()[:16]
