@@ -34,10 +34,10 @@
 #endif
 
 enum {
-    SLICE = 32,            /* outputs whose sums are in registers at once */
+    SLICE = 16,            /* outputs whose sums are in registers at once */
     FEW = 4,               /* outputs of a last slice that has no more */
     GROUP = 16,            /* codebooks that are encoded, and looked up, together */
-    ROWS = 256,            /* rows in a block, at most */
+    ROWS = 128,            /* rows in a block, at most */
     BLOCK_BYTES = 1 << 19, /* of a block's rows, in the cache of the second level */
     NEAR_ROWS = 8          /* rows that are encoded together, in the cache of the first level */
 };
@@ -71,7 +71,7 @@ typedef struct {
     size_t first, end;    /* the group's codebooks */
     size_t n_codebooks;   /* of all groups */
     size_t n_rows;
-    size_t n_outputs;     /* of the slice: FEW, SLICE / 2 or SLICE, filled up */
+    size_t n_outputs;     /* of the slice: FEW or SLICE, filled up */
     const void *sums;     /* (rows, SLICE) of the groups before; not read for the first group */
     void *to;             /* where the sums go to */
     size_t to_stride;
@@ -121,7 +121,7 @@ typedef int32_t mask_portable;
 #define VARIANT avx2
 #define TARGET __attribute__((target("avx2")))
 #define LANES 8
-#define TILE_ROWS 3
+#define TILE_ROWS 6
 #define BLENDED 4
 typedef __m256 mask_avx2;
 #define VF __m256
@@ -361,7 +361,7 @@ static void look_up_block(const Product *p, const uint8_t *codes, size_t n_rows,
                 end,
                 p->n_codebooks,
                 n_rows,
-                left <= FEW && p->is_float ? FEW : left <= SLICE / 2 ? SLICE / 2 : SLICE,
+                left <= FEW && p->is_float ? FEW : SLICE,
                 p->scratch,
                 direct ? (char *)out + s * SLICE * 4 : p->scratch,
                 direct ? p->n_outputs : SLICE,

@@ -102,18 +102,13 @@ TARGET static void NAME(look_up_f)(const Pass *p)
 {
     if (p->n_outputs == SLICE)
         NAME(tiles_f)(p, SLICE);
-    else if (p->n_outputs == SLICE / 2)
-        NAME(tiles_f)(p, SLICE / 2);
     else
         NAME(tiles_few)(p, FEW);
 }
 
 TARGET static void NAME(look_up_i)(const Pass *p)
 {
-    if (p->n_outputs == SLICE)
-        NAME(tiles_i)(p, SLICE);
-    else
-        NAME(tiles_i)(p, SLICE / 2);
+    NAME(tiles_i)(p, SLICE);
 }
 
 /* One row and one slice of float tables, in a stated order; see halut_add_in_order. */
