@@ -15,7 +15,7 @@ from flow.run.flags import add_run_arguments, run_options
 from flow.run.options import BUILD, LayoutOptions
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
-from rtl_gen.front_end_cli import add_image_arguments, front_end_config
+from rtl_gen.commands.front_end import add_image_arguments, front_end_config
 
 if TYPE_CHECKING:
     from rtl_gen.front_end import FrontEndConfig

@@ -17,7 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from halut.errors import HalutError, closest
 
-__all__ = ["FLOAT_FORMATS", "FloatFormat", "input_format_bits"]
+__all__ = ["FLOAT_FORMATS", "HALF_BITS", "FloatFormat", "check_half_tables", "input_format_bits"]
+
+
+HALF_BITS = 16
+"""Bits of a table entry that is a half float."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,3 +250,22 @@ def input_format_bits(input_format: str) -> int:
         f'input_format must be {listed} or "int2" to "int16", not {input_format!r}'
         f"{closest(str(input_format), FLOAT_FORMATS)}"
     )
+
+
+def check_half_tables(lut_bits: int, output_format: str, overflow: str | None = None) -> None:
+    """Check what goes with tables of half floats, which are added up in binary32.
+
+    Raises
+    ------
+    HalutError
+        Unless entries have 16 bits, nothing overflows, and results are no bytes.
+    """
+    if lut_bits != HALF_BITS:
+        raise HalutError(f"lut_bits must be {HALF_BITS} for lut_format fp16, not {lut_bits}")
+    if overflow is not None:
+        raise HalutError(f"overflow must be absent for lut_format fp16, not {overflow}")
+    if output_format == "int8":
+        raise HalutError(
+            "output_format must be raw or fp16 for lut_format fp16, not int8: "
+            "bytes are made of integer sums"
+        )

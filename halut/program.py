@@ -26,7 +26,7 @@ from halut.arrays import checked_array
 from halut.checks import in_range, integer
 from halut.errors import HalutError
 from halut.files import atomic_write
-from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.formats import FLOAT_FORMATS, check_half_tables, input_format_bits
 from halut.output import CONSTANTS, OutputStage, byte_stage
 
 __all__ = ["FORMAT_VERSION", "KIND", "Program", "input_format_bits"]
@@ -165,13 +165,14 @@ class Program:
         elif np.isnan(self.threshold_values).any():
             raise HalutError("thresholds must not be NaN")
 
+        if not isinstance(self.output, OutputStage):
+            raise HalutError(f"output must be an OutputStage, not {type(self.output).__name__}")
         if self.lut_format not in LUT_FORMATS:
             raise HalutError(f"lut_format must be int or fp16, not {self.lut_format!r}")
         dtype: Any = np.int8 if self.lut_bits <= 8 else np.int16
         if self.lut_format == "fp16":
             dtype = np.float16
-            if self.lut_bits != 16:
-                raise HalutError(f"lut_bits must be 16 for lut_format fp16, not {self.lut_bits}")
+            check_half_tables(self.lut_bits, self.output.format)
         put("lut", checked_array("lut", self.lut, dtype, (None, n_codebooks, n_prototypes)))
         if self.lut_format == "int":
             self._check_range("lut", self.lut, self.lut_bits)
@@ -198,13 +199,6 @@ class Program:
                 )
             put(name, array)
 
-        if not isinstance(self.output, OutputStage):
-            raise HalutError(f"output must be an OutputStage, not {type(self.output).__name__}")
-        if self.lut_format == "fp16" and self.output.format == "int8":
-            raise HalutError(
-                "output_format must be raw or fp16 for lut_format fp16, not int8: "
-                "bytes are made of integer sums"
-            )
         if self.output.is_plain != (self.output.format == self.lut_format == "fp16"):
             rule = "absent" if self.lut_format == "fp16" else "given"
             raise HalutError(

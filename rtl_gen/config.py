@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from halut.accumulation import OVERFLOWS
 from halut.checks import integer_in, known, located, mapping, read_yaml
 from halut.errors import HalutError
-from halut.formats import input_format_bits
-from halut.golden import OVERFLOWS
+from halut.formats import check_half_tables, input_format_bits
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 
@@ -85,7 +85,7 @@ class AcceleratorConfig(AddressMap):
         32 for half floats. With `overflow` less, but at least lut_bits.
     overflow : {"saturate", "wrap"}, optional
         What an accumulator does that is narrower than that, and only such a one. The order of
-        additions is that of `halut.golden.accumulate`: saturation is once per step.
+        additions is that of `halut.accumulation.Accumulation`: saturation is once per step.
     output_format : {"raw", "fp16", "int8"}
         Results: accumulators, half floats, or requantised bytes (not of half floats); see
         `halut.output`.
@@ -203,17 +203,7 @@ class AcceleratorConfig(AddressMap):
             )
         input_format_bits(self.input_format)
         if self.lut_format == "fp16":
-            for name, wanted in (("lut_bits", 16), ("overflow", None)):
-                if getattr(self, name) != wanted:
-                    raise HalutError(
-                        f"{name} must be {'absent' if wanted is None else wanted} "
-                        f"for lut_format fp16, not {getattr(self, name)}"
-                    )
-            if self.output_format == "int8":
-                raise HalutError(
-                    "output_format must be raw or fp16 for lut_format fp16, not int8: "
-                    "bytes are made of integer sums"
-                )
+            check_half_tables(self.lut_bits, self.output_format, self.overflow)
         low, high = self.minimum_acc_bits, MAX_ACC_BITS
         if self.overflow is not None:
             low, high = self.lut_bits, self.minimum_acc_bits - 1

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut import golden, native
+from halut.accumulation import Accumulation
 from halut.program import Program
 
 from .tiled_config import AnyConfig
 
-__all__ = ["random_program", "result_words", "results", "results_of_words"]
+__all__ = ["accumulation", "random_program", "result_words", "results", "results_of_words"]
 
 
 def random_program(config: AnyConfig, rng: np.random.Generator, corner: bool = False) -> Program:
@@ -31,19 +32,22 @@ def random_program(config: AnyConfig, rng: np.random.Generator, corner: bool = F
     )
 
 
+def accumulation(config: AnyConfig) -> Accumulation:
+    """Return how an accelerator forms its sums."""
+    return Accumulation(
+        acc_bits=config.accumulator_bits,
+        overflow=config.overflow,
+        parallel_codebooks=config.parallel_codebooks,
+        codebook_tiles=config.codebook_tiles,
+    )
+
+
 def results(config: AnyConfig, program: Program, words: ArrayLike) -> NDArray[Any]:
     """Return the results (n_rows, n_outputs) that the accelerator gives for input words.
 
     `halut.native` computes them, with the bits of `halut.golden`.
     """
-    return native.results(
-        program,
-        words,
-        config.accumulator_bits,
-        config.overflow,
-        config.parallel_codebooks,
-        config.codebook_tiles,
-    )
+    return native.results(program, words, accumulation(config))
 
 
 def result_words(results: NDArray[Any]) -> NDArray[np.int64]:

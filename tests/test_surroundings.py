@@ -33,7 +33,7 @@ WRITERS = [
 
 
 def _call(command: str) -> int:
-    words = command.format(config=CONFIG, root=ROOT).split()
+    words = [word.format(config=CONFIG, root=ROOT) for word in command.split()]
     module = import_module(f"{words[0]}.__main__")
     return run(module.main, words[1:])
 

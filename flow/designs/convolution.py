@@ -11,8 +11,8 @@ from flow.designs.design import Design, Stream, Workload, accelerator
 from halut import golden
 from halut.program import Program
 from rtl_gen import reference
+from rtl_gen.convolution import generate_convolution
 from rtl_gen.front_end import TAPS, FrontEndConfig, gather_image
-from rtl_gen.front_end_cli import generate_convolution
 from rtl_gen.image import program_image
 from sim.accelerator import expected_beats
 from sim.packing import pack

@@ -149,7 +149,7 @@ def _work(config: AcceleratorConfig, still: dict[str, int], rng: np.random.Gener
     c = config
     n_row_groups = -(-n // c.n_groups)
     codes = golden.encode(program, golden.random_words(rng, program, n_row_groups * c.rows))
-    sums = golden.accumulate(program, codes, c.accumulator_bits)[:, outputs]
+    sums = golden.accumulate(program, codes, acc_bits=c.accumulator_bits)[:, outputs]
     sums = sums.reshape(n_row_groups, c.rows, -1).transpose(0, 2, 1).reshape(n_row_groups, -1)
     work: list[dict[str, int]] = []
     for k in range(n_row_groups * c.n_groups):

@@ -12,6 +12,7 @@ from typing import Any
 from flow.cells.platform import Platform
 from flow.run.sources import sources_hash
 from flow.search.space import Data, SpacePoint
+from halut.accumulation import Accumulation
 from rtl_gen.config import AcceleratorConfig
 
 __all__ = ["Variant", "learned_key", "netlist_key", "point_key"]
@@ -21,16 +22,14 @@ def _key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Variant:
     """What of a configuration changes the results of what was learned, besides C and K."""
 
     input_format: str
     lut_bits: int
     lut_format: str
-    acc_bits: int | None
-    overflow: str | None
-    parallel_codebooks: int
+    accumulation: Accumulation
 
     @classmethod
     def of(cls, config: AcceleratorConfig) -> Variant:
@@ -40,9 +39,11 @@ class Variant:
             config.input_format,
             config.lut_bits,
             config.lut_format,
-            config.acc_bits if config.overflow else None,
-            config.overflow,
-            config.parallel_codebooks if ordered else 1,
+            Accumulation(
+                acc_bits=config.acc_bits if config.overflow else None,
+                overflow=config.overflow,
+                parallel_codebooks=config.parallel_codebooks if ordered else 1,
+            ),
         )
 
 

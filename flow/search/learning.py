@@ -79,10 +79,7 @@ def learn(job: LearnJob, data: Data) -> dict[Variant, Learned] | str:
         found = {}
         for v in job.variants:
             program = multiplier.program(v.input_format, v.lut_bits, lut_format=v.lut_format)
-            sums = golden.matmul(
-                program, program.input_words(data.test), v.acc_bits, v.overflow,
-                v.parallel_codebooks,
-            )  # fmt: skip
+            sums = golden.matmul(program, program.input_words(data.test), v.accumulation)
             product = golden.dequantize(program, sums)
             accuracy = None
             if data.labels is not None:

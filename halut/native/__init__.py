@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut import golden
+from halut.accumulation import Accumulation, add_in_order
+from halut.encoding import check_words, comparison_keys
 from halut.native.library import VARIABLE, VARIANTS, Kernels, kernels, status, variants
 from halut.program import Program
 
@@ -49,10 +52,10 @@ def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     chosen = kernels()
     if chosen is None:
         return golden.encode(program, words)
-    array = golden.check_words(program, words)
+    array = check_words(program, words)
     # Integers of 16 bits are float32 values, and compare alike.
-    keys = golden.comparison_keys(array, program.input_format).astype(np.float32)
-    nodes = golden.comparison_keys(program.threshold_words, program.input_format)
+    keys = comparison_keys(array, program.input_format).astype(np.float32)
+    nodes = comparison_keys(program.threshold_words, program.input_format)
     n_rows, n_codebooks, depth = array.shape
     dims = np.arange(n_codebooks * depth, dtype=np.int32).reshape(n_codebooks, depth)
     codes = np.empty((n_rows, n_codebooks), dtype=np.uint8)
@@ -62,76 +65,52 @@ def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
 
 
 def accumulate(
-    program: Program,
-    codes: ArrayLike,
-    acc_bits: int | None = None,
-    overflow: str | None = None,
-    parallel_codebooks: int = 1,
-    codebook_tiles: int = 1,
-    codebooks_per_load: int | None = None,
+    program: Program, codes: ArrayLike, accumulation: Accumulation | None = None, **fields: Any
 ) -> NDArray[Any]:
     """Add up the table entries that the codes select; see `halut.golden.accumulate`."""
     chosen = kernels()
-    order = parallel_codebooks, codebook_tiles, codebooks_per_load
+    how = Accumulation(**fields) if accumulation is None else replace(accumulation, **fields)
     if chosen is None or (program.lut_format == "int" and program.accumulator_bits > 31):
-        return golden.accumulate(program, codes, acc_bits, overflow, *order)
-    array, width = golden.check_sums(program, codes, acc_bits, overflow, *order)
+        return golden.accumulate(program, codes, how)
+    array, width = golden.check_codes(program, codes), how.width(program)
     places = np.ascontiguousarray(array, dtype=np.uint8)
     shape = len(places), program.n_codebooks, program.n_prototypes, program.n_outputs
     if program.lut_format == "fp16":
         floats = np.empty((len(places), program.n_outputs), dtype=np.float32)
         tables = np.ascontiguousarray(program.lut, dtype=np.float32)
-        steps, height = _postfix(program.n_codebooks, *order)
+        steps, height = _postfix(program.n_codebooks, how)
         chosen.call("halut_add_in_order", places.ctypes.data, *shape, tables.ctypes.data,
                     steps.ctypes.data, len(steps), height, floats.ctypes.data)  # fmt: skip
         return np.where(np.isnan(floats), np.float32(np.nan), floats)
     sums = np.empty((len(places), program.n_outputs), dtype=np.int32)
     lut = np.ascontiguousarray(program.lut)
     kind = _BYTES if lut.dtype == np.int8 else _WORDS
-    half = 1 << (width - 1) if overflow else 0
-    every = parallel_codebooks if overflow == "saturate" else 0
+    half = 1 << (width - 1) if how.overflow else 0
+    every = how.parallel_codebooks if how.overflow == "saturate" else 0
     # A step that is longer than all codebooks ends with the last one.
     every = min(every, program.n_codebooks)
     chosen.call("halut_look_up", places.ctypes.data, *shape, kind, lut.ctypes.data, None,
                 -half, max(half - 1, 0), every, sums.ctypes.data)  # fmt: skip
-    if overflow == "wrap":
+    if how.overflow == "wrap":
         sums = ((sums + half) & (2 * half - 1)) - half
     return sums if width <= 32 else sums.astype(np.int64)
 
 
 def matmul(
-    program: Program,
-    words: ArrayLike,
-    acc_bits: int | None = None,
-    overflow: str | None = None,
-    parallel_codebooks: int = 1,
-    codebook_tiles: int = 1,
-    codebooks_per_load: int | None = None,
+    program: Program, words: ArrayLike, accumulation: Accumulation | None = None, **fields: Any
 ) -> NDArray[Any]:
     """Return the accumulators that the hardware returns; see `halut.golden.matmul`."""
-    codes = encode(program, words)
-    return accumulate(
-        program, codes, acc_bits, overflow, parallel_codebooks, codebook_tiles, codebooks_per_load
-    )
+    return accumulate(program, encode(program, words), accumulation, **fields)
 
 
 def results(
-    program: Program,
-    words: ArrayLike,
-    acc_bits: int | None = None,
-    overflow: str | None = None,
-    parallel_codebooks: int = 1,
-    codebook_tiles: int = 1,
-    codebooks_per_load: int | None = None,
+    program: Program, words: ArrayLike, accumulation: Accumulation | None = None, **fields: Any
 ) -> NDArray[Any]:
     """Return what leaves the hardware for input words; see `halut.golden.results`."""
-    sums = matmul(
-        program, words, acc_bits, overflow, parallel_codebooks, codebook_tiles, codebooks_per_load
-    )
-    return program.output.apply(sums)
+    return program.output.apply(matmul(program, words, accumulation, **fields))
 
 
-def _postfix(n_codebooks: int, *order: int | None) -> tuple[NDArray[np.int32], int]:
+def _postfix(n_codebooks: int, how: Accumulation) -> tuple[NDArray[np.int32], int]:
     """Return the additions of `golden.add_in_order` for a stack, and the stack's height.
 
     A codebook pushes its entries; -1 replaces the last two terms by their sum.
@@ -142,7 +121,7 @@ def _postfix(n_codebooks: int, *order: int | None) -> tuple[NDArray[np.int32], i
         left.append(-1)
         return left
 
-    steps = golden.add_in_order(lambda codebook: [codebook], n_codebooks, add, *order)  # type: ignore[arg-type]
+    steps = add_in_order(lambda codebook: [codebook], n_codebooks, add, how)
     array = np.array(steps, dtype=np.int32)
     return array, int(np.cumsum(np.where(array < 0, -1, 1)).max())
 

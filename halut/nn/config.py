@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
+from halut.accumulation import OVERFLOWS, Accumulation
 from halut.checks import boolean, either, integer_at_least, known, power_of_two
 from halut.errors import HalutError
-from halut.formats import input_format_bits
-from halut.golden import OVERFLOWS, check_order
+from halut.formats import HALF_BITS, check_half_tables, input_format_bits
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
@@ -151,10 +152,6 @@ class LayerConfig:
         self._check_sums()
         either("output_format", self.output_format, OUTPUT_FORMATS)
         boolean("relu", self.relu)
-        if self.lut_format == "fp16" and self.output_format == "int8":
-            raise HalutError(
-                'output_format must be "raw" or "fp16" for lut_format "fp16", not "int8"'
-            )
         if self.encoder == "centroid":
             for name, wanted in _HARDWARE_ONLY.items():
                 if getattr(self, name) != wanted:
@@ -178,19 +175,15 @@ class LayerConfig:
 
     def _check_sums(self) -> None:
         either("lut_format", self.lut_format, LUT_FORMATS)
-        integer_at_least("parallel_codebooks", self.parallel_codebooks, 1)
-        integer_at_least("codebook_tiles", self.codebook_tiles, 1)
-        check_order(self.parallel_codebooks, self.codebook_tiles, None)
-        if self.overflow is not None and self.codebook_tiles > 1:
+        if self.overflow is not None and self.codebook_tiles != 1:
             raise HalutError(f"codebook_tiles must be 1 with overflow, not {self.codebook_tiles}")
-        if self.codebooks_per_load is not None:
-            integer_at_least("codebooks_per_load", self.codebooks_per_load, 1)
-            if self.lut_format != "fp16":
-                raise HalutError(
-                    f'codebooks_per_load must be None for lut_format "{self.lut_format}", '
-                    f"not {self.codebooks_per_load}"
-                )
-            check_order(self.parallel_codebooks, self.codebook_tiles, self.codebooks_per_load)
+        if self.codebooks_per_load is not None and self.lut_format != "fp16":
+            raise HalutError(
+                f'codebooks_per_load must be None for lut_format "{self.lut_format}", '
+                f"not {self.codebooks_per_load}"
+            )
+        if self.lut_format == "fp16":
+            check_half_tables(self.lut_bits or HALF_BITS, self.output_format, self.overflow)
         if self.overflow is None:
             if self.acc_bits is not None:
                 raise HalutError(f"acc_bits must be None without overflow, not {self.acc_bits!r}")
@@ -199,13 +192,12 @@ class LayerConfig:
             if self.acc_bits is None:
                 raise HalutError("acc_bits must be given with overflow")
             integer_at_least("acc_bits", self.acc_bits, self.lut_bits or 2)
-        if self.lut_format == "fp16":
-            if self.lut_bits not in (16, None):
-                raise HalutError(f'lut_bits must be 16 for lut_format "fp16", not {self.lut_bits}')
-            if self.overflow is not None:
-                raise HalutError(
-                    f'overflow must be None for lut_format "fp16", not {self.overflow!r}'
-                )
+        _ = self.accumulation  # made before a layer is compiled, and checked
+
+    @cached_property
+    def accumulation(self) -> Accumulation:
+        """How sums are formed."""
+        return Accumulation(**{f.name: getattr(self, f.name) for f in fields(Accumulation)})
 
     @property
     def tree_depth(self) -> int:
@@ -230,5 +222,6 @@ class LayerConfig:
         """Make a configuration of a mapping; unknown keys are errors."""
         if not isinstance(values, Mapping):
             raise HalutError(f"layer configuration must be a mapping, not {values!r}")
-        known("layer configuration", values, [f.name for f in fields(cls)], "have known keys")
+        names = [field.name for field in fields(cls)]
+        known("layer configuration", values, names, "have known keys")
         return cls(**values)

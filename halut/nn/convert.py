@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halut.checks import known
+from halut.checks import known, located
 from halut.errors import HalutError
 from halut.nn.attention import HalutMultiheadAttention, unsupported
 from halut.nn.config import LayerConfig
@@ -148,9 +148,8 @@ def convert_(
     if filter_fn is not None and not callable(filter_fn):
         raise HalutError(f"filter_fn must be a function, not {type(filter_fn).__name__}")
     batches = batches_of(calibration)
-    modules = dict(model.named_modules())
     if isinstance(config, Mapping):
-        known("config", config, modules, "name modules of the model")
+        known("config", config, dict(model.named_modules()), "name modules of the model")
     with evaluating(model):
         rows = _convert(model, config, batches, filter_fn, sequential, progress)
     report = ConversionReport(rows=tuple(rows))
@@ -193,10 +192,8 @@ def _convert(
         # Nothing that follows the only call of a layer is needed to learn it.
         last = name if order[name] == 1 else None
         calls = inputs[name] if inputs else _captured(model, [name], batches, last)[name]
-        try:
+        with located(f"layer {name}"):
             layer = _learned(module, calls, wanted)
-        except HalutError as error:
-            raise HalutError(f"{error} (layer {name})") from None
         parts = layers_of(layer)
         for inner, part in parts.items():
             _warn(part, f"{name}.{inner}" if inner else name)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from halut.checks import in_range, integer
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.nn.chains import Graph, Path, shape_of
@@ -141,8 +142,7 @@ def fold_(
     HalutError
         When the model holds no Halut layer, is in training mode, or cannot be traced.
     """
-    if isinstance(least_bits, bool) or least_bits not in range(2, MOST_BITS + 1):
-        raise HalutError(f"least_bits must be in [2, {MOST_BITS}], not {least_bits!r}")
+    in_range("least_bits", integer("least_bits", least_bits), 2, MOST_BITS)
     graph = Graph(model, example_input)
     producers = graph.nodes(HalutLayer)
     if not producers:
@@ -160,10 +160,10 @@ def fold_(
 
     between = graph.between()
     counts = [math.prod(shape_of(node.all_input_nodes[0])[1:]) for node in between]
-    integer = [graph.module(node).input_bits > 0 for node in between]
+    are_integers = [graph.module(node).input_bits > 0 for node in between]
     return FoldReport(
         edges=edges,
-        integer_values=sum(count for count, yes in zip(counts, integer, strict=True) if yes),
+        integer_values=sum(count for count, yes in zip(counts, are_integers, strict=True) if yes),
         values=sum(counts),
         identical=torch.equal(before, after),
         max_difference=difference,

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from halut.golden import add_in_order
+from halut.accumulation import Accumulation, add_in_order
 
 __all__ = ["look_up", "nearest", "nearest_sums", "ordered_sums", "table_sums", "walk"]
 
@@ -93,8 +93,7 @@ def ordered_sums(codes: Tensor, tables: Tensor, order: Sequence[int], acc_bits: 
     codes : integer Tensor of shape (B, G, C, L), range [0, K)
     tables : float Tensor of shape (G, C, K, M)
     order : sequence of int
-        Q; and for half floats the units that share a step, and the codebooks per load, 0 for all:
-        `parallel_codebooks`, `codebook_tiles` and `codebooks_per_load` there.
+        `Accumulation.order`; what follows Q counts for half floats only.
     acc_bits : int
         Width at which sums of integers saturate, once per Q codebooks. 0: entries are half
         floats, added up in float32; every NaN is 0x7fc00000.
@@ -104,7 +103,8 @@ def ordered_sums(codes: Tensor, tables: Tensor, order: Sequence[int], acc_bits: 
     Tensor of shape (B, G, M, L), dtype of `tables`
     """
     n_items, n_groups, n_codebooks, n_positions = codes.shape
-    parallel, units, per_load = order
+    how = Accumulation.of_order(order)
+    parallel = how.parallel_codebooks
     if acc_bits:
         half = 2 ** (acc_bits - 1)
         total = tables.new_zeros((n_items, n_groups, tables.shape[3], n_positions))
@@ -123,8 +123,7 @@ def ordered_sums(codes: Tensor, tables: Tensor, order: Sequence[int], acc_bits: 
         def entry(codebook: int, part: Tensor = part) -> Tensor:
             return flat[codebook][part[codebook]]
 
-        added = add_in_order(entry, n_codebooks, Tensor.add_, parallel, units, per_load or None)
-        out.copy_(added)
+        out.copy_(add_in_order(entry, n_codebooks, Tensor.add_, how))
     sums = torch.where(sums.isnan(), torch.nan, sums)
     sums = sums.view(n_items, n_positions, n_groups, n_outputs)
     return sums.permute(0, 2, 3, 1).to(tables.dtype).contiguous()

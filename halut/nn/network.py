@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import halut
+from halut.checks import located
 from halut.errors import HalutError
 from halut.files import atomic_write, locked
 from halut.nn import files
@@ -80,10 +81,8 @@ def check_exact(layers: Mapping[str, HalutLayer]) -> None:
         Naming the first layer that does not, and what to set.
     """
     for name, layer in layers.items():
-        try:
+        with located(f"layer {name}"):
             layer.check_exact()
-        except HalutError as error:
-            raise HalutError(f"{error} (layer {name})") from None
 
 
 # The network file
@@ -404,10 +403,7 @@ def _export_layer(
         "lut_bits": first.lut_bits,
         "lut_format": first.lut_format,
         "accumulator_bits": layer.config.acc_bits or first.accumulator_bits,
-        "overflow": layer.config.overflow,
-        "parallel_codebooks": layer.config.parallel_codebooks,
-        "codebook_tiles": layer.config.codebook_tiles,
-        "codebooks_per_load": layer.config.codebooks_per_load,
+        **{name: value for name, value in dict(layer.accumulation).items() if name != "acc_bits"},
         "output_format": first.output_format,
         "relu": first.relu,
         "config": layer.config.to_dict(),
@@ -440,8 +436,8 @@ def _suggested(name: str, program: Program, layer: HalutLayer) -> dict[str, Any]
     if adds_up:
         formats = {}
     else:  # added up in the layer's order
-        units, parallel = layer.config.codebook_tiles, layer.config.parallel_codebooks
-        loaded = layer.config.codebooks_per_load or program.n_codebooks
+        parallel, units, loaded = layer.accumulation.order
+        loaded = loaded or program.n_codebooks
         n_codebooks = -(-loaded // parallel) * parallel // units
         formats["parallel_codebooks"] = parallel // units
         if units > 1:

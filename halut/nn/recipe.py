@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from halut.checks import either, integer_in, known, located, mapping, read_yaml
+from halut.checks import boolean, either, integer_in, known, located, mapping, read_yaml
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
 
@@ -107,8 +107,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         integer_in("pixels", self.pixels, 0, 64)
-        if not isinstance(self.flip, bool):
-            raise HalutError(f"flip must be true or false, not {self.flip!r}")
+        boolean("flip", self.flip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +338,7 @@ def _nested(cls: type) -> dict[str, type]:
 def _made(cls: type, values: Mapping[str, Any], where: str) -> Any:
     """Make a dataclass of a mapping; errors begin with the path of the field."""
     fields = {entry.name: entry for entry in dataclasses.fields(cls)}
-    known(f"a field{f' of {where[:-1]}' if where else ''}", values, fields)
+    known(f"a field of {where[:-1]}" if where else "a field", values, fields)
     for name, entry in fields.items():
         missing = (entry.default, entry.default_factory) == (dataclasses.MISSING,) * 2
         if missing and name not in values:

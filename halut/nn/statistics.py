@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from halut.checks import integer_from
 from halut.errors import HalutError
 from halut.nn.layers import HalutLayer, layers_of
 from halut.nn.prune import required_channels, required_inputs
@@ -193,8 +194,7 @@ def collect(
     >>> found["0"].codes.shape, found["0"].n_rows
     ((1, 2, 16), 50)
     """
-    if isinstance(window, bool) or not isinstance(window, int) or window < 2:
-        raise HalutError(f"window must be an integer of at least 2, not {window!r}")
+    integer_from("window", window, 2)
     layers = layers_of(model)
     if not layers:
         raise HalutError("model must hold at least one Halut layer (convert_)")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from halut.accumulation import Accumulation
 from halut.checks import integer_at_least, known
 from halut.errors import HalutError
 from halut.forest import subspaces
@@ -163,16 +164,9 @@ class LookUp(nn.Module):
         return f"int{self.input_bits}" if self.input_bits else self.config.input_format
 
     @property
-    def accumulation(self) -> dict[str, Any]:
-        """How sums are formed: keyword arguments of `halut.golden.matmul` and `results`."""
-        config = self.config
-        return {
-            "acc_bits": config.acc_bits,
-            "overflow": config.overflow,
-            "parallel_codebooks": config.parallel_codebooks,
-            "codebook_tiles": config.codebook_tiles,
-            "codebooks_per_load": config.codebooks_per_load,
-        }
+    def accumulation(self) -> Accumulation:
+        """How sums are formed; see `halut.golden.matmul` and `results`."""
+        return self.config.accumulation
 
     def set_formats(self, **changes: Any) -> None:
         """Change number formats; parameters stay as they are.
@@ -317,7 +311,7 @@ class LookUp(nn.Module):
         config = self.config
         if config.lut_bits is None:
             return look_up(*parts)
-        order = config.parallel_codebooks, config.codebook_tiles, config.codebooks_per_load or 0
+        order = config.accumulation.order
         if config.lut_format == "fp16":
             return look_up(*parts, order)
         if config.overflow == "saturate":

@@ -345,7 +345,7 @@ async def decoder(dut: Any, corner: bool) -> None:
                 line = 1 << (codebook * c.n_prototypes + prototype)
                 await tb.step(write_data=entry, write_strobe=line)
             await tb.step(**{strobe: 0})
-    sums = golden.accumulate(program, codes, c.accumulator_bits)[:, column]
+    sums = golden.accumulate(program, codes, acc_bits=c.accumulator_bits)[:, column]
     board = Scoreboard("sums")
     board.expect(pack(sums.reshape(N_ROW_GROUPS, c.rows), c.accumulator_bits))
     has_group = hasattr(dut, "group")
@@ -387,7 +387,7 @@ async def decoder_block(dut: Any, corner: bool) -> None:
         ports = {"write_codebook": codebook} if c.n_codebooks > 1 else {}
         await tb.step(write_enable=1, write_prototype=prototype, write_data=word, **ports)
     await tb.step(write_enable=0, write_data=0)
-    sums = golden.accumulate(program, codes, c.accumulator_bits)[:, columns]
+    sums = golden.accumulate(program, codes, acc_bits=c.accumulator_bits)[:, columns]
     sums = sums.reshape(N_ROW_GROUPS, c.rows, -1).transpose(0, 2, 1)  # column by column
     board = Scoreboard("sums")
     board.expect(pack(sums.reshape(N_ROW_GROUPS, -1), c.accumulator_bits))

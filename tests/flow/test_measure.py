@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -241,7 +242,7 @@ def test_folders_with_any_name_and_glitches_that_are_not_counted(tmp_path, simul
 def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     """With a stand-in for OpenROAD, whose layout is the netlist as it came."""
     stand_in = Path(__file__).with_name("openroad_stand_in.py")
-    monkeypatch.setenv("OPENROAD_EXE", f"{sys.executable} {stand_in}")
+    monkeypatch.setenv("OPENROAD_EXE", shlex.join([sys.executable, str(stand_in)]))
     platform = read_platform("nangate45")
 
     def laid_out(layout):

@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 
 from halut import golden
+from halut.accumulation import Accumulation
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.program import Program
 from halut.tiles import add_partial, select, tile
 
 DEPTHS = [1, 2, 4, 8]
+
+
+def how(*fields):
+    """`Accumulation` of its fields in their order."""
+    names = [field.name for field in dataclasses.fields(Accumulation)]
+    return Accumulation(**dict(zip(names, fields, strict=False)))
 
 
 def test_hand_computed_int8():
@@ -157,14 +164,14 @@ def test_accumulator_width():
     program = golden.random_program(rng, 16, 16, 3)
     codes = golden.encode(program, golden.random_words(rng, program, 10))
     derived = golden.accumulate(program, codes)
-    assert np.array_equal(golden.accumulate(program, codes, 12), derived)
-    assert np.array_equal(golden.accumulate(program, codes, 24), derived)
-    wide = golden.accumulate(program, codes, 33)
+    assert np.array_equal(golden.accumulate(program, codes, acc_bits=12), derived)
+    assert np.array_equal(golden.accumulate(program, codes, acc_bits=24), derived)
+    wide = golden.accumulate(program, codes, acc_bits=33)
     assert wide.dtype == np.int64 and np.array_equal(wide, derived)
     with pytest.raises(HalutError, match=r"acc_bits must be in \[12, 64\], not 11"):
-        golden.accumulate(program, codes, 11)
+        golden.accumulate(program, codes, acc_bits=11)
     with pytest.raises(HalutError, match=r"acc_bits must be an integer, not 12\.0"):
-        golden.accumulate(program, codes, 12.0)
+        golden.accumulate(program, codes, acc_bits=12.0)
 
 
 def test_narrow_accumulators_by_hand():
@@ -178,7 +185,7 @@ def test_narrow_accumulators_by_hand():
     codes = np.zeros((1, 4), dtype=int)
 
     def sums(*arguments):
-        return golden.accumulate(program, codes, *arguments)[0].tolist()
+        return golden.accumulate(program, codes, how(*arguments))[0].tolist()
 
     assert sums() == [-4, 3]
     assert sums(4, "wrap") == [-4, 3] == sums(4, "wrap", 2)
@@ -189,7 +196,7 @@ def test_narrow_accumulators_by_hand():
     assert sums(4, "saturate", 3) == [-4, 3]  # 4, 4 - 8; the last step lacks two codebooks
     positive = dataclasses.replace(program, lut=program.lut.clip(1, 7))
     for parallel in (1, 2, 3, 4, 9):
-        found = golden.accumulate(positive, codes, 4, "saturate", parallel)
+        found = golden.accumulate(positive, codes, how(4, "saturate", parallel))
         assert found[0].tolist() == [7, 7]
     for arguments, message in (
         ((4, None), r"acc_bits must be in \[6, 64\], not 4"),
@@ -203,7 +210,7 @@ def test_narrow_accumulators_by_hand():
         ((6, None, 2, 1, 3), "must be a multiple of parallel_codebooks = 2, not 3"),
     ):
         with pytest.raises(HalutError, match=message):
-            golden.accumulate(program, codes, *arguments)
+            golden.accumulate(program, codes, how(*arguments))
 
 
 def half_program(columns):
@@ -274,7 +281,7 @@ def test_missing_codebooks_of_half_floats_are_nothing(codebooks, parallel, tiles
         rng, codebooks, 4, 3, lut_bits=16, lut_format="fp16", corner=True
     )
     codes = golden.encode(program, golden.random_words(rng, program, 200, corner=True))
-    found = golden.accumulate(program, codes, None, None, parallel, tiles, load)
+    found = golden.accumulate(program, codes, how(None, None, parallel, tiles, load))
     size = load or -(-codebooks // parallel) * parallel
     total = None
     for first in range(0, codebooks, size):
@@ -282,7 +289,7 @@ def test_missing_codebooks_of_half_floats_are_nothing(codebooks, parallel, tiles
         missing = size - len(chosen)
         part = tile(select(program, chosen, slice(None)), size, 3).tiles[0]
         part_codes = np.pad(codes[:, chosen], ((0, 0), (0, missing)))
-        sums = golden.accumulate(part, part_codes, None, None, parallel, tiles)
+        sums = golden.accumulate(part, part_codes, how(None, None, parallel, tiles))
         if total is None:
             total = sums
         else:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from halut import golden, native
+from halut.accumulation import Accumulation
 from halut.baseline import ProductQuantization
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
@@ -36,11 +37,11 @@ def _same(got, want):
     assert np.array_equal(np.ascontiguousarray(got).view(as_bits), want.view(as_bits))
 
 
-def _check(program, words, *sums):
+def _check(program, words, **how):
     codes = golden.encode(program, words)
     _same(native.encode(program, words), codes)
-    _same(native.accumulate(program, codes, *sums), golden.accumulate(program, codes, *sums))
-    _same(native.results(program, words, *sums), golden.results(program, words, *sums))
+    _same(native.accumulate(program, codes, **how), golden.accumulate(program, codes, **how))
+    _same(native.results(program, words, **how), golden.results(program, words, **how))
 
 
 @pytest.mark.usefixtures("forced")
@@ -89,15 +90,19 @@ def test_entries_saturation_and_wrapping(lut_bits):
         words = golden.random_words(rng, program, 50, corner)
         needed = program.accumulator_bits
         _check(program, words)
-        _check(program, words, 33)
+        _check(program, words, acc_bits=33)
         for acc_bits in (lut_bits, needed - 1):
-            _check(program, words, acc_bits, "wrap")
+            _check(program, words, acc_bits=acc_bits, overflow="wrap")
             for parallel in (1, 2, 5, 16, 17, 64):
-                _check(program, words, acc_bits, "saturate", parallel)
+                how = {"overflow": "saturate", "parallel_codebooks": parallel}
+                _check(program, words, acc_bits=acc_bits, **how)
 
 
 @pytest.mark.usefixtures("forced")
-@pytest.mark.parametrize("order", [(1,), (2,), (5,), (4, 2), (8, 4), (4, 2, 8), (32, 8), (3, 1, 3)])
+@pytest.mark.parametrize(
+    "order",
+    [(1, 1, 0), (2, 1, 0), (5, 1, 0), (4, 2, 0), (8, 4, 0), (4, 2, 8), (32, 8, 0), (3, 1, 3)],
+)
 def test_half_floats_in_every_order(order):
     rng = np.random.default_rng(5)
     for corner in (False, True):
@@ -106,7 +111,7 @@ def test_half_floats_in_every_order(order):
                 rng, n_codebooks, 8, 40, "fp8_e4m3", 16, corner=corner, lut_format="fp16"
             )
             words = golden.random_words(rng, program, 30, corner)
-            _check(program, words, None, None, *order)
+            _check(program, words, **Accumulation.of_order(order))
 
 
 @pytest.mark.usefixtures("forced")
@@ -130,7 +135,7 @@ def test_a_wrong_bit_is_found():
         lambda program, words: native.encode(program, words.astype(np.float32)),
         lambda program, words: native.encode(program, words * 0 + 999),
         lambda program, _: native.accumulate(program, [[4, 0, 0]]),
-        lambda program, _: native.accumulate(program, [[0, 0, 0]], 3),
+        lambda program, _: native.accumulate(program, [[0, 0, 0]], acc_bits=3),
         lambda program, _: native.accumulate(program, [[0, 0]]),
     ],
 )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import warnings
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
 from halut import golden
+from halut.errors import HalutError
 from halut.program import Program
 from rtl_gen import reference
 from rtl_gen.image import program_image
 from rtl_gen.tiled import HalutTiled
 from rtl_gen.tiled_config import AnyConfig, TiledConfig, result_order
 from rtl_gen.top import HalutMatmul
+from sim import simulators
 
 STALLS = ("none", "gaps", "backpressure", "both")
 
@@ -152,3 +156,19 @@ def random_case(config: AnyConfig, n_rows: int, seed: int = 1, corner: bool = Fa
     rng = np.random.default_rng(seed)
     program = reference.random_program(config, rng, corner)
     return program, golden.random_words(rng, program, n_rows, corner=corner)
+
+
+def lint(path, top, *flags):
+    """Exit status and messages of Verilator's lint, every warning on; skipped without Verilator."""
+    try:
+        verilator = simulators.find("verilator")
+    except HalutError as error:
+        pytest.skip(str(error))
+    done = subprocess.run(
+        [verilator.program(), "--lint-only", "-Wall", *flags, "--top", top, str(path)],
+        env=verilator.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr

@@ -14,8 +14,7 @@ from rtl_gen.generate import generate, write
 from rtl_gen.image import program_image, switch_word
 from rtl_gen.program_port import describe_program_port
 from rtl_gen.tiled_config import TiledConfig, result_order
-from tests.rtl_gen.support import TopBench, random_case
-from tests.rtl_gen.test_generate import _run, _tool
+from tests.rtl_gen.support import TopBench, lint, random_case
 
 COMMON = {"n_prototypes": 4, "n_outputs": 2, "input_format": "int8", "double_buffer": True}
 TILES = {"codebook_tiles": 2, "output_tiles": 2}
@@ -108,8 +107,7 @@ def test_verilog_is_clean(name, tmp_path):
     config = _config(name)
     path = write(config, tmp_path / "a.v")
     top = "halut_tiled" if name.startswith("tiled") else "halut_matmul"
-    done = _run(_tool("verilator"), "--lint-only", "-Wall", "--top", top, str(path))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert lint(path, top) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["threes", "to-int8", "one-output", "tiled-to-int8"])

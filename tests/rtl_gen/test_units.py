@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
 
-from halut import golden
+from halut import golden, stimuli
 from halut.formats import FLOAT_FORMATS
 from rtl_gen.config import AcceleratorConfig, ceil_log2
 from rtl_gen.image import program_image
@@ -65,7 +65,7 @@ def test_keys_compare_as_floats(input_format):
     word, key = Signal(floating.bits), Signal(floating.bits)
     words = list(range(1 << floating.bits))
     if floating.bits > 8:
-        corners = golden._corner_words(input_format).tolist()
+        corners = stimuli.corner_words(input_format).tolist()
         words = [*corners, *random.Random(1).sample(words, 500)]
     found = []
 

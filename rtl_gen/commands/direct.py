@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from halut.checks import one_of
 from halut.cli import Parser
 from halut.errors import HalutError
-from rtl_gen.config import AcceleratorConfig
-from rtl_gen.flags import add_prefix_flag, wrote
-from rtl_gen.settings import add_flags, given_settings, settings_of
 
-from .config import ENGINES, EngineConfig, StoredMatrixConfig
+from ..config import AcceleratorConfig
+from ..direct.config import ENGINES, EngineConfig, StoredMatrixConfig
+from ..direct.generate import generate, write
+from ..flags import add_prefix_flag, wrote
+from ..settings import add_flags, given_settings, settings_of
 
 __all__ = ["main"]
 
@@ -66,8 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_prefix_flag(parser)
     arguments = parser.parse_args(argv)
     config = _config(arguments)
-    from .generate import generate, write
-
     if arguments.output == "-":
         sys.stdout.write(generate(config, prefix=arguments.prefix).verilog)
         return 0

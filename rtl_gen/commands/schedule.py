@@ -14,7 +14,7 @@ from halut.errors import HalutError
 if TYPE_CHECKING:
     from halut.schedule import Schedule
 
-    from .tiled_config import AnyConfig
+    from ..tiled_config import AnyConfig
 
 __all__ = ["main", "report"]
 
@@ -99,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     from halut.schedule import ORDERS, schedule
 
-    from .machine import machine
-    from .tiled_config import load_config
+    from ..machine import machine
+    from ..tiled_config import load_config
 
     for flag, value in (
         *(("--shape", size) for size in arguments.shape),

@@ -1,0 +1,103 @@
+"""The bit-exact walk through the trees: words become comparable integers, these become codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from halut.errors import HalutError
+from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.program import Program
+
+__all__ = ["check_words", "comparison_keys", "encode", "walk"]
+
+
+def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
+    """Map input words to integers that compare as the words' values do.
+
+    Parameters
+    ----------
+    words : ndarray of any shape
+        Bit patterns, uint16 or uint8, for floating formats; int16 in the format's range for
+        integer formats.
+    input_format : str
+        A floating format, or ``"int2"`` to ``"int16"``.
+
+    Returns
+    -------
+    int32 ndarray of the shape of `words`, range [-0x8000, 0x7fff]
+        For ``"fp16"``: -0 and +0 are both 0, infinities are -0x7c00 and 0x7c00, every NaN is
+        -0x8000; see `FloatFormat.keys`. Integer formats are returned as they are.
+
+    Raises
+    ------
+    HalutError
+        When the words are not of the format.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> halves = np.array([-np.inf, -0.0, 0.0, 6e-8, np.inf, np.nan], dtype=np.float16)
+    >>> comparison_keys(halves.view(np.uint16), "fp16").tolist()
+    [-31744, 0, 0, 1, 31744, -32768]
+    """
+    array = np.asarray(words)
+    bits = input_format_bits(input_format)
+    floating = FLOAT_FORMATS.get(input_format)
+    wanted = np.dtype(floating.dtype if floating else np.int16)
+    if array.dtype != wanted:
+        raise HalutError(f'words must be {wanted} for input_format "{input_format}", '
+                         f"not {array.dtype}")  # fmt: skip
+    if floating:
+        return floating.keys(array)
+    limit = 2 ** (bits - 1)
+    if array.size and (array.min() < -limit or array.max() >= limit):
+        raise HalutError(
+            f"words must be in [{-limit}, {limit - 1}], not {array.min()} to {array.max()}"
+        )
+    return array.astype(np.int32)
+
+
+def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
+    """Walk every row through every codebook's tree.
+
+    Level t compares the row's word t with the threshold of the node that the walk has reached;
+    strictly greater gives bit 1. The root's decision is the most significant bit.
+
+    Parameters
+    ----------
+    program : Program
+    words : ndarray of shape (n_rows, n_codebooks, tree_depth)
+        As `Program.input_words` returns them.
+
+    Returns
+    -------
+    uint8 ndarray of shape (n_rows, n_codebooks), range [0, n_prototypes)
+        Codes.
+    """
+    partial = walk(program, check_words(program, words), program.tree_depth)
+    return partial.astype(np.uint8)
+
+
+def check_words(program: Program, words: ArrayLike) -> NDArray[Any]:
+    """Return words as an array; raise `HalutError` unless their shape fits the program."""
+    array = np.asarray(words)
+    wanted = (program.n_codebooks, program.tree_depth)
+    if array.ndim != 3 or array.shape[1:] != wanted:
+        raise HalutError(f"words must have shape (any, {wanted[0]}, {wanted[1]}), "
+                         f"not {array.shape}")  # fmt: skip
+    return array
+
+
+def walk(program: Program, words: NDArray[Any], n_levels: int) -> NDArray[np.intp]:
+    """Return the decisions of the first levels, the root's as the most significant bit."""
+    keys = comparison_keys(words, program.input_format)
+    thresholds = comparison_keys(program.threshold_words, program.input_format)  # (C, K-1)
+    codebook = np.arange(program.n_codebooks)
+    partial = np.zeros(words.shape[:2], dtype=np.intp)  # (N, C)
+    for level in range(n_levels):
+        reached = thresholds[codebook, 2**level - 1 + partial]
+        partial = 2 * partial + (keys[:, :, level] > reached)
+    return partial
