@@ -154,7 +154,7 @@ network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hard
 docs: $(docs_stamp) ## the documentation as a site that needs no network (to OUT, build/docs)
 	@$(py) docs/site/build.py $(if $(OUT),-o $(call q,$(OUT)))
 
-bench-software: $(stamp) ## measured accuracy and speed of the NumPy part, and of simulation
+bench-software: $(stamp) ## measured accuracy and speed of the software, and of simulation
 	@$(py) -m halut bench $(ARGS)
 	@$(py) -m sim.bench
 

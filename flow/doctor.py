@@ -85,6 +85,17 @@ def _command(*command: str) -> str | None:
     return f"{version} ({place})" if version else f"{place} (prints no version)"
 
 
+def _kernels() -> str | None:
+    try:
+        from halut.native import status
+    except ImportError:  # NumPy is missing
+        return None
+    variant, reason = status()
+    if variant is not None:
+        return f"{variant} ({reason})"
+    return None if reason.startswith("no C compiler") else f"NumPy ({reason})"
+
+
 def _verilator() -> str | None:
     if simulators.why_not("verilator"):
         return None
@@ -146,6 +157,8 @@ _ROWS: tuple[_Row, ...] = (
      _APT.format("make"), "learning, generating, synthesis", True),
     ("system", "g++", lambda: _command("g++", "--version"), "Verilator", _APT.format("g++"),
      "learning, generating, synthesis; simulation with Icarus", True),
+    ("system", "native kernels", _kernels, "looking up faster than multiplying (docs/kernels.md)",
+     _APT.format("gcc"), "everything, with NumPy", False),
     ("system", "perl", lambda: _command("perl", "-e", "print $^V"), "Verilator",
      _APT.format("perl"), "learning, generating, synthesis; simulation with Icarus", True),
     ("python", "numpy", lambda: _package("numpy"), "everything", _PIP, "nothing", True),

@@ -13,21 +13,31 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import halut
-from halut import golden, process
+from halut import golden, native, process
 from halut.baseline import ProductQuantization
 from halut.errors import HalutError
 from halut.matmul import HalutMatmul
 from halut.output import byte_grid
 from halut.problems import PROBLEMS, PUBLISHED, digit_classes, relative_error
 
-__all__ = ["accuracy", "conditions", "formats", "learn", "measured_alone", "online", "peak_gb"]
+__all__ = [
+    "accuracy",
+    "conditions",
+    "formats",
+    "kernels",
+    "learn",
+    "measured_alone",
+    "online",
+    "peak_gb",
+]
 
 INPUT_FORMATS = ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int16", "int8", "int6", "int4", "int2")
 LUT_BITS = (16, 12, 8, 4, 2)
@@ -59,6 +69,7 @@ def conditions() -> dict[str, Any]:
         "numpy": np.__version__,
         "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
         "threads": os.environ.get(_THREAD_VARIABLES[0], "all"),
+        "kernels": native.status()[0] or "numpy",
         "halut": halut.__version__,
     }
 
@@ -69,8 +80,8 @@ def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
     Parameters
     ----------
     name : str
-        ``"accuracy"``, ``"formats"``, ``"learn"`` or ``"online"`` of this module; ``"layers"`` of
-        `halut.nn.bench`, which needs torch.
+        ``"accuracy"``, ``"formats"``, ``"learn"``, ``"online"`` or ``"kernels"`` of this module;
+        ``"layers"`` of `halut.nn.bench`, which needs torch.
     threads : int
         BLAS threads.
     arguments : dict
@@ -278,12 +289,7 @@ def online(
     learned = HalutMatmul(C=n_codebooks, K=n_prototypes, refine_passes=0)
     learned.learn_offline(A[:2000], B)
 
-    def milliseconds(call: Callable[[], Any]) -> float:
-        begin = time.perf_counter()
-        call()
-        return 1e3 * (time.perf_counter() - begin)
-
-    first = milliseconds(lambda: learned.matmul_online(A))
+    first = _milliseconds(lambda: learned.matmul_online(A))
     codes = learned.encode(A)
     calls: dict[str, Callable[[], Any]] = {
         "exact_ms": lambda: A @ B,
@@ -294,7 +300,7 @@ def online(
     turns: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            turns[name].append(milliseconds(call))
+            turns[name].append(_milliseconds(call))
     medians = {name: float(np.median(times)) for name, times in turns.items()}
     return {
         "conditions": conditions(),
@@ -310,11 +316,84 @@ def online(
     }
 
 
+def kernels(
+    n_rows: int = 10000,
+    n_features: int = 512,
+    n_outputs: int = 100,
+    n_codebooks: Sequence[int] = (16, 32, 64),
+    repeats: int = 21,
+) -> dict[str, Any]:
+    """Measure ``matmul_online`` of each variant of `halut.native`, and of NumPy, beside ``A @ B``.
+
+    Every call comes right after one of ``A @ B``; both read float32 rows and write a new array.
+
+    Parameters
+    ----------
+    n_rows, n_features, n_outputs : int
+        N, D, M; K is 16.
+    n_codebooks : sequence of int
+        C of each product.
+    repeats : int
+        Pairs.
+
+    Returns
+    -------
+    dict
+        ``rows``: one dict per C and variant with the medians ``exact_ms`` and ``online_ms``, and
+        ``faster``, the median over the pairs of exact / online time. All variants' bits are equal.
+    """
+    draw = np.random.default_rng(0)
+    A = draw.standard_normal((n_rows, n_features), dtype=np.float32)
+    B = draw.standard_normal((n_features, n_outputs), dtype=np.float32)
+    rows = []
+    for size in n_codebooks:
+        learned = HalutMatmul(C=size, refine_passes=0).learn_offline(A[:2000], B)
+        times: dict[str, list[tuple[float, float]]] = {}
+        products = set()
+        for turn in range(repeats + 1):
+            for variant in ("off", *native.variants()):
+                os.environ[native.VARIABLE] = variant
+                online = partial(learned.matmul_online, A)
+                pair = _milliseconds(lambda: A @ B), _milliseconds(online)
+                if turn:  # the first one warms up
+                    times.setdefault(variant, []).append(pair)
+                else:
+                    products.add(online().tobytes())
+        if len(products) != 1:
+            raise HalutError("variants must give the same bits, but they differ")
+        for variant, pairs in times.items():
+            exact_ms, online_ms = np.array(pairs).T
+            rows.append(
+                {
+                    "n_codebooks": size,
+                    "variant": "numpy" if variant == "off" else variant,
+                    "exact_ms": float(np.median(exact_ms)),
+                    "online_ms": float(np.median(online_ms)),
+                    "faster": float(np.median(exact_ms / online_ms)),
+                }
+            )
+    return {
+        "conditions": conditions(),
+        "n_rows": n_rows,
+        "n_features": n_features,
+        "n_outputs": n_outputs,
+        "repeats": repeats,
+        "rows": rows,
+    }
+
+
+def _milliseconds(call: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - begin)
+
+
 _MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "accuracy": accuracy,
     "formats": formats,
     "learn": learn,
     "online": online,
+    "kernels": kernels,
 }
 
 if __name__ == "__main__":

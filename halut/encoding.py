@@ -11,7 +11,7 @@ from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.program import Program
 
-__all__ = ["at_node", "comparison_keys", "encode"]
+__all__ = ["at_node", "check_words", "comparison_keys", "encode", "walk"]
 
 
 def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
@@ -77,18 +77,29 @@ def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     uint8 ndarray of shape (n_rows, n_codebooks), range [0, n_prototypes)
         Codes.
     """
+    partial = walk(program, check_words(program, words), program.tree_depth)
+    return partial.astype(np.uint8)
+
+
+def check_words(program: Program, words: ArrayLike) -> NDArray[Any]:
+    """Return words as an array; raise `HalutError` unless their shape fits the program."""
     array = np.asarray(words)
     wanted = (program.n_codebooks, program.tree_depth)
     if array.ndim != 3 or array.shape[1:] != wanted:
         raise HalutError(f"words must have shape (any, {wanted[0]}, {wanted[1]}), "
                          f"not {array.shape}")  # fmt: skip
-    keys = comparison_keys(array, program.input_format)
+    return array
+
+
+def walk(program: Program, words: NDArray[Any], n_levels: int) -> NDArray[np.intp]:
+    """Return the decisions of the first levels, the root's as the most significant bit."""
+    keys = comparison_keys(words, program.input_format)
     thresholds = comparison_keys(program.threshold_words, program.input_format)  # (C, K-1)
-    partial = np.zeros(array.shape[:2], dtype=np.intp)  # (N, C)
-    for level in range(program.tree_depth):
+    partial = np.zeros(words.shape[:2], dtype=np.intp)  # (N, C)
+    for level in range(n_levels):
         reached = at_node(thresholds, partial, level)
         partial = 2 * partial + (keys[:, :, level] > reached)
-    return partial.astype(np.uint8)
+    return partial
 
 
 def at_node(nodes: NDArray[Any], partial: NDArray[np.intp], level: int) -> NDArray[Any]:

@@ -43,6 +43,7 @@ __all__ = [
     "Accumulation",
     "accumulate",
     "add_in_order",
+    "check_codes",
     "comparison_keys",
     "dequantize",
     "encode",
@@ -81,15 +82,7 @@ def accumulate(
         absent.
     """
     how = Accumulation(**fields) if accumulation is None else replace(accumulation, **fields)
-    array = np.asarray(codes)
-    if array.ndim != 2 or array.shape[1] != program.n_codebooks:
-        raise HalutError(f"codes must have shape (any, {program.n_codebooks}), not {array.shape}")
-    if array.dtype.kind not in "iu":
-        raise HalutError(f"codes must be integers, not {array.dtype}")
-    if array.size and (array.min() < 0 or array.max() >= program.n_prototypes):
-        raise HalutError(
-            f"codes must be in [0, {program.n_prototypes}), not {array.min()} to {array.max()}"
-        )
+    array = check_codes(program, codes)
     width = how.width(program)
     table = np.ascontiguousarray(program.lut.transpose(1, 2, 0))  # (C, K, M)
     if program.lut_format == "fp16":
@@ -111,6 +104,20 @@ def accumulate(
     if how.overflow == "wrap":
         sums = ((sums + half) & (2 * half - 1)) - half
     return sums
+
+
+def check_codes(program: Program, codes: ArrayLike) -> NDArray[Any]:
+    """Return codes as an array; raise `HalutError` unless they fit the program."""
+    array = np.asarray(codes)
+    if array.ndim != 2 or array.shape[1] != program.n_codebooks:
+        raise HalutError(f"codes must have shape (any, {program.n_codebooks}), not {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise HalutError(f"codes must be integers, not {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() >= program.n_prototypes):
+        raise HalutError(
+            f"codes must be in [0, {program.n_prototypes}), not {array.min()} to {array.max()}"
+        )
+    return array
 
 
 def matmul(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from halut import native
 from halut.arrays import matrix
 from halut.errors import HalutError
 from halut.ridge import Fit, Gram, entries_of
@@ -206,6 +207,9 @@ class LookUpProduct(ABC):
             raise HalutError(f"codes must be integers, not {array.dtype}")
         if array.size and (array.min() < 0 or array.max() >= self.K):
             raise HalutError(f"codes must be in [0, {self.K}), not {array.min()} to {array.max()}")
+        product = native.decode_floats(array, self.lut_, self.offset_)
+        if product is not None:
+            return product
         out = np.empty((len(array), len(self.lut_)), dtype=np.float32)
         tables = self._tables()
         for part in chunks(len(array)):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import halut
-from halut import golden
+from halut import golden, native
 from halut.arrays import training_matrix
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, HALF_BITS, input_format_bits
@@ -180,8 +180,11 @@ class TreeProduct(LookUpProduct):
             Codes.
         """
         self._check_learned("encode")
-        codes = walk_rows(self._rows(A), self.split_dims_, self.thresholds_)
-        return np.ascontiguousarray(codes.T)
+        rows = self._rows(A)
+        codes = native.encode_floats(rows, self.split_dims_, self.thresholds_)
+        if codes is not None:
+            return codes
+        return np.ascontiguousarray(walk_rows(rows, self.split_dims_, self.thresholds_).T)
 
     def matmul_online(self, A: ArrayLike) -> NDArray[np.float32]:
         """Multiply rows with B, approximately: ``decode(encode(A))`` in one go.
@@ -197,6 +200,10 @@ class TreeProduct(LookUpProduct):
         """
         self._check_learned("matmul_online")
         rows = self._rows(A)
+        trees = self.split_dims_, self.thresholds_
+        looked_up = native.product(rows, *trees, self.lut_, self.offset_)
+        if looked_up is not None:
+            return looked_up
         out = np.empty((len(rows), len(self.lut_)), dtype=np.float32)
         tables = self._tables()
         for part in chunks(len(rows)):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from halut import golden
+from halut import golden, native
 from halut.accumulation import Accumulation
 from halut.program import Program
 
@@ -43,8 +43,11 @@ def accumulation(config: AnyConfig) -> Accumulation:
 
 
 def results(config: AnyConfig, program: Program, words: ArrayLike) -> NDArray[Any]:
-    """Return the results (n_rows, n_outputs) that the accelerator gives for input words."""
-    return golden.results(program, words, accumulation(config))
+    """Return the results (n_rows, n_outputs) that the accelerator gives for input words.
+
+    `halut.native` computes them, with the bits of `halut.golden`.
+    """
+    return native.results(program, words, accumulation(config))
 
 
 def result_words(results: NDArray[Any]) -> NDArray[np.int64]:

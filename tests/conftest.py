@@ -98,6 +98,7 @@ def _gpu() -> str | None:
 
 _FIND: dict[str, Callable[[], str | None]] = {
     "chromium": _chromium,
+    "gcc": _program("gcc", "gcc"),
     "gpu": _gpu,
     "iverilog": _program("iverilog", "iverilog"),
     "make": _program("make", "make"),

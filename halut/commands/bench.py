@@ -16,8 +16,9 @@ def add_verb(verbs: Any) -> None:
     verb = verbs.add_parser(
         "bench",
         help="measure accuracy and speed",
-        description="Measure accuracy on fixed problems, learning, the online product beside "
-        "A @ B, and PyTorch layers beside the exact ones, each in the same run.",
+        description="Measure accuracy on fixed problems, learning, the online product and each "
+        "variant of the native kernels beside A @ B, and PyTorch layers beside the exact ones, "
+        "each in the same run.",
     )
     add = verb.add_argument
     add(
@@ -25,7 +26,7 @@ def add_verb(verbs: Any) -> None:
         nargs="*",
         metavar="WHAT",
         default=[],
-        help="accuracy, learn, online (default: these three), formats, layers (needs torch)",
+        help="accuracy, learn, online, kernels (default: these), formats, layers (needs torch)",
     )
     add("--threads", type=int, default=1, metavar="N",
         help="threads of NumPy's BLAS (default: %(default)s)")  # fmt: skip
@@ -37,7 +38,7 @@ def _bench(options: argparse.Namespace) -> int:
     known("WHAT", options.what, _REPORTS, "be {}")
     in_range("--threads", options.threads, 1, 1024)
     measured = {}
-    for name in options.what or ("accuracy", "learn", "online"):
+    for name in options.what or ("accuracy", "learn", "online", "kernels"):
         result = measured[name] = bench.measured_alone(name, options.threads, {})
         print("\n".join(_REPORTS[name](result)), flush=True)
     if options.output:
@@ -50,7 +51,8 @@ def _bench(options: argparse.Namespace) -> int:
 def _said(conditions: dict[str, Any]) -> str:
     return (
         f"  {conditions['machine']}, {conditions['threads']} thread(s), "
-        f"Python {conditions['python']}, NumPy {conditions['numpy']}, {conditions['blas']}"
+        f"Python {conditions['python']}, NumPy {conditions['numpy']}, {conditions['blas']}, "
+        f"kernels {conditions['kernels']}"
     )
 
 
@@ -108,6 +110,21 @@ def _online_report(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def _kernels_report(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "kernels: matmul_online beside A @ B, N={n_rows} D={n_features} M={n_outputs} K=16, "
+        "float32, medians of {repeats} pairs".format(**result),
+        _said(result["conditions"]),
+        f"  {'C':>3} {'variant':9}{'A @ B':>9}{'online':>9}{'faster':>9}",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"  {row['n_codebooks']:3} {row['variant']:9}{row['exact_ms']:6.2f} ms"
+            f"{row['online_ms']:6.2f} ms{row['faster']:7.2f} x"
+        )
+    return lines
+
+
 def _layers_report(result: dict[str, Any]) -> list[str]:
     conditions = result["conditions"]
     lines = [
@@ -130,5 +147,6 @@ _REPORTS = {
     "formats": _formats_report,
     "learn": _learn_report,
     "online": _online_report,
+    "kernels": _kernels_report,
     "layers": _layers_report,
 }

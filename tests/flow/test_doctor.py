@@ -2,6 +2,7 @@ import pytest
 
 from flow import doctor
 from flow.tools import find
+from halut import native
 
 
 def _found(name):
@@ -22,3 +23,13 @@ def test_abc_is_listed_with_what_works_without_it(monkeypatch, capsys):
 def test_abc_of_pyosys_is_found():
     pytest.importorskip("pyosys")
     assert _found("abc").found.startswith("of pyosys ")
+
+
+def test_the_variant_of_the_kernels_that_runs_is_listed(monkeypatch):
+    monkeypatch.setenv(native.VARIABLE, "off")
+    assert _found("native kernels").found == "NumPy (HALUT_NATIVE=off)"
+    monkeypatch.setenv(native.VARIABLE, "sse")
+    assert "HALUT_NATIVE must be off" in _found("native kernels").found
+    monkeypatch.delenv(native.VARIABLE)
+    if native.variants():
+        assert _found("native kernels").found.startswith(f"{native.variants()[-1]} (")

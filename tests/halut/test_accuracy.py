@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from halut import HalutMatmul, bench, golden
+from halut import HalutMatmul, bench, golden, native
 from halut.baseline import ProductQuantization
 from halut.problems import PROBLEMS, PUBLISHED, digits, low_rank, relative_error, uniform
 
@@ -80,6 +80,17 @@ def test_online_is_at_most_twice_the_time_of_the_exact_product():
     assert result["ratio"] <= 2
     assert result["first_ms"] <= 5 * result["online_ms"] + 20  # nothing is compiled
     assert result["conditions"]["threads"] == "1"
+
+
+def test_every_variant_of_the_kernels_is_measured():
+    small = {"n_rows": 600, "n_features": 64, "n_outputs": 9, "n_codebooks": [4, 8], "repeats": 2}
+    result = bench.measured_alone("kernels", 1, small)
+    variants = ["numpy", *native.variants()]
+    assert [(row["n_codebooks"], row["variant"]) for row in result["rows"]] == [
+        (size, variant) for size in (4, 8) for variant in variants
+    ]
+    assert all(row["faster"] > 0 and row["exact_ms"] > 0 for row in result["rows"])
+    assert result["conditions"]["machine"]
 
 
 def test_learning_is_measured():

@@ -1,0 +1,26 @@
+"""The sources of the native library and how they are compiled: for `library` and for setup.py.
+
+Imports nothing of halut, so that setup.py can run it before NumPy is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+__all__ = ["FLAGS", "FOLDER", "INCLUDED", "SOURCE", "fingerprint"]
+
+FOLDER = Path(__file__).resolve().parent
+SOURCE = "kernels.c"
+INCLUDED = ("variant.h", "look_up.h")
+
+# A multiplication and an addition round one after the other, as in NumPy.
+FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden")
+
+
+def fingerprint() -> str:
+    """Return what changes when a source or a flag does: 16 hexadecimal digits."""
+    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    for name in (SOURCE, *INCLUDED):
+        digest.update((FOLDER / name).read_bytes())
+    return digest.hexdigest()[:16]
