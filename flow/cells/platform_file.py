@@ -60,10 +60,6 @@ def read_platform(name: str | os.PathLike[str]) -> Platform:
     name : str or path-like
         ``nangate45``, or ``my/platform.yaml``.
 
-    Returns
-    -------
-    Platform
-
     Raises
     ------
     HalutError

@@ -37,26 +37,15 @@ Number = int | float | None
 
 @dataclass
 class Metrics:
-    """What one run measured.
+    """What one run measured."""
 
-    Attributes
-    ----------
-    values : dict of str to number or None
-        Every name in `METRICS`.
-    reasons : dict of str to str
-        Why a value is None.
-    provenance : dict
-    breakdown : list of dict
-        Per kind of unit: cells, area, power.
-    notes : dict
-        Texts: the critical path, conditions.
-    """
-
+    #: Every name in `METRICS`.
     values: dict[str, Number] = field(default_factory=lambda: dict.fromkeys(METRICS))
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)  #: Why a value is None.
     provenance: dict[str, Any] = field(default_factory=dict)
+    #: Per kind of unit: cells, area, power.
     breakdown: list[dict[str, Any]] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)  #: Texts: the critical path, conditions.
 
     def set(self, name: str, value: float | int | None, reason: str = "") -> None:
         """Set a metric, or say why it has no value."""

@@ -22,7 +22,7 @@ from flow.netlist.yosys import SynthOptions, clock_gate_module
 from flow.run.flags import positive_ns
 from halut.cli import Parser
 from halut.errors import HalutError, closest
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.tiled_config import load_config
 from sim.simulators import is_plain
 
@@ -49,21 +49,11 @@ _PLATFORMS = {
 
 @dataclass(frozen=True, kw_only=True)
 class OrfsOptions:
-    """What the run is asked for.
+    """What the run is asked for."""
 
-    Attributes
-    ----------
-    clock_ns : float
-        Clock period, ns.
-    utilisation : float
-        Cells per core area, percent.
-    io_share : float
-        Share of the period that is outside at every port.
-    """
-
-    clock_ns: float = 6.0
-    utilisation: float = 50.0
-    io_share: float = 0.2
+    clock_ns: float = 6.0  #: Clock period, ns.
+    utilisation: float = 50.0  #: Cells per core area, percent.
+    io_share: float = 0.2  #: Share of the period that is outside at every port.
 
     def __post_init__(self) -> None:
         positive_ns("--clock-ns", self.clock_ns)
@@ -160,10 +150,8 @@ def write_design(design: Design, platform: Platform, options: OrfsOptions, build
 
     Parameters
     ----------
-    design : Design
     platform : Platform
         Its `folder` is the name of an ORFS platform.
-    options : OrfsOptions
     build : Path
         The folder is ``<build>/<slug>/orfs/<platform>``.
 
@@ -193,8 +181,7 @@ def write_design(design: Design, platform: Platform, options: OrfsOptions, build
         "config.mk": config_mk(design, platform, options),
     }
     for name, text in files.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     return folder / "config.mk"
 
 

@@ -26,7 +26,7 @@ import rtl_gen
 import sim
 from halut import golden
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from halut.schedule import schedule
 from halut.sources import folder_hash
 from rtl_gen import AcceleratorConfig, reference
@@ -222,9 +222,8 @@ def campaign(
         facts = {key: value for key, value in dataclasses.asdict(mutant).items()
                  if key not in ("module", "line")}  # fmt: skip
         record = {"configuration": name, **facts, **verdict}
-        with atomic_write(folder / f"{mutant.id}.json") as temporary:
-            text = json.dumps({"made_with": mark, **record}, indent=2)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps({"made_with": mark, **record}, indent=2)
+        write_text(folder / f"{mutant.id}.json", text + "\n")
         return record
 
     with _quiet(), ThreadPoolExecutor(jobs) as pool:

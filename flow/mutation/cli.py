@@ -8,7 +8,7 @@ from pathlib import Path
 
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 
 _DESCRIPTION = """\
 Puts one small fault at a time into the emitted Verilog of three configurations and runs the
@@ -62,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             record.update(status="argued", reason=reasons[record["id"]])
     report = {"seed": options.seed, "count": options.count, "simulator": simulator,
               "bar": options.bar, "configurations": found, "mutants": records}  # fmt: skip
-    with atomic_write(out / "report.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     print(table(found))
     for record in records:
         if record["status"] == "survived":

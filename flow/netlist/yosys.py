@@ -35,28 +35,17 @@ EFFORTS = ("area", "speed")
 
 @dataclass(frozen=True, kw_only=True)
 class SynthOptions:
-    """How to synthesise.
+    """How to synthesise."""
 
-    Attributes
-    ----------
-    effort : {"area", "speed"}
-        What ABC optimises for before sizing.
-    adder : str
-        Carry chain of two-operand sums: ``ripple`` (full-adder cells), or a parallel prefix;
-        ``auto`` takes the first of `candidates` that meets the target.
-    flatten : tuple of str
-        Patterns of modules that are dissolved into the one above before mapping.
-    gate_min : int
-        Registers that share an enable get a clock gate from this many bits on; 0 for never.
-    booth : bool
-        Booth-encode multipliers.
-    """
-
-    effort: str = "area"
+    effort: str = "area"  #: "area" or "speed": what ABC optimises for before sizing.
+    #: Carry chain of two-operand sums: ``ripple`` (full-adder cells), or a parallel prefix;
+    #: ``auto`` takes the first of `candidates` that meets the target.
     adder: str = "brent-kung"
+    #: Patterns of modules that are dissolved into the one above before mapping.
     flatten: tuple[str, ...] = ()
+    #: Registers that share an enable get a clock gate from this many bits on; 0 for never.
     gate_min: int = 4
-    booth: bool = False
+    booth: bool = False  #: Booth-encode multipliers.
 
     @property
     def candidates(self) -> list[SynthOptions]:
@@ -236,14 +225,12 @@ def synthesise(
 
     Parameters
     ----------
-    yosys : Tool
     sources : sequence of Path
         Verilog files.
     top : str
         Name of the top module.
     folder : Path
         Where scripts, logs and the netlist go.
-    platform : Platform
     library : Library or None
         None for a platform without a library.
     options : SynthOptions

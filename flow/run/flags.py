@@ -26,7 +26,6 @@ def add_run_arguments(
 
     Parameters
     ----------
-    parser : ArgumentParser
     platform : str or None
         Default of ``--platform``. None for a command with platforms of its own, which gets no
         ``--corner`` either.
@@ -70,10 +69,6 @@ def run_options(arguments: argparse.Namespace, **more: Any) -> RunOptions:
         Of a parser with `add_run_arguments`.
     **more
         Further fields; these win over flags.
-
-    Returns
-    -------
-    RunOptions
 
     Raises
     ------

@@ -16,31 +16,17 @@ BUILD = Path("build")
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutOptions:
-    """How to place and route.
+    """How to place and route."""
 
-    Attributes
-    ----------
-    utilisation : float or None
-        Share of the core that the cells may take, in (0, 1]; the platform's when None.
-    aspect : float
-        Height over width of the core.
-    margin_um : float
-        Between core and die, um.
-    timing_driven, routability_driven : bool
-        What global placement minds besides wire length.
-    repair_tns : int
-        Percent of the violating endpoints that setup repair works on.
-    threads : int
-        Of the detailed router; 0 for all cores.
-    """
-
+    #: Share of the core that the cells may take, in (0, 1]; the platform's when None.
     utilisation: float | None = None
-    aspect: float = 1.0
-    margin_um: float = 2.0
+    aspect: float = 1.0  #: Height over width of the core.
+    margin_um: float = 2.0  #: Between core and die, um.
+    #: What global placement minds besides wire length.
     timing_driven: bool = True
     routability_driven: bool = True
-    repair_tns: int = 100
-    threads: int = 0
+    repair_tns: int = 100  #: Percent of the violating endpoints that setup repair works on.
+    threads: int = 0  #: Of the detailed router; 0 for all cores.
 
     def __post_init__(self) -> None:
         if self.utilisation is not None and not 0.05 <= self.utilisation <= 0.98:
@@ -57,48 +43,23 @@ class LayoutOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to run.
+    """How to run."""
 
-    Attributes
-    ----------
-    clock_ns : float
-        Period for timing and energy.
-    target_ns : float or None
-        Period that the netlist is made for; `clock_ns` when None.
-    corner : str or None
-        The platform's default when None.
-    synth : SynthOptions
-    io_share : float
-        Share of the period that is outside at every port.
-    yosys, simulator : str
-    sta : str or None
-    seed : int
-        Of program, rows and initial state.
-    cycles : int or None
-        Length of the activity window; chosen by the design's width when None.
-    power : bool
-        Simulate and sum the power.
-    prove : bool
-        Prove that the finished netlist equals the RTL.
-    force : bool
-        Do unchanged steps again.
-    layout : {"none", "auto", "placed", "routed"}
-        How far OpenROAD goes on; "auto" is placed where there is one.
-    place_and_route : LayoutOptions
-    """
-
-    clock_ns: float = 6.0
-    target_ns: float | None = None
-    corner: str | None = None
+    clock_ns: float = 6.0  #: Period for timing and energy.
+    target_ns: float | None = None  #: Period that the netlist is made for; `clock_ns` when None.
+    corner: str | None = None  #: The platform's default when None.
     synth: SynthOptions = field(default_factory=SynthOptions)
-    io_share: float = 0.2
+    io_share: float = 0.2  #: Share of the period that is outside at every port.
     yosys: str = "pyosys"
     simulator: str = "auto"
     sta: str | None = None
-    seed: int = 1
+    seed: int = 1  #: Of program, rows and initial state.
+    #: Length of the activity window; chosen by the design's width when None.
     cycles: int | None = None
-    power: bool = True
-    prove: bool = False
-    force: bool = False
+    power: bool = True  #: Simulate and sum the power.
+    prove: bool = False  #: Prove that the finished netlist equals the RTL.
+    force: bool = False  #: Do unchanged steps again.
+    #: "none", "auto", "placed" or "routed": how far OpenROAD goes on; "auto" is placed where there
+    #: is one.
     layout: str = "none"
     place_and_route: LayoutOptions = field(default_factory=LayoutOptions)

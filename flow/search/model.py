@@ -58,36 +58,22 @@ TARGETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A measured configuration: what `fit` learns from.
-
-    Attributes
-    ----------
-    config : AcceleratorConfig
-    measured : dict of str to float or None
-        Per target of the model; None where it was not measured.
-    provenance : dict
-        Of the measurement: platform, corner, clock, tools.
-    """
+    """A measured configuration: what `fit` learns from."""
 
     config: AcceleratorConfig
+    #: Per target of the model; None where it was not measured.
     measured: Mapping[str, float | None]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any]  #: Of the measurement: platform, corner, clock, tools.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Modelled figures of a configuration (never measured).
-
-    Attributes
-    ----------
-    area_um2, energy_pj_per_cycle, period_ns : float
-    area_um2_per_mac_per_cycle, energy_pj_per_mac : float
-        At full rate, with the configuration's codebook width.
-    """
+    """Modelled figures of a configuration (never measured)."""
 
     area_um2: float
     energy_pj_per_cycle: float
     period_ns: float
+    #: At full rate, with the configuration's codebook width.
     area_um2_per_mac_per_cycle: float
     energy_pj_per_mac: float
 
@@ -103,23 +89,12 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A fitted model.
+    """A fitted model."""
 
-    Attributes
-    ----------
-    coefficients : dict
-        {target: {feature: coefficient}}.
-    errors : dict of str to LeftOut
-        By target.
-    conditions : dict
-        Platform, corner, clock and tools of the measurements.
-    points : list of dict
-        The measurements: configuration, figures, and the figures estimated without it.
-    """
-
-    coefficients: Mapping[str, Mapping[str, float]]
-    errors: Mapping[str, LeftOut]
-    conditions: Mapping[str, Any]
+    coefficients: Mapping[str, Mapping[str, float]]  #: {target: {feature: coefficient}}.
+    errors: Mapping[str, LeftOut]  #: By target.
+    conditions: Mapping[str, Any]  #: Platform, corner, clock and tools of the measurements.
+    #: The measurements: configuration, figures, and the figures estimated without it.
     points: Sequence[Mapping[str, Any]]
 
     def estimate(self, config: AcceleratorConfig) -> Estimate:

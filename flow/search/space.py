@@ -83,23 +83,13 @@ BUILTIN: dict[str, Callable[[], tuple[problems.Problem, NDArray[np.int64] | None
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Data:
-    """A product to learn, and rows to judge by.
-
-    Attributes
-    ----------
-    name : str
-    train : float32 ndarray of shape (n_rows, n_features)
-    test : float32 ndarray of shape (n_test_rows, n_features)
-        Rows that learning does not see.
-    B : float32 ndarray of shape (n_features, n_outputs)
-    labels : int64 ndarray of shape (n_test_rows,), optional
-        The column of the product that should be the largest.
-    """
+    """A product to learn, and rows to judge by."""
 
     name: str
-    train: NDArray[np.float32]
-    test: NDArray[np.float32]
-    B: NDArray[np.float32]
+    train: NDArray[np.float32]  #: Shape (n_rows, n_features).
+    test: NDArray[np.float32]  #: Shape (n_test_rows, n_features): rows that learning does not see.
+    B: NDArray[np.float32]  #: Shape (n_features, n_outputs).
+    #: Shape (n_test_rows,), optional: the column of the product that should be the largest.
     labels: NDArray[np.int64] | None = None
 
     @cached_property
@@ -149,17 +139,12 @@ class Prune:
     A point is pruned when another one of the same platform, corner, clock and target is at least
     as good in every objective, and in the modelled ones (area, energy) by more than the model's
     error on both sides.
-
-    Attributes
-    ----------
-    margin : {"mean", "largest"} or float
-        The model's relative error to allow for: its mean or largest left-out error, or a number
-        in [0, 1).
-    objectives : tuple of str
-        What counts; among `OBJECTIVES`. `error` counts where there is data.
     """
 
+    #: The model's relative error to allow for: its "mean" or "largest" left-out error, or a number
+    #: in [0, 1).
     margin: str | float = "mean"
+    #: What counts; among `OBJECTIVES`. `error` counts where there is data.
     objectives: tuple[str, ...] = OBJECTIVES
 
     def __post_init__(self) -> None:
@@ -180,30 +165,18 @@ class Prune:
 
 @dataclass(frozen=True, kw_only=True)
 class SpacePoint:
-    """A combination of a space.
+    """A combination of a space."""
 
-    Attributes
-    ----------
-    index : int
-        Its place in the space: the last axis runs fastest.
-    values : dict
-        The combination: axes over base.
-    config : AcceleratorConfig or None
-        None when the combination is invalid.
-    platform, corner, clock_ns, target_ns, layout
-        See `flow.run.options.RunOptions`; `target_ns` is never None.
-    skipped : str
-        Why the combination is invalid, in the configuration's own words; else empty.
-    """
-
-    index: int
-    values: Mapping[str, Any]
-    config: AcceleratorConfig | None
+    index: int  #: Its place in the space: the last axis runs fastest.
+    values: Mapping[str, Any]  #: The combination: axes over base.
+    config: AcceleratorConfig | None  #: None when the combination is invalid.
+    #: See `flow.run.options.RunOptions`; `target_ns` is never None.
     platform: str
     corner: str | None
     clock_ns: float
     target_ns: float
     layout: str = "none"
+    #: Why the combination is invalid, in the configuration's own words; else empty.
     skipped: str = ""
 
 
@@ -218,35 +191,20 @@ def _mapping(where: str, value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """What to search.
+    """What to search."""
 
-    Attributes
-    ----------
-    name : str
-        Letters, digits, ``_`` and ``-``: names the folder of the results.
-    axes : dict of str to tuple
-        Values per field; every combination is a point.
-    base : dict
-        Values of fields that all points share.
-    data : dict or None
-        ``{builtin: NAME}``, or ``{a: FILE, b: FILE, test: FILE}`` with ``.npy`` files (`test` may
-        be absent). With data, `n_outputs` is the columns of B, and `codebook_width` the columns
-        of A per codebook unless it is given.
-    learning : dict
-        Arguments of `halut.HalutMatmul` besides C and K.
-    prune : Prune or None
-        None: every valid point is synthesised.
-    seed : int
-        Of initial states, and of programs and rows where there is no data.
-    """
-
-    name: str
-    axes: Mapping[str, Sequence[Any]]
+    name: str  #: Letters, digits, ``_`` and ``-``: names the folder of the results.
+    axes: Mapping[str, Sequence[Any]]  #: Values per field; every combination is a point.
+    #: Values of fields that all points share.
     base: Mapping[str, Any] = field(default_factory=dict)
+    #: ``{builtin: NAME}``, or ``{a: FILE, b: FILE, test: FILE}`` with ``.npy`` files (`test` may be
+    #: absent). With data, `n_outputs` is the columns of B, and `codebook_width` the columns of A
+    #: per codebook unless it is given.
     data: Mapping[str, Any] | None = None
+    #: Arguments of `halut.HalutMatmul` besides C and K.
     learning: Mapping[str, Any] = field(default_factory=dict)
-    prune: Prune | None = None
-    seed: int = 1
+    prune: Prune | None = None  #: None: every valid point is synthesised.
+    seed: int = 1  #: Of initial states, and of programs and rows where there is no data.
 
     def __post_init__(self) -> None:
         AcceleratorConfig(name=self.name)

@@ -46,26 +46,14 @@ BASE_ROW = "dot_product"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the table.
-
-    Attributes
-    ----------
-    name : str
-    what : str
-        For readers of the page.
-    design : callable
-        Makes the `Design`.
-    booth : bool
-        Let Yosys Booth-encode multipliers that are written as operators.
-    relaxed : bool
-        Made for the common clock instead of the target: for a design that cannot come near the
-        target, and would only grow.
-    """
+    """One row of the table."""
 
     name: str
-    what: str
-    design: Callable[[], Design]
-    booth: bool = False
+    what: str  #: For readers of the page.
+    design: Callable[[], Design]  #: Makes the `Design`.
+    booth: bool = False  #: Let Yosys Booth-encode multipliers that are written as operators.
+    #: Made for the common clock instead of the target: for a design that cannot come near the
+    #: target, and would only grow.
     relaxed: bool = False
 
 
@@ -202,8 +190,6 @@ def page(items: Sequence[Measured], options: RunOptions, platform: str, command:
 
     Parameters
     ----------
-    items : sequence of Measured
-    options : RunOptions
     platform : str
         Title of the platform.
     command : str

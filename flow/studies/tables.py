@@ -73,7 +73,6 @@ def page(
         Units by platform and name.
     rows : sequence of Figures
         Of the comparison.
-    options : RunOptions
     command : str
         What was run.
     failures : sequence of str
@@ -124,7 +123,6 @@ def comparison(
 
     Returns
     -------
-    rows : list of Figures
     failures : list of str
         What could not be measured.
     """
