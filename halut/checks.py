@@ -26,6 +26,7 @@ __all__ = [
     "known",
     "located",
     "mapping",
+    "number_in",
     "one_of",
     "power_of_two",
     "read_yaml",
@@ -62,6 +63,13 @@ def integer_in(name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise HalutError(f"{name} must be an integer in [{low}, {high}], not {value!r}")
     return value
+
+
+def number_in(name: str, value: Any, low: float, high: float) -> None:
+    """Check an int or float of Python from `low` to `high`."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise HalutError(f"{name} must be in [{low:g}, {high:g}], not {value!r}")
 
 
 def integer_at_least(name: str, value: Any, low: int) -> int:

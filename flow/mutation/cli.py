@@ -23,14 +23,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--config", metavar="NAMES", help="small, double or bytes, with commas (default: all)")
     add("--count", type=int, default=100, metavar="N",
-        help="mutants of each configuration (default: %(default)s)")  # fmt: skip
-    add("--seed", type=int, default=1, metavar="N", help="which ones (default: %(default)s)")
-    add("--bar", type=float, default=95.0, metavar="PERCENT",
-        help="least share killed of those not equivalent (default: %(default)g)")  # fmt: skip
+        help="mutants of each configuration")  # fmt: skip
+    add("--seed", type=int, default=1, metavar="N", help="which ones")
+    add("--bar", type=float, default=95, metavar="PERCENT",
+        help="least share killed of those not equivalent")  # fmt: skip
     add("--jobs", type=int, metavar="N", help="mutants at a time (default: one per processor)")
     add("--simulator", metavar="NAME", help="icarus or verilator (default: icarus where it is)")
     add("-o", "--output", default="build/mutants", metavar="DIR",
-        help="results and report.json (default: %(default)s)")  # fmt: skip
+        help="results and report.json")  # fmt: skip
     options = parser.parse_args(argv)
     for name in ("count", "jobs"):
         value = getattr(options, name)

@@ -10,7 +10,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -307,7 +307,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--rows", default="", metavar="NAMES",
         help=f"rows to measure, comma-separated: {', '.join(ROWS)} (default: all)")  # fmt: skip
-    add_run_arguments(parser, platform="nangate45", target_ns=1.1)
+    add_run_arguments(parser, platform="nangate45", defaults=RunOptions(target_ns=1.1))
     add("--build", default="build/bench", metavar="DIR",
         help="folder for all products but the page")  # fmt: skip
     add("-o", "--output", metavar="FILE",
@@ -325,8 +325,8 @@ def with_library(flag: str, name: str, corner: str | None = None) -> Platform:
 
 
 def _options(arguments: argparse.Namespace, row: Row) -> RunOptions:
-    target = arguments.clock_ns if row.relaxed else arguments.target_ns
-    return run_options(arguments, target_ns=target, synth=SynthOptions(booth=row.booth))
+    options = run_options(arguments, synth=SynthOptions(booth=row.booth))
+    return replace(options, target_ns=options.clock_ns) if row.relaxed else options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
