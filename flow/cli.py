@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flow.netlist.yosys import SynthOptions
 from flow.run.flags import add_run_arguments, run_options
 from flow.run.options import BUILD, LayoutOptions
+from halut.checks import read_json
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.commands.front_end import front_end_config
@@ -110,16 +110,7 @@ def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]
         if program is None:
             raise HalutError("--input must come with --program")
         words = program.input_words(load_matrix("--input", arguments.input))
-    rules = None
-    if arguments.rules:
-        try:
-            rules = json.loads(Path(arguments.rules).read_text())
-        except OSError as error:
-            raise HalutError(
-                f"rules must be readable: {error.strerror} ({arguments.rules})"
-            ) from None
-        except ValueError:
-            raise HalutError(f"rules must be JSON ({arguments.rules})") from None
+    rules = read_json(arguments.rules, "rules") if arguments.rules else None
     baseline = read_metrics(Path(arguments.baseline)) if arguments.baseline else None
     options = run_options(
         arguments,

@@ -16,6 +16,7 @@ from typing import Any
 
 from flow.cells.liberty import load_libraries
 from flow.cells.library import Library
+from halut.checks import integer_at_least, one_of
 from halut.errors import HalutError, closest
 
 __all__ = ["Corner", "Layout", "Platform", "Stripe"]
@@ -28,6 +29,12 @@ class Corner:
     liberty: tuple[str, ...]
     voltage: float
     temperature: float
+
+    def __post_init__(self) -> None:
+        if not self.liberty:
+            raise HalutError("liberty must be a list of file patterns, not empty")
+        if self.voltage <= 0:
+            raise HalutError(f"voltage must be positive, not {self.voltage:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +84,16 @@ class Layout:
     #: Hold slack that repair before routing leaves for what routing changes.
     hold_margin_ns: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.utilisation <= 1:
+            raise HalutError(f"utilisation must be in (0, 1], not {self.utilisation:g}")
+        integer_at_least("padding", self.padding, 0)
+        if self.hold_margin_ns < 0:
+            raise HalutError(f"hold_margin_ns must be at least 0, not {self.hold_margin_ns:g}")
+        for name, keys in (("pins", ("horizontal", "vertical")), ("wire", ("clock", "signal"))):
+            if not set(keys) <= set(getattr(self, name)):
+                raise HalutError(f"{name} must have {', '.join(keys)}, not {getattr(self, name)!r}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
@@ -108,6 +125,21 @@ class Platform:
     gate_equivalents: Mapping[str, float] = field(default_factory=dict)
     #: What place and route needs; None when the platform cannot be laid out.
     layout: Layout | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("_", "").replace("-", "").isalnum():
+            raise HalutError(f"name must be letters, digits, _ and -, not {self.name}")
+        if not self.corners:
+            if not self.gate_equivalents:
+                raise HalutError(
+                    "a platform must have corners, or gate_equivalents when it has no library"
+                )
+            return
+        one_of("default_corner", self.default_corner, self.corners)
+        if set(self.driver) != {"cell", "output"}:
+            raise HalutError(f"driver must have the keys cell, output, not {self.driver!r}")
+        integer_at_least("max_fanout", self.max_fanout, 2)
+        integer_at_least("clock_fanout", self.clock_fanout, 2)
 
     @property
     def has_library(self) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 import halut
 from flow.figures.words import METRICS, UNITS
 from halut import process
+from halut.checks import read_json
 from halut.errors import HalutError
 from halut.files import write_text
 
@@ -90,12 +91,7 @@ def read_metrics(path: Path) -> Metrics:
     HalutError
         When it is not one.
     """
-    try:
-        data = json.loads(path.read_text())
-    except OSError as error:
-        raise HalutError(f"metrics must be readable: {error.strerror} ({path})") from None
-    except ValueError:
-        raise HalutError(f"metrics must be a metrics.json of this flow ({path})") from None
+    data = read_json(path, "metrics")
     if not isinstance(data, dict) or data.get("kind") != "halut-metrics":
         raise HalutError(f"metrics must be a metrics.json of this flow ({path})")
     if data.get("version") != 1 or not isinstance(data.get("metrics"), dict):

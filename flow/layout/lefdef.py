@@ -61,7 +61,7 @@ class PlacedDesign:
 
 def _text(path: Path, what: str) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="strict")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise HalutError(f"{what} must be a readable text file: {error} ({path})") from None
 

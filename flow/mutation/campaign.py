@@ -25,7 +25,8 @@ import halut
 import rtl_gen
 import sim
 from halut import golden
-from halut.errors import CheckFailed, HalutError
+from halut.checks import known
+from halut.errors import CheckFailed
 from halut.files import write_text
 from halut.schedule import schedule
 from halut.sources import folder_hash
@@ -325,7 +326,5 @@ def default_jobs() -> int:
 def pick_configs(text: str | None) -> dict[str, AcceleratorConfig]:
     """Return the configurations of a list with commas, by default all."""
     names = text.split(",") if text else list(CONFIGS)
-    for name in names:
-        if name not in CONFIGS:
-            raise HalutError(f"config must be one of {', '.join(CONFIGS)}, not {name!r}")
+    known("config", names, CONFIGS)
     return {name: CONFIGS[name] for name in names}

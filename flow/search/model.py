@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.search.counts import FEATURES
+from halut.checks import located, read_json
 from halut.cli import Parser
 from halut.errors import HalutError
 from halut.files import write_text
@@ -135,8 +136,9 @@ class Model:
     @classmethod
     def load(cls, path: str | Path) -> Model:
         """Read a model; a foreign file is one clear error."""
+        with located("python -m flow model fit makes one"):
+            content = read_json(path, "a model")
         try:
-            content = json.loads(Path(path).read_text())
             if content["kind"] != "halut-model" or content["version"] != MODEL_VERSION:
                 raise KeyError("kind")
             return cls(
@@ -145,12 +147,7 @@ class Model:
                 conditions=content["conditions"],
                 points=content["points"],
             )
-        except OSError as error:
-            raise HalutError(
-                f"a model must be a readable file, not {path} ({error.strerror}); "
-                "make one with: python -m flow model fit"
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):
             raise HalutError(
                 f"a model must be a file written by python -m flow model fit, not {path}"
             ) from None

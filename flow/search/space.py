@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from halut import problems
 from halut.arrays import load_matrix, training_pair
-from halut.checks import located, one_of, read_yaml
+from halut.checks import integer_from, known, located, mapping, one_of, read_fields, read_yaml
 from halut.errors import HalutError
 from halut.matmul import HalutMatmul
 from rtl_gen.config import AcceleratorConfig
@@ -152,14 +152,11 @@ class Prune:
         number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
         if not (margin in MARGINS if isinstance(margin, str) else number and 0 <= margin < 1):
             raise HalutError(
-                f"prune.margin must be {' or '.join(MARGINS)} or a number in [0, 1), not {margin!r}"
+                f"margin must be {' or '.join(MARGINS)} or a number in [0, 1), not {margin!r}"
             )
         if not isinstance(self.objectives, (list, tuple)) or not self.objectives:
-            raise HalutError(
-                f"prune.objectives must be a list with entries, not {self.objectives!r}"
-            )
-        for name in self.objectives:
-            one_of("prune.objectives", name, OBJECTIVES, _AMONG)
+            raise HalutError(f"objectives must be a list with entries, not {self.objectives!r}")
+        known("objectives", self.objectives, OBJECTIVES, _AMONG)
         object.__setattr__(self, "objectives", tuple(self.objectives))
 
 
@@ -183,12 +180,6 @@ class SpacePoint:
 _AMONG = "be among {}"
 
 
-def _mapping(where: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise HalutError(f"{where} must be a mapping, not {value!r}")
-    return dict(value)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Space:
     """What to search."""
@@ -209,11 +200,9 @@ class Space:
     def __post_init__(self) -> None:
         AcceleratorConfig(name=self.name)
         fields = (*_CONFIG_FIELDS, *FLOW_FIELDS)
-        axes = _mapping("axes", self.axes)
-        base = _mapping("base", self.base)
-        for where, names in (("axes", axes), ("base", base)):
-            for name in names:
-                one_of(where, name, fields, _AMONG)
+        axes, base = mapping("axes", self.axes), mapping("base", self.base)
+        known("axes", axes, fields, _AMONG)
+        known("base", base, fields, _AMONG)
         for name, values in axes.items():
             if not isinstance(values, (list, tuple)) or not values:
                 raise HalutError(f"axes.{name} must be a list with values, not {values!r}")
@@ -232,14 +221,12 @@ class Space:
                     if not number or not 0 < value < 1e6:
                         raise HalutError(f"{name} must be a positive number of ns, not {value!r}")
             if name == "layout":
-                for value in values:
-                    one_of("layout", value, LAYOUTS, _AMONG)
+                known("layout", values, LAYOUTS, _AMONG)
             if name in ("platform", "corner") and not all(isinstance(v, str) for v in values):
                 raise HalutError(f"{name} must be text, not {values!r}")
         if self.data is not None:
-            data = _mapping("data", self.data)
-            for name in data:
-                one_of("data", name, ("builtin", "a", "b", "test"), _AMONG)
+            data = mapping("data", self.data)
+            known("data", data, ("builtin", "a", "b", "test"), _AMONG)
             if set(data) - {"test"} not in ({"builtin"}, {"a", "b"}) or {"builtin", "test"} <= set(
                 data
             ):
@@ -254,14 +241,12 @@ class Space:
                 if name in axes or name in base:
                     raise HalutError(f"{name} must be absent with data: results are compared raw")
             object.__setattr__(self, "data", data)
-        learning = _mapping("learning", self.learning)
-        for name in learning:
-            one_of("learning", name, _LEARNING, _AMONG)
+        learning = mapping("learning", self.learning)
+        known("learning", learning, _LEARNING, _AMONG)
         HalutMatmul(**learning)
         if self.prune is not None and not isinstance(self.prune, Prune):
             raise HalutError(f"prune must be a mapping, not {self.prune!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise HalutError(f"seed must be an integer of at least 0, not {self.seed!r}")
+        integer_from("seed", self.seed, 0)
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "base", base)
         object.__setattr__(self, "learning", learning)
@@ -274,16 +259,6 @@ class Space:
             version = values.pop("version", None)
             if version != SPACE_VERSION:
                 raise HalutError(f"version must be {SPACE_VERSION}, not {version!r}")
-            for name in values:
-                one_of("a field", name, [f.name for f in dataclasses.fields(cls)], _AMONG)
-            for name in ("name", "axes"):
-                if name not in values:
-                    raise HalutError(f"a space must have {name}")
-            if values.get("prune") is not None:
-                prune = _mapping("prune", values["prune"])
-                for name in prune:
-                    one_of("prune", name, [f.name for f in dataclasses.fields(Prune)], _AMONG)
-                values["prune"] = Prune(**prune)
             data = values.get("data")
             if isinstance(data, Mapping):
                 values["data"] = {
@@ -292,7 +267,7 @@ class Space:
                     else value
                     for name, value in data.items()
                 }
-            return cls(**values)
+            return read_fields(cls, values)
 
     def load_data(self) -> Data | None:
         """The data, or None where the space has none."""
