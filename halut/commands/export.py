@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from halut.commands.network import add_network, read_network
+
 
 def add_verb(verbs: Any) -> None:
     """Add ``export`` to the command line."""
@@ -15,10 +17,8 @@ def add_verb(verbs: Any) -> None:
         "manifest network.json, which lists them in the order of the forward pass.",
     )
     add = verb.add_argument
-    add("network", metavar="NETWORK", help="network file (.pt)")
+    add_network(add)
     add("-o", "--output", required=True, metavar="DIR", help="folder for programs and manifest")
-    add("--root", metavar="DIR",
-        help="folder of the network's data set (default: as it was trained)")  # fmt: skip
     verb.set_defaults(run=_export)
 
 
@@ -26,10 +26,10 @@ def _export(options: argparse.Namespace) -> int:
     from halut.nn import need_torch
 
     need_torch()
-    from halut.nn.network import MANIFEST, example_input, export_network, load_network
+    from halut.nn.network import MANIFEST, example_input, export_network
 
-    model, header = load_network(options.network)
-    example = example_input(header, options.root)
+    model, header = read_network(options)
+    example = example_input(header, options.root, options.imports)
     manifest = export_network(
         model, options.output, example, architecture=header["architecture"], data=header["data"]
     )
