@@ -14,6 +14,7 @@ from halut.errors import HalutError
 
 __all__ = [
     "checked_array",
+    "load_array",
     "load_matrix",
     "matrix",
     "to_scale",
@@ -207,6 +208,13 @@ def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
     HalutError
         When the file cannot be read or holds anything else; the message names it.
     """
+    array = load_array(name, path)
+    with located(path):
+        return matrix(name, array)
+
+
+def load_array(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read one array of any shape from an ``.npy`` file; errors as those of `load_matrix`."""
     try:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
@@ -216,5 +224,4 @@ def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
         raise HalutError(f"{name} must be an .npy file of numbers ({path})") from None
     if not isinstance(array, np.ndarray):
         raise HalutError(f"{name} must be one matrix (.npy), not an archive ({path})")
-    with located(path):
-        return matrix(name, array)
+    return array

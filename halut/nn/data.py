@@ -1,13 +1,15 @@
-"""Images to train on: scikit-learn's digits, CIFAR-10 from a local copy, and generated shapes.
+"""Images to train on: scikit-learn's digits, Fashion-MNIST and CIFAR-10 from local copies, shapes.
 
 Everything is one tensor per part, normalised with the mean and deviation of the training part.
 """
 
 from __future__ import annotations
 
+import gzip
 import logging
 import os
 import pickle
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ _CIFAR_FOLDER = "cifar-10-batches-py"
 _CIFAR_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 _CIFAR_TEST = "test_batch"
 _CIFAR_BYTES = 3 * 32 * 32
+_FASHION_ROOT = "/usr/share/datasets/fashion-mnist"  # of Debian's dataset-fashion-mnist
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
 """Classes of the generated shapes."""
@@ -188,6 +191,33 @@ def _digits() -> tuple[int, _Part, _Part]:
     return 10, (images[train], labels[train]), (images[test], labels[test])
 
 
+def _idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
+    """Read an array of bytes from a file of MNIST's format, compressed or not."""
+    place = path if path.exists() else path.with_name(f"{path.name}.gz")
+    try:
+        content = place.read_bytes()
+        content = gzip.decompress(content) if place.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise HalutError(f"data must be readable: {reason} ({place})") from None
+    head = 4 + 4 * n_axes
+    shape = np.frombuffer(content[4:head].ljust(4 * n_axes, b"\0"), dtype=">u4").astype(int)
+    if content[:4] != bytes((0, 0, 8, n_axes)) or len(content) - head != np.prod(shape):
+        raise HalutError(f"data must be bytes in MNIST's format, {n_axes} axes ({place})")
+    return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(shape)
+
+
+def _fashion(root: Path) -> tuple[int, _Part, _Part]:
+    parts = []
+    for part in ("train", "t10k"):
+        images = _idx(root / f"{part}-images-idx3-ubyte", 3)
+        labels = _idx(root / f"{part}-labels-idx1-ubyte", 1)
+        if len(images) != len(labels) or images.shape[1:] != (28, 28):
+            raise HalutError(f"data must be as many labels as images of 28x28 pixels ({root})")
+        parts.append((images[:, None].astype(np.float32) / np.float32(255), labels))
+    return 10, parts[0], parts[1]
+
+
 def _latin1(text: str, encoding: str) -> bytes:
     """Stand in for the ``_codecs.encode`` by which old pickles spell bytes."""
     if encoding != "latin1":
@@ -288,7 +318,7 @@ def _shapes(seed: int, *counts: int) -> tuple[int, _Part, _Part]:
     return len(SHAPES), parts[0], parts[1]
 
 
-DATASETS = ("cifar10", "digits", "shapes")
+DATASETS = ("cifar10", "digits", "fashion_mnist", "shapes")
 """Names that `load` and recipes know."""
 
 
@@ -303,12 +333,14 @@ def load(
 
     Parameters
     ----------
-    name : {"digits", "cifar10", "shapes"}
+    name : {"digits", "fashion_mnist", "cifar10", "shapes"}
         scikit-learn's handwritten digits (1x8x8, 1297 and 500 images, always the same split);
-        CIFAR-10 (3x32x32); generated colour images of five shapes (3x32x32, 2000 and 500).
+        Fashion-MNIST (1x28x28, 60000 and 10000); CIFAR-10 (3x32x32); generated colour
+        images of five shapes (3x32x32, 2000 and 500).
     root : path-like, optional
         "cifar10": the folder with the batches of the python version, or the one above it;
-        ``build/data`` when absent.
+        ``build/data`` when absent. "fashion_mnist": the folder with the four files, as they are or
+        compressed; that of Debian's package dataset-fashion-mnist when absent.
     seed : int, default 0
         "shapes": what is drawn.
     n_train, n_test : int, optional
@@ -336,6 +368,8 @@ def load(
             integer_at_least(field, count, 1)
     if name == "digits":
         n_classes, train, test = _digits()
+    elif name == "fashion_mnist":
+        n_classes, train, test = _fashion(Path(_FASHION_ROOT if root is None else root))
     elif name == "cifar10":
         n_classes, train, test = _cifar10(Path("build/data" if root is None else root))
     else:

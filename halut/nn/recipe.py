@@ -179,7 +179,7 @@ class Recipe:
     name : str
         Label, and default output folder; letters, digits, ``_`` and ``-``.
     data : str
-        "digits", "cifar10" or "shapes", see `halut.nn.data`.
+        "digits", "fashion_mnist", "cifar10" or "shapes", see `halut.nn.data`.
     model : str
         "resnet9", "resnet20" or "dscnn", see `halut.nn.models`.
     model_options : mapping, optional
