@@ -29,6 +29,9 @@ def add_verb(verbs: Any) -> None:
         "(default: images of its test set)")  # fmt: skip
     add("--images", type=int, metavar="N",
         help="with --c: inputs of the test vector (default: 10)")  # fmt: skip
+    add("--exact", choices=("float", "int8"),
+        help="with --c: exact layers in floats, or in 8-bit words with everything between layers "
+        "(default: float)")  # fmt: skip
     verb.set_defaults(run=_export)
 
 
@@ -38,7 +41,7 @@ def _export(options: argparse.Namespace) -> int:
     need_torch()
     if options.c:
         return _export_c(options)
-    for name in ("inputs", "images"):
+    for name in ("inputs", "images", "exact"):
         if getattr(options, name) is not None:
             raise HalutError(f"--{name} must be given with --c only")
     from halut.nn.network import MANIFEST, example_input, export_network, load_network
@@ -67,12 +70,14 @@ def _export(options: argparse.Namespace) -> int:
 
 def _export_c(options: argparse.Namespace) -> int:
     from halut.nn.c_export.export import MANIFEST, export_c
-    from halut.nn.c_export.inputs import test_inputs
+    from halut.nn.c_export.inputs import calibration_inputs, test_inputs
     from halut.nn.network import load_network
 
     model, header = load_network(options.network)
     images = test_inputs(header, options.root, options.inputs, options.images)
-    done = export_c(model, options.output, images)
+    exact = options.exact or "float"
+    seen = calibration_inputs(header, options.root, options.inputs) if exact == "int8" else None
+    done = export_c(model, options.output, images, exact=exact, calibration=seen)
     tables = ", ".join(f"{name} {size:,}" for name, size in done.table_bytes.items() if size)
     code = ", ".join(f"{name} {size:,}" for name, size in done.code_bytes.items())
     print(f"products             {done.looked_up} looked up, {done.exact} exact")

@@ -12,21 +12,25 @@ import torch
 from torch import Tensor, nn
 
 import halut
+from halut.checks import either
 from halut.errors import CheckFailed, HalutError
 from halut.files import locked, write_text
 from halut.nn.c_export import sizes
 from halut.nn.c_export.emit import emit_network, emit_vector
+from halut.nn.c_export.int8 import in_words
 from halut.nn.c_export.reference import compute
 from halut.nn.c_export.schedule import schedule
 from halut.nn.c_export.steps import LookUp, Mean, Network, Product
 from halut.nn.c_export.trace import trace
 from halut.nn.watch import evaluating, output_of
 
-__all__ = ["MANIFEST", "Exported", "export_c"]
+__all__ = ["FORMS", "MANIFEST", "Exported", "export_c"]
 
 MANIFEST = "network.json"
 KIND = "halut-c-network"
 VERSION = 1
+
+FORMS = ("float", "int8")
 
 _RUNTIME = Path(__file__).with_name("runtime")
 
@@ -45,10 +49,12 @@ class Exported:
         The peak of all buffers; the caller's memory.
     code_bytes : dict of str to int
         By compiler that was found: functions of the network and what they call.
-    inputs, identical : int
-        Inputs of the test vector, and those whose outputs have the very bits of PyTorch.
+    inputs, identical, same_class : int
+        Inputs of the test vector; those whose outputs have the very bits of PyTorch; those whose
+        largest output is the same.
     max_difference : float
         Largest difference of an output from PyTorch's.
+    exact_form : {"float", "int8"}
     defined : bool
         Whether PyTorch defines the order of all operations, so that every bit must be equal.
     """
@@ -63,7 +69,9 @@ class Exported:
     code_bytes: dict[str, int] = field(default_factory=dict)
     inputs: int
     identical: int
+    same_class: int
     max_difference: float
+    exact_form: str
     defined: bool
 
     @property
@@ -72,10 +80,10 @@ class Exported:
         text = f"{self.identical} of {self.inputs} inputs give the bits of PyTorch"
         if self.defined:
             return text
-        return (
-            f"{text}; largest difference {self.max_difference:.3g} (PyTorch adds up floats of "
-            "exact layers in another order)"
-        )
+        text += f", {self.same_class} its class; largest difference {self.max_difference:.3g}"
+        if self.exact_form == "int8":
+            return f"{text} (values between layers are words)"
+        return f"{text} (PyTorch adds up floats of exact layers in another order)"
 
 
 def export_c(
@@ -83,6 +91,8 @@ def export_c(
     folder: str | os.PathLike[str],
     inputs: Tensor,
     *,
+    exact: str = "float",
+    calibration: Tensor | None = None,
     measure_code: bool = True,
 ) -> Exported:
     """Write a network in C99, with a test vector of inputs and the outputs that they must give.
@@ -96,6 +106,12 @@ def export_c(
         is written last: a folder with it is complete.
     inputs : float32 Tensor of shape (n, ...), n at least 1, finite
         The test vector.
+    exact : {"float", "int8"}, default "float"
+        What exact layers compute. "float": all as in PyTorch, bit for bit but for the order in
+        which floats of exact layers are added up. "int8": in words, and so is everything between
+        layers, see `halut.nn.c_export.int8`.
+    calibration : float32 Tensor of shape (n, ...), optional
+        For "int8": inputs that the ranges of words are learned from; `inputs` when absent.
     measure_code : bool, default True
         Whether the code is compiled, by all compilers that are found, to measure its size.
 
@@ -110,32 +126,28 @@ def export_c(
     CheckFailed
         When the outputs differ from PyTorch's where they must not.
     """
-    if not isinstance(inputs, Tensor) or inputs.ndim not in (2, 4) or not inputs.numel():
-        raise HalutError(
-            "inputs must be a tensor of shape (n, features) or (n, channels, height, width)"
-        )
-    if not torch.isfinite(inputs).all():
-        raise HalutError("inputs must be finite, not NaN or infinite")
-    images = inputs.detach().float().cpu()
+    either("exact", exact, FORMS)
+    images = _checked(inputs, "inputs")
     with evaluating(model):
         network = trace(model, images[:1])
         with torch.no_grad():
             wanted = output_of(model, images)
-    given = compute(network, channels_last(images))
-    placed = _as_in_memory(wanted, network)
-    defined = not any(
+    defined = exact == "float" and not any(
         isinstance(step, (Product, Mean)) and step.inputs[0].kind == "f32" for step in network.steps
     )
-    _check_equal(given, placed, defined)
+    if exact == "int8":
+        seen = images if calibration is None else _checked(calibration, "calibration")
+        network = in_words(network, channels_last(seen))
+    given = compute(network, channels_last(images))
+    placed = _as_in_memory(wanted, network)
+    if defined:
+        _check_equal(given, placed)
     plan = schedule(network)
     source = emit_network(network, plan, type(model).__name__)
     vector = emit_vector(channels_last(images).reshape(len(images), -1), given)
     files = {"network.h": source.header, "network.c": source.code}
     files |= dict(zip(("vector.h", "vector.c"), vector, strict=True))
-    for path in sorted(_RUNTIME.iterdir()):
-        if path.suffix in (".c", ".h", ".ld", ".mk"):
-            name = "Makefile" if path.suffix == ".mk" else path.name
-            files[name] = path.read_text(encoding="utf-8")
+    files |= _runtime()
     place = Path(folder)
     with locked(place):
         _remove_earlier(place)
@@ -152,13 +164,16 @@ def export_c(
             code_bytes=sizes.code_bytes(place) if measure_code else {},
             inputs=len(images),
             identical=int((given.view(np.int32) == placed.view(np.int32)).all(axis=1).sum()),
+            same_class=int((given.argmax(axis=1) == placed.argmax(axis=1)).sum()),
             max_difference=float(np.abs(given - placed).max()),
+            exact_form=exact,
             defined=defined,
         )
         manifest = {
             "kind": KIND,
             "version": VERSION,
             "files": sorted(files),
+            "exact": exact,
             "steps": result.steps,
             "table_bytes": result.table_bytes,
             "workspace_bytes": result.workspace_bytes,
@@ -166,6 +181,26 @@ def export_c(
         }
         write_text(place / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return result
+
+
+def _checked(images: Tensor, name: str) -> Tensor:
+    if not isinstance(images, Tensor) or images.ndim not in (2, 4) or not images.numel():
+        raise HalutError(
+            f"{name} must be a tensor of shape (n, features) or (n, channels, height, width)"
+        )
+    if not torch.isfinite(images).all():
+        raise HalutError(f"{name} must be finite, not NaN or infinite")
+    return images.detach().float().cpu()
+
+
+def _runtime() -> dict[str, str]:
+    """Return the files that are the same for every network."""
+    files = {}
+    for path in sorted(_RUNTIME.iterdir()):
+        if path.suffix in (".c", ".h", ".ld", ".mk"):
+            name = "Makefile" if path.suffix == ".mk" else path.name
+            files[name] = path.read_text(encoding="utf-8")
+    return files
 
 
 def channels_last(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -193,10 +228,9 @@ def _as_in_memory(
 def _check_equal(
     given: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
     wanted: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    defined: bool,
 ) -> None:
     wrong = np.argwhere(given.view(np.int32) != wanted.view(np.int32))
-    if defined and len(wrong):
+    if len(wrong):
         image, output = wrong[0]
         raise CheckFailed(
             f"outputs must equal PyTorch's: input {image}, output {output} must be "
