@@ -286,21 +286,35 @@ def _look_up(step: LookUp, constants: _Constants, plan: Schedule) -> tuple[str, 
     down, across = step.tap // kernel_width, step.tap % kernel_width
     pixel = down * step.window.dilation[0] * source.shape[1] + across * step.window.dilation[1]
     offset = pixel * source.shape[2] + step.channel
-    entry = "i8" if step.lut_bits <= 8 else "i16"
     put = constants.put
+    name, row_size = f"{step.name}_table", n_outputs
+    if step.lut_bits > 8:
+        entry, table = "i16", put(name, step.table, "<i2")
+    elif n_outputs % 4:
+        entry, table = "i8", put(name, step.table, "|i1")
+    else:
+        biased = np.ascontiguousarray(step.table + 128).astype(np.uint8, order="C")
+        entry, table, row_size = "packed", put(name, biased.view("<u4"), "<u4"), n_outputs // 4
+    pad, pads = 0, "NULL"
+    if step.pad is not None and (step.pad == step.pad[0]).all():
+        pad = int(step.pad[0])
+    elif step.pad is not None:
+        pads = put(f"{step.name}_pads", step.pad, "<i2")
     fields = {
         "window": _window(step.window, step),
         "n_groups": n_groups,
         "n_codebooks": n_codebooks,
         "depth": n_prototypes.bit_length() - 1,
         "n_outputs": n_outputs,
+        "row_size": row_size,
         "offset": put(f"{step.name}_read_offset", offset, "<i4"),
         "tap": put(f"{step.name}_tap", step.tap, "|u1"),
         "thresholds": put(
             f"{step.name}_thresholds", step.thresholds, "<i4" if source.kind == "f32" else "<i2"
         ),
-        "pad": "NULL" if step.pad is None else put(f"{step.name}_pad", step.pad, "<i2"),
-        "table": put(f"{step.name}_table", step.table, "|i1" if entry == "i8" else "<i2"),
+        "pad": pad,
+        "pads": pads,
+        "table": table,
         "stage": _stage(step.stage, step, constants),
     }
     call = (
@@ -314,13 +328,16 @@ def _product(step: Product, constants: _Constants, plan: Schedule) -> tuple[str,
     source = step.inputs[0]
     floats = source.kind == "f32"
     n_groups, n_outputs, n_features = step.weights.shape
+    # Four outputs side by side, feature by feature.
+    filled = np.pad(step.weights, ((0, 0), (0, -n_outputs % 4), (0, 0)))
+    blocks = filled.reshape(n_groups, -1, 4, n_features).swapaxes(2, 3)
     bias = step.bias
     fields = {
         "window": _window(step.window, step),
         "n_groups": n_groups,
         "n_features": n_features,
         "n_outputs": n_outputs,
-        "weights": constants.put(f"{step.name}_weights", step.weights, "<f4" if floats else "|i1"),
+        "weights": constants.put(f"{step.name}_weights", blocks, "<f4" if floats else "|i1"),
         "bias": "NULL" if bias is None else constants.put(f"{step.name}_bias", bias, "<f4"),
         "pad": step.pad,
     }

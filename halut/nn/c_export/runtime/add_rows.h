@@ -6,12 +6,12 @@ static void JOIN(add_rows_, ENTRY_NAME)(const ENTRY *table, const uint32_t *rows
                                         int32_t n_outputs, const halut_stage *stage, int32_t channel,
                                         void *output, int32_t index)
 {
+    int32_t sums[8];
     int32_t m = 0;
     for (; m + 8 <= n_outputs; m += 8) {
         int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
-        const ENTRY *const column = table + m;
         for (int32_t c = 0; c < n_codebooks; ++c) {
-            const ENTRY *const row = column + rows[c];
+            const ENTRY *const row = table + m + rows[c];
             s0 += row[0];
             s1 += row[1];
             s2 += row[2];
@@ -21,14 +21,15 @@ static void JOIN(add_rows_, ENTRY_NAME)(const ENTRY *table, const uint32_t *rows
             s6 += row[6];
             s7 += row[7];
         }
-        store(stage, s0, channel + m, output, index + m);
-        store(stage, s1, channel + m + 1, output, index + m + 1);
-        store(stage, s2, channel + m + 2, output, index + m + 2);
-        store(stage, s3, channel + m + 3, output, index + m + 3);
-        store(stage, s4, channel + m + 4, output, index + m + 4);
-        store(stage, s5, channel + m + 5, output, index + m + 5);
-        store(stage, s6, channel + m + 6, output, index + m + 6);
-        store(stage, s7, channel + m + 7, output, index + m + 7);
+        sums[0] = s0;
+        sums[1] = s1;
+        sums[2] = s2;
+        sums[3] = s3;
+        sums[4] = s4;
+        sums[5] = s5;
+        sums[6] = s6;
+        sums[7] = s7;
+        store(stage, sums, 8, channel + m, output, index + m);
     }
     for (; m + 2 <= n_outputs; m += 2) {
         int32_t s0 = 0, s1 = 0;
@@ -37,13 +38,14 @@ static void JOIN(add_rows_, ENTRY_NAME)(const ENTRY *table, const uint32_t *rows
             s0 += row[0];
             s1 += row[1];
         }
-        store(stage, s0, channel + m, output, index + m);
-        store(stage, s1, channel + m + 1, output, index + m + 1);
+        sums[0] = s0;
+        sums[1] = s1;
+        store(stage, sums, 2, channel + m, output, index + m);
     }
     if (m < n_outputs) {
-        int32_t sum = 0;
+        sums[0] = 0;
         for (int32_t c = 0; c < n_codebooks; ++c)
-            sum += table[(uint32_t)m + rows[c]];
-        store(stage, sum, channel + m, output, index + m);
+            sums[0] += table[(uint32_t)m + rows[c]];
+        store(stage, sums, 1, channel + m, output, index + m);
     }
 }

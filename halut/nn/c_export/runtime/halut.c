@@ -14,10 +14,22 @@ static int on_image(const halut_window *w, int32_t y, int32_t x)
     return y >= 0 && y < w->height && x >= 0 && x < w->width;
 }
 
-static int tap_on_image(const halut_window *w, int32_t y, int32_t x, int32_t tap)
+#define MOST_TAPS 256
+
+/* Finds which positions of a kernel at (y, x) are on the image. */
+static void find_taps(const halut_window *w, int32_t y, int32_t x, uint8_t *on)
 {
-    return on_image(w, y + tap / w->kernel_width * w->dilation_y,
-                    x + tap % w->kernel_width * w->dilation_x);
+    for (int32_t dy = 0; dy < w->kernel_height; ++dy)
+        for (int32_t dx = 0; dx < w->kernel_width; ++dx)
+            *on++ = (uint8_t)on_image(w, y + dy * w->dilation_y, x + dx * w->dilation_x);
+}
+
+/* The channel of a value at an offset from the kernel's first value, of which the tap is known. */
+static int32_t channel_of(const halut_window *w, int32_t offset, int32_t tap)
+{
+    const int32_t down = tap / w->kernel_width * w->dilation_y;
+    const int32_t across = tap % w->kernel_width * w->dilation_x;
+    return offset - (down * w->width + across) * w->channels;
 }
 
 /* Output stage */
@@ -33,33 +45,60 @@ static int32_t to_word(int64_t exact, uint32_t shift, int32_t low)
     return word < low ? low : word > 127 ? 127 : (int32_t)word;
 }
 
-static void store(const halut_stage *stage, int32_t sum, int32_t channel, void *output, int32_t index)
+/* Stores words of sums of n outputs that follow one another. */
+static void store_words(const halut_stage *stage, const int32_t *sums, int32_t n, int32_t channel,
+                        void *output, int32_t index)
 {
-    if (stage->multiplier != NULL) {
-        const int32_t word = to_word((int64_t)sum * stage->multiplier[channel] + stage->addend[channel],
-                                     stage->shift[channel], stage->low[channel]);
-        if (stage->type == HALUT_I8)
-            ((int8_t *)output)[index] = (int8_t)word;
-        else
-            ((float *)output)[index] = (float)word * stage->grid[0] + stage->grid[1];
+    const int32_t *const multiplier = stage->multiplier + channel;
+    const int64_t *const addend = stage->addend + channel;
+    const uint8_t *const shift = stage->shift + channel;
+    const int8_t *const low = stage->low + channel;
+    int8_t *const words = (int8_t *)output + index;
+    if (stage->type == HALUT_I8) {
+        for (int32_t i = 0; i < n; ++i)
+            words[i] = (int8_t)to_word((int64_t)sums[i] * multiplier[i] + addend[i], shift[i], low[i]);
         return;
     }
-    if (stage->relu && sum < 0)
-        sum = 0;
-    switch (stage->type) {
-    case HALUT_F32:
-        ((float *)output)[index] = (float)sum * stage->scale[channel] + stage->offset[channel];
-        break;
-    case HALUT_I32:
-        ((int32_t *)output)[index] = sum;
-        break;
-    case HALUT_I16:
-        ((int16_t *)output)[index] = (int16_t)sum;
-        break;
-    case HALUT_I8:
-        ((int8_t *)output)[index] = (int8_t)sum;
-        break;
+    for (int32_t i = 0; i < n; ++i) {
+        const int32_t word = to_word((int64_t)sums[i] * multiplier[i] + addend[i], shift[i], low[i]);
+        ((float *)output)[index + i] = (float)word * stage->grid[0] + stage->grid[1];
     }
+}
+
+/* Stores what becomes of sums of n outputs that follow one another. */
+static void store(const halut_stage *stage, const int32_t *sums, int32_t n, int32_t channel,
+                  void *output, int32_t index)
+{
+    if (stage->multiplier != NULL) {
+        store_words(stage, sums, n, channel, output, index);
+        return;
+    }
+    for (int32_t i = 0; i < n; ++i) {
+        const int32_t sum = stage->relu && sums[i] < 0 ? 0 : sums[i];
+        switch (stage->type) {
+        case HALUT_F32:
+            ((float *)output)[index + i] =
+                (float)sum * stage->scale[channel + i] + stage->offset[channel + i];
+            break;
+        case HALUT_I32:
+            ((int32_t *)output)[index + i] = sum;
+            break;
+        case HALUT_I16:
+            ((int16_t *)output)[index + i] = (int16_t)sum;
+            break;
+        case HALUT_I8:
+            ((int8_t *)output)[index + i] = (int8_t)sum;
+            break;
+        }
+    }
+}
+
+/* Stores sums of floats, after adding the bias. */
+static void store_floats(const float *bias, const float *sums, int32_t n, int32_t channel,
+                         float *output, int32_t index)
+{
+    for (int32_t i = 0; i < n; ++i)
+        output[index + i] = bias == NULL ? sums[i] : sums[i] + bias[channel + i];
 }
 
 /* Look-up */
@@ -85,6 +124,83 @@ static int32_t key_of_f32(float value)
 #include "add_rows.h"
 #undef ENTRY
 #undef ENTRY_NAME
+
+/* Packed tables: words are added up as they are, and bytes 1 and 3 of them, in the halves of a word,
+ * once more. That leaves bytes 0 and 2. A half holds as many entries as MOST_ADDED. */
+#define MOST_ADDED 256
+#define ODD_BYTES(word) ((word) >> 8 & 0x00ff00ffU)
+
+static void unpack(int32_t *sums, uint32_t total, uint32_t odd)
+{
+    const uint32_t even = total - (odd << 8);
+    sums[0] += (int32_t)(even & 0xffffU);
+    sums[1] += (int32_t)(odd & 0xffffU);
+    sums[2] += (int32_t)(even >> 16);
+    sums[3] += (int32_t)(odd >> 16);
+}
+
+static void add_4_words(const uint32_t *column, const uint32_t *row, const uint32_t *end, int32_t *sums)
+{
+    uint32_t total0 = 0, total1 = 0, total2 = 0, total3 = 0, odd0 = 0, odd1 = 0, odd2 = 0, odd3 = 0;
+    for (; row != end; ++row) {
+        const uint32_t *const words = column + *row;
+        total0 += words[0];
+        odd0 += ODD_BYTES(words[0]);
+        total1 += words[1];
+        odd1 += ODD_BYTES(words[1]);
+        total2 += words[2];
+        odd2 += ODD_BYTES(words[2]);
+        total3 += words[3];
+        odd3 += ODD_BYTES(words[3]);
+    }
+    unpack(sums, total0, odd0);
+    unpack(sums + 4, total1, odd1);
+    unpack(sums + 8, total2, odd2);
+    unpack(sums + 12, total3, odd3);
+}
+
+static void add_2_words(const uint32_t *column, const uint32_t *row, const uint32_t *end, int32_t *sums)
+{
+    uint32_t total0 = 0, total1 = 0, odd0 = 0, odd1 = 0;
+    for (; row != end; ++row) {
+        const uint32_t *const words = column + *row;
+        total0 += words[0];
+        odd0 += ODD_BYTES(words[0]);
+        total1 += words[1];
+        odd1 += ODD_BYTES(words[1]);
+    }
+    unpack(sums, total0, odd0);
+    unpack(sums + 4, total1, odd1);
+}
+
+static void add_1_word(const uint32_t *column, const uint32_t *row, const uint32_t *end, int32_t *sums)
+{
+    uint32_t total = 0, odd = 0;
+    for (; row != end; ++row) {
+        total += column[*row];
+        odd += ODD_BYTES(column[*row]);
+    }
+    unpack(sums, total, odd);
+}
+
+static void add_rows_packed(const uint32_t *table, const uint32_t *rows, int32_t n_codebooks,
+                            int32_t n_outputs, const halut_stage *stage, int32_t channel, void *output,
+                            int32_t index)
+{
+    int32_t n;
+    for (int32_t m = 0; m < n_outputs; m += n) {
+        int32_t sums[16];
+        n = n_outputs - m >= 16 ? 16 : n_outputs - m >= 8 ? 8 : 4;
+        for (int32_t i = 0; i < n; ++i)
+            sums[i] = -128 * n_codebooks;
+        for (int32_t first = 0; first < n_codebooks; first += MOST_ADDED) {
+            const int32_t last = n_codebooks - first < MOST_ADDED ? n_codebooks : first + MOST_ADDED;
+            (n == 16 ? add_4_words : n == 8 ? add_2_words : add_1_word)(
+                table + m / 4, rows + first, rows + last, sums);
+        }
+        store(stage, sums, n, channel + m, output, index + m);
+    }
+}
 
 #define VALUE float
 #define VALUE_NAME f32
@@ -118,8 +234,8 @@ static int32_t key_of_f32(float value)
 #define SUM float
 #define VALUE_NAME f32
 #define PAD(layer) 0.0F
-#define STORE(layer, sum, channel, output, index) \
-    ((output)[index] = (layer)->bias == NULL ? (sum) : (sum) + (layer)->bias[channel])
+#define STORE(layer, sums, n, channel, output, index) \
+    store_floats((layer)->bias, sums, n, channel, output, index)
 #define OUTPUT float
 #include "product.h"
 #undef VALUE
@@ -133,8 +249,8 @@ static int32_t key_of_f32(float value)
 #define SUM int32_t
 #define VALUE_NAME i8
 #define PAD(layer) ((layer)->pad)
-#define STORE(layer, sum, channel, output, index) \
-    store(&(layer)->stage, sum, channel, output, index)
+#define STORE(layer, sums, n, channel, output, index) \
+    store(&(layer)->stage, sums, n, channel, output, index)
 #define OUTPUT void
 #include "product.h"
 #undef VALUE
@@ -191,23 +307,30 @@ void halut_mean_i8(const halut_window *w, const halut_stage *stage, const int8_t
             for (int32_t dy = 0; dy < w->kernel_height; ++dy)
                 for (int32_t dx = 0; dx < w->kernel_width; ++dx)
                     sum += input[((y + dy) * w->width + x + dx) * w->channels + channel];
-            store(stage, sum, channel, output, i * w->channels + channel);
+            store(stage, &sum, 1, channel, output, i * w->channels + channel);
         }
     }
 }
 
 /* Value by value */
 
-/* a * b + c, rounded once: in double, where the product is exact, to odd; then to float. */
+/* a * b + c, rounded once.
+ *
+ * In double the product is exact. The sum, rounded to double and then to float, is right unless it
+ * lies just between two floats, where what rounding to double lost decides. */
 static float fused(float a, float b, float c)
 {
+    const uint64_t below_float = 0x1fffffffU, between = 0x10000000U;
     const double product = (double)a * (double)b, addend = (double)c;
     union { double value; uint64_t bits; } total;
     total.value = product + addend;
+    const uint32_t exponent = (uint32_t)(total.bits >> 52) & 0x7ffU;
+    if ((total.bits & below_float) != between && exponent > 1023U - 126U)
+        return (float)total.value;
     const double part = total.value - product;
     const double lost = (product - (total.value - part)) + (addend - part); /* exactly */
     if ((lost < 0.0 || lost > 0.0) && (total.bits & 1U) == 0U) {
-        /* Towards what was lost: away from zero when the signs agree. */
+        /* To the odd neighbour on the side of what was lost: away from zero when the signs agree. */
         if ((lost > 0.0) == (total.value > 0.0))
             total.bits += 1U;
         else

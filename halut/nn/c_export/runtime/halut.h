@@ -36,15 +36,20 @@ typedef struct {
     const float *grid;
 } halut_stage;
 
-/* A product that is looked up. G groups of C codebooks; depth T; K = 2^T; M outputs per group. */
+/* A product that is looked up. G groups of C codebooks; depth T; K = 2^T; M outputs per group.
+ *
+ * A packed table holds four entries a word, each plus 128, that of the first output in the lowest
+ * byte: so a word adds to four sums at once. M is then a multiple of 4. */
 typedef struct {
     halut_window window;
     int32_t n_groups, n_codebooks, depth, n_outputs;
+    int32_t row_size;       /* values of a row of the table: M, or M / 4 */
     const int32_t *offset;  /* (G, C, T): what a level reads, from the kernel's first value on */
     const uint8_t *tap;     /* (G, C, T): position in the kernel of what it reads */
     const void *thresholds; /* (G, C, K - 1), int32_t for float inputs, else int16_t */
-    const int16_t *pad;     /* (channels): integers outside of the image; NULL: 0 */
-    const void *table;      /* (G, C, K, M), int8_t or int16_t */
+    int32_t pad;            /* integer outside of the image */
+    const int16_t *pads;    /* (channels): or one for each channel; NULL: none */
+    const void *table;      /* (G, C, K, row_size), uint32_t, int8_t or int16_t */
     halut_stage stage;
 } halut_look_up;
 
@@ -52,7 +57,7 @@ typedef struct {
 typedef struct {
     halut_window window;
     int32_t n_groups, n_features, n_outputs;
-    const void *weights; /* (G, M, D), float or int8_t */
+    const void *weights; /* (G, M / 4, D, 4), float or int8_t; M is filled up with zeros */
     const float *bias;   /* (G * M), for floats only; NULL: none */
     int8_t pad;          /* word outside of the image */
     halut_stage stage;   /* for words only */
@@ -66,15 +71,26 @@ typedef struct {
     int8_t low;
 } halut_sum;
 
-/* Looks up: the first suffix is the type of inputs, the second that of table entries.
+/* Looks up: the first suffix is the type of inputs, the second that of the table.
  * `rows` holds C numbers while the function runs. */
-void halut_look_up_f32_i8(const halut_look_up *, const float *input, void *output, uint32_t *rows);
-void halut_look_up_f32_i16(const halut_look_up *, const float *input, void *output, uint32_t *rows);
-void halut_look_up_i16_i8(const halut_look_up *, const int16_t *input, void *output, uint32_t *rows);
+void halut_look_up_f32_packed(const halut_look_up *, const float *input, void *output,
+                              uint32_t *rows);
+void halut_look_up_f32_i8(const halut_look_up *, const float *input, void *output,
+                          uint32_t *rows);
+void halut_look_up_f32_i16(const halut_look_up *, const float *input, void *output,
+                           uint32_t *rows);
+void halut_look_up_i16_packed(const halut_look_up *, const int16_t *input, void *output,
+                              uint32_t *rows);
+void halut_look_up_i16_i8(const halut_look_up *, const int16_t *input, void *output,
+                          uint32_t *rows);
 void halut_look_up_i16_i16(const halut_look_up *, const int16_t *input, void *output,
                            uint32_t *rows);
-void halut_look_up_i8_i8(const halut_look_up *, const int8_t *input, void *output, uint32_t *rows);
-void halut_look_up_i8_i16(const halut_look_up *, const int8_t *input, void *output, uint32_t *rows);
+void halut_look_up_i8_packed(const halut_look_up *, const int8_t *input, void *output,
+                             uint32_t *rows);
+void halut_look_up_i8_i8(const halut_look_up *, const int8_t *input, void *output,
+                         uint32_t *rows);
+void halut_look_up_i8_i16(const halut_look_up *, const int8_t *input, void *output,
+                          uint32_t *rows);
 
 /* Multiplies; `patch` holds D values while the function runs. Floats are added one after the
  * other: rows of the kernel, columns, channels; then the bias. */

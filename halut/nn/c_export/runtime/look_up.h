@@ -11,8 +11,9 @@ static void JOIN(encode_, VALUE_NAME)(const halut_look_up *layer, const VALUE *i
     const uint8_t *tap = layer->tap + first * depth;
     const THRESHOLD *nodes = (const THRESHOLD *)layer->thresholds + first * n_nodes;
     const int32_t base = (y * w->width + x) * w->channels;
-    const int32_t row_size = layer->n_outputs;
+    const int32_t row_size = layer->row_size;
     int32_t row = -n_nodes;
+    uint8_t on[MOST_TAPS];
     if (inside(w, y, x)) {
         const VALUE *const corner = input + base;
         for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += n_nodes, row += n_nodes + 1) {
@@ -23,17 +24,15 @@ static void JOIN(encode_, VALUE_NAME)(const halut_look_up *layer, const VALUE *i
         }
         return;
     }
+    find_taps(w, y, x, on);
     for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += n_nodes, row += n_nodes + 1) {
         int32_t node = 0;
         for (int32_t level = 0; level < depth; ++level, ++offset, ++tap) {
-            int32_t key = 0;
-            if (tap_on_image(w, y, x, *tap)) {
+            int32_t key = layer->pad;
+            if (on[*tap])
                 key = KEY(input[base + *offset]);
-            } else if (layer->pad != NULL) {
-                const int32_t place = *tap / w->kernel_width * w->dilation_y * w->width +
-                                      *tap % w->kernel_width * w->dilation_x;
-                key = layer->pad[*offset - place * w->channels];
-            }
+            else if (layer->pads != NULL)
+                key = layer->pads[channel_of(w, *offset, *tap)];
             node = 2 * node + 1 + (key > nodes[node]);
         }
         rows[c] = (uint32_t)((row + node) * row_size);
@@ -45,21 +44,22 @@ static void JOIN(encode_, VALUE_NAME)(const halut_look_up *layer, const VALUE *i
         const halut_look_up *layer, const VALUE *input, void *output, uint32_t *rows)                \
     {                                                                                                \
         const halut_window *const w = &layer->window;                                                \
-        const int32_t n_entries = (layer->n_codebooks << layer->depth) * layer->n_outputs;           \
+        const int32_t size = (layer->n_codebooks << layer->depth) * layer->row_size;                 \
         int32_t index = 0;                                                                           \
         for (int32_t oy = 0; oy < w->out_height; ++oy)                                               \
             for (int32_t ox = 0; ox < w->out_width; ++ox)                                            \
                 for (int32_t group = 0; group < layer->n_groups; ++group) {                          \
                     JOIN(encode_, VALUE_NAME)(layer, input, oy * w->stride_y - w->top,               \
                                               ox * w->stride_x - w->left, group, rows);              \
-                    JOIN(add_rows_, ENTRY_NAME)((const ENTRY *)layer->table + group * n_entries,     \
-                                                rows, layer->n_codebooks, layer->n_outputs,          \
+                    JOIN(add_rows_, ENTRY_NAME)((const ENTRY *)layer->table + group * size, rows,    \
+                                                layer->n_codebooks, layer->n_outputs,                \
                                                 &layer->stage, group * layer->n_outputs, output,     \
                                                 index);                                              \
                     index += layer->n_outputs;                                                       \
                 }                                                                                    \
     }
 
+LOOK_UP(packed, uint32_t)
 LOOK_UP(i8, int8_t)
 LOOK_UP(i16, int16_t)
 #undef LOOK_UP
