@@ -104,6 +104,8 @@ def _gpu() -> str | None:
 
 
 _FIND: dict[str, Callable[[], str | None]] = {
+    "arm-none-eabi-gcc": _program("arm-none-eabi-gcc", "gcc-arm-none-eabi"),
+    "cc": _program("cc", "gcc"),
     "chromium": _chromium,
     "gcc": _program("gcc", "gcc"),
     "gpu": _gpu,
@@ -113,6 +115,9 @@ _FIND: dict[str, Callable[[], str | None]] = {
     "openroad": _openroad,
     "osu018": _platform("osu018"),
     "pyosys": _package("pyosys", "flow"),
+    "qemu-system-arm": _program("qemu-system-arm", "qemu-system-arm"),
+    "qemu-system-riscv32": _program("qemu-system-riscv32", "qemu-system-misc"),
+    "riscv64-unknown-elf-gcc": _program("riscv64-unknown-elf-gcc", "gcc-riscv64-unknown-elf"),
     "sphinx": _package("furo", "docs"),
     "sim": _simulator,
     "tcl": _tcl,

@@ -37,11 +37,11 @@ def _mnist(root: Path | None) -> _Parts:
 
 _FILES: dict[str, Callable[[Path | None], _Parts]] = {
     "cifar10": lambda root: cifar.cifar10(root or Path("build/data")),
-    "fashion-mnist": _fashion_mnist,
+    "fashion_mnist": _fashion_mnist,
     "mnist": _mnist,
 }
 
-DATASETS = ("cifar10", "digits", "fashion-mnist", "mnist", "shapes")
+DATASETS = ("cifar10", "digits", "fashion_mnist", "mnist", "shapes")
 """Names that `load` and recipes know."""
 
 SOURCES = {"import": "options", "folder": "size", "idx": None, "npz": None}
@@ -58,7 +58,7 @@ def check_source(source: object) -> str | dict[str, Any]:
     >>> check_source({"zip": "mine.zip"})
     Traceback (most recent call last):
     ...
-    halut.errors.HalutError: data must be one of cifar10, digits, fashion-mnist, mnist, shapes,
+    halut.errors.HalutError: data must be one of cifar10, digits, fashion_mnist, mnist, shapes,
     or a mapping with one of import, folder, idx, npz, not {'zip': 'mine.zip'}
     """
     if isinstance(source, str):
@@ -101,7 +101,7 @@ def load(
     ----------
     name : str or mapping
         A built-in set: "digits", scikit-learn's handwritten digits (1x8x8, 1297 and 500 images,
-        always the same split); "cifar10" (3x32x32); "mnist" and "fashion-mnist" (1x28x28);
+        always the same split); "cifar10" (3x32x32); "mnist" and "fashion_mnist" (1x28x28);
         "shapes", generated colour images of five shapes (3x32x32, 2000 and 500).
         Or one's own: ``{"npz": path}``, see `halut.nn.data.user.of_arrays`; ``{"idx": folder}`` of
         four files as MNIST has; ``{"folder": path, "size": pixels}`` of images, see
@@ -109,7 +109,7 @@ def load(
         function that returns a `Dataset` or what the .npz file would hold.
     root : path-like, optional
         Of built-in sets that are read: "cifar10", the folder with the batches of the python
-        version, or the one above it; "mnist", "fashion-mnist", the folder with the IDX files.
+        version, or the one above it; "mnist", "fashion_mnist", the folder with the IDX files.
         ``build/data``, ``build/data/mnist`` and Debian's folder, or ``build/data/fashion-mnist``,
         when absent. Of one's own, where relative paths begin; the current folder when absent.
     seed : int, default 0

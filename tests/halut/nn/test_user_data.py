@@ -76,7 +76,7 @@ def pixels(data, part: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("compress", [False, True])
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "idx"])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "idx"])
 def test_idx_files(tmp_path, name, compress) -> None:
     write_idx(tmp_path, compress)
     data = load({"idx": str(tmp_path)}) if name == "idx" else load(name, root=tmp_path)
@@ -88,7 +88,7 @@ def test_idx_files(tmp_path, name, compress) -> None:
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason=f"no {FASHION_MNIST} (apt install "
                     "dataset-fashion-mnist)")  # fmt: skip
 def test_debians_fashion_mnist() -> None:
-    data = load("fashion-mnist", n_train=1000)
+    data = load("fashion_mnist", n_train=1000)
     assert data.train_x.shape == (1000, 1, 28, 28) and data.test_x.shape == (10000, 1, 28, 28)
     assert data.n_classes == 10 and torch.bincount(data.test_y).tolist() == [1000] * 10
 
@@ -232,7 +232,7 @@ def test_options_that_a_function_does_not_take(module) -> None:
     ("source", "message"),
     [
         (3, "data must be one of cifar10"),
-        ("fashon-mnist", 'did you mean "fashion-mnist"'),
+        ("fashon-mnist", 'did you mean "fashion_mnist"'),
         ({"npz": "a", "idx": "b"}, "a mapping with one of import"),
         ({"npz": "a", "size": 3}, "size"),
         ({"npz": 3}, "data.npz must be text"),
