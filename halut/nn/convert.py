@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import time
@@ -386,11 +387,19 @@ class _Conversion:
     ) -> list[ConversionRow]:
         """Convert what keeps a budget, and return rows for all."""
 
+        known: dict[tuple[nn.Module, LayerConfig], nn.Module] = {}
+
+        def learn(module: nn.Module, calls: list[Call], config: LayerConfig) -> nn.Module:
+            layer = _learned(module, calls, config)
+            if not sequential:  # what a trial learns, too
+                known[module, config] = copy.deepcopy(layer)
+            return layer
+
         def convert(configs: Mapping[str, LayerConfig], judged: bool) -> list[ConversionRow]:
             wanted = [
                 replace(one, config=configs[one.path]) for one in chosen if one.path in configs
             ]
-            return self._converted(wanted, sequential, False, judged)
+            return self._converted(wanted, sequential, False, judged, known)
 
         layers = {
             one.path: Layer(module=one.module, config=one.config, only_call=one.only_call)
@@ -398,7 +407,7 @@ class _Conversion:
         }
         judged = self.held_out is not None
         found = Search(
-            self.model, self.batches, layers, budget, _learned, convert, judged, progress
+            self.model, self.batches, layers, budget, learn, convert, judged, progress
         ).run()
         stay = [
             replace(one.row, converted=False, reason=found.reasons[one.path], also=(), note="")
@@ -408,23 +417,31 @@ class _Conversion:
         return found.rows + stay
 
     def _converted(
-        self, chosen: list[_Chosen], sequential: bool, progress: bool, judged: bool = True
+        self,
+        chosen: list[_Chosen],
+        sequential: bool,
+        progress: bool,
+        judged: bool = True,
+        known: Mapping[tuple[nn.Module, LayerConfig], nn.Module] | None = None,
     ) -> list[ConversionRow]:
-        """Learn and replace layers."""
+        """Learn and replace layers; those that were learned from the exact network are copied."""
+        known = known or {}
         if not chosen:
             return []
-        paths = [one.path for one in chosen]
         finite = self._finite()
         judge = Judge(self.model, self.held_out) if self.held_out and judged else None
-        inputs = {} if sequential else calls_of(self.model, paths, self.batches)
+        paths = [one.path for one in chosen if (one.module, one.config) not in known]
+        inputs = {} if sequential or not paths else calls_of(self.model, paths, self.batches)
         rows = []
         for one in shown(chosen, "converting", "layer", progress):
             begin = time.perf_counter()
-            # Nothing that follows the only call of a layer is needed to learn it.
-            last = one.path if one.only_call else None
-            calls = (inputs or calls_of(self.model, [one.path], self.batches, last))[one.path]
-            with located(f"layer {one.row.name}"):
-                layer = _learned(one.module, calls, one.config)
+            layer: Any = copy.deepcopy(known.get((one.module, one.config)))
+            if layer is None:
+                # Nothing that follows the only call of a layer is needed to learn it.
+                last = one.path if one.only_call else None
+                calls = (inputs or calls_of(self.model, [one.path], self.batches, last))[one.path]
+                with located(f"layer {one.row.name}"):
+                    layer = _learned(one.module, calls, one.config)
             parts = layers_of(layer)
             for inner, part in parts.items():
                 _warn(part, f"{one.row.name}.{inner}" if inner else one.row.name)

@@ -109,6 +109,37 @@ def test_the_drop_is_kept_and_more_is_converted_with_a_larger_one() -> None:
     )
 
 
+def test_layers_learned_from_the_exact_network_are_learned_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from halut.nn import layer
+
+    learned: list[str] = []
+    learn = layer.HalutLayer.learn
+
+    def counted(self: Any, *args: Any) -> None:
+        learned.append(self.kind)
+        learn(self, *args)
+
+    monkeypatch.setattr(layer.HalutLayer, "learn", counted)
+    model = network()
+    budget = Budget(drop=0.3, inputs=images(2), choices=CHOICES)
+    report = convert_(model, CONFIG, images(1), sequential=False, budget=budget)
+    assert len(learned) == 4 * len(CHOICES)
+    exact = network()
+    by_hand = {
+        row.name: LayerConfig.from_dict(CONFIG.to_dict() | choice)
+        for row in report.rows if row.converted
+        for choice in CHOICES
+        if convert_(network(), {row.name: LayerConfig.from_dict(CONFIG.to_dict() | choice)},
+                    images(1)).rows[[r.name for r in report.rows].index(row.name)].n_codebooks
+        == row.n_codebooks
+    }  # fmt: skip
+    convert_(exact, by_hand, images(1), sequential=False)
+    for name, value in exact.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
 def test_energy_from_metrics_files(tmp_path: Path) -> None:
     files = {}
     for name, metric, value in (
