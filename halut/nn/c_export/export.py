@@ -129,9 +129,9 @@ def export_c(
     either("exact", exact, FORMS)
     images = _checked(inputs, "inputs")
     with evaluating(model):
-        network = trace(model, images[:1])
         with torch.no_grad():
             wanted = output_of(model, images)
+        network = trace(model, images[:1])
     defined = exact == "float" and not any(
         isinstance(step, (Product, Mean)) and step.inputs[0].kind == "f32" for step in network.steps
     )

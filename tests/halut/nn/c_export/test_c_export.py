@@ -200,6 +200,14 @@ def test_what_c_cannot_do_is_refused_in_one_line(model: Any, message: str, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:
+    for model in (made(Branches), folded()):
+        export_c(model, tmp_path, images(2), measure_code=False)
+        names = {path.name for path in tmp_path.iterdir()}
+    assert "NETWORK_OUTPUTS 10 " in (tmp_path / "network.h").read_text()
+    assert len(names) > 15
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text('{"kind": "halut-network-manifest"}')
     with pytest.raises(HalutError, match="must be a folder of an earlier export to C"):
@@ -212,7 +220,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     [
         (torch.zeros(0, *IMAGES), "inputs must be a tensor of shape"),
         (torch.full((1, *IMAGES), torch.nan), "inputs must be finite"),
-        (torch.zeros(1, 4, 7, 6), "torch.fx can trace"),
+        (torch.zeros(1, 4, 7, 6), "input must have shape"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(inputs: Tensor, message: str, tmp_path: Path) -> None:
