@@ -45,7 +45,7 @@ _MIXING = (nn.Linear, HalutLinear)
 _LARGEST_KERNEL = 256  # positions: their number is a byte
 
 
-def trace(model: nn.Module, example_input: Tensor) -> Network:
+def trace(model: nn.Module, example_input: Tensor) -> tuple[Network, fx.Graph]:
     """Describe a network as steps.
 
     Parameters
@@ -58,7 +58,9 @@ def trace(model: nn.Module, example_input: Tensor) -> Network:
 
     Returns
     -------
-    Network
+    network : Network
+        Every value has the name of its node in the graph.
+    graph : torch.fx.Graph
 
     Raises
     ------
@@ -73,7 +75,7 @@ def trace(model: nn.Module, example_input: Tensor) -> Network:
                 tracer.visit(node)
     if tracer.network is None or not tracer.network.steps:
         raise HalutError("network must have at least one layer, not none")
-    return tracer.network
+    return tracer.network, graph.graph
 
 
 def _where(node: fx.Node) -> str:
@@ -109,7 +111,7 @@ class _Tracer:
         if node.op == "placeholder":
             if self.network is not None:
                 raise HalutError("network must have one input in C, not several")
-            value = Value("input", _image(shape_of(node)))
+            value = Value(node.name, _image(shape_of(node)))
             self.network = Network(value, [])
             self.values[node] = value
         elif node.op == "output":
