@@ -74,6 +74,7 @@ class _Beside(fx.Interpreter):
         self, model: nn.Module, graph: fx.Graph, network: Network, given: dict[str, NDArray[Any]]
     ) -> None:
         super().__init__(fx.GraphModule(model, graph))
+        self.extra_traceback = False  # errors stay one line
         self.steps = {step.output.name: step for step in network.steps}
         self.given = given
         self.difference = 0.0

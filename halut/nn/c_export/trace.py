@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from halut.checks import located
 from halut.errors import HalutError
+from halut.nn.c_export.reference import fused
 from halut.nn.c_export.steps import (
     Add,
     Affine,
@@ -266,18 +267,26 @@ class _Tracer:
         self._floats(source)
         if norm.running_mean is None or norm.running_var is None:
             raise HalutError("batch norm must have running statistics in C")
-        # Evaluated by torch itself, whose batch norm is value * scale + offset, rounded once.
         n = norm.num_features
-        rows, mean, var = torch.ones(1, n), norm.running_mean, norm.running_var
-        scale = functional.batch_norm(
-            rows, torch.zeros(n), var, norm.weight, None, False, 0.0, norm.eps
-        )
-        offset = functional.batch_norm(
-            0 * rows, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps
-        )
-        parts = [_by_channel(part[0].numpy(), source) for part in (scale, offset)]
+
+        def evaluated(rows: Tensor, mean: Tensor | None, bias: Tensor | None) -> Tensor:
+            average = torch.zeros(n) if mean is None else mean
+            return functional.batch_norm(
+                rows, average, norm.running_var, norm.weight, bias, False, 0.0, norm.eps
+            )
+
+        # By PyTorch itself: value * scale + offset, rounded once where the processor can.
+        scale = evaluated(torch.ones(1, n), None, None)[0].numpy()
+        offset = evaluated(torch.zeros(1, n), norm.running_mean, norm.bias)[0].numpy()
+        probes = torch.randn((64, n), generator=torch.Generator().manual_seed(0))
+        wanted = evaluated(probes, norm.running_mean, norm.bias).numpy()
+        once = np.array_equal(fused(probes.numpy(), scale, offset), wanted)
+        placed = [_by_channel(part, source) for part in (scale, offset)]
         output = self._value(node)
-        self._add(Affine(inputs=[source], output=output, scale=parts[0], offset=parts[1]), node)
+        self._add(
+            Affine(inputs=[source], output=output, scale=placed[0], offset=placed[1], fused=once),
+            node,
+        )
 
     def _clamp(self, node: fx.Node, source: Value, low: float, high: float | None) -> None:
         self._floats(source)
