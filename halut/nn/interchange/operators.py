@@ -1,4 +1,4 @@
-"""ONNX's operators as functions of torch; those with constant weights are modules, see `onnx_network`.
+"""ONNX's operators as functions of torch; some are modules instead, see `onnx_network`.
 
 A function takes the node's attributes and its inputs, None for those that are absent, and returns
 one output or a tuple of outputs. What they compute is defined by the ONNX operator specification
@@ -158,7 +158,7 @@ def _split(attributes: Attributes, x: Tensor, sizes: Tensor | None = None) -> tu
     given = attributes.get("split") or _ints(sizes)
     if given:
         return x.split(given, axis)
-    parts = attributes.get("num_outputs", attributes["_outputs"])
+    parts = int(attributes.get("num_outputs") or attributes["_outputs"])
     return x.split(-(-x.shape[axis] // parts), axis)
 
 
@@ -383,26 +383,30 @@ def _softmax(function: Operator) -> Operator:
     return lambda attributes, x: function(x, dim=attributes.get("axis", -1))
 
 
+_ONE_INPUT: dict[str, Operator] = {
+    "Abs": torch.abs, "Ceil": torch.ceil, "Cos": torch.cos, "Erf": torch.erf, "Exp": torch.exp,
+    "Floor": torch.floor, "HardSwish": functional.hardswish, "Identity": lambda x: x,
+    "Log": torch.log, "Mish": functional.mish, "Neg": torch.neg, "Not": torch.logical_not,
+    "Reciprocal": torch.reciprocal, "Relu": torch.relu, "Round": torch.round,
+    "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin, "Softplus":
+    functional.softplus, "Softsign": functional.softsign, "Sqrt": torch.sqrt,
+    "Tanh": torch.tanh, "GlobalAveragePool": lambda x: x.mean(_all_of_an_image(x), True),
+    "GlobalMaxPool": lambda x: x.amax(_all_of_an_image(x), True),
+}  # fmt: skip
+
+_TWO_INPUTS: dict[str, Operator] = {
+    "Add": torch.add, "And": torch.logical_and, "Equal": torch.eq, "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le,
+    "MatMul": torch.matmul, "Mul": torch.mul, "Or": torch.logical_or, "Pow": torch.pow,
+    "Sub": torch.sub, "Xor": torch.logical_xor,
+    "Tile": lambda x, counts: x.repeat(_ints(counts)),
+    "PRelu": lambda x, slope: torch.where(x < 0, slope * x, x),
+    "CastLike": lambda x, like: x.to(like.dtype),
+}  # fmt: skip
+
 OPERATORS: dict[str, Operator] = {
-    **{name: _of_one(function) for name, function in {
-        "Abs": torch.abs, "Ceil": torch.ceil, "Cos": torch.cos, "Erf": torch.erf, "Exp": torch.exp,
-        "Floor": torch.floor, "HardSwish": functional.hardswish, "Identity": lambda x: x,
-        "Log": torch.log, "Mish": functional.mish, "Neg": torch.neg, "Not": torch.logical_not,
-        "Reciprocal": torch.reciprocal, "Relu": torch.relu, "Round": torch.round,
-        "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin, "Softplus":
-        functional.softplus, "Softsign": functional.softsign, "Sqrt": torch.sqrt,
-        "Tanh": torch.tanh, "GlobalAveragePool": lambda x: x.mean(_all_of_an_image(x), True),
-        "GlobalMaxPool": lambda x: x.amax(_all_of_an_image(x), True),
-    }.items()},
-    **{name: _of_two(function) for name, function in {
-        "Add": torch.add, "And": torch.logical_and, "Equal": torch.eq, "Greater": torch.gt,
-        "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le,
-        "MatMul": torch.matmul, "Mul": torch.mul, "Or": torch.logical_or, "Pow": torch.pow,
-        "Sub": torch.sub, "Xor": torch.logical_xor,
-        "Tile": lambda x, counts: x.repeat(_ints(counts)),
-        "PRelu": lambda x, slope: torch.where(x < 0, slope * x, x),
-        "CastLike": lambda x, like: x.to(like.dtype),
-    }.items()},
+    **{name: _of_one(one) for name, one in _ONE_INPUT.items()},
+    **{name: _of_two(two) for name, two in _TWO_INPUTS.items()},
     "Max": _of_many(torch.maximum),
     "Min": _of_many(torch.minimum),
     "Sum": _of_many(torch.add),
