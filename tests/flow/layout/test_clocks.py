@@ -53,4 +53,3 @@ def test_a_gate_drives_small_nets_alone(tmp_path: Path) -> None:
     assert gates(2, 3 * load) == (["small"], ["GATE", "GATE"])
     assert gates(2, 3 * load - 0.1, 3 * load, 9 * load) == (["small"], ["GATE1", "GATE"])
     assert gates(2, load, 2 * load, 2.5 * load) == (["small"], ["GATE2", "GATE"])
-    assert gates(1, load, 3 * load, 9 * load) == ([], ["GATE", "GATE"])
