@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 from torch import Tensor, nn  # noqa: E402
 
 from halut.errors import CheckFailed, HalutError  # noqa: E402
-from halut.nn import HalutConv2d  # noqa: E402
+from halut.nn import HalutConv2d, HalutLinear  # noqa: E402
 from halut.nn.c_export import export as exporting  # noqa: E402
 from halut.nn.c_export.export import MANIFEST, export_c  # noqa: E402
 from tests.halut.nn.c_export.builds import make, passed  # noqa: E402
@@ -63,6 +63,29 @@ def test_c_gives_the_bits_of_pytorch(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("cc", "make")
+@pytest.mark.parametrize("lut_bits", [4, 8])
+def test_sums_of_many_codebooks_hold_the_largest_entries(lut_bits: int, tmp_path: Path) -> None:
+    """More codebooks than bytes, and halves of words, of packed sums hold without a pause."""
+    torch.manual_seed(9)
+    n_codebooks = 530
+    formats = config(lut_bits=lut_bits, codebook_width=2, n_prototypes=4)
+    layer = HalutLinear(2 * n_codebooks, 28 if lut_bits == 8 else 24, config=formats)
+    with torch.no_grad():
+        layer.lut.copy_(torch.where(torch.rand_like(layer.lut) < 0.5, -1.0, 1.0))
+        layer.lut[:, ::2, :, 1:] = 1.0  # for all codes but one the largest entry
+        layer.lut[:, ::2, :, 0] = -1.0
+    rows = torch.randn(20, 2 * n_codebooks)
+    rows[0], rows[1] = 100.0, -100.0  # all right, all left
+    most = 2 ** (lut_bits - 1)
+    sums = layer.accumulators(rows[:2])[0, :, ::2]
+    assert (sums == torch.tensor([[(most - 1) * n_codebooks], [-most * n_codebooks]])).all()
+    export_c(nn.Sequential(layer).eval(), tmp_path, rows, measure_code=False)
+    called = re.findall(r"halut_look_up_f32_(\w+)\(", (tmp_path / "network.c").read_text())
+    assert called == [{4: "i4", 8: "packed"}[lut_bits]]
+    passed(tmp_path, "sanitise", "OPTIMISE=-O1")
+
+
+@pytest.mark.needs("cc", "make")
 def test_exact_layers_add_up_in_the_order_that_is_stated(tmp_path: Path) -> None:
     done = export_c(mixed(), tmp_path, images(40), measure_code=False)
     assert not done.defined and (done.looked_up, done.exact) == (1, 3)
@@ -91,7 +114,9 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
         export_c(made(Branches), tmp_path / name, images(3), measure_code=False)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert {"Makefile", "network.c", "network.h", "halut_layers.c", "vector.c", MANIFEST} <= set(files)
+    assert {"Makefile", "network.c", "network.h", "halut_layers.c", "vector.c", MANIFEST} <= set(
+        files
+    )
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
