@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +255,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_inputs_that_do_not_fit_are_refused(inputs: Tensor, message: str, tmp_path: Path) -> None:
     with pytest.raises(HalutError, match=message):
         export_c(made(Branches), tmp_path / "out", inputs, measure_code=False)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("cc", "make")
+def test_batch_norm_rounds_as_pytorch_does_without_fused_operations() -> None:
+    """PyTorch's portable kernels round products and sums apart."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, __file__, "-k", "test_c_gives_the_bits_of_pytorch and int8"],
+        env=os.environ | {"ATEN_CPU_CAPABILITY": "default"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
