@@ -27,31 +27,16 @@ __all__ = ["Finding", "main", "survey"]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked for.
+    """One thing that was looked for."""
 
-    Attributes
-    ----------
-    group, name : str
-        Where it is listed, and as what.
-    found : str or None
-        Version or place; None where it is missing.
-    purpose : str
-        What needs it.
-    get : str
-        How to get it.
-    without : str
-        What still works where it is missing.
-    required : bool
-        Whether `make demo` and `make test` need it.
-    """
-
+    #: Where it is listed, and as what.
     group: str
     name: str
-    found: str | None
-    purpose: str
-    get: str
-    without: str
-    required: bool = False
+    found: str | None  #: Version or place; None where it is missing.
+    purpose: str  #: What needs it.
+    get: str  #: How to get it.
+    without: str  #: What still works where it is missing.
+    required: bool = False  #: Whether `make demo` and `make test` need it.
 
 
 def _package(name: str) -> str | None:

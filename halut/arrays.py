@@ -191,7 +191,19 @@ def training_pair(
 
 
 def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read a matrix from an ``.npy`` file.
+    """Read a matrix from an ``.npy`` file; see `load_array`.
+
+    Returns
+    -------
+    ndarray of shape (any, at least 1), real
+    """
+    array = load_array(name, path)
+    with located(path):
+        return matrix(name, array)
+
+
+def load_array(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read an array from an ``.npy`` file.
 
     Parameters
     ----------
@@ -201,20 +213,13 @@ def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
 
     Returns
     -------
-    ndarray of shape (any, at least 1), real
+    ndarray
 
     Raises
     ------
     HalutError
         When the file cannot be read or holds anything else; the message names it.
     """
-    array = load_array(name, path)
-    with located(path):
-        return matrix(name, array)
-
-
-def load_array(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read one array of any shape from an ``.npy`` file; errors as those of `load_matrix`."""
     try:
         array = np.load(path, allow_pickle=False)
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +19,12 @@ import pytest
 # Set before anything imports NumPy; simulators inherit it.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+# `make test ARGS=...` hands its variables on to every make that a test starts.
+for _variable in re.findall(r"(?:^|\s)(\w+)=", os.environ.pop("MAKEFLAGS", "")):
+    os.environ.pop(_variable, None)
+for _variable in ("MAKEOVERRIDES", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(_variable, None)
 
 
 def _program(name: str, package: str) -> Callable[[], str | None]:

@@ -24,9 +24,11 @@ import yaml
 import halut
 import rtl_gen
 import sim
+from flow.report.table import terminal
 from halut import golden
-from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.checks import known
+from halut.errors import CheckFailed
+from halut.files import write_text
 from halut.schedule import schedule
 from halut.sources import folder_hash
 from rtl_gen import AcceleratorConfig, reference
@@ -222,9 +224,8 @@ def campaign(
         facts = {key: value for key, value in dataclasses.asdict(mutant).items()
                  if key not in ("module", "line")}  # fmt: skip
         record = {"configuration": name, **facts, **verdict}
-        with atomic_write(folder / f"{mutant.id}.json") as temporary:
-            text = json.dumps({"made_with": mark, **record}, indent=2)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps({"made_with": mark, **record}, indent=2)
+        write_text(folder / f"{mutant.id}.json", text + "\n")
         return record
 
     with _quiet(), ThreadPoolExecutor(jobs) as pool:
@@ -298,22 +299,12 @@ def summary(records: list[dict[str, Any]], reasons: Mapping[str, str]) -> dict[s
 
 def table(found: Mapping[str, Any]) -> str:
     """Return a summary as text."""
-    head = [
-        "configuration",
-        "mutants",
-        "rejected",
-        "killed",
-        "proved",
-        "argued",
-        "survived",
-        "rate",
-    ]
-    lines = [f"{head[0]:14}" + "".join(f"{name:>10}" for name in head[1:])]
+    counts = ("mutants", "rejected", "killed", "proved", "argued")
+    rows = [["configuration", *counts, "survived", "rate"]]
     for name, facts in found.items():
-        numbers = [facts[key] for key in head[1:6]] + [len(facts["survivors"])]
-        row = "".join(f"{number:>10}" for number in numbers)
-        lines.append(f"{name:14}{row}{100 * facts['rate']:>8.1f} %")
-    return "\n".join(lines)
+        numbers = [facts[key] for key in counts] + [len(facts["survivors"])]
+        rows.append([name, *map(str, numbers), f"{100 * facts['rate']:.1f} %"])
+    return terminal(rows)
 
 
 def default_jobs() -> int:
@@ -326,7 +317,5 @@ def default_jobs() -> int:
 def pick_configs(text: str | None) -> dict[str, AcceleratorConfig]:
     """Return the configurations of a list with commas, by default all."""
     names = text.split(",") if text else list(CONFIGS)
-    for name in names:
-        if name not in CONFIGS:
-            raise HalutError(f"config must be one of {', '.join(CONFIGS)}, not {name!r}")
+    known("config", names, CONFIGS)
     return {name: CONFIGS[name] for name in names}

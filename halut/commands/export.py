@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from halut.commands.network import add_network, read_network
 from halut.errors import HalutError
 
 
@@ -18,11 +19,9 @@ def add_verb(verbs: Any) -> None:
         "whole network as C99, with a Makefile, a test vector and the expected bits.",
     )
     add = verb.add_argument
-    add("network", metavar="NETWORK", help="network file (.pt)")
+    add_network(add)
     add("-o", "--output", required=True, metavar="DIR",
         help="folder for programs and manifest, or C files")  # fmt: skip
-    add("--root", metavar="DIR",
-        help="folder of the network's data set (default: as it was trained)")  # fmt: skip
     add("--c", action="store_true", help="write C, see docs/c_network.md (default: programs)")
     add("--inputs", metavar="FILE",
         help="with --c: the test vector's inputs, .npy of shape (n, ...) as the network takes them "
@@ -44,10 +43,10 @@ def _export(options: argparse.Namespace) -> int:
     for name in ("inputs", "images", "exact"):
         if getattr(options, name) is not None:
             raise HalutError(f"--{name} must be given with --c only")
-    from halut.nn.network import MANIFEST, example_input, export_network, load_network
+    from halut.nn.network import MANIFEST, example_input, export_network
 
-    model, header = load_network(options.network)
-    example = example_input(header, options.root)
+    model, header = read_network(options)
+    example = example_input(header, options.root, options.imports)
     manifest = export_network(
         model, options.output, example, architecture=header["architecture"], data=header["data"]
     )
@@ -71,12 +70,12 @@ def _export(options: argparse.Namespace) -> int:
 def _export_c(options: argparse.Namespace) -> int:
     from halut.nn.c_export.export import MANIFEST, export_c
     from halut.nn.c_export.inputs import calibration_inputs, test_inputs
-    from halut.nn.network import load_network
 
-    model, header = load_network(options.network)
-    images = test_inputs(header, options.root, options.inputs, options.images)
+    model, header = read_network(options)
+    given = options.root, options.inputs
+    images = test_inputs(header, *given, options.images, options.imports)
     exact = options.exact or "float"
-    seen = calibration_inputs(header, options.root, options.inputs) if exact == "int8" else None
+    seen = calibration_inputs(header, *given, options.imports) if exact == "int8" else None
     done = export_c(model, options.output, images, exact=exact, calibration=seen)
     tables = ", ".join(f"{name} {size:,}" for name, size in done.table_bytes.items() if size)
     code = ", ".join(f"{name} {size:,}" for name, size in done.code_bytes.items())

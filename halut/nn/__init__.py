@@ -12,12 +12,15 @@ from halut.errors import HalutError
 
 if TYPE_CHECKING:
     from halut.nn.attention import HalutMultiheadAttention
+    from halut.nn.budget import Budget
     from halut.nn.config import LayerConfig
     from halut.nn.convert import ConversionReport, ConversionRow, convert_
     from halut.nn.handlers import as_called, register_handler
     from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+    from halut.nn.reconstruct import Reconstruction, ReconstructionReport, reconstruct_
 
 __all__ = [
+    "Budget",
     "ConversionReport",
     "ConversionRow",
     "HalutConv2d",
@@ -25,14 +28,18 @@ __all__ = [
     "HalutLinear",
     "HalutMultiheadAttention",
     "LayerConfig",
+    "Reconstruction",
+    "ReconstructionReport",
     "as_called",
     "convert_",
+    "reconstruct_",
     "register_handler",
 ]
 
-_MODULES = {"HalutMultiheadAttention": "attention", "LayerConfig": "config"}
+_MODULES = {"HalutMultiheadAttention": "attention", "Budget": "budget", "LayerConfig": "config"}
 _MODULES |= dict.fromkeys(("ConversionReport", "ConversionRow", "convert_"), "convert")
 _MODULES |= dict.fromkeys(("as_called", "register_handler"), "handlers")
+_MODULES |= dict.fromkeys(("Reconstruction", "ReconstructionReport", "reconstruct_"), "reconstruct")
 _MODULES |= dict.fromkeys(("HalutConv2d", "HalutLayer", "HalutLinear"), "layers")
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from halut.arrays import load_array
 from halut.checks import integer_from
 from halut.errors import HalutError
-from halut.nn.network import load_data
+from halut.nn.network import load_data, load_inputs
 
 __all__ = ["calibration_inputs", "test_inputs"]
 
@@ -26,6 +23,7 @@ def test_inputs(
     root: str | os.PathLike[str] | None = None,
     path: str | os.PathLike[str] | None = None,
     n_images: int | None = None,
+    imports: Collection[str] = (),
 ) -> Tensor:
     """Return inputs for a network's test vector.
 
@@ -39,6 +37,8 @@ def test_inputs(
         An ``.npy`` file of inputs in place of the data set's test images.
     n_images : int, optional
         How many, at least 1; 10 by default, or all of the file.
+    imports : collection of str, default none
+        See `halut.nn.network.load_network`.
 
     Returns
     -------
@@ -47,28 +47,19 @@ def test_inputs(
     if n_images is not None:
         integer_from("images", n_images, 1)
     if path is not None:
-        return _read(path)[:n_images]
+        return load_inputs(path, header)[:n_images]
     if not (header.get("data") or {}).get("name"):
         raise HalutError("network file must name its data set, or --inputs be given")
-    return load_data(header, root).test_x[: n_images or DEFAULT_IMAGES]
+    return load_data(header, root, imports).test_x[: n_images or DEFAULT_IMAGES]
 
 
 def calibration_inputs(
     header: Mapping[str, Any],
     root: str | os.PathLike[str] | None = None,
     path: str | os.PathLike[str] | None = None,
+    imports: Collection[str] = (),
 ) -> Tensor:
     """Return training images of the network's data set, or all inputs of a file."""
     if path is not None:
-        return _read(path)
-    return load_data(header, root).train_x[:CALIBRATION_IMAGES]
-
-
-def _read(path: str | os.PathLike[str]) -> Tensor:
-    array = load_array("inputs", path)
-    if array.ndim not in (2, 4) or not array.size or array.dtype.kind not in "iuf":
-        raise HalutError(
-            f"inputs must be real numbers of shape (n, features) or (n, channels, height, width), "
-            f"not {array.dtype} of {array.shape} ({path})"
-        )
-    return torch.from_numpy(array.astype(np.float32))
+        return load_inputs(path, header)
+    return load_data(header, root, imports).train_x[:CALIBRATION_IMAGES]

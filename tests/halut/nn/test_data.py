@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import pickle
 
@@ -55,47 +54,6 @@ def test_normalised_with_the_training_part(name):
     assert torch.allclose(data.train_x.mean(dim=(0, 2, 3)), torch.zeros(data.n_channels), atol=1e-4)
     assert torch.allclose(data.train_x.std(dim=(0, 2, 3)), torch.ones(data.n_channels), atol=1e-3)
     assert not torch.allclose(data.test_x.mean(), torch.zeros(()), atol=1e-6)
-
-
-def _write_idx(path, array):
-    head = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, dtype=">u4").tobytes()
-    content = head + array.tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-
-
-def _write_fashion(folder, suffix=""):
-    rng = np.random.default_rng(1)
-    for part, count in (("train", 7), ("t10k", 3)):
-        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        _write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", images)
-        _write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", np.arange(count, dtype=np.uint8))
-    return images
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_fashion_mnist_reads_the_format_of_mnist(tmp_path, suffix):
-    images = _write_fashion(tmp_path, suffix)
-    data = load("fashion_mnist", tmp_path)
-    assert data.train_x.shape == (7, 1, 28, 28) and data.test_y.tolist() == [0, 1, 2]
-    pixels = (data.test_x[:, 0] * data.deviation + data.mean) * 255
-    assert torch.allclose(pixels, torch.from_numpy(images).float(), atol=1e-3)
-
-
-def test_fashion_mnist_says_what_is_wrong(tmp_path):
-    with pytest.raises(HalutError, match=r"data must be readable: No such file.*train-images-idx3"):
-        load("fashion_mnist", tmp_path)
-    _write_fashion(tmp_path)
-    path = tmp_path / "t10k-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(HalutError, match=r"data must be bytes in MNIST's format, 3 axes \(.*t10k"):
-        load("fashion_mnist", tmp_path)
-    _write_idx(path, np.zeros((4, 28, 28), dtype=np.uint8))
-    with pytest.raises(HalutError, match="data must be as many labels as images"):
-        load("fashion_mnist", tmp_path)
-    path.unlink()
-    path.with_name(f"{path.name}.gz").write_bytes(b"\x1f\x8b cut off")
-    with pytest.raises(HalutError, match="data must be readable"):
-        load("fashion_mnist", tmp_path)
 
 
 def test_cifar10_reads_the_python_format(tmp_path):
