@@ -354,7 +354,12 @@ def kernels(
     A = draw.standard_normal((n_rows, n_features), dtype=np.float32)
     B = draw.standard_normal((n_features, n_outputs), dtype=np.float32)
     bytes_ = np.clip(np.rint(30 * A), -128, 127).astype(np.int8)
-    matrices: tuple[NDArray[Any], ...] = (A, np.asfortranarray(A), bytes_, np.asfortranarray(bytes_))
+    matrices: tuple[NDArray[Any], ...] = (
+        A,
+        np.asfortranarray(A),
+        bytes_,
+        np.asfortranarray(bytes_),
+    )
     rows: list[dict[str, Any]] = []
     for size in n_codebooks:
         learned = {

@@ -147,6 +147,8 @@ typedef struct {
     Finish *finish[3];
     void (*add_in_order)(const float *, size_t, const uint8_t *, const int32_t *, size_t, float *,
                          float *);
+    void (*add_rows)(const uint8_t *, size_t, const float *, size_t, size_t, float *, double *);
+    void (*add_entries)(const uint8_t *, size_t, const float *, size_t, int, float *);
 } Variant;
 
 #define KERNELS(name)                                             \
@@ -155,6 +157,8 @@ typedef struct {
         {look_up_f_##name, look_up_i_##name, look_up_h_##name},   \
         {NULL, finish_i_##name, finish_h_##name},                 \
         add_in_order_##name,                                      \
+        add_rows_##name,                                          \
+        add_entries_##name,                                       \
     }
 static const Variant variants[] = {
     KERNELS(portable),
@@ -453,3 +457,5 @@ EXPORT int halut_add_in_order(int variant, const uint8_t *codes, size_t n_rows, 
     free(stack_block);
     return stack == NULL;
 }
+
+#include "learning.h"

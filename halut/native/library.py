@@ -60,6 +60,33 @@ _ARGUMENTS = {
     "halut_product": [*_TREES, _SIZE, _INT, _POINTER, _STAGE, _POINTER],
     "halut_look_up": [*_CODES, _INT, _POINTER, _INT32, _INT32, _SIZE, _STAGE, _POINTER],
     "halut_add_in_order": [*_CODES, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER],
+    "halut_count_meetings": [_INT, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
+    "halut_table_sums": [_INT, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER],
+    "halut_split_nodes": [
+        _INT,
+        _POINTER,
+        _POINTER,
+        _SIZE,
+        _SIZE,
+        _SIZE,
+        _POINTER,
+        _SIZE,
+        ctypes.c_double,
+        *[_POINTER] * 5,
+    ],
+    "halut_rank_columns": [
+        _INT,
+        _POINTER,
+        _SIZE,
+        _SIZE,
+        _POINTER,
+        _SIZE,
+        _POINTER,
+        _SIZE,
+        _POINTER,
+    ],
+    "halut_column_sums": [_INT, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER],
+    "halut_add_entries": [_INT, _POINTER, _SIZE, _POINTER, _SIZE, _INT, _POINTER],
 }
 _RESULTS = {"halut_table_bytes": _SIZE, "halut_make_tables": None}
 
