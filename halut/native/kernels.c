@@ -15,6 +15,9 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #define HAS_X86 1
+#elif defined(__aarch64__) && defined(__GNUC__)
+#include <arm_neon.h>
+#define HAS_NEON 1
 #endif
 
 #if defined(__GNUC__)
@@ -134,6 +137,9 @@ INLINE void fetch_ahead(Ahead *a, size_t n_rows)
 #define TARGET TARGET_QUADS
 #include "avx512.h"
 #endif
+#ifdef HAS_NEON
+#include "neon.h"
+#endif
 
 #include "layouts.h"
 
@@ -160,12 +166,17 @@ typedef struct {
         add_rows_##name,                                          \
         add_entries_##name,                                       \
     }
+enum { PORTABLE, AVX2, AVX512, VNNI, NEON };
+
 static const Variant variants[] = {
-    KERNELS(portable),
+    [PORTABLE] = KERNELS(portable),
 #ifdef HAS_X86
-    KERNELS(avx2),
-    KERNELS(avx512),
-    KERNELS(vnni),
+    [AVX2] = KERNELS(avx2),
+    [AVX512] = KERNELS(avx512),
+    [VNNI] = KERNELS(vnni),
+#endif
+#ifdef HAS_NEON
+    [NEON] = KERNELS(neon),
 #endif
 };
 
@@ -177,17 +188,21 @@ EXPORT const char *const halut_sources = HALUT_SOURCES;
 
 EXPORT int halut_supports(int variant)
 {
-    if (variant == 0)
+    if (variant == PORTABLE)
         return 1;
+#ifdef HAS_NEON
+    if (variant == NEON)
+        return 1;
+#endif
 #ifdef HAS_X86
     __builtin_cpu_init();
     const int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (variant == 1)
+    if (variant == AVX2)
         return __builtin_cpu_supports("avx2") != 0;
-    if (variant == 2)
+    if (variant == AVX512)
         return avx512;
-    if (variant == 3)
+    if (variant == VNNI)
         return avx512 && __builtin_cpu_supports("avx512vbmi") &&
                __builtin_cpu_supports("avx512vnni");
 #endif

@@ -26,7 +26,7 @@ __all__ = ["VARIABLE", "VARIANTS", "Kernels", "Rows", "Stage", "build", "kernels
 VARIABLE = "HALUT_NATIVE"
 """The environment variable that forces a variant."""
 
-VARIANTS = ("portable", "avx2", "avx512", "vnni")
+VARIANTS = ("portable", "avx2", "avx512", "vnni", "neon")
 """What the kernels are compiled for, the slowest first; numbered as in kernels.c."""
 
 _BUILD_S = 300.0

@@ -6,9 +6,10 @@ import pytest
 from halut import native, ridge
 from halut.native import learning
 from halut.trees import learn_tree
+from tests.halut.variants import VARIANTS
 
 
-@pytest.fixture(params=native.VARIANTS)
+@pytest.fixture(params=VARIANTS)
 def forced(request, monkeypatch):
     if request.param not in native.variants():
         pytest.skip(f"{request.param} does not run here: {native.status()[1]}")
