@@ -24,11 +24,13 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define PREFETCH(address) __builtin_prefetch((address), 0, 2)
+#define PREFETCH_TO_WRITE(address) __builtin_prefetch((address), 1, 3)
 #define EXPORT __attribute__((visibility("default")))
 #else
 #define INLINE static inline
 #define UNROLL
 #define PREFETCH(address) ((void)(address))
+#define PREFETCH_TO_WRITE(address) ((void)(address))
 #define EXPORT
 #endif
 
@@ -38,6 +40,7 @@ enum {
     GROUP = 16,            /* codebooks that are encoded, and looked up, together */
     ROWS = 128,            /* rows in a block, at most */
     BLOCK_BYTES = 1 << 19, /* of a block's rows, in the cache of the second level */
+    TOP = 4,               /* levels of trees that are walked without a loop */
     NEAR_ROWS = 8          /* rows that are encoded together, in the cache of the first level */
 };
 
@@ -74,6 +77,8 @@ typedef struct {
     size_t n_runs, bytes;
     size_t run, at; /* what comes next */
     size_t lines;   /* for every eight rows of a pass */
+    char *out, *out_end; /* what is written soon */
+    size_t out_lines;
 } Ahead;
 
 /* What an integer accumulator that is too narrow does after every so many codebooks. */
@@ -108,6 +113,8 @@ INLINE void fetch_ahead(Ahead *a, size_t n_rows)
 {
     if (a == NULL)
         return;
+    for (size_t n = 0; n < a->out_lines * n_rows && a->out < a->out_end; n += 8, a->out += 64)
+        PREFETCH_TO_WRITE(a->out);
     for (size_t n = 0; n < a->lines * n_rows && a->run < a->n_runs; n += 8) {
         const ptrdiff_t start = a->starts ? a->starts[a->run] * (ptrdiff_t)a->value_bytes
                                           : (ptrdiff_t)a->run * a->stride;
@@ -226,7 +233,9 @@ static void plan_ahead(Ahead *ahead, size_t n_passes, size_t n_rows)
     if (ahead == NULL)
         return;
     const size_t lines = ahead->n_runs * ((ahead->bytes + 63) / 64);
-    ahead->lines = lines / (n_passes * n_rows / 8 + 1) + 1;
+    const size_t shares = n_passes * n_rows / 8 + 1;
+    ahead->lines = lines / shares + 1;
+    ahead->out_lines = (size_t)(ahead->out_end - ahead->out) / 64 / shares + 1;
 }
 
 /* `out` has 4 bytes per result. */
@@ -438,8 +447,9 @@ EXPORT int halut_product(int variant, const Rows *rows, size_t n_codebooks, size
                              (char *)codes + ROWS * trees.padded, codes))
                 status = 2;
             look_ahead(&ahead, rows, &trees, begin + n, smaller(step, rows->n_rows - begin - n));
-            look_up_block(&product, codes, n, (char *)out + begin * n_outputs * 4,
-                          ahead.n_runs && ahead.bytes ? &ahead : NULL);
+            ahead.out = (char *)out + (begin + n) * n_outputs * 4;
+            ahead.out_end = ahead.out + smaller(step, rows->n_rows - begin - n) * n_outputs * 4;
+            look_up_block(&product, codes, n, (char *)out + begin * n_outputs * 4, &ahead);
         }
     }
     free(code_block);
