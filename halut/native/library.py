@@ -18,7 +18,7 @@ from pathlib import Path
 from halut import process
 from halut.errors import HalutError
 from halut.files import atomic_write, locked, write_text
-from halut.native.sources import FLAGS, FOLDER, SOURCE, fingerprint
+from halut.native.sources import FLAGS, FOLDER, LIBRARIES, SOURCES, fingerprint
 
 __all__ = ["VARIABLE", "VARIANTS", "Kernels", "build", "kernels", "status", "variants"]
 
@@ -41,6 +41,10 @@ _ARGUMENTS = {
                       _POINTER],
     "halut_look_up": [*_CODES, _INT, _POINTER, _POINTER, _INT32, _INT32, _SIZE, _POINTER],
     "halut_add_in_order": [*_CODES, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER],
+    "halut_decisions": [_INT, _POINTER, _SIZE, _SIZE, *[_POINTER] * 4],
+    "halut_pack": [_INT, *[_SIZE] * 4, _POINTER, _POINTER],
+    "halut_bands": [_INT, _POINTER],
+    "halut_convolve": [_INT, *[_POINTER] * 10, _SIZE, _SIZE],
 }  # fmt: skip
 
 
@@ -62,9 +66,14 @@ class Kernels:
     library: ctypes.CDLL
     variant: str
 
+    @property
+    def index(self) -> int:
+        """The variant's number."""
+        return VARIANTS.index(self.variant)
+
     def call(self, name: str, *arguments: object) -> None:
-        """Call a function of kernels.c; raise `MemoryError` when it has not enough."""
-        if getattr(self.library, name)(VARIANTS.index(self.variant), *arguments):
+        """Call a function of the library; raise `MemoryError` when it has not enough."""
+        if getattr(self.library, name)(self.index, *arguments):
             raise MemoryError(f"not enough memory for {name}")
 
 
@@ -137,7 +146,8 @@ def _compile(command: list[str], path: Path, failed: Path) -> None:
         with atomic_write(path) as temporary:
             done = process.run(
                 [*command, *FLAGS, "-fPIC", "-shared", f'-DHALUT_SOURCES="{fingerprint()}"',
-                 FOLDER / SOURCE, "-o", temporary],
+                 *(FOLDER / name for name in SOURCES), "-o", temporary,
+                 *(f"-l{name}" for name in LIBRARIES)],
                 timeout_s=_BUILD_S,
             )  # fmt: skip
             said = done.output + done.errors or said

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-__all__ = ["FLAGS", "FOLDER", "INCLUDED", "SOURCE", "fingerprint"]
+__all__ = ["FLAGS", "FOLDER", "INCLUDED", "LIBRARIES", "SOURCES", "fingerprint"]
 
 FOLDER = Path(__file__).resolve().parent
-SOURCE = "kernels.c"
-INCLUDED = ("variant.h", "look_up.h")
+SOURCES = ("kernels.c", "prepare.c", "convolution.c")
+INCLUDED = ("variant.h", "look_up.h", "common.h", "shuffle.h")
+LIBRARIES = ("m",)
 
 # A multiplication and an addition round one after the other, as in NumPy.
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden")
@@ -21,6 +22,6 @@ FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden")
 def fingerprint() -> str:
     """Return what changes when a source or a flag does: 16 hexadecimal digits."""
     digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for name in (SOURCE, *INCLUDED):
+    for name in (*SOURCES, *INCLUDED):
         digest.update((FOLDER / name).read_bytes())
     return digest.hexdigest()[:16]
