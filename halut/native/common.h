@@ -16,10 +16,12 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define EXPORT __attribute__((visibility("default")))
+#define PREFETCH_TO_WRITE(address) __builtin_prefetch((address), 1)
 #else
 #define INLINE static inline
 #define UNROLL
 #define EXPORT
+#define PREFETCH_TO_WRITE(address) ((void)(address))
 #endif
 
 static inline size_t smaller(size_t a, size_t b)

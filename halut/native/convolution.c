@@ -166,45 +166,72 @@ static int open_work(Work *w, const float *x, const float *pad, const int32_t *d
     return 0;
 }
 
-/* The padded rows of input that rows of output from `first` on read, channel by channel. */
-static void stage(const Work *w, size_t item, size_t first, size_t n)
+/* Rows of an item: of its output, and what they read of its input. */
+typedef struct {
+    const float *image;
+    size_t first, n_rows; /* of output */
+    int64_t top;          /* first row of input, in the padding where it is negative */
+    size_t n_read;
+} Piece;
+
+static Piece piece_of(const Work *w, size_t number)
+{
+    const Geometry *g = w->g;
+    const size_t item = number / w->pieces_per_item;
+    const size_t first = number % w->pieces_per_item * w->piece_rows;
+    const size_t n_rows = smaller(w->piece_rows, w->out_height - first);
+    const Piece piece = {
+        w->x + item * (size_t)(g->channels * g->height * g->width),
+        item * w->out_height + first,
+        n_rows,
+        (int64_t)(first * (size_t)g->stride_y) - g->above,
+        rows_read(g, n_rows),
+    };
+    return piece;
+}
+
+/* Stage a piece's pixels, without padding, as planes. */
+static void stage_pixels(const Work *w, const Piece *piece)
 {
     const Geometry *g = w->g;
     const size_t channels = (size_t)g->channels, width = (size_t)g->width;
-    const size_t n_rows = rows_read(g, n), left = (size_t)g->left;
-    const float *image = w->x + item * channels * (size_t)(g->height * g->width);
-    const int64_t top = (int64_t)(first * (size_t)g->stride_y) - g->above;
-    const int padded = w->pad != NULL || left || g->right;
-    const int whole = g->in_by_pixel && !padded && top >= 0 && top + (int64_t)n_rows <= g->height;
-    if (whole) {
-        w->shuffle->transpose(image + (size_t)top * width * channels, channels, n_rows * width,
-                              channels, w->staged, w->plane);
-        return;
+    size_t at_once = 1;
+    if (w->padded_width == width && piece->top >= 0 &&
+        piece->top + (int64_t)piece->n_read <= g->height)
+        at_once = piece->n_read; /* nothing between the rows */
+    for (size_t r = 0; r < piece->n_read; r += at_once) {
+        const int64_t y = piece->top + (int64_t)r;
+        if (y >= 0 && y < g->height)
+            w->shuffle->transpose(piece->image + (size_t)y * width * channels, channels,
+                                  at_once * width, channels,
+                                  w->staged + r * w->padded_width + g->left, w->plane);
     }
-    for (size_t r = 0; r < n_rows; r++) {
-        const int64_t y = top + (int64_t)r;
-        const int inside = y >= 0 && y < g->height;
-        float *row = w->staged + r * w->padded_width;
-        if (g->in_by_pixel && inside)
-            w->shuffle->transpose(image + (size_t)y * width * channels, channels, width, channels,
-                                  row + left, w->plane);
-        for (size_t c = 0; c < channels; c++, row += w->plane) {
-            const float fill = w->pad == NULL ? 0.0F : w->pad[c];
-            if (!inside) {
-                for (size_t i = 0; i < w->padded_width; i++)
-                    row[i] = fill;
-                continue;
-            }
-            if (!g->in_by_pixel)
-                memcpy(row + left, image + (c * (size_t)g->height + (size_t)y) * width, width * 4);
-            if (w->pad != NULL) /* rounds as torch's (x - pad) + pad does */
-                for (size_t i = left; i < left + width; i++)
-                    row[i] = (row[i] - fill) + fill;
-            for (size_t i = 0; i < left; i++)
+}
+
+/* Stage a channel of a piece, or what pads it when its pixels are there. */
+static void stage_channel(const Work *w, const Piece *piece, size_t channel)
+{
+    const Geometry *g = w->g;
+    const size_t width = (size_t)g->width, left = (size_t)g->left;
+    const float *plane = piece->image + channel * (size_t)(g->height * g->width);
+    const float fill = w->pad == NULL ? 0.0F : w->pad[channel];
+    float *row = w->staged + channel * w->plane;
+    for (size_t r = 0; r < piece->n_read; r++, row += w->padded_width) {
+        const int64_t y = piece->top + (int64_t)r;
+        if (y < 0 || y >= g->height) {
+            for (size_t i = 0; i < w->padded_width; i++)
                 row[i] = fill;
-            for (size_t i = left + width; i < w->padded_width; i++)
-                row[i] = fill;
+            continue;
         }
+        if (!g->in_by_pixel)
+            memcpy(row + left, plane + (size_t)y * width, width * 4);
+        if (w->pad != NULL) /* rounds as torch's (x - pad) + pad does */
+            for (size_t i = left; i < left + width; i++)
+                row[i] = (row[i] - fill) + fill;
+        for (size_t i = 0; i < left; i++)
+            row[i] = fill;
+        for (size_t i = left + width; i < w->padded_width; i++)
+            row[i] = fill;
     }
 }
 
@@ -229,30 +256,37 @@ static void place_codes(char *to, size_t tile_bytes, size_t position, const char
     }
 }
 
-/* Encode rows of output of a staged piece, to positions of the band. */
-static void encode_piece(const Work *w, size_t position, size_t n_rows)
+/* Encode a piece, to positions of the band. Channels are staged right before the first codebook
+ * that reads them, so that they are in the cache of the first level. */
+static void encode_piece(const Work *w, const Piece *piece, size_t position)
 {
     const Geometry *g = w->g;
     const size_t depth = (size_t)g->depth, n_codebooks = (size_t)g->n_codebooks;
     const size_t step = (size_t)g->stride_x, down = (size_t)g->stride_y * w->padded_width;
     /* With vertical strides, rows are encoded one by one. */
-    const size_t at_once = g->stride_y == 1 ? n_rows : 1;
+    const size_t at_once = g->stride_y == 1 ? piece->n_rows : 1;
     const size_t n = (at_once - 1) * w->padded_width + (w->out_width - 1) * step + 1;
     const size_t size = w->by_quads ? 4 : 1;
+    size_t n_staged = 0;
+    if (g->in_by_pixel)
+        stage_pixels(w, piece);
     for (size_t i = 0; i < (size_t)g->groups * w->n_quads * QUAD; i += size) {
         const size_t group = i / (w->n_quads * QUAD), c = i % (w->n_quads * QUAD);
         Tree trees[QUAD];
         if (c >= n_codebooks)
             continue;
-        for (size_t j = 0; j < size; j++)
-            trees[j].thresholds = w->thresholds + (i + j) * w->n_nodes;
         char *to = w->codes + group * w->n_tiles * w->tile_bytes + c * TILE;
-        for (size_t row = 0; row < n_rows; row += at_once) {
+        for (size_t row = 0; row < piece->n_rows; row += at_once) {
             for (size_t j = 0; j < size; j++) {
                 /* What fills up the last quad is encoded, too: its entries are zero. */
                 const size_t codebook = group * n_codebooks + smaller(c + j, n_codebooks - 1);
-                for (size_t t = 0; t < depth; t++)
-                    trees[j].features[t] = w->staged + w->places[codebook * depth + t] + row * down;
+                trees[j].thresholds = w->thresholds + (i + j) * w->n_nodes;
+                for (size_t t = 0; t < depth; t++) {
+                    const size_t place = w->places[codebook * depth + t];
+                    for (; n_staged <= place / w->plane; n_staged++)
+                        stage_channel(w, piece, n_staged);
+                    trees[j].features[t] = w->staged + place + row * down;
+                }
             }
             if (size == 4)
                 w->shuffle->encode_quad(trees, depth, n, w->line);
@@ -269,20 +303,15 @@ static void encode_piece(const Work *w, size_t position, size_t n_rows)
 /* Encode a band; return its first position, counted through all items, and how many there are. */
 static size_t encode_band(const Work *w, size_t band, size_t *n_positions)
 {
-    const size_t end = smaller((band + 1) * w->pieces_per_band, w->n_pieces);
-    size_t first = 0, n = 0;
-    for (size_t piece = band * w->pieces_per_band; piece < end; piece++) {
-        const size_t item = piece / w->pieces_per_item;
-        const size_t row = piece % w->pieces_per_item * w->piece_rows;
-        const size_t n_rows = smaller(w->piece_rows, w->out_height - row);
-        if (n == 0)
-            first = (item * w->out_height + row) * w->out_width;
-        stage(w, item, row, n_rows);
-        encode_piece(w, n, n_rows);
-        n += n_rows * w->out_width;
+    const size_t begin = band * w->pieces_per_band;
+    const size_t end = smaller(begin + w->pieces_per_band, w->n_pieces);
+    *n_positions = 0;
+    for (size_t number = begin; number < end; number++) {
+        const Piece piece = piece_of(w, number);
+        encode_piece(w, &piece, *n_positions);
+        *n_positions += piece.n_rows * w->out_width;
     }
-    *n_positions = n;
-    return first;
+    return piece_of(w, begin).first * w->out_width;
 }
 
 /* Where positions of a band lie in (items, codebooks or outputs, positions). */
@@ -368,6 +397,23 @@ static void store_pixels(const Work *w, const Outputs *o, size_t output, size_t 
                           o->out + first * all + output, all);
 }
 
+/* Fetch where values of one tile and four or 16 outputs go to, while they are looked up. */
+static void expect(const Work *w, const Outputs *o, size_t output, size_t n_outputs, size_t first,
+                   size_t n)
+{
+    const size_t per_item = w->out_height * w->out_width;
+    const size_t all = (size_t)(w->g->groups * w->g->n_outputs);
+    if (w->g->out_by_pixel) {
+        for (size_t p = first; p < first + n; p++)
+            PREFETCH_TO_WRITE(o->out + p * all + output);
+        return;
+    }
+    const Run run = run_of(w, first, first + n);
+    for (size_t k = output; k < output + n_outputs; k++)
+        for (size_t i = 0; i < run.n; i += 16)
+            PREFETCH_TO_WRITE(o->out + (run.item * all + k) * per_item + run.within + i);
+}
+
 static void look_up_band(const Work *w, const Outputs *o, size_t first, size_t n_positions)
 {
     const Geometry *g = w->g;
@@ -381,6 +427,7 @@ static void look_up_band(const Work *w, const Outputs *o, size_t first, size_t n
             const size_t here = smaller(slice, n_outputs - m);
             for (size_t p = 0; p < n_positions; p += TILE) {
                 const size_t n = smaller(TILE, n_positions - p);
+                expect(w, o, group * n_outputs + m, here, first + p, n);
                 for (size_t k = 0; k < here; k += OUTPUTS)
                     w->shuffle->look_up(codes + p / TILE * w->tile_bytes,
                                         tables + (m + k) / OUTPUTS * table_bytes, w->n_quads,

@@ -161,8 +161,9 @@ TARGET_VNNI INLINE __m512i leaf_vnni(const Tree *tree, const size_t depth, size_
     UNROLL
     for (size_t level = 0; level < depth; level++) {
         const __m512 x = _mm512_loadu_ps(tree->features[level] + p);
-        const __mmask16 right =
-            _mm512_cmp_ps_mask(x, _mm512_permutexvar_ps(node, thresholds), _CMP_GT_OQ);
+        const __m512 reached = level == 0 ? _mm512_set1_ps(tree->thresholds[1])
+                                          : _mm512_permutexvar_ps(node, thresholds);
+        const __mmask16 right = _mm512_cmp_ps_mask(x, reached, _CMP_GT_OQ);
         node = _mm512_add_epi32(node, node);
         node = _mm512_mask_add_epi32(node, right, node, one);
     }
