@@ -13,7 +13,18 @@ import numpy as np
 from halut.formats import FLOAT_FORMATS
 from halut.native.library import Kernels
 
-__all__ = ["FIELDS", "MOST_DEPTH", "bands", "convolve", "decisions", "pack", "packed_shape"]
+__all__ = [
+    "FIELDS",
+    "MOST_DEPTH",
+    "bands",
+    "convolve",
+    "convolve_backward",
+    "decisions",
+    "geometry",
+    "pack",
+    "packed_shape",
+    "pieces",
+]
 
 FIELDS = (
     "n_items", "channels", "height", "width",
@@ -162,4 +173,68 @@ def convolve(
     chosen.call(
         "halut_convolve", fields.ctypes.data, x, pad, dims, thresholds, tables, scale, offset,
         out, codes, *part,
+    )  # fmt: skip
+
+
+def pieces(chosen: Kernels, given: list[int]) -> int:
+    """Return how many pieces `convolve_backward` works on one after the other."""
+    fields = np.array(given, dtype=np.int64)
+    found: int = chosen.library.halut_pieces(chosen.index, fields.ctypes.data)
+    return found
+
+
+def convolve_backward(
+    chosen: Kernels,
+    given: list[int],
+    input_format: str,
+    *,
+    x: int,
+    pad: int | None,
+    dims: int,
+    nodes: int,
+    slope: int,
+    input_scale: int,
+    input_offset: int,
+    tables: int,
+    upstream: int,
+    grad_x: int | None,
+    grad_tables: int,
+    grad_nodes: int,
+    grad_slope: int,
+    part: tuple[int, int],
+) -> None:
+    """Go backward through `convolve`, with the surrogate gradient of `halut.nn.functional`.
+
+    Parameters
+    ----------
+    chosen : Kernels
+    given : list of int
+        `geometry`, without anything that sums go through.
+    input_format : str
+        As for `decisions`.
+    x, pad, dims
+        As for `convolve`.
+    nodes : int
+        Address of float32 (groups, codebooks, 2**depth - 1), breadth-first.
+    slope, input_scale, input_offset : int
+        Of float32 (groups, codebooks, depth).
+    tables : int
+        Of float32 (groups, codebooks, prototypes, outputs), each entry times its output's scale.
+    upstream : int
+        Of float32, as the output is laid out.
+    grad_x : int or None
+        Of float32, as `x` is laid out; is added to.
+    grad_tables : int
+        Of float32, of the shape of `tables`: the gradient of entries without their output's scale;
+        is added to.
+    grad_nodes, grad_slope : int
+        Of float32, of the shapes of `nodes` and `slope`; are written.
+    part : tuple of int
+        First piece, and the one that follows the last.
+    """
+    fields, kind = np.array(given, dtype=np.int64), _format(input_format)
+    chosen.call(
+        "halut_convolve_backward", fields.ctypes.data, ctypes.addressof(kind), x, pad, dims,
+        nodes, slope, input_scale, input_offset, tables, upstream,
+        grad_x, grad_tables, grad_nodes, grad_slope, *part,
     )  # fmt: skip

@@ -45,6 +45,8 @@ _ARGUMENTS = {
     "halut_pack": [_INT, *[_SIZE] * 4, _POINTER, _POINTER],
     "halut_bands": [_INT, _POINTER],
     "halut_convolve": [_INT, *[_POINTER] * 10, _SIZE, _SIZE],
+    "halut_pieces": [_INT, _POINTER],
+    "halut_convolve_backward": [_INT, *[_POINTER] * 15, _SIZE, _SIZE],
 }  # fmt: skip
 
 

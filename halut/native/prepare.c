@@ -1,16 +1,8 @@
 /* What is made of a layer's parameters once: thresholds that floats are compared with as they are,
  * and tables as shuffle.h reads them. */
 #include "common.h"
+#include "format.h"
 #include <math.h>
-
-/* What an input becomes before it is compared. */
-enum { AS_IT_IS = 0, INTEGERS = 1, SHORT_FLOATS = 2 };
-
-typedef struct {
-    int64_t kind;
-    int64_t mantissa_bits, min_exponent, has_infinity; /* of short floats */
-    double largest;
-} Format;
 
 static double converted(const Format *f, double scale, double offset, float x)
 {

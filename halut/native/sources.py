@@ -11,8 +11,11 @@ from pathlib import Path
 __all__ = ["FLAGS", "FOLDER", "INCLUDED", "LIBRARIES", "SOURCES", "fingerprint"]
 
 FOLDER = Path(__file__).resolve().parent
-SOURCES = ("kernels.c", "prepare.c", "convolution.c")
-INCLUDED = ("variant.h", "look_up.h", "common.h", "shuffle.h")
+SOURCES = ("kernels.c", "prepare.c", "convolution.c", "gradients.c")
+INCLUDED = (
+    "variant.h", "look_up.h",
+    "common.h", "format.h", "transpose.h", "pieces.h", "shuffle.h", "gradients.h",
+)  # fmt: skip
 LIBRARIES = ("m",)
 
 # A multiplication and an addition round one after the other, as in NumPy.

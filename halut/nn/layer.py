@@ -171,10 +171,8 @@ class HalutLayer(LookUp, ABC):
         self._check_dtype(x)
         exactly = nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
         with exactly:
-            if x.numel() and self._is_native(x) and not self._is_followed(x):
-                values = self._convolved(x)
-            else:
-                values = self._looked_up(x)
+            native_form = x.numel() and self._is_native(x)
+            values = self._convolved(x) if native_form else self._looked_up(x)
         return values.to(_output_dtype(x))
 
     def _looked_up(self, x: Tensor) -> Tensor:
@@ -189,31 +187,50 @@ class HalutLayer(LookUp, ABC):
 
     def _convolved(self, x: Tensor) -> Tensor:
         """Return the output for an input, by the native operators."""
-        placed, prepared, config = self._placed(x.float()), self._prepared(), self.config
-        is_product = config.output_format == "raw" and not self.raw_output
+        placed, config, followed = self._placed(x.float()), self.config, self._is_followed(x)
+        # What a ReLU on accumulators drops has no gradient: that is left to torch.
+        relu = config.relu and config.output_format == "raw" and not followed
+        is_product = (
+            config.output_format == "raw" and not self.raw_output and (relu or not config.relu)
+        )
         fields = placed.fields | {
             "groups": self.groups,
             "n_codebooks": self.n_codebooks,
             "depth": self.tree_depth,
             "n_outputs": self.n_outputs,
             "wrap_bits": config.acc_bits or 0,
-            "relu": int(config.relu and config.output_format == "raw"),
+            "relu": int(relu),
             "out_by_pixel": int(placed.by_pixel and is_product),
         }
-        scale, offset = prepared.scale, prepared.offset
-        if not is_product:  # sums, exact in float32
-            scale, offset = torch.ones_like(scale), torch.zeros_like(offset)
-        out = native.convolve(
-            placed.x, placed.pad, prepared.dims, prepared.thresholds, prepared.tables,
-            scale, offset, placed.size, convolution.geometry(fields),
-        )  # fmt: skip
+        where = placed.size, convolution.geometry(fields)
+
+        def multipliers(scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+            if is_product:
+                return scale, offset
+            return torch.ones_like(scale), torch.zeros_like(scale)  # sums, exact in float32
+
+        if followed:
+            nodes, *inputs = self._nodes(torch.float32)
+            entries, scale, offset = self.tables()
+            images = native.train(
+                placed.x, placed.pad, self.split_dims.to(torch.int32).contiguous(), nodes, entries,
+                *multipliers(scale, offset), inputs[0] / self.temperature.float(), *inputs,
+                self._native_format, *where,
+            )  # fmt: skip
+        else:
+            prepared = self._prepared()
+            scale, offset = prepared.scale, prepared.offset
+            images = native.convolve(
+                placed.x, placed.pad, prepared.dims, prepared.thresholds, prepared.tables,
+                *multipliers(scale, offset), *where,
+            )  # fmt: skip
         if is_product:
-            return self._shaped(out, x)
-        sums = out.view(len(out), self.groups, self.n_outputs, -1)
+            return self._shaped(images, x)
+        sums = images.view(len(images), self.groups, self.n_outputs, -1)
         if self.training and self.output_range is not None:
-            self._follow(sums, prepared.scale, prepared.offset)
-        results = self._results(sums, prepared.scale, prepared.offset)
-        return self._arrange(self._values(results, prepared.scale, prepared.offset), x)
+            self._follow(sums.detach(), scale, offset.detach())
+        results = self._results(sums, scale, offset)
+        return self._arrange(self._values(results, scale, offset), x)
 
     # Exactly what the hardware computes.
 

@@ -289,16 +289,19 @@ class LookUp(nn.Module):
 
     def _prepare(self) -> native.Prepared:
         nodes, scale, offset = self._nodes(torch.float32)
-        input_format = self.input_format or ""
-        if input_format not in FLOAT_FORMATS and input_format:
-            input_format = "int"
         entries, *outputs = self.tables()
         return native.Prepared(
             self.split_dims.to(torch.int32).contiguous(),
-            native.decisions(nodes.detach(), scale, offset, input_format),
+            native.decisions(nodes.detach(), scale, offset, self._native_format),
             native.pack_tables(entries.detach()),
             *(one.detach().float().contiguous() for one in outputs),
         )
+
+    @property
+    def _native_format(self) -> str:
+        """What the native operators call the input format."""
+        name = self.input_format or ""
+        return name if name in FLOAT_FORMATS or not name else "int"
 
     # Forward.
 

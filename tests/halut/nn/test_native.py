@@ -242,6 +242,149 @@ def test_under_sanitizers() -> None:
     assert " passed" in done.stdout
 
 
+# Training.
+
+
+def gradients(layer: HalutLayer, x: torch.Tensor) -> list[torch.Tensor]:
+    """Return the output, and the gradients of an input and of all parameters."""
+    given = x.clone().requires_grad_()
+    layer.zero_grad()
+    out = layer(given)
+    torch.manual_seed(0)
+    out.backward(torch.randn(out.shape, dtype=torch.float32).to(out.dtype))
+    assert given.grad is not None
+    assert given.grad.stride() == x.stride()
+    return [out.detach(), given.grad, *(one.grad for one in layer.parameters())]
+
+
+def check_gradients(layer: HalutLayer, x: torch.Tensor) -> None:
+    layer.temperature.requires_grad_()
+    with pytest.MonkeyPatch.context() as patch:
+        calls = []
+        run = native._train_backward
+        patch.setattr(native, "_train_backward", lambda *given: calls.append(1) or run(*given))
+        ours = gradients(layer, x)
+        assert calls == [1]
+        patch.setenv(library.VARIABLE, "off")
+        wanted = gradients(layer, x)
+    same(ours[0], wanted[0])
+    for one, other in zip(ours[1:], wanted[1:], strict=True):
+        largest = float(other.abs().max())
+        assert largest > 0
+        # Most of the temperature's gradient cancels.
+        part = 3e-4 if one.ndim == 0 else 2e-5
+        torch.testing.assert_close(one, other, rtol=0, atol=part * largest)
+
+
+@pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize("input_format", FORMATS)
+def test_gradients_in_every_input_format_and_depth(input_format: str | None) -> None:
+    torch.manual_seed(16)
+    for depth in range(1, 5):
+        config = LayerConfig(input_format=input_format, n_prototypes=2**depth, temperature=0.7)
+        check_gradients(HalutConv2d(5, 7, 3, padding=1, config=config), torch.randn(3, 5, 9, 11))
+        check_gradients(HalutLinear(50, 19, config=config), torch.randn(7, 10, 50))
+
+
+@pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize("by_pixel", [False, True])
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        ({"padding": 1}, (2, 8, 32, 32)),
+        ({"stride": 2, "padding": (2, 1), "groups": 2}, (3, 8, 13, 20)),
+        ({"kernel_size": (3, 1), "padding": (1, 0)}, (3, 8, 13, 1)),
+        ({"kernel_size": 1, "stride": (1, 2)}, (3, 8, 13, 1)),
+        ({"kernel_size": 1}, (2, 8, 6, 5)),
+        ({"groups": 8, "padding": 1, "dilation": 2}, (2, 8, 9, 9)),
+        ({"padding": 1, "padding_mode": "reflect"}, (2, 8, 5, 5)),
+        ({"padding": 1}, (2, 8, 5, 300)),
+    ],
+)
+def test_gradients_of_geometries(
+    arguments: dict[str, Any], shape: tuple[int, ...], by_pixel: bool
+) -> None:
+    torch.manual_seed(17)
+    given = {"in_channels": 8, "out_channels": 16, "kernel_size": 3} | arguments
+    x = torch.randn(shape)
+    if by_pixel:
+        x = x.contiguous(memory_format=torch.channels_last)
+    check_gradients(HalutConv2d(**given), x)
+
+
+@pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize(
+    "formats",
+    [
+        {"relu": True},
+        {"overflow": "wrap", "acc_bits": 9},
+        {"output_format": "fp16", "relu": True},
+        {"output_format": "int8"},
+    ],
+)
+def test_gradients_of_output_stages(formats: dict[str, Any]) -> None:
+    torch.manual_seed(18)
+    layer = HalutConv2d(12, 6, 3, config=LayerConfig(input_format="int8", **formats))
+    x = torch.randn(4, 12, 7, 8)
+    if layer.output_range is not None:
+        layer.learn_output_range(x)
+        layer.eval()  # training moves the range
+    check_gradients(layer, x)
+
+
+def test_training_moves_the_output_range_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(19)
+    layer = HalutLinear(40, 6, config=LayerConfig(input_format="int8", output_format="int8"))
+    other, x = copy.deepcopy(layer), torch.randn(50, 40)
+    for _ in range(3):
+        layer(x)
+    monkeypatch.setenv(library.VARIABLE, "off")
+    for _ in range(3):
+        other(x)
+    assert layer.output_range is not None
+    assert layer.output_range.isfinite().all()
+    assert torch.equal(layer.output_range, other.output_range)
+
+
+def test_gradients_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(20)
+    monkeypatch.setattr(native, "_WORTH_A_THREAD", 1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        check_gradients(HalutConv2d(8, 20, 3, padding=1), torch.randn(7, 8, 13, 31))
+        check_gradients(HalutLinear(40, 6), torch.randn(900, 40))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_wrong_gradient_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(21)
+    run = native._train_backward
+
+    def wrong(*given: Any) -> tuple[torch.Tensor, ...]:
+        grad_x, *others = run(*given)
+        grad_x[0, 7] += 1e-3 * grad_x.abs().max()
+        return grad_x, *others
+
+    monkeypatch.setattr(native, "_train_backward", wrong)
+    with pytest.raises(AssertionError, match="not close"):
+        check_gradients(HalutLinear(40, 6), torch.randn(90, 40))
+
+
+def test_only_what_is_asked_for_has_a_gradient() -> None:
+    layer, x = HalutLinear(40, 6), torch.randn(9, 40)
+    layer.thresholds.requires_grad_(False)
+    layer(x).sum().backward()
+    assert layer.thresholds.grad is None
+    assert layer.lut.grad is not None and layer.lut.grad.any()
+    for one in layer.parameters():
+        one.requires_grad_(False)
+    x.requires_grad_()
+    layer(x).sum().backward()
+    assert x.grad is not None and x.grad.any()
+
+
 # What is kept.
 
 
@@ -346,12 +489,24 @@ def test_copies_and_pickles_keep_nothing() -> None:
 
 def test_operators_keep_torchs_rules() -> None:
     layer, x = HalutConv2d(3, 5, 3).eval(), torch.randn(2, 3, 6, 7)
-    prepared, given = layer._prepared(), []
+    prepared = layer._prepared()
+    given: list[Any] = []
+    trained: list[Any] = []
     run = native.convolve
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(native, "convolve", lambda *inputs: given.append(inputs) or run(*inputs))
         layer(x)
         layer(x.contiguous(memory_format=torch.channels_last))
+    with pytest.MonkeyPatch.context() as patch:
+        train = native.train
+        patch.setattr(native, "train", lambda *inputs: trained.append(inputs) or train(*inputs))
+        layer(x.clone().requires_grad_())
+        layer(x.contiguous(memory_format=torch.channels_last).requires_grad_())
+    for inputs in trained:
+        parts = [one.detach() if isinstance(one, torch.Tensor) else one for one in inputs]
+        for place in (0, 3, 4, 6, 7):  # what it is differentiable in
+            parts[place].requires_grad_()
+        torch.library.opcheck(train, tuple(parts))
     for inputs in given:
         torch.library.opcheck(run, inputs)
     torch.library.opcheck(native.pack_tables, (torch.ones(1, 5, 3, 16),))
@@ -374,6 +529,11 @@ def test_compiled_layers_give_the_same_bits() -> None:
             layer.lut.mul_(1.7)
             same(compiled(x), layer(x))
             assert not torch.equal(layer(x), wanted)
+        found, expected = gradients(compiled, x), gradients(layer, x)
+        assert len(found) == 6
+        for one, other in zip(found, expected, strict=True):
+            if other is not None:  # the temperature's
+                torch.testing.assert_close(one, other)
 
 
 @pytest.mark.filterwarnings("ignore")
