@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flow.netlist.yosys import EFFORTS, SynthOptions
+from flow.netlist.yosys import SynthOptions
 from flow.run.flags import add_run_arguments, run_options
 from flow.run.options import BUILD, LayoutOptions
+from halut.checks import read_json
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
-from rtl_gen.commands.front_end import add_image_arguments, front_end_config
+from rtl_gen.commands.front_end import front_end_config
+from rtl_gen.front_end import FrontEndConfig
+from rtl_gen.settings import add_flags, given_settings
 
 if TYPE_CHECKING:
-    from rtl_gen.front_end import FrontEndConfig
     from rtl_gen.tiled_config import AnyConfig
 
 _EPILOG = "Exit status: 0 done, 1 a check or a tool failed, 2 wrong input or something missing."
@@ -47,16 +48,7 @@ def _pnr_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     _run_arguments(parser)
-    add = parser.add_argument
-    add("--utilisation", type=float, metavar="SHARE",
-        help="share of the core that cells may take (default: the platform's)")  # fmt: skip
-    add("--aspect", type=float, default=LayoutOptions.aspect, metavar="RATIO",
-        help="height over width of the core (default: %(default)s)")  # fmt: skip
-    add("--repair-tns", type=int, default=LayoutOptions.repair_tns, metavar="PERCENT",
-        help="percent of violating endpoints that setup repair works on (default: %(default)s)"
-        )  # fmt: skip
-    add("--threads", type=int, default=LayoutOptions.threads, metavar="N",
-        help="threads of the router; 0 for all cores (default: %(default)s)")  # fmt: skip
+    add_flags(parser, {"": LayoutOptions})
     return parser
 
 
@@ -66,19 +58,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     image = parser.add_argument_group(
         "front end", "with the first three, the accelerator behind a front end of 3x3 convolutions"
     )
-    add_image_arguments(image, required=False)
+    add_flags(image, {"": FrontEndConfig})
     add_run_arguments(parser, platform="generic")
-    add("--effort", default=SynthOptions.effort, metavar="NAME",
-        help=f"what mapping optimises: {' or '.join(EFFORTS)} (default: %(default)s)")  # fmt: skip
-    add("--adder", default=SynthOptions.adder, metavar="NAME",
-        help="two-operand sums: auto (the smallest that meets the target), ripple, brent-kung, "
-        "sklansky, kogge-stone or han-carlson (default: %(default)s)")  # fmt: skip
-    add("--booth", action="store_true", help="Booth-encode multipliers")
-    add("--flatten", default="", metavar="NAMES",
-        help="modules to dissolve before mapping, comma-separated (default: none)")  # fmt: skip
-    add("--gate-min", type=int, default=SynthOptions.gate_min, metavar="BITS",
-        help="registers with a common enable that get a clock gate, in bits; 0 for none "
-        "(default: %(default)s)")  # fmt: skip
+    add_flags(parser, {"": SynthOptions})
     add("--program", metavar="FILE", help="program to simulate with (.npz; default: random)")
     add("--input", metavar="FILE", help="matrix A to simulate with (.npy; default: random)")
     add("--prove", action="store_true",
@@ -87,16 +69,16 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--baseline", metavar="FILE", help="metrics.json to compare with (default: the last run)")
     add("--rules", metavar="FILE", help="limits that metrics must keep (.json; default: none)")
     add("-o", "--output", default=str(BUILD), metavar="DIR",
-        help="folder for all products (default: %(default)s)")  # fmt: skip
+        help="folder for all products")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say more")
     add("-q", "--quiet", action="store_true", help="print the result only")
 
 
 def _front_end(config: AnyConfig, arguments: argparse.Namespace) -> FrontEndConfig | None:
-    given = [name for name in ("height", "width", "channels") if getattr(arguments, name)]
+    given = given_settings(arguments, {"": FrontEndConfig})
     if not given:
         return None
-    if len(given) < 3:
+    if not {"height", "width", "channels"} <= set(given):
         raise HalutError(
             f"--height, --width and --channels must come together, not --{' and --'.join(given)}"
         )
@@ -128,26 +110,11 @@ def _run(arguments: argparse.Namespace, layout: dict[str, Any], files: list[str]
         if program is None:
             raise HalutError("--input must come with --program")
         words = program.input_words(load_matrix("--input", arguments.input))
-    rules = None
-    if arguments.rules:
-        try:
-            rules = json.loads(Path(arguments.rules).read_text())
-        except OSError as error:
-            raise HalutError(
-                f"rules must be readable: {error.strerror} ({arguments.rules})"
-            ) from None
-        except ValueError:
-            raise HalutError(f"rules must be JSON ({arguments.rules})") from None
+    rules = read_json(arguments.rules, "rules") if arguments.rules else None
     baseline = read_metrics(Path(arguments.baseline)) if arguments.baseline else None
     options = run_options(
         arguments,
-        synth=SynthOptions(
-            effort=arguments.effort,
-            adder=arguments.adder,
-            flatten=tuple(name for name in arguments.flatten.split(",") if name),
-            gate_min=arguments.gate_min,
-            booth=arguments.booth,
-        ),
+        synth=SynthOptions(**given_settings(arguments, {"": SynthOptions})),
         power=not arguments.no_power,
         prove=arguments.prove,
         **layout,
@@ -192,12 +159,7 @@ def synth(argv: Sequence[str]) -> int:
 def pnr(argv: Sequence[str]) -> int:
     """Run ``python -m flow pnr``; returns the exit status."""
     arguments = _pnr_parser().parse_args(argv)
-    options = LayoutOptions(
-        utilisation=arguments.utilisation,
-        aspect=arguments.aspect,
-        repair_tns=arguments.repair_tns,
-        threads=arguments.threads,
-    )
+    options = LayoutOptions(**given_settings(arguments, {"": LayoutOptions}))
     return _logged(
         arguments,
         {"layout": "routed", "place_and_route": options},

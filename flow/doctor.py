@@ -27,31 +27,16 @@ __all__ = ["Finding", "main", "survey"]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked for.
+    """One thing that was looked for."""
 
-    Attributes
-    ----------
-    group, name : str
-        Where it is listed, and as what.
-    found : str or None
-        Version or place; None where it is missing.
-    purpose : str
-        What needs it.
-    get : str
-        How to get it.
-    without : str
-        What still works where it is missing.
-    required : bool
-        Whether `make demo` and `make test` need it.
-    """
-
+    #: Where it is listed, and as what.
     group: str
     name: str
-    found: str | None
-    purpose: str
-    get: str
-    without: str
-    required: bool = False
+    found: str | None  #: Version or place; None where it is missing.
+    purpose: str  #: What needs it.
+    get: str  #: How to get it.
+    without: str  #: What still works where it is missing.
+    required: bool = False  #: Whether `make demo` and `make test` need it.
 
 
 def _package(name: str) -> str | None:
@@ -198,6 +183,16 @@ _ROWS: tuple[_Row, ...] = (
      "everything before the layout", False),
     ("synthesis", "tclsh", lambda: shutil.which("tclsh"), "tests of the layout scripts",
      _APT.format("tcl"), "everything else", False),
+    ("processors", "riscv64-unknown-elf-gcc",
+     lambda: _command("riscv64-unknown-elf-gcc", "--version"), "networks as C on RV32",
+     _APT.format("gcc-riscv64-unknown-elf"), "networks as C on this machine", False),
+    ("processors", "qemu-system-riscv32", lambda: _command("qemu-system-riscv32", "--version"),
+     "running them", _APT.format("qemu-system-misc"), "building them", False),
+    ("processors", "arm-none-eabi-gcc", lambda: _command("arm-none-eabi-gcc", "--version"),
+     "networks as C on Cortex-M", _APT.format("gcc-arm-none-eabi"),
+     "networks as C on this machine", False),
+    ("processors", "qemu-system-arm", lambda: _command("qemu-system-arm", "--version"),
+     "running them", _APT.format("qemu-system-arm"), "building them", False),
     ("browsers", "chromium", _chromium, "tests of the HTML report", _APT.format("chromium"),
      "writing reports, and looking at them in any browser", False),
     ("libraries", "osu018", lambda: _folder("/usr/share/qflow/tech/osu018", "Debian package"),
@@ -206,6 +201,9 @@ _ROWS: tuple[_Row, ...] = (
     ("libraries", "nangate45, asap7, sky130hd", _pdk_folder, "cells for PLATFORM=nangate45, …",
      "set HALUT_PDK_DIR, or FLOW_HOME of OpenROAD-flow-scripts",
      "PLATFORM=generic, PLATFORM=osu018", False),
+    ("data", "fashion-mnist",
+     lambda: _folder("/usr/share/datasets/fashion-mnist", "Debian package"), "data: fashion_mnist",
+     _APT.format("dataset-fashion-mnist"), "digits, and your own data", False),
 )  # fmt: skip
 
 

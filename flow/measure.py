@@ -24,7 +24,7 @@ from flow.run.power import Loaded, Summed, load, mapped_piece, sum_power
 from flow.run.simulation import ROWS_ACTIVITY, Simulated, Workpiece, simulate
 from flow.run.steps import Done, Results, Step, run_steps
 from flow.run.timing import Timed, check_timing
-from halut.files import atomic_write, locked
+from halut.files import locked, write_text
 
 __all__ = ["STEPS", "measure", "run_design"]
 
@@ -215,8 +215,7 @@ def run_design(run: Run) -> tuple[Metrics, Done]:
     path = run.folder / "metrics.json"
     if path.is_file():
         old = path.read_text()
-        with atomic_write(run.folder / "metrics.previous.json") as temporary:
-            temporary.write_text(old)
+        write_text(run.folder / "metrics.previous.json", old)
     metrics.write(path)
     return metrics, done
 
@@ -233,9 +232,6 @@ def measure(
 
     Parameters
     ----------
-    design : Design
-    platform : Platform
-    options : RunOptions
     build : Path
         Products go below it; see `run_folder`. A second process that wants the same folder
         waits until the first has done.
@@ -249,7 +245,6 @@ def measure(
     metrics : Metrics
         Also written to ``metrics.json`` in that folder; the run before it is kept as
         ``metrics.previous.json``.
-    folder : Path
 
     Raises
     ------

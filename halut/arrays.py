@@ -14,6 +14,7 @@ from halut.errors import HalutError
 
 __all__ = [
     "checked_array",
+    "load_array",
     "load_matrix",
     "matrix",
     "to_scale",
@@ -190,7 +191,19 @@ def training_pair(
 
 
 def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read a matrix from an ``.npy`` file.
+    """Read a matrix from an ``.npy`` file; see `load_array`.
+
+    Returns
+    -------
+    ndarray of shape (any, at least 1), real
+    """
+    array = load_array(name, path)
+    with located(path):
+        return matrix(name, array)
+
+
+def load_array(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read an array from an ``.npy`` file.
 
     Parameters
     ----------
@@ -200,7 +213,7 @@ def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
 
     Returns
     -------
-    ndarray of shape (any, at least 1), real
+    ndarray
 
     Raises
     ------
@@ -216,5 +229,4 @@ def load_matrix(name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
         raise HalutError(f"{name} must be an .npy file of numbers ({path})") from None
     if not isinstance(array, np.ndarray):
         raise HalutError(f"{name} must be one matrix (.npy), not an archive ({path})")
-    with located(path):
-        return matrix(name, array)
+    return array

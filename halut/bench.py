@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import halut
 from halut import golden, native, process
@@ -316,6 +317,10 @@ def online(
     }
 
 
+INPUTS = ("float32 rows", "float32 columns", "int8 rows", "int8 columns")
+"""Types and orders in memory of what is multiplied."""
+
+
 def kernels(
     n_rows: int = 10000,
     n_features: int = 512,
@@ -325,7 +330,9 @@ def kernels(
 ) -> dict[str, Any]:
     """Measure ``matmul_online`` of each variant of `halut.native`, and of NumPy, beside ``A @ B``.
 
-    Every call comes right after one of ``A @ B``; both read float32 rows and write a new array.
+    With tables of float32, as `HalutMatmul` learns them, and of 8 bits, as `QuantisedMatmul` has
+    them; from every one of `INPUTS`. Each call comes right after one of ``A @ B`` on float32 rows;
+    both write a new float32 array.
 
     Parameters
     ----------
@@ -339,39 +346,36 @@ def kernels(
     Returns
     -------
     dict
-        ``rows``: one dict per C and variant with the medians ``exact_ms`` and ``online_ms``, and
-        ``faster``, the median over the pairs of exact / online time. All variants' bits are equal.
+        ``rows``: one dict per C, ``tables`` ("float32", "int8"), ``input`` and variant with the
+        medians ``exact_ms`` and ``online_ms``, and ``faster``, the median over the pairs of exact /
+        online time. All variants' bits are equal.
     """
     draw = np.random.default_rng(0)
     A = draw.standard_normal((n_rows, n_features), dtype=np.float32)
     B = draw.standard_normal((n_features, n_outputs), dtype=np.float32)
-    rows = []
+    bytes_ = np.clip(np.rint(30 * A), -128, 127).astype(np.int8)
+    matrices: tuple[NDArray[Any], ...] = (
+        A,
+        np.asfortranarray(A),
+        bytes_,
+        np.asfortranarray(bytes_),
+    )
+    rows: list[dict[str, Any]] = []
     for size in n_codebooks:
-        learned = HalutMatmul(C=size, refine_passes=0).learn_offline(A[:2000], B)
-        times: dict[str, list[tuple[float, float]]] = {}
-        products = set()
-        for turn in range(repeats + 1):
-            for variant in ("off", *native.variants()):
-                os.environ[native.VARIABLE] = variant
-                online = partial(learned.matmul_online, A)
-                pair = _milliseconds(lambda: A @ B), _milliseconds(online)
-                if turn:  # the first one warms up
-                    times.setdefault(variant, []).append(pair)
-                else:
-                    products.add(online().tobytes())
-        if len(products) != 1:
-            raise HalutError("variants must give the same bits, but they differ")
-        for variant, pairs in times.items():
-            exact_ms, online_ms = np.array(pairs).T
-            rows.append(
-                {
-                    "n_codebooks": size,
-                    "variant": "numpy" if variant == "off" else variant,
-                    "exact_ms": float(np.median(exact_ms)),
-                    "online_ms": float(np.median(online_ms)),
-                    "faster": float(np.median(exact_ms / online_ms)),
-                }
-            )
+        learned = {
+            some.dtype: HalutMatmul(C=size, refine_passes=0).learn_offline(some[:2000], B)
+            for some in (A, bytes_)
+        }
+        for tables in ("float32", "int8"):
+            for name, matrix in zip(INPUTS, matrices, strict=True):
+                floats = learned[matrix.dtype]
+                multiplier = floats if tables == "float32" else floats.quantised()
+                pairs = _pairs(
+                    partial(np.matmul, A, B), partial(multiplier.matmul_online, matrix), repeats
+                )
+                rows.extend(
+                    {"n_codebooks": size, "tables": tables, "input": name, **row} for row in pairs
+                )
     return {
         "conditions": conditions(),
         "n_rows": n_rows,
@@ -380,6 +384,36 @@ def kernels(
         "repeats": repeats,
         "rows": rows,
     }
+
+
+def _pairs(
+    exact: Callable[[], Any], online: Callable[[], NDArray[Any]], repeats: int
+) -> list[dict[str, Any]]:
+    """Measure both calls, in turns, with NumPy and with every variant."""
+    times: dict[str, list[tuple[float, float]]] = {}
+    products = set()
+    for turn in range(repeats + 1):
+        for variant in ("off", *native.variants()):
+            os.environ[native.VARIABLE] = variant
+            pair = _milliseconds(exact), _milliseconds(online)
+            if turn:  # the first one warms up
+                times.setdefault(variant, []).append(pair)
+            else:
+                products.add(online().tobytes())
+    if len(products) != 1:
+        raise HalutError("variants must give the same bits, but they differ")
+    found = []
+    for variant, pairs in times.items():
+        exact_ms, online_ms = np.array(pairs).T
+        found.append(
+            {
+                "variant": "numpy" if variant == "off" else variant,
+                "exact_ms": float(np.median(exact_ms)),
+                "online_ms": float(np.median(online_ms)),
+                "faster": float(np.median(exact_ms / online_ms)),
+            }
+        )
+    return found
 
 
 def _milliseconds(call: Callable[[], Any]) -> float:

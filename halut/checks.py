@@ -6,12 +6,15 @@ Those of numbers return the value as an int.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from halut.errors import HalutError, closest
 
@@ -26,10 +29,15 @@ __all__ = [
     "known",
     "located",
     "mapping",
+    "number_in",
     "one_of",
     "power_of_two",
+    "read_fields",
+    "read_json",
     "read_yaml",
 ]
+
+_Kind = TypeVar("_Kind")
 
 
 def _is_integer(value: Any) -> bool:
@@ -62,6 +70,13 @@ def integer_in(name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise HalutError(f"{name} must be an integer in [{low}, {high}], not {value!r}")
     return value
+
+
+def number_in(name: str, value: Any, low: float, high: float) -> None:
+    """Check an int or float of Python from `low` to `high`."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise HalutError(f"{name} must be in [{low:g}, {high:g}], not {value!r}")
 
 
 def integer_at_least(name: str, value: Any, low: int) -> int:
@@ -160,6 +175,16 @@ def located(where: object) -> Iterator[None]:
         raise type(error)(f"{error} ({where})") from None
 
 
+def read_json(path: str | os.PathLike[str], what: str) -> Any:
+    """Return the value in a JSON file, not yet checked; errors name `what` it is, and the file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HalutError(f"{what} must be readable: {error.strerror} ({path})") from None
+    except ValueError:
+        raise HalutError(f"{what} must be JSON ({path})") from None
+
+
 def read_yaml(path: str | os.PathLike[str], what: str = "a configuration") -> dict[str, Any]:
     """Return the mapping in a YAML file, not yet checked.
 
@@ -187,3 +212,82 @@ def read_yaml(path: str | os.PathLike[str], what: str = "a configuration") -> di
         raise HalutError(f"{what} must be valid YAML ({path}{line})") from None
     with located(path):
         return mapping(what, values)
+
+
+_TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def read_fields(kind: type[_Kind], values: Any, where: str = "", **given: Any) -> _Kind:
+    """Make a dataclass of a mapping, as a YAML file has it; each field of its type.
+
+    Parameters
+    ----------
+    kind : type
+        Its fields are texts, numbers, bools, tuples (lists in the file), mappings, dataclasses,
+        or one of these or None; others it must check itself. Messages of its own checks begin
+        with the field's name.
+    values : mapping
+    where : str, default ""
+        What stands before a field's name in messages, and a dot.
+    **given
+        Fields that are not in the file.
+
+    Raises
+    ------
+    HalutError
+        When a key is unknown, a field without a default is missing, or one breaks its rule.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass
+    ... class Wire:
+    ...     layer: str
+    ...     width: float = 1.0
+    >>> read_fields(Wire, {"layer": "m1", "width": 2}, "wire")
+    Wire(layer='m1', width=2.0)
+    >>> read_fields(Wire, {"width": 2}, "wire")
+    Traceback (most recent call last):
+    halut.errors.HalutError: wire.layer must be given
+    """
+    what = where or f"a {kind.__name__.lower()}"
+    data = mapping(what, values)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    names = [name for name in fields if name not in given]
+    prefix = where and f"{where}."
+    known(what, data, names, "have known keys only ({})")
+    missing = dataclasses.MISSING
+    for name in names:
+        bare = fields[name].default is missing and fields[name].default_factory is missing
+        if bare and name not in data:
+            raise HalutError(f"{prefix}{name} must be given")
+    hints = get_type_hints(kind)
+    read = {name: _typed(hints[name], value, prefix + name) for name, value in data.items()}
+    try:
+        return kind(**read, **given)
+    except HalutError as error:
+        raise type(error)(f"{prefix}{error}") from None
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """A value of a file as a field's type has it."""
+    origin, kinds = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return read_fields(kind, value, where)
+    if origin is UnionType:
+        kinds = tuple(each for each in kinds if each is not NoneType)
+        return value if value is None or len(kinds) > 1 else _typed(kinds[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise HalutError(f"{where} must be a list, not {value!r}")
+        if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+            raise HalutError(f"{where} must have {len(kinds)} entries, not {value!r}")
+        return tuple(_typed(kinds[0], each, f"{where}[{i}]") for i, each in enumerate(value))
+    if origin is Mapping:
+        items = mapping(where, value).items()
+        return {str(key): _typed(kinds[1], each, f"{where}.{key}") for key, each in items}
+    if kind in _TYPES:
+        number = kind is float and isinstance(value, int) and not isinstance(value, bool)
+        if type(value) is not kind and not number:
+            raise HalutError(f"{where} must be {_TYPES[kind]}, not {value!r}")
+        return kind(value)
+    return value

@@ -11,7 +11,10 @@ from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.program import Program
 
-__all__ = ["at_node", "check_words", "comparison_keys", "encode", "walk"]
+__all__ = ["at_node", "check_words", "comparison_keys", "encode", "float_thresholds", "walk"]
+
+_INFINITY = 0x7F800000
+"""Bits of infinity in float32."""
 
 
 def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
@@ -118,3 +121,44 @@ def at_node(nodes: NDArray[Any], partial: NDArray[np.intp], level: int) -> NDArr
     ndarray of shape (n_rows, n_codebooks)
     """
     return nodes[np.arange(len(nodes)), 2**level - 1 + partial]
+
+
+def float_thresholds(program: Program) -> NDArray[np.float32]:
+    """Return thresholds that decide on float32 values as the program's do on their words.
+
+    Words are in the order of the values that they are made of, so each threshold is the largest
+    value whose word is not above the program's: found by halving the range of all floats.
+
+    Parameters
+    ----------
+    program : Program
+
+    Returns
+    -------
+    float32 ndarray of shape (n_codebooks, n_prototypes - 1)
+        A value goes right when it is greater; infinity where none does.
+
+    Examples
+    --------
+    >>> program = Program(n_features=1, input_format="int8", split_dims=[[0]], thresholds=[[2]],
+    ...                   lut=[[[0, 1]]], lut_scale=[1], lut_offset=[0], input_scale=[[2.0]])
+    >>> float_thresholds(program).tolist()
+    [[5.0]]
+    """
+    wanted = comparison_keys(program.threshold_words, program.input_format)
+    levels = np.repeat(np.arange(program.tree_depth), 2 ** np.arange(program.tree_depth))
+    scale, offset = program.input_scale[:, levels], program.input_offset[:, levels]
+
+    def value(place: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The floats from -infinity to infinity, numbered from -_INFINITY on."""
+        bits = np.where(place < 0, 0x80000000 - place, place)
+        return bits.astype(np.uint32).view(np.float32)
+
+    low = np.full(wanted.shape, -_INFINITY, dtype=np.int64)  # goes left
+    high = np.full(wanted.shape, _INFINITY + 1, dtype=np.int64)
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        words = program.quantise(value(middle), scale, offset)
+        left = comparison_keys(words, program.input_format) <= wanted
+        low, high = np.where(left, middle, low), np.where(left, high, middle)
+    return value(low)

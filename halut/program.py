@@ -389,12 +389,37 @@ class Program:
                     "infinite" if floating.has_infinity else "the largest value",
                 )
             return floating.words(gathered)
-        if gathered.dtype.kind == "f" and np.isnan(gathered).any():
+        if gathered.dtype.kind == "f":
+            self.check_not_nan(bool(np.isnan(gathered).any()))
+        return self.quantise(gathered, self.input_scale, self.input_offset)
+
+    def check_not_nan(self, found: bool) -> None:
+        """Raise `HalutError` when a compared value is NaN and the input format an integer."""
+        if found and self.input_format not in FLOAT_FORMATS:
             raise HalutError(f'A must not hold NaN for input_format "{self.input_format}"')
+
+    def quantise(
+        self, values: NDArray[Any], scale: NDArray[np.float32], offset: NDArray[np.float32]
+    ) -> NDArray[Any]:
+        """Turn real values into input words, without warnings.
+
+        Parameters
+        ----------
+        values : ndarray of any shape, any real dtype
+        scale, offset : float32 ndarray that broadcasts to that shape
+            Of integer formats: ``word = clip(rint((value - offset) / scale))``.
+
+        Returns
+        -------
+        ndarray of that shape
+            As `input_words` returns them.
+        """
+        if self.input_format in FLOAT_FORMATS:
+            return FLOAT_FORMATS[self.input_format].words(values)
         limit = 2 ** (self.input_bits - 1)
-        words = gathered.astype(np.float64)
-        words -= self.input_offset
-        words /= self.input_scale
+        words = values.astype(np.float64)
+        words -= offset
+        words /= scale
         np.rint(words, out=words)
         np.clip(words, -limit, limit - 1, out=words)
         return words.astype(np.int16)

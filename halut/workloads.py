@@ -8,14 +8,13 @@ convolution, as common libraries have it; MobileNetV1 is arXiv 1704.04861; BERT-
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from halut.checks import one_of
+from halut.checks import one_of, read_json
 from halut.errors import HalutError
 
 __all__ = ["NETWORKS", "Layer", "network", "read_manifest"]
@@ -302,12 +301,7 @@ def read_manifest(path: str | os.PathLike[str]) -> tuple[Layer, ...]:
     HalutError
         When the file is missing or is not such a manifest.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HalutError(f"network must be readable: {error.strerror} ({path})") from None
-    except ValueError:
-        raise HalutError(f"network must be JSON ({path})") from None
+    data = read_json(path, "network")
     if not isinstance(data, dict) or data.get("kind") != "halut-network-manifest":
         raise HalutError(f'kind must be "halut-network-manifest" ({path})')
     if data.get("version") not in (1, 2):

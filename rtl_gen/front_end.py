@@ -8,7 +8,7 @@ of every codebook are gathered from the window. Stride 1, padding 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,11 @@ from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from halut.checks import integer_in, one_of
 from halut.errors import HalutError
 from halut.program import Program
 
 from .config import canonical_hash, ceil_log2
+from .settings import check_settings, setting
 from .tiled import HalutTiled
 from .tiled_config import AnyConfig, TiledConfig, config_from_dict
 from .top import HalutMatmul
@@ -35,6 +35,7 @@ GATHERS = ("channel", "any")
 TAPS = 9  # of a 3x3 kernel
 MAX_SIDE = 1024
 MAX_CHANNELS = 1024
+_NONE = "no front end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +70,22 @@ class FrontEndConfig:
     """
 
     accelerator: AnyConfig
-    height: int
-    width: int
-    channels: int
-    gather: str = "channel"
+    height: int = setting(
+        MISSING, "--height", "lines of an image, in pixels", derived=_NONE, within=(1, MAX_SIDE)
+    )
+    width: int = setting(
+        MISSING, "--width", "pixels of a line", derived=_NONE, within=(1, MAX_SIDE)
+    )
+    channels: int = setting(
+        MISSING, "--channels", "values of a pixel", derived=_NONE, within=(1, MAX_CHANNELS)
+    )
+    gather: str = setting(
+        "channel", "--gather", "split dimensions of a codebook: in its own channel, or in any "
+        "({})", choices=GATHERS,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        limits = {"height": MAX_SIDE, "width": MAX_SIDE, "channels": MAX_CHANNELS}
-        for name, high in limits.items():
-            integer_in(name, getattr(self, name), 1, high)
-        one_of("gather", self.gather, GATHERS)
+        check_settings(self)
         a = self.accelerator
         if self.height * self.width % a.rows:
             raise HalutError(

@@ -7,13 +7,15 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from halut.cli import Parser, run
+from halut.commands.network import add_imports
 from halut.errors import HalutError
 from halut.files import atomic_write
 
@@ -41,10 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
     add("--program", metavar="FILE", help="program to load it with (.npz; no default)")
-    add("--input", metavar="FILE", help="matrix A, n_rows x n_features (.npy; no default)")
+    add("--input", metavar="FILE",
+        help="matrix A, n_rows x n_features, or with --network images or other inputs as the "
+        "network takes them, n x ... (.npy; no default)")  # fmt: skip
     add("--output", metavar="FILE",
         help="where to write the results (.npy; with --network .json; no default)")  # fmt: skip
-    add("--network", metavar="FILE", help="network file (.pt; no default)")
+    add("--network", metavar="FILE", help="network file (.pt or .safetensors; no default)")
+    add_imports(add)
     add("--images", type=int, metavar="N",
         help="with --network: test images, the first (default: 100, or all if fewer)")  # fmt: skip
     add("--batch", type=int, metavar="N",
@@ -78,10 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.verbose:  # input values that a format does not hold are never silent
         logging.getLogger("halut").setLevel(logging.WARNING)
     if options.network is not None:
-        for name in _given(options, "program", "input", "dequantize", "waves"):
+        for name in _given(options, "program", "dequantize", "waves"):
             raise HalutError(f"--{name} must not be given with --network")
+        if options.input is not None and options.root is not None:
+            raise HalutError("--root must not be given with --input")
         return _network(options)
-    for name in _given(options, "images", "batch", "root"):
+    for name in _given(options, "images", "batch", "root", "imports"):
+        name = "import" if name == "imports" else name
         raise HalutError(f"--{name} must be given with --network only")
     required = ("program", "input", "output")
     missing = [name for name in required if name not in _given(options, *required)]
@@ -92,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _given(options: argparse.Namespace, *names: str) -> list[str]:
-    return [name for name in names if getattr(options, name) not in (None, False)]
+    return [name for name in names if getattr(options, name) not in (None, False, [])]
 
 
 def _matrix(options: argparse.Namespace) -> int:
@@ -139,12 +147,22 @@ def _matrix(options: argparse.Namespace) -> int:
     return 0
 
 
+def _inputs(options: argparse.Namespace, header: Mapping[str, Any]) -> tuple[Any, Any, str]:
+    """Return the inputs of a network, their true classes or None, and what they are."""
+    from halut.nn.network import load_data, load_inputs
+
+    if options.input is not None:
+        return load_inputs(options.input, header), None, options.input
+    data = load_data(header, options.root, options.imports)
+    return data.test_x, data.test_y.numpy(), f"{data.name} (test part)"
+
+
 def _network(options: argparse.Namespace) -> int:
     from halut.nn import need_torch
     from rtl_gen.tiled_config import load_config
 
     need_torch()
-    from halut.nn.network import load_data, load_network
+    from halut.commands.network import read_network
     from sim.network import report, simulate_network
 
     for name in ("images", "batch"):
@@ -152,15 +170,14 @@ def _network(options: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise HalutError(f"--{name} must be at least 1, not {value}")
     config = load_config(options.config)
-    model, header = load_network(options.network)
-    data = load_data(header, options.root)
-    if options.images is not None and options.images > len(data.test_x):
+    model, header = read_network(options)
+    inputs, labels, whose = _inputs(options, header)
+    if options.images is not None and options.images > len(inputs):
         raise HalutError(
-            f"--images must be at most the {len(data.test_x)} test images of {data.name}, "
-            f"not {options.images}"
+            f"--images must be at most the {len(inputs)} of {whose}, not {options.images}"
         )
-    images = data.test_x[: options.images or _IMAGES]
-    labels = data.test_y[: len(images)].numpy()
+    images = inputs[: options.images or _IMAGES]
+    labels = None if labels is None else labels[: len(images)]
     begin = time.monotonic()
     with atomic_write(options.output) if options.output else nullcontext() as temporary:
         result = simulate_network(
@@ -177,7 +194,7 @@ def _network(options: argparse.Namespace) -> int:
         facts = report(result, config, labels)
         if temporary is not None:
             temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    print(f"images               {len(images)} of {data.name} (test part)")
+    print(f"images               {len(images)} of {whose}")
     print("layer                       C     M  groups  tiles     rows     cycles")
     for layer in result.layers:
         print(
@@ -188,7 +205,8 @@ def _network(options: argparse.Namespace) -> int:
     print(f"program cycles       {facts['load_cycles']}")
     print(f"results              {facts['results']}, all equal to torch's")
     print(f"classes              {len(images)}, all equal to torch's")
-    print(f"accuracy             {100 * facts['accuracy']:.2f} %")
+    if labels is not None:
+        print(f"accuracy             {100 * facts['accuracy']:.2f} %")
     print(f"simulator            {result.simulator}, {time.monotonic() - begin:.1f} s with build")
     if options.output:
         print(f"wrote {Path(options.output)}")

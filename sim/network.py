@@ -192,13 +192,15 @@ def simulate_network(
     )
 
 
-def report(result: NetworkResult, config: AnyConfig, labels: NDArray[np.integer]) -> dict[str, Any]:
-    """Return what was run and counted as JSON has it; `labels` are the true classes."""
+def report(
+    result: NetworkResult, config: AnyConfig, labels: NDArray[np.integer] | None
+) -> dict[str, Any]:
+    """Return what was run and counted as JSON has it; `labels` are the true classes, if known."""
     return {
         "configuration": config.to_dict(),
         "simulator": result.simulator,
-        "images": len(labels),
-        "accuracy": float((result.classes == labels).mean()),
+        "images": len(result.classes),
+        "accuracy": None if labels is None else float((result.classes == labels).mean()),
         "classes": result.classes.tolist(),
         "results": sum(layer.outputs for layer in result.layers),
         "cycles": sum(layer.cycles for layer in result.layers),

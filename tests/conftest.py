@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +19,12 @@ import pytest
 # Set before anything imports NumPy; simulators inherit it.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+# `make test ARGS=...` hands its variables on to every make that a test starts.
+for _variable in re.findall(r"(?:^|\s)(\w+)=", os.environ.pop("MAKEFLAGS", "")):
+    os.environ.pop(_variable, None)
+for _variable in ("MAKEOVERRIDES", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(_variable, None)
 
 
 def _program(name: str, package: str) -> Callable[[], str | None]:
@@ -97,6 +104,8 @@ def _gpu() -> str | None:
 
 
 _FIND: dict[str, Callable[[], str | None]] = {
+    "arm-none-eabi-gcc": _program("arm-none-eabi-gcc", "gcc-arm-none-eabi"),
+    "cc": _program("cc", "gcc"),
     "chromium": _chromium,
     "gcc": _program("gcc", "gcc"),
     "gpu": _gpu,
@@ -106,6 +115,9 @@ _FIND: dict[str, Callable[[], str | None]] = {
     "openroad": _openroad,
     "osu018": _platform("osu018"),
     "pyosys": _package("pyosys", "flow"),
+    "qemu-system-arm": _program("qemu-system-arm", "qemu-system-arm"),
+    "qemu-system-riscv32": _program("qemu-system-riscv32", "qemu-system-misc"),
+    "riscv64-unknown-elf-gcc": _program("riscv64-unknown-elf-gcc", "gcc-riscv64-unknown-elf"),
     "sphinx": _package("furo", "docs"),
     "sim": _simulator,
     "tcl": _tcl,

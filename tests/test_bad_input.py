@@ -197,7 +197,7 @@ CASES = {
     "flow sweep": r"required: SPACE",
     "flow sweep missing.yaml": r"missing.yaml",
     "flow sweep list.yaml": r"must be a mapping, not list \(list.yaml\)",
-    "flow sweep unknown.yaml": r"a field must be among name, axes, .*unknown.yaml",
+    "flow sweep unknown.yaml": r"a space must have known keys only .name, axes, .*unknown.yaml",
     "flow sweep small.yaml --worker 2": r'did you mean "--workers"\?',
     "flow pareto missing.parquet": r"results must be a readable file, not missing.parquet",
     "flow pareto small.json": r"Parquet file of python -m flow sweep \(small.json\)",

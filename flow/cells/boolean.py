@@ -22,21 +22,12 @@ _TOKEN = re.compile(r"\s*([A-Za-z_][\w\[\].]*|[01]|[!'&*|+^()])")
 
 @dataclass(frozen=True)
 class Expression:
-    """A Boolean function of named inputs.
+    """A Boolean function of named inputs."""
 
-    Attributes
-    ----------
-    text : str
-        The expression as it was written.
-    inputs : tuple of str
-        Names that occur in it, in order of first occurrence.
-    tree : tuple
-        Nested ``("var", name)``, ``("const", 0 | 1)``, ``("not", a)``, ``("and", a, b)``,
-        ``("or", a, b)``, ``("xor", a, b)``.
-    """
-
-    text: str
-    inputs: tuple[str, ...]
+    text: str  #: The expression as it was written.
+    inputs: tuple[str, ...]  #: Names that occur in it, in order of first occurrence.
+    #: Nested ``("var", name)``, ``("const", 0 | 1)``, ``("not", a)``, ``("and", a, b)``, ``("or",
+    #: a, b)``, ``("xor", a, b)``.
     tree: tuple
 
     def table(self, inputs: tuple[str, ...] | None = None) -> np.ndarray:
@@ -94,10 +85,6 @@ def parse(text: str) -> Expression:
     ----------
     text : str
         For example ``"!((A1 & A2) | B)"`` or ``"(A*B)'"``.
-
-    Returns
-    -------
-    Expression
 
     Raises
     ------

@@ -39,7 +39,6 @@ def families(library: Library, usable: set[str]) -> dict[str, list[str]]:
 
     Parameters
     ----------
-    library : Library
     usable : set of str
         Cells that may be chosen.
 

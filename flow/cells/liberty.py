@@ -294,10 +294,6 @@ def load_libraries(paths: list[Path], cache: Path | None = None) -> Library:
     cache : Path, optional
         Folder for what was extracted, by content: reading a library takes seconds.
 
-    Returns
-    -------
-    Library
-
     Raises
     ------
     HalutError

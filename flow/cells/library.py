@@ -16,42 +16,23 @@ __all__ = ["Arc", "Cell", "Library", "Pin", "PowerArc", "Table"]
 
 @dataclass
 class Table:
-    """Values over input slew and load.
+    """Values over input slew and load."""
 
-    Attributes
-    ----------
-    slews : list of float
-        First axis, ns; one entry when the values do not depend on it.
-    loads : list of float
-        Second axis, fF (ns of the related pin for setup and hold); one entry likewise.
-    values : list of list of float
-        Shape (len(slews), len(loads)); ns for delays, slews and constraints, fJ for energies.
-    """
-
-    slews: list[float]
+    slews: list[float]  #: First axis, ns; one entry when the values do not depend on it.
+    #: Second axis, fF (ns of the related pin for setup and hold); one entry likewise.
     loads: list[float]
+    #: Shape (len(slews), len(loads)); ns for delays, slews and constraints, fJ for energies.
     values: list[list[float]]
 
 
 @dataclass
 class Arc:
-    """One timing group of a pin.
+    """One timing group of a pin."""
 
-    Attributes
-    ----------
-    related : str
-        The input it is timed from.
-    kind : str
-        liberty's timing_type; ``combinational`` when it has none.
-    sense : str
-        ``positive``, ``negative`` or ``non``.
-    tables : dict of str to Table
-        By liberty name: ``cell_rise``, ``fall_transition``, ``rise_constraint``, ...
-    """
-
-    related: str
-    kind: str
-    sense: str
+    related: str  #: The input it is timed from.
+    kind: str  #: liberty's timing_type; ``combinational`` when it has none.
+    sense: str  #: ``positive``, ``negative`` or ``non``.
+    #: By liberty name: ``cell_rise``, ``fall_transition``, ``rise_constraint``, ...
     tables: dict[str, Table]
 
 
@@ -67,28 +48,16 @@ class PowerArc:
 
 @dataclass
 class Pin:
-    """A pin.
+    """A pin."""
 
-    Attributes
-    ----------
-    name, direction : str
-        Direction ``input``, ``output``, ``inout`` or ``internal``.
-    capacitance : tuple of float
-        fF, for a rising and a falling edge.
-    max_capacitance, max_slew : float
-        Limits in fF and ns; 0 where the library states none.
-    function : str
-        Of an output, as the library writes it.
-    tristate, clock : bool
-    arcs, power : lists
-    """
-
+    #: Direction ``input``, ``output``, ``inout`` or ``internal``.
     name: str
     direction: str
-    capacitance: tuple[float, float] = (0.0, 0.0)
+    capacitance: tuple[float, float] = (0.0, 0.0)  #: fF, for a rising and a falling edge.
+    #: Limits in fF and ns; 0 where the library states none.
     max_capacitance: float = 0.0
     max_slew: float = 0.0
-    function: str = ""
+    function: str = ""  #: Of an output, as the library writes it.
     tristate: bool = False
     clock: bool = False
     arcs: list[Arc] = field(default_factory=list)
@@ -97,34 +66,18 @@ class Pin:
 
 @dataclass
 class Cell:
-    """A cell.
-
-    Attributes
-    ----------
-    name : str
-    area : float
-        um2.
-    kind : str
-        ``gate``, ``ff``, ``latch``, ``clock_gate`` or ``other`` (tri-state, fillers, ...).
-    leakage : float
-        nW, the library's unconditional figure.
-    leakages : list of (str, float)
-        Condition and nW.
-    state : dict of str to str
-        For ff: iq, iqn, next, clock, clear, preset. For latch: iq, iqn, data, enable, clear,
-        preset. Expressions as the library writes them; absent when it has none.
-    dont_use : bool
-        The library says not to use it.
-    pins : dict of str to Pin
-    """
+    """A cell."""
 
     name: str
-    area: float
+    area: float  #: um2.
+    #: ``gate``, ``ff``, ``latch``, ``clock_gate`` or ``other`` (tri-state, fillers, ...).
     kind: str
-    leakage: float
-    leakages: list[tuple[str, float]]
+    leakage: float  #: nW, the library's unconditional figure.
+    leakages: list[tuple[str, float]]  #: Condition and nW.
+    #: For ff: iq, iqn, next, clock, clear, preset. For latch: iq, iqn, data, enable, clear, preset.
+    #: Expressions as the library writes them; absent when it has none.
     state: dict[str, str]
-    dont_use: bool
+    dont_use: bool  #: The library says not to use it.
     pins: dict[str, Pin]
 
     @property
@@ -151,20 +104,10 @@ class Cell:
 
 @dataclass
 class Library:
-    """Cells of one corner, in fixed units.
+    """Cells of one corner, in fixed units."""
 
-    Attributes
-    ----------
-    voltage : float
-        V.
-    temperature : float
-        Degrees Celsius.
-    cells : dict of str to Cell
-    cell_library : dict of str to str
-        Name of the library that each cell comes from.
-    """
-
-    voltage: float
-    temperature: float
+    voltage: float  #: V.
+    temperature: float  #: Degrees Celsius.
     cells: dict[str, Cell]
+    #: Name of the library that each cell comes from.
     cell_library: dict[str, str] = field(default_factory=dict)

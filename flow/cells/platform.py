@@ -16,6 +16,7 @@ from typing import Any
 
 from flow.cells.liberty import load_libraries
 from flow.cells.library import Library
+from halut.checks import integer_at_least, one_of
 from halut.errors import HalutError, closest
 
 __all__ = ["Corner", "Layout", "Platform", "Stripe"]
@@ -28,6 +29,12 @@ class Corner:
     liberty: tuple[str, ...]
     voltage: float
     temperature: float
+
+    def __post_init__(self) -> None:
+        if not self.liberty:
+            raise HalutError("liberty must be a list of file patterns, not empty")
+        if self.voltage <= 0:
+            raise HalutError(f"voltage must be positive, not {self.voltage:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,130 +51,95 @@ class Stripe:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How the cells of a platform are placed and wired.
+    """How the cells of a platform are placed and wired."""
 
-    Attributes
-    ----------
-    technology_lef : str
-        Pattern below the PDK's folder, like all files here.
-    cell_lef, gds : tuple of str
-    klayout : str
-        KLayout's technology file, "" for none.
-    extraction : str
-        OpenRCX's rules, "" for none: parasitics are then estimated from the routes.
-    site : str
-        Placement site of the rows.
-    tracks : tuple of mapping
-        Arguments of ``make_tracks`` by layer; the LEF's pitches when empty.
-    tap : mapping
-        ``cell``, ``distance_um`` and, when it differs, ``endcap``; empty for no taps.
-    fill : tuple of str
-        Filler cells.
-    diode : str
-        Antenna diode, "" for none.
-    power_pins, ground_pins : tuple of str
-        Patterns of the cells' supply pins.
-    stripes : tuple of Stripe
-        From the cells' rails upwards; neighbours are connected.
-    pins : mapping
-        Layers of the block's ports, ``horizontal`` and ``vertical``.
-    signal_layers, clock_layers : tuple of (str, str)
-        Lowest and highest routing layer.
-    reserve : mapping of str to float
-        Share of a layer's tracks that global routing leaves free.
-    wire : mapping
-        ``signal`` and ``clock``: the layers that unrouted wires are taken to be on; ``layers``:
-        ohm and fF per um by layer; ``vias``: ohm by via layer.
-    utilisation : float
-        Share of the core that cells may take.
-    padding : int
-        Sites that are left free on each side of a cell in global placement.
-    hold_margin_ns : float
-        Hold slack that repair before routing leaves for what routing changes.
-    """
-
-    technology_lef: str
+    technology_lef: str  #: Pattern below the PDK's folder, like all files here.
     cell_lef: tuple[str, ...]
-    site: str
-    stripes: tuple[Stripe, ...]
-    pins: Mapping[str, str]
+    site: str  #: Placement site of the rows.
+    stripes: tuple[Stripe, ...]  #: From the cells' rails upwards; neighbours are connected.
+    pins: Mapping[str, str]  #: Layers of the block's ports, ``horizontal`` and ``vertical``.
+    #: Lowest and highest routing layer.
     signal_layers: tuple[str, str]
     clock_layers: tuple[str, str]
+    #: ``signal`` and ``clock``: the layers that unrouted wires are taken to be on; ``layers``: ohm
+    #: and fF per um by layer; ``vias``: ohm by via layer.
     wire: Mapping[str, Any]
-    utilisation: float
+    utilisation: float  #: Share of the core that cells may take.
     gds: tuple[str, ...] = ()
-    klayout: str = ""
+    klayout: str = ""  #: KLayout's technology file, "" for none.
+    #: OpenRCX's rules, "" for none: parasitics are then estimated from the routes.
     extraction: str = ""
+    #: Arguments of ``make_tracks`` by layer; the LEF's pitches when empty.
     tracks: tuple[Mapping[str, Any], ...] = ()
+    #: ``cell``, ``distance_um`` and, when it differs, ``endcap``; empty for no taps.
     tap: Mapping[str, Any] = field(default_factory=dict)
-    fill: tuple[str, ...] = ()
-    diode: str = ""
+    fill: tuple[str, ...] = ()  #: Filler cells.
+    diode: str = ""  #: Antenna diode, "" for none.
+    #: Patterns of the cells' supply pins.
     power_pins: tuple[str, ...] = ("VDD",)
     ground_pins: tuple[str, ...] = ("VSS",)
+    #: Share of a layer's tracks that global routing leaves free.
     reserve: Mapping[str, float] = field(default_factory=dict)
-    padding: int = 0
+    padding: int = 0  #: Sites that are left free on each side of a cell in global placement.
+    #: Hold slack that repair before routing leaves for what routing changes.
     hold_margin_ns: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.utilisation <= 1:
+            raise HalutError(f"utilisation must be in (0, 1], not {self.utilisation:g}")
+        integer_at_least("padding", self.padding, 0)
+        if self.hold_margin_ns < 0:
+            raise HalutError(f"hold_margin_ns must be at least 0, not {self.hold_margin_ns:g}")
+        for name, keys in (("pins", ("horizontal", "vertical")), ("wire", ("clock", "signal"))):
+            if not set(keys) <= set(getattr(self, name)):
+                raise HalutError(f"{name} must have {', '.join(keys)}, not {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """A standard-cell library and how to use it.
-
-    Attributes
-    ----------
-    name, title : str
-    source : Path
-        The YAML file.
-    folder : str
-        Folder of the PDK below `HALUT_PDK_DIR` (or ORFS' ``platforms``).
-    also : tuple of str
-        Further folders that may hold it.
-    get : str
-        How to get it, for the message when it is missing.
-    corners : mapping of str to Corner
-        Empty for a platform without a library.
-    default_corner : str
-    cells : mapping of str to mapping
-        Cells by role; see docs/platforms.md.
-    gate_equivalent : str
-        The cell whose area is one gate equivalent.
-    dont_use : tuple of str
-        Patterns of cells that synthesis and sizing leave alone.
-    areas : mapping of str to float
-        um2 of cells whose area the liberty file gets wrong.
-    driver : mapping
-        Cell and output pin that drive every input port.
-    output_load_ff : float
-        Load at every output port, fF.
-    max_fanout : int
-        Sinks of a data net; more get a buffer tree.
-    clock_fanout : int
-        Sinks of a clock net; more get clock buffers. In a layout a clock gate drives up to
-        `max_fanout` sinks without.
-    gate_equivalents : mapping of str to float
-        Gate equivalents of Yosys' own gates, for a platform without a library.
-    layout : Layout or None
-        What place and route needs; None when the platform cannot be laid out.
-    """
+    """A standard-cell library and how to use it."""
 
     name: str
     title: str
-    source: Path
-    folder: str = ""
-    also: tuple[str, ...] = ()
-    get: str = ""
+    source: Path  #: The YAML file.
+    folder: str = ""  #: Folder of the PDK below `HALUT_PDK_DIR` (or ORFS' ``platforms``).
+    also: tuple[str, ...] = ()  #: Further folders that may hold it.
+    get: str = ""  #: How to get it, for the message when it is missing.
+    #: Empty for a platform without a library.
     corners: Mapping[str, Corner] = field(default_factory=dict)
     default_corner: str = ""
+    #: Cells by role; see docs/platforms.md.
     cells: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    gate_equivalent: str = ""
-    dont_use: tuple[str, ...] = ()
+    gate_equivalent: str = ""  #: The cell whose area is one gate equivalent.
+    dont_use: tuple[str, ...] = ()  #: Patterns of cells that synthesis and sizing leave alone.
+    #: um2 of cells whose area the liberty file gets wrong.
     areas: Mapping[str, float] = field(default_factory=dict)
+    #: Cell and output pin that drive every input port.
     driver: Mapping[str, str] = field(default_factory=dict)
-    output_load_ff: float = 0.0
-    max_fanout: int = 32
+    output_load_ff: float = 0.0  #: Load at every output port, fF.
+    max_fanout: int = 32  #: Sinks of a data net; more get a buffer tree.
+    #: Sinks of a clock net; more get clock buffers. In a layout a clock gate drives up to
+    #: `max_fanout` sinks without.
     clock_fanout: int = 24
+    #: Gate equivalents of Yosys' own gates, for a platform without a library.
     gate_equivalents: Mapping[str, float] = field(default_factory=dict)
+    #: What place and route needs; None when the platform cannot be laid out.
     layout: Layout | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("_", "").replace("-", "").isalnum():
+            raise HalutError(f"name must be letters, digits, _ and -, not {self.name}")
+        if not self.corners:
+            if not self.gate_equivalents:
+                raise HalutError(
+                    "a platform must have corners, or gate_equivalents when it has no library"
+                )
+            return
+        one_of("default_corner", self.default_corner, self.corners)
+        if set(self.driver) != {"cell", "output"}:
+            raise HalutError(f"driver must have the keys cell, output, not {self.driver!r}")
+        integer_at_least("max_fanout", self.max_fanout, 2)
+        integer_at_least("clock_fanout", self.clock_fanout, 2)
 
     @property
     def has_library(self) -> bool:

@@ -41,10 +41,6 @@ def _windows(images: NDArray[np.integer]) -> NDArray[np.integer]:
 def convolution(config: FrontEndConfig) -> Design:
     """A front end and its accelerator, with a random program and random images.
 
-    Parameters
-    ----------
-    config : FrontEndConfig
-
     Returns
     -------
     Design

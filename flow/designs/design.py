@@ -27,112 +27,65 @@ __all__ = ["CLOCK_TREE", "PARTS", "Design", "Stream", "Workload", "accelerator",
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """A valid/ready stream of the top.
+    """A valid/ready stream of the top."""
 
-    Attributes
-    ----------
-    valid, ready : str
-        Ports.
-    payload : tuple of str
-        Payload ports, in the order of an item's parts.
-    items : list of tuple of int
-        Transfers to make, or to expect.
-    """
-
+    #: Ports.
     valid: str
     ready: str
-    payload: tuple[str, ...]
-    items: list[tuple[int, ...]]
+    payload: tuple[str, ...]  #: Payload ports, in the order of an item's parts.
+    items: list[tuple[int, ...]]  #: Transfers to make, or to expect.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What a design is made to do.
+    """What a design is made to do."""
 
-    Attributes
-    ----------
-    setup : list of Stream
-        Input streams that are sent first, one after the other (program, weights).
-    inputs : Stream
-        Sent at every cycle that the design is ready.
-    outputs : Stream
-        Taken at every cycle; `items` is what the exact model says.
-    look_ups, macs : float
-        Done per input transfer.
-    description : str
-        One line for the report.
-    seed : int
-    fixed : mapping of str to int
-        Input ports that stand still at a value.
-    """
-
+    #: Input streams that are sent first, one after the other (program, weights).
     setup: list[Stream]
-    inputs: Stream
-    outputs: Stream
+    inputs: Stream  #: Sent at every cycle that the design is ready.
+    outputs: Stream  #: Taken at every cycle; `items` is what the exact model says.
+    #: Done per input transfer.
     look_ups: float
     macs: float
-    description: str
+    description: str  #: One line for the report.
     seed: int
+    #: Input ports that stand still at a value.
     fixed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """A design to synthesise.
+    """A design to synthesise."""
 
-    Attributes
-    ----------
-    name : str
-        For titles.
-    slug : str
-        Folder below ``build/``.
-    verilog : str
-        All modules.
-    top, clock, reset : str
-        Module and ports; `reset` is active low and sampled at the clock edge.
-    look_ups_per_cycle, macs_per_cycle : float
-        What the design does per cycle when nothing stalls.
-    codebook_width : float or None
-        Columns of A per codebook behind `macs_per_cycle`; None for a direct engine.
-    latency_cycles, interval_cycles : int
-        From the last transfer in of a row group to its first out; between row groups.
-    group_transfers : int
-        Input transfers of a row group.
-    static : tuple of str
-        Input ports that stand still while results are computed; their paths are not timed.
-    config_hash : str
-    configuration : mapping or None
-        The accelerator's configuration (`AcceleratorConfig.to_dict`); None for a direct engine or
-        a unit.
-    workload : callable
-        `workload(seed, n_transfers)` returns a `Workload` of about that many input transfers.
-    loading : callable or None
-        `loading(seed)` returns a `Workload` whose inputs load a program, and the number of its
-        words that are in the window; None when nothing is loaded.
-    labels : mapping of str to str
-        Kind of unit by prefix of the module's name; other modules are their own kind.
-    workload_key : str
-        Changes when the workload does, for the same seed and length.
-    """
-
-    name: str
-    slug: str
-    verilog: str
+    name: str  #: For titles.
+    slug: str  #: Folder below ``build/``.
+    verilog: str  #: All modules.
+    #: Module and ports; `reset` is active low and sampled at the clock edge.
     top: str
     clock: str
     reset: str
+    #: What the design does per cycle when nothing stalls.
     look_ups_per_cycle: float
     macs_per_cycle: float
+    #: Columns of A per codebook behind `macs_per_cycle`; None for a direct engine.
     codebook_width: float | None
+    #: From the last transfer in of a row group to its first out; between row groups.
     latency_cycles: int
     interval_cycles: int
     config_hash: str
+    #: The accelerator's configuration (`AcceleratorConfig.to_dict`); None for a direct engine or a
+    #: unit.
     configuration: Mapping[str, Any] | None = None
+    #: `workload(seed, n_transfers)` returns a `Workload` of about that many input transfers.
     workload: Callable[[int, int], Workload]
+    #: `loading(seed)` returns a `Workload` whose inputs load a program, and the number of its words
+    #: that are in the window; None when nothing is loaded.
     loading: Callable[[int], tuple[Workload, int]] | None = None
+    #: Kind of unit by prefix of the module's name; other modules are their own kind.
     labels: Mapping[str, str] = field(default_factory=dict)
-    workload_key: str = ""
-    group_transfers: int = 1
+    workload_key: str = ""  #: Changes when the workload does, for the same seed and length.
+    group_transfers: int = 1  #: Input transfers of a row group.
+    #: Input ports that stand still while results are computed; their paths are not timed.
     static: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -210,15 +163,10 @@ def accelerator(
 
     Parameters
     ----------
-    config : AcceleratorConfig or TiledConfig
     program : Program, optional
         Random by default.
     words : ndarray of shape (n_rows, n_codebooks, tree_depth), optional
         Input words (`Program.input_words`), repeated as often as needed. Random by default.
-
-    Returns
-    -------
-    Design
     """
     if program is not None:
         check_program(config, program)

@@ -74,14 +74,6 @@ def engine(config: EngineConfig) -> Design:
     """A direct engine, with random factors at full rate.
 
     The weights of a dot-product array without its own store stand still.
-
-    Parameters
-    ----------
-    config : EngineConfig
-
-    Returns
-    -------
-    Design
     """
     latency, interval, group = _schedule(config)
     has_weight_ports = isinstance(config, DotProductConfig) and config.weights == "ports"

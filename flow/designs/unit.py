@@ -36,23 +36,13 @@ _TOP = "halut_unit"
 
 @dataclass(frozen=True, kw_only=True)
 class _Core:
-    """One unit, and what it is made to do.
-
-    Attributes
-    ----------
-    unit : Unit
-    latency : int
-        Clock edges from inputs to outputs.
-    interval : int
-        Cycles from one result to the next.
-    play : callable
-        `play(rng, n)` returns the items of loading, those of `n` cycles of work, and the outputs
-        that each of these gives after `latency` cycles; None where it gives none.
-    """
+    """One unit, and what it is made to do."""
 
     unit: Unit
-    latency: int
-    interval: int
+    latency: int  #: Clock edges from inputs to outputs.
+    interval: int  #: Cycles from one result to the next.
+    #: `play(rng, n)` returns the items of loading, those of `n` cycles of work, and the outputs
+    #: that each of these gives after `latency` cycles; None where it gives none.
     play: Callable[
         [np.random.Generator, int],
         tuple[list[dict[str, int]], list[dict[str, int]], list[dict[str, int] | None]],
@@ -246,19 +236,12 @@ def _adder(config: AcceleratorConfig) -> _Core:
 
 @dataclass(frozen=True, kw_only=True)
 class UnitKind:
-    """A kind of unit: what it and an operation of it are, and how it is built.
-
-    Attributes
-    ----------
-    name, what, operation : str
-    operations : callable
-        Operations that the unit of a configuration does in a cycle at full rate.
-    build : callable
-    """
+    """A kind of unit: what it and an operation of it are, and how it is built."""
 
     name: str
     what: str
     operation: str
+    #: Operations that the unit of a configuration does in a cycle at full rate.
     operations: Callable[[AcceleratorConfig], int]
     build: Callable[[AcceleratorConfig], _Core]
 

@@ -28,12 +28,7 @@ _PARTS = ("internal", "switching", "leakage")
 
 @dataclass(frozen=True)
 class Names:
-    """How metrics of a netlist begin.
-
-    Attributes
-    ----------
-    power, energy : str
-    """
+    """How metrics of a netlist begin."""
 
     power: str
     energy: str
@@ -56,11 +51,8 @@ def set_energy(
 
     Parameters
     ----------
-    metrics : Metrics
     names : Names
         `MAPPED` or `ROUTED`.
-    sums : PowerSums
-    clock_ns : float
     look_ups, macs : float
         Done per cycle.
     less : mapping of str to float, optional
@@ -96,10 +88,8 @@ def kinds_of_units(
 
     Parameters
     ----------
-    netlist : Netlist
     kinds : sequence of str
         Of every cell.
-    library : Library
     power : mapping of str to 3 float, or None
         `PowerSums.units`.
     ports_mw : float

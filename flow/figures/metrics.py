@@ -19,6 +19,7 @@ from typing import Any
 import halut
 from flow.figures.words import METRICS, UNITS
 from halut import process
+from halut.checks import read_json
 from halut.errors import HalutError
 from halut.files import write_text
 
@@ -37,26 +38,15 @@ Number = int | float | None
 
 @dataclass
 class Metrics:
-    """What one run measured.
+    """What one run measured."""
 
-    Attributes
-    ----------
-    values : dict of str to number or None
-        Every name in `METRICS`.
-    reasons : dict of str to str
-        Why a value is None.
-    provenance : dict
-    breakdown : list of dict
-        Per kind of unit: cells, area, power.
-    notes : dict
-        Texts: the critical path, conditions.
-    """
-
+    #: Every name in `METRICS`.
     values: dict[str, Number] = field(default_factory=lambda: dict.fromkeys(METRICS))
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)  #: Why a value is None.
     provenance: dict[str, Any] = field(default_factory=dict)
+    #: Per kind of unit: cells, area, power.
     breakdown: list[dict[str, Any]] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)  #: Texts: the critical path, conditions.
 
     def set(self, name: str, value: float | int | None, reason: str = "") -> None:
         """Set a metric, or say why it has no value."""
@@ -101,12 +91,7 @@ def read_metrics(path: Path) -> Metrics:
     HalutError
         When it is not one.
     """
-    try:
-        data = json.loads(path.read_text())
-    except OSError as error:
-        raise HalutError(f"metrics must be readable: {error.strerror} ({path})") from None
-    except ValueError:
-        raise HalutError(f"metrics must be a metrics.json of this flow ({path})") from None
+    data = read_json(path, "metrics")
     if not isinstance(data, dict) or data.get("kind") != "halut-metrics":
         raise HalutError(f"metrics must be a metrics.json of this flow ({path})")
     if data.get("version") != 1 or not isinstance(data.get("metrics"), dict):

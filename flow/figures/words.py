@@ -12,23 +12,13 @@ __all__ = ["METRICS", "STAGES", "UNITS", "Word", "shown_unit", "stage", "title"]
 
 
 class Word(NamedTuple):
-    """What a metric is called.
+    """What a metric is called."""
 
-    Attributes
-    ----------
-    unit : str
-        As metrics.json has it.
-    direction : int
-        Which way is better: -1 smaller, +1 larger, 0 neither.
-    title : str
-        Where one run is reported. What goes on from another title has a comma after that one.
-    heading, heading_unit : str
-        Where many runs are compared; title and unit when empty.
-    """
-
-    unit: str
-    direction: int
+    unit: str  #: As metrics.json has it.
+    direction: int  #: Which way is better: -1 smaller, +1 larger, 0 neither.
+    #: Where one run is reported. What goes on from another title has a comma after that one.
     title: str
+    #: Where many runs are compared; title and unit when empty.
     heading: str = ""
     heading_unit: str = ""
 

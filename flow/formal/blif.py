@@ -27,8 +27,6 @@ def blif(
 
     Parameters
     ----------
-    name : str
-    inputs : iterable of str
     leaves : iterable of (int, str, str or None)
         Net, a function (of ``a``, or a constant), and the input that it is of.
     gates : iterable of (int, Gate)

@@ -28,41 +28,21 @@ Gate = tuple[Expression, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Clock:
-    """A clock net: the clock port, maybe inverted, and the nets that gate it.
+    """A clock net: the clock port, maybe inverted, and the nets that gate it."""
 
-    Attributes
-    ----------
-    rising : bool
-        Whether it rises with the clock port.
-    gates : tuple of int
-        Nets of the enables; all must be 1 for a pulse.
-    """
-
-    rising: bool
-    gates: tuple[int, ...] = ()
+    rising: bool  #: Whether it rises with the clock port.
+    gates: tuple[int, ...] = ()  #: Nets of the enables; all must be 1 for a pulse.
 
 
 @dataclass
 class Storage:
-    """One stored bit.
+    """One stored bit."""
 
-    Attributes
-    ----------
-    instance : str
-        Name of the cell.
-    kind : {"ff", "latch"}
-    gates : tuple of int
-        Nets that must all be 1 for the bit to be written.
-    data : Gate
-        What is written.
-    outputs : list of (int, bool)
-        Nets that carry the bit, and whether inverted.
-    """
-
-    instance: str
-    kind: str
-    gates: tuple[int, ...]
-    data: Gate
+    instance: str  #: Name of the cell.
+    kind: str  #: "ff" or "latch".
+    gates: tuple[int, ...]  #: Nets that must all be 1 for the bit to be written.
+    data: Gate  #: What is written.
+    #: Nets that carry the bit, and whether inverted.
     outputs: list[tuple[int, bool]] = field(default_factory=list)
 
 
@@ -85,8 +65,6 @@ class Circuit:
 
     Parameters
     ----------
-    netlist : Netlist
-    library : Library
     clock : str
         Name of the clock port.
     what : str

@@ -34,8 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         help="checks whose name begins with TEXT, comma-separated (default: all)")  # fmt: skip
     add("--list", action="store_true", help="list checks and properties, prove nothing")
     add("--timeout", type=float, default=120, metavar="S",
-        help="seconds that the solver may take for a property (default: %(default)g)"
-        )  # fmt: skip
+        help="seconds that the solver may take for a property")  # fmt: skip
     add("-j", "--jobs", type=int, default=0, metavar="N",
         help="checks at a time; 0 for one per core")  # fmt: skip
     add("--yosys", default="pyosys", metavar="NAME", help="pyosys (pip package) or a program")

@@ -22,7 +22,7 @@ from flow.formal.pair import Equivalence, Name, Pair
 from flow.netlist.netlist import Netlist, from_json
 from flow.tools import Tool, run_tool
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["prove_netlist", "read_rtl", "simple_cells"]
 
@@ -45,10 +45,9 @@ write_json {json}
 def read_rtl(yosys: Tool, source: Path, top: str, folder: Path) -> tuple[Netlist, dict[Name, int]]:
     """Verilog as a netlist of Yosys' simplest cells, and the net of every name in it."""
     script, path = folder / "rtl.ys", folder / "rtl.json"
-    with atomic_write(script) as temporary:
-        # Relative names: a folder's name may have spaces, which Yosys' scripts have no quotes for.
-        text = _SCRIPT.format(source=os.path.relpath(source, folder), top=top, json=path.name)
-        temporary.write_text(text)
+    # Relative names: a folder's name may have spaces, which Yosys' scripts have no quotes for.
+    text = _SCRIPT.format(source=os.path.relpath(source, folder), top=top, json=path.name)
+    write_text(script, text)
     run_tool(yosys, [script.name], folder / "rtl.log", cwd=folder)
     names: dict[Name, int] = {}
     netlist = from_json(json.loads(path.read_text()), top, _outputs(simple_cells()), names)
@@ -79,14 +78,12 @@ def prove_netlist(
 
     Parameters
     ----------
-    abc, yosys : Tool
     verilog : Path
         The RTL.
     mapped : Path
         Yosys' netlist (JSON), which `netlist` was made of: it has the names of the registers.
     netlist : Netlist
         The one to prove; its nets are those of `mapped`, and more.
-    library : Library
     clock : str
         The clock port; rising edges count.
     folder : Path

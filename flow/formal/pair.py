@@ -26,23 +26,13 @@ Name = tuple[str, int]
 
 @dataclass
 class Difference:
-    """A function that is not the same.
+    """A function that is not the same."""
 
-    Attributes
-    ----------
-    unit : str
-        Path and module of the unit.
-    output : str
-        Output or stored bit of that unit.
-    inputs : dict of str to int
-        Inputs and stored bits for which it differs; empty when the solver did not say.
-    rtl, netlist : int or None
-        Its value in both.
-    """
-
-    unit: str
-    output: str
+    unit: str  #: Path and module of the unit.
+    output: str  #: Output or stored bit of that unit.
+    #: Inputs and stored bits for which it differs; empty when the solver did not say.
     inputs: dict[str, int] = field(default_factory=dict)
+    #: Its value in both.
     rtl: int | None = None
     netlist: int | None = None
 
@@ -59,25 +49,17 @@ class Difference:
 
 @dataclass
 class Equivalence:
-    """What was proved, or the first difference.
+    """What was proved, or the first difference."""
 
-    Attributes
-    ----------
-    outputs, registers, latches : int
-        Compared: bits of output ports, of registers, of latches.
-    inverted, shared, constant : int
-        Stored bits that the netlist holds inverted, in a cell with others, or not at all.
-    unused : list of str
-        Stored bits of the RTL that the netlist does not have; nothing depends on them.
-    difference : Difference or None
-    """
-
+    #: Compared: bits of output ports, of registers, of latches.
     outputs: int = 0
     registers: int = 0
     latches: int = 0
+    #: Stored bits that the netlist holds inverted, in a cell with others, or not at all.
     inverted: int = 0
     shared: int = 0
     constant: int = 0
+    #: Stored bits of the RTL that the netlist does not have; nothing depends on them.
     unused: list[str] = field(default_factory=list)
     difference: Difference | None = None
 

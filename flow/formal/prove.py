@@ -63,73 +63,38 @@ write_aiger -zinit -symbols {file}
 
 @dataclass(frozen=True)
 class Property:
-    """One thing that a checker proves.
+    """One thing that a checker proves."""
 
-    Attributes
-    ----------
-    name : str
-        The checker's output is ``bad_<name>``.
-    says : str
-        What holds, in words.
-    twin : int
-        Value of the input ``twin`` for which it must not hold.
-    """
-
-    name: str
-    says: str
-    twin: int
+    name: str  #: The checker's output is ``bad_<name>``.
+    says: str  #: What holds, in words.
+    twin: int  #: Value of the input ``twin`` for which it must not hold.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A unit with a checker.
+    """A unit with a checker."""
 
-    Attributes
-    ----------
-    name : str
-        Unit and configuration, for reports; letters, digits, ``_``.
-    unit : callable
-        Makes the unit; called when the check runs.
-    checker : str
-        File of the checker in this package; a module in it stands for the unit's of that name.
-    parameters : mapping of str to int
-        Of the checker.
-    defines : mapping of str to str
-        Macros, besides ``DUT``, the name of the unit's module.
-    properties : tuple of Property
-    frames : int
-        Cycles after which the checker says nothing more; 0: proved without bound.
-    """
-
-    name: str
-    unit: Callable[[], Unit]
+    name: str  #: Unit and configuration, for reports; letters, digits, ``_``.
+    unit: Callable[[], Unit]  #: Makes the unit; called when the check runs.
+    #: File of the checker in this package; a module in it stands for the unit's of that name.
     checker: str
-    parameters: Mapping[str, int] = field(default_factory=dict)
+    parameters: Mapping[str, int] = field(default_factory=dict)  #: Of the checker.
+    #: Macros, besides ``DUT``, the name of the unit's module.
     defines: Mapping[str, str] = field(default_factory=dict)
     properties: tuple[Property, ...]
-    frames: int = 0
+    frames: int = 0  #: Cycles after which the checker says nothing more; 0: proved without bound.
 
 
 @dataclass
 class Outcome:
-    """What became of one property.
-
-    Attributes
-    ----------
-    check, name, says : str
-    proved : bool
-        By the solver, for the unit as it is.
-    refuted : bool
-        For the twin.
-    example : str
-        Inputs, cycle by cycle, that break the property of the unit; "" when it is proved.
-    """
+    """What became of one property."""
 
     check: str
     name: str
     says: str
-    proved: bool = False
-    refuted: bool = False
+    proved: bool = False  #: By the solver, for the unit as it is.
+    refuted: bool = False  #: For the twin.
+    #: Inputs, cycle by cycle, that break the property of the unit; "" when it is proved.
     example: str = ""
 
     @property
@@ -144,16 +109,10 @@ def prove_check(
 
     Parameters
     ----------
-    check : Check
-    yosys, abc : Tool
     folder : Path
         Where circuits, logs and counterexamples go.
     timeout : float
         Seconds for a property.
-
-    Returns
-    -------
-    list of Outcome
 
     Raises
     ------

@@ -27,20 +27,11 @@ __all__ = ["StillCheck", "prove_still"]
 
 @dataclass(frozen=True, kw_only=True)
 class StillCheck:
-    """A unit, and the inputs that must be 0 for it to stand still.
-
-    Attributes
-    ----------
-    name : str
-    unit : callable
-        Makes the unit; called when the check runs.
-    inputs : tuple of str
-        Ports.
-    """
+    """A unit, and the inputs that must be 0 for it to stand still."""
 
     name: str
-    unit: Callable[[], Unit]
-    inputs: tuple[str, ...]
+    unit: Callable[[], Unit]  #: Makes the unit; called when the check runs.
+    inputs: tuple[str, ...]  #: Ports.
 
 
 def prove_still(

@@ -15,7 +15,7 @@ from flow.formal.prove import Outcome
 from flow.netlist.netlist import Netlist, from_json
 from flow.netlist.yosys import SynthOptions, synthesise
 from flow.tools import Tool
-from halut.files import atomic_write
+from halut.files import write_text
 from rtl_gen.config import MAX_CODEBOOKS, AcceleratorConfig
 
 __all__ = ["BoundCheck", "NetlistCheck", "prove_bound", "prove_mapped"]
@@ -67,8 +67,7 @@ def prove_mapped(
     outputs = {name: cell.outputs for name, cell in library.cells.items()}
     folder = folder / check.name
     source = folder / "rtl.v"
-    with atomic_write(source) as temporary:
-        temporary.write_text(design.verilog)
+    write_text(source, design.verilog)
     mapped = synthesise(
         yosys, [source], design.top, folder, platform, None, SynthOptions(), _TARGET_NS
     )

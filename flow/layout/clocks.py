@@ -53,8 +53,6 @@ def drive_gated_clocks(netlist: Netlist, library: Library, platform: Platform) -
     ----------
     netlist : Netlist
         Without clock buffers; its clock gates are changed.
-    library : Library
-    platform : Platform
 
     Returns
     -------

@@ -20,23 +20,12 @@ __all__ = ["Gds", "write_gds"]
 
 @dataclass(frozen=True)
 class Gds:
-    """What was written.
-
-    Attributes
-    ----------
-    path : Path
-    top : str
-        The top cell: the design.
-    cells : dict of str to int
-        Number of instances of each library cell.
-    die_um : tuple of 4 float
-        Left, bottom, right, top of the die, µm.
-    """
+    """What was written."""
 
     path: Path
-    top: str
-    cells: dict[str, int]
-    die_um: tuple[float, float, float, float]
+    top: str  #: The top cell: the design.
+    cells: dict[str, int]  #: Number of instances of each library cell.
+    die_um: tuple[float, float, float, float]  #: Left, bottom, right, top of the die, µm.
 
 
 def _klayout() -> Any:
@@ -97,10 +86,6 @@ def write_gds(
     technology : Path, optional
         KLayout technology (.lyt) with the LEF/DEF layer map. Without one KLayout numbers the
         layers of the wires itself, and they are not those of the cells.
-
-    Returns
-    -------
-    Gds
 
     Raises
     ------

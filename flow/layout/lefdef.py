@@ -34,55 +34,34 @@ class Macro:
 
 @dataclass(frozen=True)
 class Lef:
-    """A library's outlines.
+    """A library's outlines."""
 
-    Attributes
-    ----------
-    layers : dict of str to float
-        Default wire width of every routing layer, µm, bottom up.
-    macros : dict of str to Macro
-        By cell.
-    """
-
-    layers: dict[str, float]
-    macros: dict[str, Macro]
+    layers: dict[str, float]  #: Default wire width of every routing layer, µm, bottom up.
+    macros: dict[str, Macro]  #: By cell.
 
 
 @dataclass(frozen=True)
 class PlacedDesign:
-    """A placed, perhaps routed, design. Boxes are left, bottom, right, top in µm.
-
-    Attributes
-    ----------
-    name : str
-    die : ndarray of shape (4,), float64
-        Bounding box of the die.
-    instances, masters : list of str
-        Name and cell of each instance; names without DEF's escape characters.
-    boxes : ndarray of shape (n_instances, 4), float64
-    wires, supply, clock : dict of str to ndarray of shape (n_wires, 4), float64
-        Wires of signals (clock included), of supplies, and of the clock nets alone, by layer.
-    lengths : dict of str to float
-        Centre lines of the signals' wires by layer, µm.
-    clock_nets : dict of str to list of str
-        Instances on each clock net.
-    """
+    """A placed, perhaps routed, design. Boxes are left, bottom, right, top in µm."""
 
     name: str
-    die: np.ndarray
+    die: np.ndarray  #: Shape (4,), float64: bounding box of the die.
+    #: Name and cell of each instance; names without DEF's escape characters.
     instances: list[str]
     masters: list[str]
-    boxes: np.ndarray
+    boxes: np.ndarray  #: Shape (n_instances, 4), float64.
+    #: Shape (n_wires, 4), float64: wires of signals (clock included), of supplies, and of the clock
+    #: nets alone, by layer.
     wires: dict[str, np.ndarray]
     supply: dict[str, np.ndarray]
     clock: dict[str, np.ndarray]
-    lengths: dict[str, float]
-    clock_nets: dict[str, list[str]]
+    lengths: dict[str, float]  #: Centre lines of the signals' wires by layer, µm.
+    clock_nets: dict[str, list[str]]  #: Instances on each clock net.
 
 
 def _text(path: Path, what: str) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="strict")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise HalutError(f"{what} must be a readable text file: {error} ({path})") from None
 

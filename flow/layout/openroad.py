@@ -17,17 +17,10 @@ __all__ = ["Usage", "run_script"]
 
 @dataclass(frozen=True)
 class Usage:
-    """What a script took.
+    """What a script took."""
 
-    Attributes
-    ----------
-    seconds : float
-        Wall clock.
-    peak_mb : float or None
-        Largest resident set, MB; None where the program is a container's command.
-    """
-
-    seconds: float
+    seconds: float  #: Wall clock.
+    #: Largest resident set, MB; None where the program is a container's command.
     peak_mb: float | None
 
 
@@ -38,17 +31,13 @@ def run_script(
 
     Parameters
     ----------
-    tool : Tool
-    scripts : sequence of Path
     folder : Path
         Where ``<name>.tcl``, ``<name>.log`` and ``<name>.json`` (its metrics) go.
-    name : str
 
     Returns
     -------
     metrics : dict
         What OpenROAD wrote with ``-metrics``.
-    usage : Usage
 
     Raises
     ------

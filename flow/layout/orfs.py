@@ -22,7 +22,8 @@ from flow.netlist.yosys import SynthOptions, clock_gate_module
 from flow.run.flags import positive_ns
 from halut.cli import Parser
 from halut.errors import HalutError, closest
-from halut.files import atomic_write
+from halut.files import write_text
+from rtl_gen.settings import add_flags, given_settings, setting
 from rtl_gen.tiled_config import load_config
 from sim.simulators import is_plain
 
@@ -49,21 +50,13 @@ _PLATFORMS = {
 
 @dataclass(frozen=True, kw_only=True)
 class OrfsOptions:
-    """What the run is asked for.
+    """What the run is asked for."""
 
-    Attributes
-    ----------
-    clock_ns : float
-        Clock period, ns.
-    utilisation : float
-        Cells per core area, percent.
-    io_share : float
-        Share of the period that is outside at every port.
-    """
-
-    clock_ns: float = 6.0
-    utilisation: float = 50.0
-    io_share: float = 0.2
+    clock_ns: float = setting(6.0, "--clock-ns", "clock period in ns", parse=float, metavar="NS")
+    utilisation: float = setting(
+        50.0, "--utilisation", "cells per core area in percent", parse=float, metavar="PERCENT"
+    )
+    io_share: float = 0.2  #: Share of the period that is outside at every port.
 
     def __post_init__(self) -> None:
         positive_ns("--clock-ns", self.clock_ns)
@@ -160,10 +153,8 @@ def write_design(design: Design, platform: Platform, options: OrfsOptions, build
 
     Parameters
     ----------
-    design : Design
     platform : Platform
         Its `folder` is the name of an ORFS platform.
-    options : OrfsOptions
     build : Path
         The folder is ``<build>/<slug>/orfs/<platform>``.
 
@@ -193,8 +184,7 @@ def write_design(design: Design, platform: Platform, options: OrfsOptions, build
         "config.mk": config_mk(design, platform, options),
     }
     for name, text in files.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     return folder / "config.mk"
 
 
@@ -207,21 +197,17 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
     add("--platform", default="nangate45", metavar="NAME",
-        help=f"{', '.join(_PLATFORMS)}, or a YAML file of one's own for one of them "
-        "(default: %(default)s)")  # fmt: skip
-    add("--clock-ns", type=float, default=6.0, metavar="NS",
-        help="clock period in ns (default: %(default)s)")  # fmt: skip
-    add("--utilisation", type=float, default=50.0, metavar="PERCENT",
-        help="cells per core area in percent (default: %(default)s)")  # fmt: skip
-    add("-o", "--output", default="build", metavar="DIR",
-        help="folder for all products (default: %(default)s)")  # fmt: skip
+        help=f"{', '.join(_PLATFORMS)}, or a YAML file of one's own for one of them"
+        )  # fmt: skip
+    add_flags(parser, {"": OrfsOptions})
+    add("-o", "--output", default="build", metavar="DIR", help="folder for all products")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments: argparse.Namespace = _parser().parse_args(argv)
-    options = OrfsOptions(clock_ns=arguments.clock_ns, utilisation=arguments.utilisation)
+    options = OrfsOptions(**given_settings(arguments, {"": OrfsOptions}))
     platform = read_platform(arguments.platform)
     _units(platform)
     design = accelerator(load_config(arguments.config))

@@ -41,18 +41,11 @@ _BINS = 48  # density bins along the longer side
 
 @dataclass(frozen=True)
 class Pictures:
-    """Which pictures were drawn.
+    """Which pictures were drawn."""
 
-    Attributes
-    ----------
-    files : dict of str to Path
-        PNG files among ``placement``, ``density``, ``routing`` and ``clock_tree``.
-    missing : dict of str to str
-        Why the others were not.
-    """
-
+    #: PNG files among ``placement``, ``density``, ``routing`` and ``clock_tree``.
     files: dict[str, Path]
-    missing: dict[str, str]
+    missing: dict[str, str]  #: Why the others were not.
 
 
 def _ramp(low: np.ndarray, high: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,8 +128,6 @@ def density(design: PlacedDesign, lef: Lef, n_bins: int = _BINS) -> np.ndarray:
 
     Parameters
     ----------
-    design : PlacedDesign
-    lef : Lef
     n_bins : int
         Along the die's longer side; bins are square but for rounding.
 
@@ -386,10 +377,6 @@ def draw_layout(
     clock_nets : iterable of str
         Nets of the clock besides those that the DEF marks with ``USE CLOCK`` (OpenROAD's global
         router does).
-
-    Returns
-    -------
-    Pictures
 
     Raises
     ------

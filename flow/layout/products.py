@@ -16,17 +16,10 @@ __all__ = ["Products", "write_products"]
 
 @dataclass(frozen=True)
 class Products:
-    """Files of a layout, relative to the run's folder.
-
-    Attributes
-    ----------
-    pictures : list of str
-    gds : str or None
-        None before routing, and without the GDS of the platform's cells.
-    """
+    """Files of a layout, relative to the run's folder."""
 
     pictures: list[str]
-    gds: str | None
+    gds: str | None  #: None before routing, and without the GDS of the platform's cells.
 
 
 def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) -> Products:

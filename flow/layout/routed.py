@@ -28,7 +28,7 @@ from flow.timing.opensta import plain_liberty
 from flow.tools import run_tool
 from flow.tools.tcl import settings
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from sim.simulators import plain_link
 
 __all__ = [
@@ -61,21 +61,11 @@ def layout_unit(name: str, known: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class RoutedNetlist:
-    """What was routed.
+    """What was routed."""
 
-    Attributes
-    ----------
-    timing : Timing
-        Of the final Verilog, with the capacitance of its wires.
-    kinds : list of str
-        Kind of unit of every instance.
-    shortest_period : float or None
-        By OpenROAD, ns; None when it does not say.
-    """
-
-    timing: Timing
-    kinds: list[str]
-    shortest_period: float | None
+    timing: Timing  #: Of the final Verilog, with the capacitance of its wires.
+    kinds: list[str]  #: Kind of unit of every instance.
+    shortest_period: float | None  #: By OpenROAD, ns; None when it does not say.
 
     @property
     def netlist(self) -> Netlist:
@@ -152,8 +142,7 @@ def _by_openroad(
 ) -> Power:
     tool, folder = run.openroad, laid_out.folder
     assert tool is not None
-    with atomic_write(folder / "routed.saif") as temporary:
-        temporary.write_text(saif(netlist, run.library, activity, period_ps))
+    write_text(folder / "routed.saif", saif(netlist, run.library, activity, period_ps))
     values = {
         **layout_settings(run.platform, run.library, run.design.top, run.options.place_and_route),
         "liberty": plain_liberty(run.liberty, run.cache),

@@ -15,7 +15,7 @@ from flow.layout.clocks import is_clock_buffer
 from flow.netlist.yosys import usable_cells
 from flow.run.options import LayoutOptions
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["layout_files", "layout_settings"]
 
@@ -131,8 +131,7 @@ def _routable(lef: Path, folder: Path) -> Path:
     if kept == text:
         return lef
     copy = folder / f"routable-{hashlib.sha256(kept.encode()).hexdigest()[:12]}.lef"
-    with atomic_write(copy) as temporary:
-        temporary.write_text(kept)
+    write_text(copy, kept)
     return copy
 
 
@@ -141,7 +140,6 @@ def layout_files(platform: Platform, folder: Path) -> dict[str, Any]:
 
     Parameters
     ----------
-    platform : Platform
     folder : Path
         Of copies of files that OpenROAD would not read as they are.
 

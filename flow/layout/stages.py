@@ -29,7 +29,7 @@ from flow.timing.opensta import SEARCH, plain_liberty
 from flow.timing.sdc import constraints_sdc
 from flow.tools.tcl import settings
 from halut.errors import HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["PLACED", "ROUTED", "LaidOut", "StageResult", "lay_out", "no_layout", "scripts"]
 
@@ -40,37 +40,20 @@ _TCL = Path(__file__).parent / "tcl"
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage left besides its database.
+    """What a stage left besides its database."""
 
-    Attributes
-    ----------
-    metrics : dict of str to number
-        As OpenROAD names them.
-    usage : Usage
-    """
-
-    metrics: dict[str, Any]
+    metrics: dict[str, Any]  #: As OpenROAD names them.
     usage: Usage
 
 
 @dataclass(frozen=True)
 class LaidOut:
-    """The stages that were done.
-
-    Attributes
-    ----------
-    folder : Path
-    openroad : str
-        Its version.
-    stages : dict of str to StageResult
-    worked : list of str
-        Stages that were done now, not by an earlier run.
-    """
+    """The stages that were done."""
 
     folder: Path
-    openroad: str
+    openroad: str  #: Its version.
     stages: dict[str, StageResult]
-    worked: list[str]
+    worked: list[str]  #: Stages that were done now, not by an earlier run.
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -144,8 +127,7 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
             run.netlist, library, measured, clock_ps(constraints.period_ns)
         )
     for name, text in texts.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     values |= {
         "liberty": plain_liberty(run.liberty, run.cache),
         "folder": folder,
@@ -176,10 +158,7 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         def work(
             name: str = name, own: Path = own, before: Path | None = before, output: Path = output
         ) -> StageResult:
-            with atomic_write(own) as temporary:
-                temporary.write_text(
-                    settings(values | later | {"input": before or "", "output": output})
-                )
+            write_text(own, settings(values | later | {"input": before or "", "output": output}))
             return StageResult(*run_script(tool, [own, *scripts(name)], folder, name))
 
         own_inputs = inputs | {"script": _script_hash(name)} | (later if name not in PLACED else {})

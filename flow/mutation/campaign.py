@@ -25,8 +25,9 @@ import halut
 import rtl_gen
 import sim
 from halut import golden
-from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.checks import known
+from halut.errors import CheckFailed
+from halut.files import write_text
 from halut.schedule import schedule
 from halut.sources import folder_hash
 from rtl_gen import AcceleratorConfig, reference
@@ -222,9 +223,8 @@ def campaign(
         facts = {key: value for key, value in dataclasses.asdict(mutant).items()
                  if key not in ("module", "line")}  # fmt: skip
         record = {"configuration": name, **facts, **verdict}
-        with atomic_write(folder / f"{mutant.id}.json") as temporary:
-            text = json.dumps({"made_with": mark, **record}, indent=2)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps({"made_with": mark, **record}, indent=2)
+        write_text(folder / f"{mutant.id}.json", text + "\n")
         return record
 
     with _quiet(), ThreadPoolExecutor(jobs) as pool:
@@ -326,7 +326,5 @@ def default_jobs() -> int:
 def pick_configs(text: str | None) -> dict[str, AcceleratorConfig]:
     """Return the configurations of a list with commas, by default all."""
     names = text.split(",") if text else list(CONFIGS)
-    for name in names:
-        if name not in CONFIGS:
-            raise HalutError(f"config must be one of {', '.join(CONFIGS)}, not {name!r}")
+    known("config", names, CONFIGS)
     return {name: CONFIGS[name] for name in names}

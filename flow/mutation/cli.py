@@ -8,7 +8,7 @@ from pathlib import Path
 
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 
 _DESCRIPTION = """\
 Puts one small fault at a time into the emitted Verilog of three configurations and runs the
@@ -23,14 +23,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--config", metavar="NAMES", help="small, double or bytes, with commas (default: all)")
     add("--count", type=int, default=100, metavar="N",
-        help="mutants of each configuration (default: %(default)s)")  # fmt: skip
-    add("--seed", type=int, default=1, metavar="N", help="which ones (default: %(default)s)")
-    add("--bar", type=float, default=95.0, metavar="PERCENT",
-        help="least share killed of those not equivalent (default: %(default)g)")  # fmt: skip
+        help="mutants of each configuration")  # fmt: skip
+    add("--seed", type=int, default=1, metavar="N", help="which ones")
+    add("--bar", type=float, default=95, metavar="PERCENT",
+        help="least share killed of those not equivalent")  # fmt: skip
     add("--jobs", type=int, metavar="N", help="mutants at a time (default: one per processor)")
     add("--simulator", metavar="NAME", help="icarus or verilator (default: icarus where it is)")
     add("-o", "--output", default="build/mutants", metavar="DIR",
-        help="results and report.json (default: %(default)s)")  # fmt: skip
+        help="results and report.json")  # fmt: skip
     options = parser.parse_args(argv)
     for name in ("count", "jobs"):
         value = getattr(options, name)
@@ -62,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             record.update(status="argued", reason=reasons[record["id"]])
     report = {"seed": options.seed, "count": options.count, "simulator": simulator,
               "bar": options.bar, "configurations": found, "mutants": records}  # fmt: skip
-    with atomic_write(out / "report.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     print(table(found))
     for record in records:
         if record["status"] == "survived":

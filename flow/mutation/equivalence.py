@@ -24,7 +24,6 @@ def proved_equal(original: str, changed: str, module: str) -> bool:
 
     Parameters
     ----------
-    original, changed : str
     module : str
         The module that differs.
 

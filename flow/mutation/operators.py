@@ -39,28 +39,17 @@ _ORDERED = {"-", ">", "<", ">=", "<=", "<<", ">>", ">>>"}
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """One fault.
+    """One fault."""
 
-    Attributes
-    ----------
-    id : str
-        Module kind, operator and a hash of what is changed where in the module: it stays the
-        same when other lines change.
-    module, kind : str
-        Name of the module, and of the kind of unit that it is.
-    operator : str
-        What was done.
-    line : int
-        Index of the line in the Verilog.
-    before, after : str
-        The line, and what takes its place.
-    """
-
+    #: Module kind, operator and a hash of what is changed where in the module: it stays the same
+    #: when other lines change.
     id: str
+    #: Name of the module, and of the kind of unit that it is.
     module: str
     kind: str
-    operator: str
-    line: int
+    operator: str  #: What was done.
+    line: int  #: Index of the line in the Verilog.
+    #: The line, and what takes its place.
     before: str
     after: str
 

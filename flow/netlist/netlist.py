@@ -44,23 +44,12 @@ class _Names:
 
 @dataclass
 class Instance:
-    """One cell.
-
-    Attributes
-    ----------
-    name : str
-    cell : str
-        Name of the library cell.
-    pins : dict of str to int
-        Net of each connected pin.
-    unit : int
-        Index into `Netlist.units` of the module instance that it lies in.
-    """
+    """One cell."""
 
     name: str
-    cell: str
-    pins: dict[str, int]
-    unit: int = 0
+    cell: str  #: Name of the library cell.
+    pins: dict[str, int]  #: Net of each connected pin.
+    unit: int = 0  #: Index into `Netlist.units` of the module instance that it lies in.
 
 
 @dataclass
@@ -78,24 +67,14 @@ class Port:
 
 @dataclass
 class Netlist:
-    """Cells and nets of one design without hierarchy.
-
-    Attributes
-    ----------
-    top : str
-    ports : list of Port
-    net_names : list of str
-        Name of each net, by number; unique. `LOW` and `HIGH` (negative) are the supply rails.
-    instances : list of Instance
-    units : list of (str, str)
-        Module instances: path ("" for the top) and module name.
-    """
+    """Cells and nets of one design without hierarchy."""
 
     top: str
     ports: list[Port]
+    #: Name of each net, by number; unique. `LOW` and `HIGH` (negative) are the supply rails.
     net_names: list[str]
     instances: list[Instance]
-    units: list[tuple[str, str]]
+    units: list[tuple[str, str]]  #: Module instances: path ("" for the top) and module name.
     _names: _Names | None = field(default=None, repr=False)
 
     def unique(self, wanted: str) -> str:
@@ -171,10 +150,6 @@ class Netlist:
             Instances to take out.
         buffers : mapping of str to (str, str)
             Input and output pin of each kind of cell that may be taken out.
-
-        Returns
-        -------
-        Netlist
         """
         out = set(names)
         source: dict[int, int] = {}
@@ -260,10 +235,6 @@ def from_json(
         Output pins of each library cell; library cells are not looked into.
     names_found : dict, optional
         Filled with every public name: (path and name, bit) to net.
-
-    Returns
-    -------
-    Netlist
 
     Raises
     ------

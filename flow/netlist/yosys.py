@@ -21,8 +21,9 @@ from flow.cells.liberty_writer import write_liberty
 from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.tools import Tool, plain_path, run_tool
-from halut.errors import HalutError, closest
+from halut.errors import HalutError
 from halut.files import write_text
+from rtl_gen.settings import check_settings, setting
 from sim.simulators import plain_link
 
 __all__ = ["SynthOptions", "clock_gate_module", "synthesise", "usable_cells"]
@@ -35,28 +36,38 @@ EFFORTS = ("area", "speed")
 
 @dataclass(frozen=True, kw_only=True)
 class SynthOptions:
-    """How to synthesise.
+    """How to synthesise."""
 
-    Attributes
-    ----------
-    effort : {"area", "speed"}
-        What ABC optimises for before sizing.
-    adder : str
-        Carry chain of two-operand sums: ``ripple`` (full-adder cells), or a parallel prefix;
-        ``auto`` takes the first of `candidates` that meets the target.
-    flatten : tuple of str
-        Patterns of modules that are dissolved into the one above before mapping.
-    gate_min : int
-        Registers that share an enable get a clock gate from this many bits on; 0 for never.
-    booth : bool
-        Booth-encode multipliers.
-    """
-
-    effort: str = "area"
-    adder: str = "brent-kung"
-    flatten: tuple[str, ...] = ()
-    gate_min: int = 4
-    booth: bool = False
+    #: Of ABC, before sizing.
+    effort: str = setting(
+        "area", "--effort", "what mapping optimises", choices=EFFORTS, metavar="NAME"
+    )
+    #: ``ripple`` is made of full-adder cells, others are parallel prefixes; ``auto`` takes the
+    #: first of `candidates` that meets the target.
+    adder: str = setting(
+        "brent-kung",
+        "--adder",
+        "two-operand sums: {}; auto is the smallest that meets the target",
+        choices=ADDERS,
+        metavar="NAME",
+    )
+    #: Patterns; such modules go into the one above.
+    flatten: tuple[str, ...] = setting(
+        (),
+        "--flatten",
+        "modules to dissolve before mapping, comma-separated",
+        metavar="NAMES",
+        parse=lambda text: tuple(name for name in text.split(",") if name),
+        shown=lambda _: "none",
+    )
+    gate_min: int = setting(
+        4,
+        "--gate-min",
+        "registers with a common enable that get a clock gate, in bits; 0 for none",
+        within=(0, 1_000_000),
+        metavar="BITS",
+    )
+    booth: bool = setting(False, "--booth", "Booth-encode multipliers")
 
     @property
     def candidates(self) -> list[SynthOptions]:
@@ -65,17 +76,7 @@ class SynthOptions:
         return [replace(self, adder=adder) for adder in adders]
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("effort", self.effort, EFFORTS),
-            ("adder", self.adder, ADDERS),
-        ):
-            if value not in allowed:
-                raise HalutError(
-                    f"{name} must be one of {', '.join(allowed)}, not {value}"
-                    f"{closest(value, allowed)}"
-                )
-        if not 0 <= self.gate_min <= 1_000_000:
-            raise HalutError(f"gate_min must be at least 0, not {self.gate_min}")
+        check_settings(self)
         for pattern in self.flatten:
             if not re.fullmatch(r"[\w*?$.]+", pattern):
                 raise HalutError(f"flatten must be patterns of module names, not {pattern}")
@@ -236,14 +237,12 @@ def synthesise(
 
     Parameters
     ----------
-    yosys : Tool
     sources : sequence of Path
         Verilog files.
     top : str
         Name of the top module.
     folder : Path
         Where scripts, logs and the netlist go.
-    platform : Platform
     library : Library or None
         None for a platform without a library.
     options : SynthOptions

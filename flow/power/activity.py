@@ -24,24 +24,14 @@ _BLOCK = 1 << 26
 
 @dataclass(frozen=True)
 class Activity:
-    """How often nets change, over a window.
+    """How often nets change, over a window."""
 
-    Attributes
-    ----------
-    cycles : int
-        Length of the window in clock periods.
-    toggles : ndarray of shape (n_nets,), float
-        Transitions per cycle, all of them.
-    settled : ndarray of shape (n_nets,), float
-        Transitions per cycle between settled values. For clock nets, all transitions.
-    duty : ndarray of shape (n_nets,), float
-        Share of the time at 1, in [0, 1].
-    """
-
-    cycles: int
-    toggles: np.ndarray
+    cycles: int  #: Length of the window in clock periods.
+    toggles: np.ndarray  #: Shape (n_nets,), float: transitions per cycle, all of them.
+    #: Shape (n_nets,), float: transitions per cycle between settled values. For clock nets, all
+    #: transitions.
     settled: np.ndarray
-    duty: np.ndarray
+    duty: np.ndarray  #: Shape (n_nets,), float: share of the time at 1, in [0, 1].
 
     def save(self, path: Path) -> None:
         """Write a ``.npz`` file."""
@@ -187,17 +177,12 @@ def read_vcd(
     ----------
     path : Path
         A dump of scalars with a time unit of 1 ps; vectors are skipped.
-    n_nets : int
     period_ps : int
         Clock period. The dump begins 1 ps before a rising clock edge.
     cycles : int
         Periods to count; later changes are ignored.
     clock_nets : ndarray of int
         Nets of the clock network, for which every transition is meant.
-
-    Returns
-    -------
-    Activity
 
     Raises
     ------

@@ -29,22 +29,14 @@ __all__ = ["Power", "liberty_power"]
 
 @dataclass(frozen=True)
 class Power:
-    """Power by instance, mW.
+    """Power by instance, mW."""
 
-    Attributes
-    ----------
-    internal, switching, leakage : ndarray of shape (n_instances,)
-    ports : float
-        Switching of nets that a port drives (inputs and the clock's root), mW.
-    method : str
-        Who made the sum.
-    """
-
+    #: Shape (n_instances,).
     internal: np.ndarray
     switching: np.ndarray
     leakage: np.ndarray
-    ports: float
-    method: str
+    ports: float  #: Switching of nets that a port drives (inputs and the clock's root), mW.
+    method: str  #: Who made the sum.
 
     @property
     def cells(self) -> np.ndarray:
@@ -134,10 +126,6 @@ def liberty_power(timing: Timing, activity: Activity, *, glitches: bool = True) 
         By net number of the same netlist.
     glitches : bool
         Count every transition, or only those between settled values.
-
-    Returns
-    -------
-    Power
     """
     netlist, library = timing.netlist, timing.library
     period = timing.constraints.period_ns

@@ -16,30 +16,16 @@ __all__ = ["PowerSums", "by_kind", "power_sums"]
 
 @dataclass(frozen=True)
 class PowerSums:
-    """Power of a netlist, mW.
+    """Power of a netlist, mW."""
 
-    Attributes
-    ----------
-    method : str
-        Who made the sum.
-    internal, switching, leakage : float
-    total : float
-        Their sum.
-    clock_tree : float
-        Of the clock's buffers; in the others.
-    ports : float
-        Switching of nets that ports drive; in `switching`.
-    units : dict of str to list of 3 float
-        Internal, switching and leakage power by kind of unit, without `ports`.
-    """
-
-    method: str
+    method: str  #: Who made the sum.
     internal: float
     switching: float
     leakage: float
-    total: float
-    clock_tree: float
-    ports: float
+    total: float  #: Their sum.
+    clock_tree: float  #: Of the clock's buffers; in the others.
+    ports: float  #: Switching of nets that ports drive; in `switching`.
+    #: Internal, switching and leakage power by kind of unit, without `ports`.
     units: dict[str, list[float]]
 
 

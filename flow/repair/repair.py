@@ -19,106 +19,61 @@ required: ``repair_design`` and ``repair_timing`` do this work with the cells in
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 
 from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.netlist.netlist import Netlist
-from flow.repair.buffers import (
-    add_clock_tree,
-    add_fanout_trees,
-    add_tie_cells,
-    buffer_drivers,
-    buffer_slow_nets,
-)
+from flow.repair import buffers
 from flow.repair.sizing import Sizer
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
 
 __all__ = ["RepairReport", "repair"]
 
-log = logging.getLogger(__name__)
-
 _TURNS = 6  # of resizing and buffering in turn
 _BATCHES = 40  # of sizes, at most; a quarter of them in a turn
 
 
-@dataclass
+@dataclass(frozen=True)
 class RepairReport:
-    """What was done.
+    """What was done."""
 
-    Attributes
-    ----------
-    clock_buffers : list of str
-        Names of the buffers in the clock network.
-    tie_cells, buffers, resized : int
-        Cells added or changed.
-    slack_before, slack_after : float
-        Worst slack at the target period, ns.
-    """
-
-    clock_buffers: list[str] = field(default_factory=list)
-    tie_cells: int = 0
-    buffers: int = 0
-    resized: int = 0
-    slack_before: float = 0.0
-    slack_after: float = 0.0
+    clock_buffers: list[str] = field(default_factory=list)  #: Names of those on the clock.
+    buffers: int = 0  #: Others.
+    slack_after: float = 0.0  #: Worst slack at the target period, ns.
 
 
 def repair(
-    netlist: Netlist,
-    library: Library,
-    platform: Platform,
-    constraints: Constraints,
+    netlist: Netlist, library: Library, platform: Platform, constraints: Constraints
 ) -> RepairReport:
-    """Buffer and size a mapped netlist in place.
+    """Buffer and size a mapped netlist in place, for the period of the constraints."""
 
-    Parameters
-    ----------
-    netlist : Netlist
-    library : Library
-    platform : Platform
-    constraints : Constraints
-        Its period is the target.
+    def timed() -> Timing:
+        return Timing(netlist, library, platform, constraints)
 
-    Returns
-    -------
-    RepairReport
-    """
-    report = RepairReport()
-    report.tie_cells = add_tie_cells(netlist, platform)
-    report.clock_buffers = add_clock_tree(netlist, library, platform, constraints)
-    timing = Timing(netlist, library, platform, constraints)
+    buffers.add_tie_cells(netlist, platform)
+    clock_buffers = buffers.add_clock_tree(timed())
+    before = len(netlist.instances)
+    timing = timed()
     timing.update()
-    report.buffers = add_fanout_trees(netlist, platform, timing)
-    for turn in range(_TURNS):
-        timing = Timing(netlist, library, platform, constraints)
-        sizer = Sizer(timing)
-        enlarged, needed = sizer.electrical()
-        report.resized += enlarged
+    buffers.add_fanout_trees(timing)
+    for turn in range(1, _TURNS + 1):
+        sizer = Sizer(timing := timed())
+        needed = sizer.electrical()
         if needed:
             timing.write_back()
-            buffer_drivers(netlist, timing, needed)
-            report.buffers += len(needed)
-            timing = Timing(netlist, library, platform, constraints)
-            sizer = Sizer(timing)
+            for net, kind in needed:
+                buffers.buffer_net(timing, net, kind)
+            sizer = Sizer(timing := timed())
         timing.update()
-        if turn == 0:
-            report.slack_before = timing.worst_slack()
-        last = turn == _TURNS - 1
-        report.resized += sizer.speed_up(_BATCHES if last else _BATCHES // 4)
-        if last or timing.worst_slack() >= 0:
+        sizer.speed_up(_BATCHES if turn == _TURNS else _BATCHES // 4)
+        if turn == _TURNS or timing.worst_slack() >= 0:
             break
         timing.write_back()
-        added = buffer_slow_nets(netlist, timing, limit=max(50, len(netlist.instances) // 50))
-        log.debug("buffers: %d added at worst slack %.4f", added, timing.worst_slack())
-        report.buffers += added
-        if not added:
-            report.resized += sizer.speed_up(_BATCHES)
+        if not buffers.buffer_slow_nets(timing, limit=max(50, len(netlist.instances) // 50)):
+            sizer.speed_up(_BATCHES)
             break
-    report.resized += sizer.slim_down(_BATCHES // 4)
-    timing.update()
-    report.slack_after = timing.worst_slack()
+    sizer.slim_down(_BATCHES // 4)
     timing.write_back()
-    return report
+    return RepairReport(clock_buffers, len(netlist.instances) - before, timing.worst_slack())

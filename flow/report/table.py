@@ -73,24 +73,12 @@ def terminal(rows: Sequence[Sequence[str]], left: Collection[int] = (0,), indent
 
 @dataclass(frozen=True)
 class Column:
-    """A metric in a table of many runs, where it is a column, or a row.
+    """A metric in a table of many runs, where it is a column, or a row."""
 
-    Attributes
-    ----------
-    name : str
-        In `METRICS`, which has its heading.
-    digits : int
-        Behind the point.
-    scale : float
-        Factor to `unit`.
-    unit : str
-        The metric's own when empty.
-    """
-
-    name: str
-    digits: int = 0
-    scale: float = 1
-    unit: str = ""
+    name: str  #: In `METRICS`, which has its heading.
+    digits: int = 0  #: Behind the point.
+    scale: float = 1  #: Factor to `unit`.
+    unit: str = ""  #: The metric's own when empty.
 
     @property
     def title(self) -> str:

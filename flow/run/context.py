@@ -18,7 +18,7 @@ from flow.run.options import RunOptions
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
 from flow.tools import Tool, find_abc, find_openroad, find_simulator, find_sta, find_yosys
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["Run", "Tools", "run_folder"]
 
@@ -40,20 +40,11 @@ def run_folder(build: Path, slug: str, platform: Platform, options: RunOptions) 
 
 @dataclass(frozen=True)
 class Tools:
-    """The programs of a run.
-
-    Attributes
-    ----------
-    yosys : Tool
-    sta : Tool or None
-        None where there is no OpenSTA, or no library to time.
-    simulator : Tool or None
-        None where there is none, or no power is asked for.
-    """
+    """The programs of a run."""
 
     yosys: Tool
-    sta: Tool | None
-    simulator: Tool | None
+    sta: Tool | None  #: None where there is no OpenSTA, or no library to time.
+    simulator: Tool | None  #: None where there is none, or no power is asked for.
 
 
 class Run:
@@ -63,8 +54,6 @@ class Run:
     ----------
     folder, cache : Path
         Of this run's products, and of files that several runs share.
-    library : Library
-    liberty : list of Path
     target : float
         Period that the netlist is made for, ns.
     """
@@ -139,10 +128,8 @@ class Run:
     def keep(self, netlist: Netlist) -> None:
         """Make a netlist the finished one, and write it."""
         self._netlist, self._timing = netlist, None
-        with atomic_write(self.folder / "netlist.json") as temporary:
-            temporary.write_text(_netlist_json(netlist))
-        with atomic_write(self.folder / "netlist.v") as temporary:
-            temporary.write_text(netlist.verilog())
+        write_text(self.folder / "netlist.json", _netlist_json(netlist))
+        write_text(self.folder / "netlist.v", netlist.verilog())
 
     @property
     def timing(self) -> Timing:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from flow.run.options import RunOptions
 from halut import checks
 from halut.errors import HalutError
+from rtl_gen.settings import add_flags, given_settings
 
 __all__ = ["add_run_arguments", "among", "positive_ns", "run_options"]
 
@@ -18,73 +20,40 @@ def add_run_arguments(
     parser: argparse.ArgumentParser,
     *,
     platform: str | None,
-    clock_ns: float = RunOptions.clock_ns,
-    target_ns: float | None = None,
-    cycles: int | None = None,
+    defaults: RunOptions = RunOptions(),  # noqa: B008 (frozen)
 ) -> None:
     """Add the flags that `run_options` reads.
 
     Parameters
     ----------
-    parser : ArgumentParser
     platform : str or None
         Default of ``--platform``. None for a command with platforms of its own, which gets no
         ``--corner`` either.
-    clock_ns : float, optional
-        That of `RunOptions` by default.
-    target_ns : float, optional
-        The clock period when None.
-    cycles : int, optional
-        Chosen by the size of the design when None.
+    defaults : RunOptions
+        What `run_options` returns without flags.
     """
-    add = parser.add_argument
     if platform is not None:
+        add = parser.add_argument
         add("--platform", default=platform, metavar="NAME",
-            help="a name that `platforms` lists, or a YAML file (default: %(default)s)"
-            )  # fmt: skip
+            help="a name that `platforms` lists, or a YAML file")  # fmt: skip
         add("--corner", metavar="NAME", help="corner of the platform (default: its default)")
-    add("--clock-ns", type=float, default=clock_ns, metavar="NS",
-        help="clock period in ns, for timing and energy (default: %(default)s)")  # fmt: skip
-    add("--target-ns", type=float, default=target_ns, metavar="NS",
-        help="clock period in ns that netlists are made for "
-        f"(default: {target_ns or '--clock-ns'})")  # fmt: skip
-    add("--yosys", default=RunOptions.yosys, metavar="NAME",
-        help="pyosys (pip package) or a program (default: %(default)s)")  # fmt: skip
-    add("--sta", metavar="NAME", help="OpenSTA program (default: sta, else openroad)")
-    add("--simulator", default=RunOptions.simulator, metavar="NAME",
-        help="icarus (with delays), verilator or auto (default: %(default)s)")  # fmt: skip
-    add("--seed", type=int, default=RunOptions.seed, metavar="N",
-        help="seed of program, rows and initial state (default: %(default)s)")  # fmt: skip
-    add("--cycles", type=int, default=cycles, metavar="N",
-        help="cycles that activity is counted in "
-        f"(default: {cycles or 'by the size of the design'})")  # fmt: skip
-    add("--force", action="store_true", help="do unchanged steps again")
+    add_flags(parser, {"": defaults})
+    parser.set_defaults(run_defaults=defaults)
 
 
 def run_options(arguments: argparse.Namespace, **more: Any) -> RunOptions:
-    """Take `RunOptions` from parsed flags.
-
-    Parameters
-    ----------
-    arguments : Namespace
-        Of a parser with `add_run_arguments`.
-    **more
-        Further fields; these win over flags.
-
-    Returns
-    -------
-    RunOptions
+    """Take `RunOptions` from parsed flags of `add_run_arguments`; further fields win over flags.
 
     Raises
     ------
     HalutError
         When a period is not a positive number of ns.
     """
-    positive_ns("--clock-ns", arguments.clock_ns)
-    positive_ns("--target-ns", arguments.target_ns)
-    names = ("clock_ns", "target_ns", "yosys", "sta", "simulator", "seed", "cycles", "force")
-    given = {name: getattr(arguments, name) for name in names}
-    return RunOptions(**{"corner": getattr(arguments, "corner", None), **given, **more})
+    given = given_settings(arguments, {"": RunOptions})
+    positive_ns("--clock-ns", given.get("clock_ns"))
+    positive_ns("--target-ns", given.get("target_ns"))
+    corner = getattr(arguments, "corner", None)
+    return replace(arguments.run_defaults, **{"corner": corner, **given, **more})
 
 
 def positive_ns(flag: str, value: float | None) -> None:

@@ -13,7 +13,7 @@ from flow.netlist.yosys import synthesise
 from flow.repair.repair import RepairReport, repair
 from flow.run.context import Run
 from halut.errors import CheckFailed, HalutError
-from halut.files import atomic_write
+from halut.files import write_text
 from sim.estimate import check_size
 
 __all__ = ["Finished", "Mapped", "Proof", "finish", "map_design", "mapped_files", "prove"]
@@ -23,34 +23,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Mapped:
-    """Yosys' netlists.
+    """Yosys' netlists."""
 
-    Attributes
-    ----------
-    adders : tuple of str
-        Kinds of adder, the smallest first; one netlist each.
-    """
-
-    adders: tuple[str, ...]
+    adders: tuple[str, ...]  #: Kinds of adder, the smallest first; one netlist each.
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The netlist of cells with buffers and sizes.
+    """The netlist of cells with buffers and sizes."""
 
-    Attributes
-    ----------
-    adder : str
-        The kind that was taken.
-    swept : int
-        Cells removed because nothing reads them.
-    repair : RepairReport
-        Empty for a platform without a library.
-    """
-
-    adder: str
-    swept: int
-    repair: RepairReport
+    adder: str  #: The kind that was taken.
+    swept: int  #: Cells removed because nothing reads them.
+    repair: RepairReport  #: Empty for a platform without a library.
 
     @property
     def clock_buffers(self) -> list[str]:
@@ -60,20 +44,13 @@ class Finished:
 
 @dataclass(frozen=True)
 class Proof:
-    """What was proved equal.
+    """What was proved equal."""
 
-    Attributes
-    ----------
-    outputs, registers, latches : int
-        Bits.
-    abc : str
-        Version of the solver.
-    """
-
+    #: Bits.
     outputs: int
     registers: int
     latches: int
-    abc: str
+    abc: str  #: Version of the solver.
 
 
 def _mapped(run: Run, adder: str) -> Path:
@@ -89,8 +66,7 @@ def map_design(run: Run) -> Mapped:
     """Have Yosys map the design, once per kind of adder."""
     check_size(run.design.verilog, run.design.top, "map it to cells")
     source = run.folder / "rtl.v"
-    with atomic_write(source) as temporary:
-        temporary.write_text(run.design.verilog)
+    write_text(source, run.design.verilog)
     library = run.library if run.platform.has_library else None
     candidates = run.options.synth.candidates
     for options in candidates:
@@ -150,8 +126,7 @@ def prove(run: Run, finished: Finished) -> Proof:
         folder,
     )
     if found.difference is not None:
-        with atomic_write(folder / "difference.txt") as temporary:
-            temporary.write_text(found.difference.text)
+        write_text(folder / "difference.txt", found.difference.text)
         raise CheckFailed(
             f"the netlist must equal the RTL, not differ in {found.difference} "
             f"(values: {folder / 'difference.txt'})"

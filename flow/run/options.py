@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flow.netlist.yosys import SynthOptions
-from halut.errors import HalutError
+from halut.checks import number_in
+from rtl_gen.settings import check_settings, setting
 
 __all__ = ["BUILD", "LayoutOptions", "RunOptions"]
 
@@ -16,89 +17,78 @@ BUILD = Path("build")
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutOptions:
-    """How to place and route.
+    """How to place and route."""
 
-    Attributes
-    ----------
-    utilisation : float or None
-        Share of the core that the cells may take, in (0, 1]; the platform's when None.
-    aspect : float
-        Height over width of the core.
-    margin_um : float
-        Between core and die, um.
-    timing_driven, routability_driven : bool
-        What global placement minds besides wire length.
-    repair_tns : int
-        Percent of the violating endpoints that setup repair works on.
-    threads : int
-        Of the detailed router; 0 for all cores.
-    """
-
-    utilisation: float | None = None
-    aspect: float = 1.0
-    margin_um: float = 2.0
+    utilisation: float | None = setting(
+        None,
+        "--utilisation",
+        "share of the core that cells may take",
+        derived="the platform's",
+        parse=float,
+        within=(0.05, 0.98),
+        metavar="SHARE",
+    )
+    aspect: float = setting(
+        1.0,
+        "--aspect",
+        "height over width of the core",
+        parse=float,
+        within=(0.2, 5),
+        metavar="RATIO",
+    )
+    margin_um: float = 2.0  #: Between core and die, um.
+    #: What global placement minds besides wire length.
     timing_driven: bool = True
     routability_driven: bool = True
-    repair_tns: int = 100
-    threads: int = 0
+    repair_tns: int = setting(
+        100,
+        "--repair-tns",
+        "percent of violating endpoints that setup repair works on",
+        within=(0, 100),
+        metavar="PERCENT",
+    )
+    threads: int = setting(
+        0, "--threads", "threads of the router; 0 for all cores", within=(0, 4096)
+    )
 
     def __post_init__(self) -> None:
-        if self.utilisation is not None and not 0.05 <= self.utilisation <= 0.98:
-            raise HalutError(f"utilisation must be in [0.05, 0.98], not {self.utilisation:g}")
-        if not 0.2 <= self.aspect <= 5:
-            raise HalutError(f"aspect must be in [0.2, 5], not {self.aspect:g}")
-        if not 0 <= self.margin_um <= 1000:
-            raise HalutError(f"margin must be in [0, 1000] um, not {self.margin_um:g}")
-        if not 0 <= self.repair_tns <= 100:
-            raise HalutError(f"repair_tns must be in [0, 100], not {self.repair_tns}")
-        if self.threads < 0:
-            raise HalutError(f"threads must be at least 0, not {self.threads}")
+        check_settings(self)
+        number_in("margin_um", self.margin_um, 0, 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to run.
+    """How to run."""
 
-    Attributes
-    ----------
-    clock_ns : float
-        Period for timing and energy.
-    target_ns : float or None
-        Period that the netlist is made for; `clock_ns` when None.
-    corner : str or None
-        The platform's default when None.
-    synth : SynthOptions
-    io_share : float
-        Share of the period that is outside at every port.
-    yosys, simulator : str
-    sta : str or None
-    seed : int
-        Of program, rows and initial state.
-    cycles : int or None
-        Length of the activity window; chosen by the design's width when None.
-    power : bool
-        Simulate and sum the power.
-    prove : bool
-        Prove that the finished netlist equals the RTL.
-    force : bool
-        Do unchanged steps again.
-    layout : {"none", "auto", "placed", "routed"}
-        How far OpenROAD goes on; "auto" is placed where there is one.
-    place_and_route : LayoutOptions
-    """
-
-    clock_ns: float = 6.0
-    target_ns: float | None = None
-    corner: str | None = None
+    clock_ns: float = setting(
+        6.0, "--clock-ns", "clock period in ns, for timing and energy", parse=float, metavar="NS"
+    )
+    target_ns: float | None = setting(
+        None,
+        "--target-ns",
+        "clock period in ns that netlists are made for",
+        parse=float,
+        derived="--clock-ns",
+        metavar="NS",
+    )
+    corner: str | None = None  #: The platform's default when None.
     synth: SynthOptions = field(default_factory=SynthOptions)
-    io_share: float = 0.2
-    yosys: str = "pyosys"
-    simulator: str = "auto"
-    sta: str | None = None
-    seed: int = 1
-    cycles: int | None = None
-    power: bool = True
-    prove: bool = False
-    force: bool = False
+    io_share: float = 0.2  #: Share of the period that is outside at every port.
+    yosys: str = setting("pyosys", "--yosys", "pyosys (pip package) or a program", metavar="NAME")
+    simulator: str = setting(
+        "auto", "--simulator", "icarus (with delays), verilator or auto", metavar="NAME"
+    )
+    sta: str | None = setting(
+        None, "--sta", "OpenSTA program", derived="sta, else openroad", parse=str, metavar="NAME"
+    )
+    seed: int = setting(1, "--seed", "seed of program, rows and initial state")
+    cycles: int | None = setting(
+        None, "--cycles", "cycles that activity is counted in", derived="by the size of the design"
+    )
+    power: bool = True  #: Simulate and sum the power.
+    prove: bool = False  #: Prove that the finished netlist equals the RTL.
+    force: bool = setting(False, "--force", "do unchanged steps again")
+    #: "none", "auto", "placed" or "routed": how far OpenROAD goes on; "auto" is placed where there
+    #: is one.
     layout: str = "none"
     place_and_route: LayoutOptions = field(default_factory=LayoutOptions)

@@ -19,36 +19,19 @@ __all__ = ["Loaded", "Summed", "load", "mapped_piece", "sum_power"]
 
 @dataclass(frozen=True)
 class Summed:
-    """Power of a netlist at work.
+    """Power of a netlist at work."""
 
-    Attributes
-    ----------
-    sums : PowerSums
-        By OpenSTA or OpenROAD where they can be trusted with activity.
-    own : float
-        Total by `flow.power.liberty_power`, mW.
-    settled : float
-        The same without glitches, mW.
-    """
-
-    sums: PowerSums
-    own: float
-    settled: float
+    sums: PowerSums  #: By OpenSTA or OpenROAD where they can be trusted with activity.
+    own: float  #: Total by `flow.power.liberty_power`, mW.
+    settled: float  #: The same without glitches, mW.
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Power while a program is loaded, a word in every cycle.
+    """Power while a program is loaded, a word in every cycle."""
 
-    Attributes
-    ----------
-    power : float
-        mW.
-    words, window : int
-        Words, and the cycles that they took.
-    """
-
-    power: float
+    power: float  #: mW.
+    #: Words, and the cycles that they took.
     words: int
     window: int
 

@@ -34,77 +34,40 @@ ROWS_ACTIVITY = "activity.npz"
 
 @dataclass(frozen=True)
 class Workpiece:
-    """A netlist that is put to work: the mapped or the routed one.
-
-    Attributes
-    ----------
-    netlist : Netlist
-    timing : Timing or None
-        None for a netlist without delays, whose activity is not kept.
-    shortest : float or None
-        Shortest period, ns.
-    folder : Path
-        Of the simulations and their activity.
-    power : callable or None
-        ``power(activity, period_ps)`` has a program sum the power; None without one.
-    """
+    """A netlist that is put to work: the mapped or the routed one."""
 
     netlist: Netlist
-    timing: Timing | None
-    shortest: float | None
-    folder: Path
+    timing: Timing | None  #: None for a netlist without delays, whose activity is not kept.
+    shortest: float | None  #: Shortest period, ns.
+    folder: Path  #: Of the simulations and their activity.
+    #: ``power(activity, period_ps)`` has a program sum the power; None without one.
     power: Callable[[Activity, int], Power] | None
 
 
 @dataclass(frozen=True)
 class Task:
-    """Work for a netlist.
+    """Work for a netlist."""
 
-    Attributes
-    ----------
-    name : str
-        Of the simulation's folder.
-    activity : str
-        File of the counted activity.
-    workload : Workload
-    warm_up, window : int
-        Cycles before activity is counted, and while it is.
-    """
-
-    name: str
-    activity: str
+    name: str  #: Of the simulation's folder.
+    activity: str  #: File of the counted activity.
     workload: Workload
+    #: Cycles before activity is counted, and while it is.
     warm_up: int
     window: int
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """What a netlist did.
+    """What a netlist did."""
 
-    Attributes
-    ----------
-    checked : int
-        Output transfers that equal the model's.
-    window : int
-        Cycles that activity was counted in.
-    transfers : int
-        Input transfers in these cycles.
-    latency : int
-        Cycles from the last input transfer of the first row group to its first output transfer.
-    period_ps : int
-    with_delays : bool
-    look_ups, macs : float
-        Per cycle.
-    description : str
-    """
-
-    checked: int
-    window: int
-    transfers: int
+    checked: int  #: Output transfers that equal the model's.
+    window: int  #: Cycles that activity was counted in.
+    transfers: int  #: Input transfers in these cycles.
+    #: Cycles from the last input transfer of the first row group to its first output transfer.
     latency: int
     period_ps: int
     with_delays: bool
+    #: Per cycle.
     look_ups: float
     macs: float
     description: str

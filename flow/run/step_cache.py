@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from flow.run.sources import sources_hash
-from halut.files import atomic_write
+from halut.files import write_text
 
 __all__ = ["StepCache"]
 
@@ -80,7 +80,6 @@ class StepCache:
 
         Parameters
         ----------
-        name : str
         kind : type
             A dataclass of JSON values, or of such dataclasses.
         inputs : JSON value
@@ -115,6 +114,5 @@ class StepCache:
             "seconds": self.seconds[name],
             "result": dataclasses.asdict(result),
         }
-        with atomic_write(record) as temporary:
-            temporary.write_text(json.dumps(done))
+        write_text(record, json.dumps(done))
         return result

@@ -52,42 +52,25 @@ def _nothing(*_: Any) -> list[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Generic[Result]):
-    """A named step of a run.
-
-    Attributes
-    ----------
-    name : str
-    result : type
-        Frozen dataclass.
-    work : callable
-        ``work(run, results)`` does it; `results` has those of `needs` and `takes` only.
-    needs : tuple of Step
-        Without their results it is left out.
-    takes : tuple of Step
-        Whose results it takes when they are there.
-    wanted : callable
-        ``wanted(run)`` is whether the run's options, platform and tools ask for it.
-    inputs : callable
-        ``inputs(run, results)`` is the JSON value that it depends on besides earlier steps.
-    files : callable
-        ``files(run)`` are the files that it leaves and later steps read.
-    kept : bool
-        Whether the result is kept on disk and the step not done again while nothing that it
-        depends on has changed. Otherwise it is done every time (and may keep parts on its own).
-    depends_on : callable or None
-        ``depends_on(run)`` are the files that decide whether it is done again, in place of all
-        earlier steps. No later step depends on it then.
-    """
+    """A named step of a run."""
 
     name: str
-    result: type[Result]
+    result: type[Result]  #: Frozen dataclass.
+    #: ``work(run, results)`` does it; `results` has those of `needs` and `takes` only.
     work: Callable[[Run, Results], Result]
-    needs: tuple[Step[Any], ...] = ()
-    takes: tuple[Step[Any], ...] = ()
+    needs: tuple[Step[Any], ...] = ()  #: Without their results it is left out.
+    takes: tuple[Step[Any], ...] = ()  #: Whose results it takes when they are there.
+    #: ``wanted(run)`` is whether the run's options, platform and tools ask for it.
     wanted: Callable[[Run], bool] = _always
+    #: ``inputs(run, results)`` is the JSON value that it depends on besides earlier steps.
     inputs: Callable[[Run, Results], Any] = _nothing
+    #: ``files(run)`` are the files that it leaves and later steps read.
     files: Callable[[Run], list[Path]] = _nothing
+    #: Whether the result is kept on disk and the step not done again while nothing that it depends
+    #: on has changed. Otherwise it is done every time (and may keep parts on its own).
     kept: bool = True
+    #: ``depends_on(run)`` are the files that decide whether it is done again, in place of all
+    #: earlier steps. No later step depends on it then.
     depends_on: Callable[[Run], list[Path]] | None = None
 
     @property
@@ -98,20 +81,11 @@ class Step(Generic[Result]):
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a list of steps.
-
-    Attributes
-    ----------
-    results : Results
-    worked : list of str
-        Kept steps that were done now, not taken from an earlier run.
-    seconds : dict of str to float
-        What each step of the chain took.
-    """
+    """What came of a list of steps."""
 
     results: Results
-    worked: list[str]
-    seconds: dict[str, float]
+    worked: list[str]  #: Kept steps that were done now, not taken from an earlier run.
+    seconds: dict[str, float]  #: What each step of the chain took.
 
 
 def run_steps(run: Run, steps: Sequence[Step[Any]]) -> Done:

@@ -14,24 +14,15 @@ __all__ = ["Timed", "check_timing"]
 
 @dataclass(frozen=True)
 class Timed:
-    """Timing at the asked clock.
+    """Timing at the asked clock."""
 
-    Attributes
-    ----------
-    depth : int
-        Gates in a row, at most.
-    max_cap, max_slew, max_fanout : int
-        Pins and nets beyond a limit.
-    slack, shortest : float or None
-        Worst setup slack and shortest period by `flow.timing`, ns; None where OpenSTA says them,
-        where there is no endpoint, and without a library.
-    opensta : StaTiming or None
-    """
-
-    depth: int
+    depth: int  #: Gates in a row, at most.
+    #: Pins and nets beyond a limit.
     max_cap: int
     max_slew: int
     max_fanout: int
+    #: Worst setup slack and shortest period by `flow.timing`, ns; None where OpenSTA says them,
+    #: where there is no endpoint, and without a library.
     slack: float | None = None
     shortest: float | None = None
     opensta: StaTiming | None = None

@@ -36,19 +36,10 @@ _MAX_CODEBOOKS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A limit that a configuration must keep.
+    """A limit that a configuration must keep."""
 
-    Attributes
-    ----------
-    name : str
-        ``area``, ``clock``, ``error``, ``energy`` (per MAC) or ``throughput``.
-    limit : float
-        In the unit of `quantity`; the least for throughput, the most for the others.
-    quantity : Quantity
-    """
-
-    name: str
-    limit: float
+    name: str  #: ``area``, ``clock``, ``error``, ``energy`` (per MAC) or ``throughput``.
+    limit: float  #: In the unit of `quantity`; the least for throughput, the most for the others.
     quantity: Quantity
 
     def excess(self, value: float) -> float:

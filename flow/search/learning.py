@@ -28,19 +28,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """What learning gave for one configuration's numbers.
-
-    Attributes
-    ----------
-    program : Program
-    error : float
-        ``|AB - Y|**2 / |AB|**2`` of the bit-exact model on the test rows.
-    accuracy : float or None
-        Share of test rows whose largest column is the labelled one; None without labels.
-    """
+    """What learning gave for one configuration's numbers."""
 
     program: Program
-    error: float
+    error: float  #: ``|AB - Y|**2 / |AB|**2`` of the bit-exact model on the test rows.
+    #: Share of test rows whose largest column is the labelled one; None without labels.
     accuracy: float | None
 
     def save(self, path: Path) -> None:
@@ -102,8 +94,6 @@ def learn_all(
 
     Parameters
     ----------
-    configs : iterable of AcceleratorConfig
-    data : Data
     learning : mapping
         Arguments of `HalutMatmul` besides C and K.
     folder : Path

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.search.counts import FEATURES
+from halut.checks import located, read_json
 from halut.cli import Parser
 from halut.errors import HalutError
 from halut.files import write_text
@@ -58,36 +59,22 @@ TARGETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A measured configuration: what `fit` learns from.
-
-    Attributes
-    ----------
-    config : AcceleratorConfig
-    measured : dict of str to float or None
-        Per target of the model; None where it was not measured.
-    provenance : dict
-        Of the measurement: platform, corner, clock, tools.
-    """
+    """A measured configuration: what `fit` learns from."""
 
     config: AcceleratorConfig
+    #: Per target of the model; None where it was not measured.
     measured: Mapping[str, float | None]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any]  #: Of the measurement: platform, corner, clock, tools.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Modelled figures of a configuration (never measured).
-
-    Attributes
-    ----------
-    area_um2, energy_pj_per_cycle, period_ns : float
-    area_um2_per_mac_per_cycle, energy_pj_per_mac : float
-        At full rate, with the configuration's codebook width.
-    """
+    """Modelled figures of a configuration (never measured)."""
 
     area_um2: float
     energy_pj_per_cycle: float
     period_ns: float
+    #: At full rate, with the configuration's codebook width.
     area_um2_per_mac_per_cycle: float
     energy_pj_per_mac: float
 
@@ -103,23 +90,12 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A fitted model.
+    """A fitted model."""
 
-    Attributes
-    ----------
-    coefficients : dict
-        {target: {feature: coefficient}}.
-    errors : dict of str to LeftOut
-        By target.
-    conditions : dict
-        Platform, corner, clock and tools of the measurements.
-    points : list of dict
-        The measurements: configuration, figures, and the figures estimated without it.
-    """
-
-    coefficients: Mapping[str, Mapping[str, float]]
-    errors: Mapping[str, LeftOut]
-    conditions: Mapping[str, Any]
+    coefficients: Mapping[str, Mapping[str, float]]  #: {target: {feature: coefficient}}.
+    errors: Mapping[str, LeftOut]  #: By target.
+    conditions: Mapping[str, Any]  #: Platform, corner, clock and tools of the measurements.
+    #: The measurements: configuration, figures, and the figures estimated without it.
     points: Sequence[Mapping[str, Any]]
 
     def estimate(self, config: AcceleratorConfig) -> Estimate:
@@ -160,8 +136,9 @@ class Model:
     @classmethod
     def load(cls, path: str | Path) -> Model:
         """Read a model; a foreign file is one clear error."""
+        with located("python -m flow model fit makes one"):
+            content = read_json(path, "a model")
         try:
-            content = json.loads(Path(path).read_text())
             if content["kind"] != "halut-model" or content["version"] != MODEL_VERSION:
                 raise KeyError("kind")
             return cls(
@@ -170,12 +147,7 @@ class Model:
                 conditions=content["conditions"],
                 points=content["points"],
             )
-        except OSError as error:
-            raise HalutError(
-                f"a model must be a readable file, not {path} ({error.strerror}); "
-                "make one with: python -m flow model fit"
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):
             raise HalutError(
                 f"a model must be a file written by python -m flow model fit, not {path}"
             ) from None

@@ -29,21 +29,12 @@ __all__ = ["AXES", "Axis", "Front", "find_front", "main", "non_dominated"]
 
 @dataclass(frozen=True)
 class Axis:
-    """What is compared.
-
-    Attributes
-    ----------
-    title, unit : str
-    column : str
-        Of the results.
-    direction : int
-        -1 smaller is better, +1 larger.
-    """
+    """What is compared."""
 
     title: str
     unit: str
-    column: str
-    direction: int
+    column: str  #: Of the results.
+    direction: int  #: -1 smaller is better, +1 larger.
 
     @property
     def head(self) -> str:
@@ -109,23 +100,13 @@ def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, kw_only=True)
 class Front:
-    """Points that can be compared, and which of them are on the front.
-
-    Attributes
-    ----------
-    axes : tuple of Axis
-    rows : list of dict
-        Measured points with a value on each axis that meet their clock, best front first.
-    on_front : list of bool
-        Per row. Points of different platforms or corners do not compete.
-    left_out : dict of str to int
-        Why other points are not in `rows`, and how many.
-    """
+    """Points that can be compared, and which of them are on the front."""
 
     axes: tuple[Axis, ...]
+    #: Measured points with a value on each axis that meet their clock, best front first.
     rows: Sequence[Mapping[str, Any]]
-    on_front: Sequence[bool]
-    left_out: Mapping[str, int]
+    on_front: Sequence[bool]  #: Per row. Points of different platforms or corners do not compete.
+    left_out: Mapping[str, int]  #: Why other points are not in `rows`, and how many.
 
 
 def find_front(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> Front:

@@ -32,32 +32,19 @@ RECORD_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What came of measuring a point; one small file.
-
-    Attributes
-    ----------
-    key : str
-    status : str
-        ``measured`` or ``failed``.
-    message : str
-        Why it failed.
-    metrics, reasons, provenance : dict
-        As in metrics.json.
-    seconds, host
-        How long it took, and where; None when it did not come back.
-    code : str
-        `sources_hash` of the code that wrote it.
-    """
+    """What came of measuring a point; one small file."""
 
     key: str
-    status: str
-    message: str = ""
+    status: str  #: ``measured`` or ``failed``.
+    message: str = ""  #: Why it failed.
+    #: As in metrics.json.
     metrics: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    #: How long it took, and where; None when it did not come back.
     seconds: float | None = None
     host: str | None = None
-    code: str = ""
+    code: str = ""  #: `sources_hash` of the code that wrote it.
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
@@ -75,34 +62,17 @@ class Record:
 
 @dataclass(kw_only=True)
 class Row:
-    """A point and all that is known of it.
-
-    Attributes
-    ----------
-    point : SpacePoint
-    key : str
-        Of its record; empty for an invalid combination.
-    learned : Learned or None
-    estimate : Estimate or None
-        None where no model was fitted to such a point.
-    model : Model or None
-        Behind the estimate.
-    status : str
-        ``skipped`` (invalid), ``pruned``, ``pending``, ``measured`` or ``failed``.
-    message : str
-        Why it was skipped, or failed.
-    record : Record or None
-        What `measure_job` returned.
-    """
+    """A point and all that is known of it."""
 
     point: SpacePoint
-    key: str = ""
+    key: str = ""  #: Of its record; empty for an invalid combination.
     learned: Learned | None = None
-    estimate: Estimate | None = None
-    model: Model | None = None
+    estimate: Estimate | None = None  #: None where no model was fitted to such a point.
+    model: Model | None = None  #: Behind the estimate.
+    #: ``skipped`` (invalid), ``pruned``, ``pending``, ``measured`` or ``failed``.
     status: str = "pending"
-    message: str = ""
-    record: Record | None = None
+    message: str = ""  #: Why it was skipped, or failed.
+    record: Record | None = None  #: What `measure_job` returned.
 
     def take(self, record: Record) -> None:
         """Take what `measure_job` returned."""

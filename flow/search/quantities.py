@@ -14,20 +14,11 @@ __all__ = ["AREA", "ENERGY", "RATE", "RATIO", "TIME", "Quantity"]
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """A kind of number.
+    """A kind of number."""
 
-    Attributes
-    ----------
-    unit : str
-        What `parse` returns.
-    units : mapping of str to float
-        Factor of each unit that is understood.
-    inverse : mapping of str to float
-        Units of the reciprocal: the value is the factor divided by the number.
-    """
-
-    unit: str
-    units: Mapping[str, float]
+    unit: str  #: What `parse` returns.
+    units: Mapping[str, float]  #: Factor of each unit that is understood.
+    #: Units of the reciprocal: the value is the factor divided by the number.
     inverse: Mapping[str, float]
 
     def parse(self, name: str, text: str) -> float:

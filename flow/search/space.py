@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from halut import problems
 from halut.arrays import load_matrix, training_pair
-from halut.checks import located, one_of, read_yaml
+from halut.checks import integer_from, known, located, mapping, one_of, read_fields, read_yaml
 from halut.errors import HalutError
 from halut.matmul import HalutMatmul
 from rtl_gen.config import AcceleratorConfig
@@ -83,23 +83,13 @@ BUILTIN: dict[str, Callable[[], tuple[problems.Problem, NDArray[np.int64] | None
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Data:
-    """A product to learn, and rows to judge by.
-
-    Attributes
-    ----------
-    name : str
-    train : float32 ndarray of shape (n_rows, n_features)
-    test : float32 ndarray of shape (n_test_rows, n_features)
-        Rows that learning does not see.
-    B : float32 ndarray of shape (n_features, n_outputs)
-    labels : int64 ndarray of shape (n_test_rows,), optional
-        The column of the product that should be the largest.
-    """
+    """A product to learn, and rows to judge by."""
 
     name: str
-    train: NDArray[np.float32]
-    test: NDArray[np.float32]
-    B: NDArray[np.float32]
+    train: NDArray[np.float32]  #: Shape (n_rows, n_features).
+    test: NDArray[np.float32]  #: Shape (n_test_rows, n_features): rows that learning does not see.
+    B: NDArray[np.float32]  #: Shape (n_features, n_outputs).
+    #: Shape (n_test_rows,), optional: the column of the product that should be the largest.
     labels: NDArray[np.int64] | None = None
 
     @cached_property
@@ -149,17 +139,12 @@ class Prune:
     A point is pruned when another one of the same platform, corner, clock and target is at least
     as good in every objective, and in the modelled ones (area, energy) by more than the model's
     error on both sides.
-
-    Attributes
-    ----------
-    margin : {"mean", "largest"} or float
-        The model's relative error to allow for: its mean or largest left-out error, or a number
-        in [0, 1).
-    objectives : tuple of str
-        What counts; among `OBJECTIVES`. `error` counts where there is data.
     """
 
+    #: The model's relative error to allow for: its "mean" or "largest" left-out error, or a number
+    #: in [0, 1).
     margin: str | float = "mean"
+    #: What counts; among `OBJECTIVES`. `error` counts where there is data.
     objectives: tuple[str, ...] = OBJECTIVES
 
     def __post_init__(self) -> None:
@@ -167,95 +152,57 @@ class Prune:
         number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
         if not (margin in MARGINS if isinstance(margin, str) else number and 0 <= margin < 1):
             raise HalutError(
-                f"prune.margin must be {' or '.join(MARGINS)} or a number in [0, 1), not {margin!r}"
+                f"margin must be {' or '.join(MARGINS)} or a number in [0, 1), not {margin!r}"
             )
         if not isinstance(self.objectives, (list, tuple)) or not self.objectives:
-            raise HalutError(
-                f"prune.objectives must be a list with entries, not {self.objectives!r}"
-            )
-        for name in self.objectives:
-            one_of("prune.objectives", name, OBJECTIVES, _AMONG)
+            raise HalutError(f"objectives must be a list with entries, not {self.objectives!r}")
+        known("objectives", self.objectives, OBJECTIVES, _AMONG)
         object.__setattr__(self, "objectives", tuple(self.objectives))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpacePoint:
-    """A combination of a space.
+    """A combination of a space."""
 
-    Attributes
-    ----------
-    index : int
-        Its place in the space: the last axis runs fastest.
-    values : dict
-        The combination: axes over base.
-    config : AcceleratorConfig or None
-        None when the combination is invalid.
-    platform, corner, clock_ns, target_ns, layout
-        See `flow.run.options.RunOptions`; `target_ns` is never None.
-    skipped : str
-        Why the combination is invalid, in the configuration's own words; else empty.
-    """
-
-    index: int
-    values: Mapping[str, Any]
-    config: AcceleratorConfig | None
+    index: int  #: Its place in the space: the last axis runs fastest.
+    values: Mapping[str, Any]  #: The combination: axes over base.
+    config: AcceleratorConfig | None  #: None when the combination is invalid.
+    #: See `flow.run.options.RunOptions`; `target_ns` is never None.
     platform: str
     corner: str | None
     clock_ns: float
     target_ns: float
     layout: str = "none"
+    #: Why the combination is invalid, in the configuration's own words; else empty.
     skipped: str = ""
 
 
 _AMONG = "be among {}"
 
 
-def _mapping(where: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise HalutError(f"{where} must be a mapping, not {value!r}")
-    return dict(value)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """What to search.
+    """What to search."""
 
-    Attributes
-    ----------
-    name : str
-        Letters, digits, ``_`` and ``-``: names the folder of the results.
-    axes : dict of str to tuple
-        Values per field; every combination is a point.
-    base : dict
-        Values of fields that all points share.
-    data : dict or None
-        ``{builtin: NAME}``, or ``{a: FILE, b: FILE, test: FILE}`` with ``.npy`` files (`test` may
-        be absent). With data, `n_outputs` is the columns of B, and `codebook_width` the columns
-        of A per codebook unless it is given.
-    learning : dict
-        Arguments of `halut.HalutMatmul` besides C and K.
-    prune : Prune or None
-        None: every valid point is synthesised.
-    seed : int
-        Of initial states, and of programs and rows where there is no data.
-    """
-
-    name: str
-    axes: Mapping[str, Sequence[Any]]
+    name: str  #: Letters, digits, ``_`` and ``-``: names the folder of the results.
+    axes: Mapping[str, Sequence[Any]]  #: Values per field; every combination is a point.
+    #: Values of fields that all points share.
     base: Mapping[str, Any] = field(default_factory=dict)
+    #: ``{builtin: NAME}``, or ``{a: FILE, b: FILE, test: FILE}`` with ``.npy`` files (`test` may be
+    #: absent). With data, `n_outputs` is the columns of B, and `codebook_width` the columns of A
+    #: per codebook unless it is given.
     data: Mapping[str, Any] | None = None
+    #: Arguments of `halut.HalutMatmul` besides C and K.
     learning: Mapping[str, Any] = field(default_factory=dict)
-    prune: Prune | None = None
-    seed: int = 1
+    prune: Prune | None = None  #: None: every valid point is synthesised.
+    seed: int = 1  #: Of initial states, and of programs and rows where there is no data.
 
     def __post_init__(self) -> None:
         AcceleratorConfig(name=self.name)
         fields = (*_CONFIG_FIELDS, *FLOW_FIELDS)
-        axes = _mapping("axes", self.axes)
-        base = _mapping("base", self.base)
-        for where, names in (("axes", axes), ("base", base)):
-            for name in names:
-                one_of(where, name, fields, _AMONG)
+        axes, base = mapping("axes", self.axes), mapping("base", self.base)
+        known("axes", axes, fields, _AMONG)
+        known("base", base, fields, _AMONG)
         for name, values in axes.items():
             if not isinstance(values, (list, tuple)) or not values:
                 raise HalutError(f"axes.{name} must be a list with values, not {values!r}")
@@ -274,14 +221,12 @@ class Space:
                     if not number or not 0 < value < 1e6:
                         raise HalutError(f"{name} must be a positive number of ns, not {value!r}")
             if name == "layout":
-                for value in values:
-                    one_of("layout", value, LAYOUTS, _AMONG)
+                known("layout", values, LAYOUTS, _AMONG)
             if name in ("platform", "corner") and not all(isinstance(v, str) for v in values):
                 raise HalutError(f"{name} must be text, not {values!r}")
         if self.data is not None:
-            data = _mapping("data", self.data)
-            for name in data:
-                one_of("data", name, ("builtin", "a", "b", "test"), _AMONG)
+            data = mapping("data", self.data)
+            known("data", data, ("builtin", "a", "b", "test"), _AMONG)
             if set(data) - {"test"} not in ({"builtin"}, {"a", "b"}) or {"builtin", "test"} <= set(
                 data
             ):
@@ -296,14 +241,12 @@ class Space:
                 if name in axes or name in base:
                     raise HalutError(f"{name} must be absent with data: results are compared raw")
             object.__setattr__(self, "data", data)
-        learning = _mapping("learning", self.learning)
-        for name in learning:
-            one_of("learning", name, _LEARNING, _AMONG)
+        learning = mapping("learning", self.learning)
+        known("learning", learning, _LEARNING, _AMONG)
         HalutMatmul(**learning)
         if self.prune is not None and not isinstance(self.prune, Prune):
             raise HalutError(f"prune must be a mapping, not {self.prune!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise HalutError(f"seed must be an integer of at least 0, not {self.seed!r}")
+        integer_from("seed", self.seed, 0)
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "base", base)
         object.__setattr__(self, "learning", learning)
@@ -316,16 +259,6 @@ class Space:
             version = values.pop("version", None)
             if version != SPACE_VERSION:
                 raise HalutError(f"version must be {SPACE_VERSION}, not {version!r}")
-            for name in values:
-                one_of("a field", name, [f.name for f in dataclasses.fields(cls)], _AMONG)
-            for name in ("name", "axes"):
-                if name not in values:
-                    raise HalutError(f"a space must have {name}")
-            if values.get("prune") is not None:
-                prune = _mapping("prune", values["prune"])
-                for name in prune:
-                    one_of("prune", name, [f.name for f in dataclasses.fields(Prune)], _AMONG)
-                values["prune"] = Prune(**prune)
             data = values.get("data")
             if isinstance(data, Mapping):
                 values["data"] = {
@@ -334,7 +267,7 @@ class Space:
                     else value
                     for name, value in data.items()
                 }
-            return cls(**values)
+            return read_fields(cls, values)
 
     def load_data(self) -> Data | None:
         """The data, or None where the space has none."""

@@ -52,7 +52,6 @@ class Sweep:
 
     Parameters
     ----------
-    space : Space
     build : Path
         Folder of all products.
     data : Data, optional

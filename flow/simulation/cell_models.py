@@ -67,8 +67,6 @@ def simulation_netlist(
 
     Parameters
     ----------
-    netlist : Netlist
-    library : Library
     delays : dict or None
         From `cell_delays`; None for a simulation without delays (Verilator), where state is in
         always blocks instead of primitives.

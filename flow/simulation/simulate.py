@@ -15,7 +15,7 @@ from flow.timing.analysis import Timing
 from flow.timing.constraints import clock_ps
 from flow.tools import Tool, run_tool, tail
 from halut.errors import CheckFailed
-from halut.files import atomic_write
+from halut.files import write_text
 from sim.simulators import plain_folder
 
 __all__ = ["NetlistRun", "run_netlist"]
@@ -23,24 +23,12 @@ __all__ = ["NetlistRun", "run_netlist"]
 
 @dataclass(frozen=True)
 class NetlistRun:
-    """Outcome of a simulation whose outputs were all right.
+    """Outcome of a simulation whose outputs were all right."""
 
-    Attributes
-    ----------
-    answers : int
-        Output transfers compared with the exact model.
-    cycles : int
-    started : int
-        Cycle of the first input transfer.
-    input_cycles, answer_cycles : tuple of int
-        Cycle of every input and output transfer.
-    dump : Path or None
-    with_delays : bool
-    """
-
-    answers: int
+    answers: int  #: Output transfers compared with the exact model.
     cycles: int
-    started: int
+    started: int  #: Cycle of the first input transfer.
+    #: Cycle of every input and output transfer.
     input_cycles: tuple[int, ...]
     answer_cycles: tuple[int, ...]
     dump: Path | None
@@ -103,8 +91,7 @@ def run_netlist(
     for name in ("answers.txt", "activity.vcd"):
         (folder / name).unlink(missing_ok=True)
     for name, text in files.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     executable = _compile(simulator, folder, dump)
     run_tool(executable, [], folder / "simulate.log", cwd=folder)
     answers = folder / "answers.txt"

@@ -40,7 +40,6 @@ def testbench(
 
     Returns
     -------
-    text : str
     files : dict of str to str
         Contents for ``$readmemh``, by file name.
     """
@@ -135,13 +134,7 @@ def testbench(
 def check_answers(
     text: str, outputs: Stream, where: Path
 ) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
-    """Compare what the bench wrote with what the model says.
-
-    Returns
-    -------
-    started, cycles : int
-    input_cycles, answer_cycles : tuple of int
-    """
+    """Compare what the bench wrote with what the model says."""
     lines = text.split("\n")
     ends = [line for line in lines if line.startswith("end ")]
     inputs = tuple(int(line.split()[1]) for line in lines if line.startswith("in "))

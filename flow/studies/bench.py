@@ -10,7 +10,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +46,14 @@ BASE_ROW = "dot_product"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the table.
-
-    Attributes
-    ----------
-    name : str
-    what : str
-        For readers of the page.
-    design : callable
-        Makes the `Design`.
-    booth : bool
-        Let Yosys Booth-encode multipliers that are written as operators.
-    relaxed : bool
-        Made for the common clock instead of the target: for a design that cannot come near the
-        target, and would only grow.
-    """
+    """One row of the table."""
 
     name: str
-    what: str
-    design: Callable[[], Design]
-    booth: bool = False
+    what: str  #: For readers of the page.
+    design: Callable[[], Design]  #: Makes the `Design`.
+    booth: bool = False  #: Let Yosys Booth-encode multipliers that are written as operators.
+    #: Made for the common clock instead of the target: for a design that cannot come near the
+    #: target, and would only grow.
     relaxed: bool = False
 
 
@@ -202,8 +190,6 @@ def page(items: Sequence[Measured], options: RunOptions, platform: str, command:
 
     Parameters
     ----------
-    items : sequence of Measured
-    options : RunOptions
     platform : str
         Title of the platform.
     command : str
@@ -321,7 +307,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--rows", default="", metavar="NAMES",
         help=f"rows to measure, comma-separated: {', '.join(ROWS)} (default: all)")  # fmt: skip
-    add_run_arguments(parser, platform="nangate45", target_ns=1.1)
+    add_run_arguments(parser, platform="nangate45", defaults=RunOptions(target_ns=1.1))
     add("--build", default="build/bench", metavar="DIR",
         help="folder for all products but the page")  # fmt: skip
     add("-o", "--output", metavar="FILE",
@@ -339,8 +325,8 @@ def with_library(flag: str, name: str, corner: str | None = None) -> Platform:
 
 
 def _options(arguments: argparse.Namespace, row: Row) -> RunOptions:
-    target = arguments.clock_ns if row.relaxed else arguments.target_ns
-    return run_options(arguments, target_ns=target, synth=SynthOptions(booth=row.booth))
+    options = run_options(arguments, synth=SynthOptions(booth=row.booth))
+    return replace(options, target_ns=options.clock_ns) if row.relaxed else options
 
 
 def main(argv: Sequence[str] | None = None) -> int:

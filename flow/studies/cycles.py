@@ -18,24 +18,12 @@ _STEADY_TILES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Cycles:
-    """Clock cycles of one tile, or of several one after the other.
+    """Clock cycles of one tile, or of several one after the other."""
 
-    Attributes
-    ----------
-    load : int
-        Program words, one per cycle; with two banks those that no row hides.
-    settle : int
-        Between the last word and the first row group; with two banks the switch, too.
-    stream : int
-        Row groups at their interval.
-    drain : int
-        From the end of the last row group's interval to its last result.
-    """
-
-    load: int
-    settle: int
-    stream: int
-    drain: int
+    load: int  #: Program words, one per cycle; with two banks those that no row hides.
+    settle: int  #: Between the last word and the first row group; with two banks the switch, too.
+    stream: int  #: Row groups at their interval.
+    drain: int  #: From the end of the last row group's interval to its last result.
 
     @property
     def run(self) -> int:
@@ -57,15 +45,10 @@ def tile_cycles(config: AnyConfig, n_rows: int, n_tiles: int = 1) -> Cycles:
 
     Parameters
     ----------
-    config : AcceleratorConfig or TiledConfig
     n_rows : int
         Of every tile, at least 1.
     n_tiles : int, default 1
         Tiles one after the other, at least 1.
-
-    Returns
-    -------
-    Cycles
 
     Examples
     --------

@@ -27,20 +27,11 @@ _SIDE = 1000  # of a picture on the page, pixels
 
 @dataclass(frozen=True)
 class LayoutRun:
-    """A run that was routed.
+    """A run that was routed."""
 
-    Attributes
-    ----------
-    title : str
-        Of its column.
-    metrics : Metrics
-    folder : Path
-        With ``pnr``.
-    """
-
-    title: str
+    title: str  #: Of its column.
     metrics: Metrics
-    folder: Path
+    folder: Path  #: With ``pnr``.
 
     @property
     def key(self) -> str:
@@ -121,7 +112,6 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
 
     Parameters
     ----------
-    runs : sequence of LayoutRun
     pictures : str
         Folder of the pictures, as the page links it.
     command : str

@@ -237,7 +237,6 @@ def system(
     ----------
     name : str
         Of the network.
-    layers : sequence of Layer
     config : AcceleratorConfig or TiledConfig
         Of every unit.
     units : int, default 1

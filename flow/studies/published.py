@@ -12,31 +12,15 @@ class PublishedLayout:
     """A row of the table of open results of joennlae/halutmatmul (README, read in 2026-11).
 
     Placed and routed with OpenROAD on NanGate45 at 1.1 V for a clock of 6 ns; it reports no power.
-
-    Attributes
-    ----------
-    module : str
-        Name of the Verilog module.
-    what : str
-        Its configuration.
-    area : float
-        Of its cells, um2.
-    kge : float
-        Thousands of gate equivalents.
-    cells : int
-    utilisation : float
-        Share of the core.
-    tns_ns : float
-        Total negative slack, ns.
     """
 
-    module: str
-    what: str
-    area: float
-    kge: float
+    module: str  #: Name of the Verilog module.
+    what: str  #: Its configuration.
+    area: float  #: Of its cells, um2.
+    kge: float  #: Thousands of gate equivalents.
     cells: int
-    utilisation: float
-    tns_ns: float = 0.0
+    utilisation: float  #: Share of the core.
+    tns_ns: float = 0.0  #: Total negative slack, ns.
     voltage: float = 1.1
     clock_ns: float = 6.0
 

@@ -206,16 +206,9 @@ def scale(metrics: Metrics, target: int, source: int | None = None) -> dict[str,
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One row of the paper's comparison table; an operation is half of a multiply-accumulate.
+    """One row of the paper's comparison table; an operation is half of a multiply-accumulate."""
 
-    Attributes
-    ----------
-    design, technology, label : str
-        `label` is ``"measured"``, ``"scaled"`` or ``"published"``.
-    tops_per_w, tops_per_mm2, tops : float or None
-    area_mm2, frequency_mhz, power_mw : float or None
-    """
-
+    #: `label` is ``"measured"``, ``"scaled"`` or ``"published"``.
     design: str
     technology: str
     label: str

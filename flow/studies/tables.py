@@ -73,7 +73,6 @@ def page(
         Units by platform and name.
     rows : sequence of Figures
         Of the comparison.
-    options : RunOptions
     command : str
         What was run.
     failures : sequence of str
@@ -124,7 +123,6 @@ def comparison(
 
     Returns
     -------
-    rows : list of Figures
     failures : list of str
         What could not be measured.
     """
@@ -159,7 +157,7 @@ def _parser() -> Parser:
         help="platforms with a library, comma-separated")  # fmt: skip
     add("--config", default=str(units.DEFAULT_CONFIG), metavar="FILE",
         help="configuration that the units are of (default: configs/paper.yaml)")  # fmt: skip
-    add_run_arguments(parser, platform=None, clock_ns=1.6, target_ns=1.1)
+    add_run_arguments(parser, platform=None, defaults=RunOptions(clock_ns=1.6, target_ns=1.1))
     add("--rows", default=_ROWS, metavar="NAMES",
         help="rows of `python -m flow bench` to compare, comma-separated")  # fmt: skip
     add("--to", default=_NODES, metavar="NODES", help="nodes that the comparison is scaled to")

@@ -93,7 +93,7 @@ def _parser() -> Parser:
         help=f"comma-separated: {', '.join(UNITS)} (default: all)")  # fmt: skip
     add("--config", default=str(DEFAULT_CONFIG), metavar="FILE",
         help="configuration of the accelerator (default: configs/paper.yaml)")  # fmt: skip
-    add_run_arguments(parser, platform="nangate45", cycles=256)
+    add_run_arguments(parser, platform="nangate45", defaults=RunOptions(cycles=256))
     add("--routed", action="store_true",
         help="go on to a routed layout of each, with OpenROAD; the table stays that of synthesis, "
         "`python -m flow layouts` makes that of layouts")  # fmt: skip

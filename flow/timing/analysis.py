@@ -20,22 +20,14 @@ __all__ = ["Delays", "Timing"]
 
 @dataclass(frozen=True)
 class Delays:
-    """Every delay through a cell as last updated: of the arcs, then of the launches.
+    """Every delay through a cell as last updated: of the arcs, then of the launches."""
 
-    Attributes
-    ----------
-    out, instance, local : ndarray of shape (n,), int
-        Node behind the cell, the cell, and the arc's number within it.
-    through : ndarray of shape (n,), bool
-        True for an arc between data pins, False for a launch.
-    start, slew, delay : ndarray of shape (n,)
-        Arrival and slew in front of the cell and the delay, ns.
-    """
-
+    #: Shape (n,), int: node behind the cell, the cell, and the arc's number within it.
     out: np.ndarray
     instance: np.ndarray
     local: np.ndarray
-    through: np.ndarray
+    through: np.ndarray  #: Shape (n,), bool: true for an arc between data pins, False for a launch.
+    #: Shape (n,): arrival and slew in front of the cell and the delay, ns.
     start: np.ndarray
     slew: np.ndarray
     delay: np.ndarray
@@ -160,6 +152,22 @@ class Timing(Graph):
         slow = slew > self.slew_limit[at] * (1 + tolerance)
         return load > self.pin_limit[at] * (1 + tolerance), slow & ~self.on_clock[self.out_net]
 
+    def can_drive(self, kind: int, pin: int, net: int) -> bool:
+        """Whether a cell could drive a net within its limits, with a typical input slew."""
+        load = self.load[net]
+        at = self.first_pin[kind] + pin
+        if load.max() > self.pin_limit[at]:
+            return False
+        cell = self.cell_tables[kind]
+        output = self.pin_order[self.names[kind]][pin]
+        rows = [row for row, key in enumerate(cell.keys) if key[0] == output]
+        if self.on_clock[net] or not rows:
+            return True
+        slew = np.full(len(rows), 0.3 * min(self.slew_limit[at], 10.0))
+        loads = np.array([load[cell.keys[row][1]] for row in rows])
+        made = self.tables(np.array([cell.slew[row] for row in rows]), slew, loads)
+        return bool(made.max() <= self.slew_limit[at])
+
     def end_slack(self) -> np.ndarray:
         """Slack at every endpoint, ns; +inf where nothing arrives."""
         return self.end_due - self.arrival.reshape(-1)[self.end_net * 2 + self.end_edge]
@@ -167,6 +175,12 @@ class Timing(Graph):
     def worst_slack(self) -> float:
         slack = self.end_slack()
         return float(slack.min()) if len(slack) else float("inf")
+
+    def negative_slack(self) -> tuple[float, float]:
+        """Worst slack and sum of negative slacks, ns; 0 where nothing is violated."""
+        slack = self.end_slack()
+        negative = np.minimum(slack[np.isfinite(slack)], 0.0)
+        return float(negative.min(initial=0.0)), float(negative.sum())
 
     def delays(self) -> Delays:
         """Every delay through a cell, as of the last `update`."""

@@ -25,20 +25,10 @@ def clock_ps(period_ns: float) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """What the timing is checked against.
+    """What the timing is checked against."""
 
-    Attributes
-    ----------
-    clock : str
-        The clock's port.
-    period_ns : float
-    io_share : float
-        Share of the period that is outside, at inputs and at outputs.
-    quiet : tuple of str
-        Ports that are static or slow (reset), whose paths are not checked.
-    """
-
-    clock: str
+    clock: str  #: The clock's port.
     period_ns: float
-    io_share: float = 0.2
+    io_share: float = 0.2  #: Share of the period that is outside, at inputs and at outputs.
+    #: Ports that are static or slow (reset), whose paths are not checked.
     quiet: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ the same arcs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from flow.cells.boolean import parse
 from flow.cells.families import sizes
 from flow.cells.library import Cell, Library
 from flow.cells.platform import Platform
-from flow.netlist.netlist import Netlist
+from flow.netlist.netlist import Instance, Netlist
 from flow.timing.constraints import Constraints
 from flow.timing.tables import FALL, RISE, TableStack, cell_tables
 from halut.errors import HalutError
@@ -46,10 +46,6 @@ class Graph:
 
     Parameters
     ----------
-    netlist : Netlist
-    library : Library
-    platform : Platform
-    constraints : Constraints
     wire_ff : ndarray of shape (n_nets,), optional
         Capacitance of every net's wires, fF, lumped at its driver; none without.
 
@@ -68,7 +64,7 @@ class Graph:
     pin_capacitance : ndarray of shape (n_pins, 2)
         fF, by edge; 0 for outputs.
     pin_limit, slew_limit : ndarray of shape (n_pins,)
-        fF and ns; inf where the library states none.
+        fF, of outputs, and ns; inf where the library states none.
     sink_net, sink_instance, sink_pin : ndarray of int
         Input pins of all instances that are connected.
     out_net, out_instance, out_pin : ndarray of int
@@ -95,8 +91,6 @@ class Graph:
         Whether a net is in `clock_nets`.
     clock_cells : set of int
         Instances of the clock network.
-    clock_sinks : list of (int, str)
-        Clocked pins: of registers, latches and clock gates.
     """
 
     def __init__(
@@ -160,7 +154,9 @@ class Graph:
         self.pin_capacitance = np.array(
             [pin.capacitance if pin.direction == "input" else (0.0, 0.0) for pin in pins]
         )
-        self.pin_limit = np.array([pin.max_capacitance or np.inf for pin in pins])
+        self.pin_limit = np.array(
+            [(pin.direction == "output" and pin.max_capacitance) or np.inf for pin in pins]
+        )
         self.slew_limit = np.array([pin.max_slew or np.inf for pin in pins])
 
     def _pins(self) -> dict[str, dict[str, np.ndarray]]:
@@ -202,19 +198,29 @@ class Graph:
         """Rows of ``sink_net`` and its like that read a net."""
         return self._by_net[self._net_start[net] : self._net_start[net + 1]]
 
-    def readers(self, nets: Iterable[int]) -> dict[int, list[tuple[int, str]]]:
-        """(instance number, input pin) of everything that reads each of some nets."""
-        found = {}
-        for net in nets:
-            rows = self.sinks(net)
-            cells = [self.names[kind] for kind in self.kind[self.sink_instance[rows]]]
-            found[net] = [
-                (int(instance), self.pin_order[cell][pin])
-                for instance, cell, pin in zip(
-                    self.sink_instance[rows], cells, self.sink_pin[rows], strict=True
-                )
-            ]
-        return found
+    def readers(self, rows: np.ndarray) -> list[tuple[Instance, str]]:
+        """Cell and input pin of some rows of ``sink_net``."""
+        cells = self.sink_instance[rows].tolist()
+        return [
+            (self.netlist.instances[cell], self.pin_order[self.names[self.kind[cell]]][pin])
+            for cell, pin in zip(cells, self.sink_pin[rows].tolist(), strict=True)
+        ]
+
+    def apart(self, instances: np.ndarray) -> list[int]:
+        """Places of `instances`, best first, that neither drive nor read a better one."""
+        blocked = np.zeros(len(self.kind), bool)
+        kept = []
+        for place, index in enumerate(instances.tolist()):
+            if blocked[index]:
+                continue
+            kept.append(place)
+            for net in self.netlist.instances[index].pins.values():
+                driver = self.driver[net] if net >= 0 else -1
+                if driver == index:
+                    blocked[self.sink_instance[self.sinks(net)]] = True
+                elif driver >= 0:
+                    blocked[driver] = True
+        return kept
 
     def _find_clocks(self) -> None:
         netlist = self.netlist
@@ -226,19 +232,16 @@ class Graph:
         root = wanted[self.constraints.clock].nets[0]
         self.clock_nets: dict[int, bool] = {root: False}
         self.clock_cells: set[int] = set()
-        self.clock_sinks: list[tuple[int, str]] = []
         todo = [root]
         while todo:
             net = todo.pop()
-            for index, pin in self.readers([net])[net]:
-                instance = netlist.instances[index]
+            rows = self.sinks(net)
+            readers = zip(self.sink_instance[rows].tolist(), self.readers(rows), strict=True)
+            for index, (instance, pin) in readers:
                 cell = self.library.cells[instance.cell]
                 if cell.kind in ("ff", "latch"):
-                    self.clock_sinks.append((index, pin))
                     continue
                 self.clock_cells.add(index)
-                if cell.kind == "clock_gate":
-                    self.clock_sinks.append((index, pin))
                 for output in cell.outputs:
                     after = instance.pins.get(output)
                     if after is None or after in self.clock_nets:

@@ -46,28 +46,15 @@ class PathPoint:
 
 @dataclass(frozen=True)
 class StaTiming:
-    """What OpenSTA says.
+    """What OpenSTA says."""
 
-    Attributes
-    ----------
-    slack : float
-        Worst setup slack at the asked period, ns (register, clock-gate and output endpoints).
-    write_slack : float
-        Worst slack of latches' data: 0 while they are written inside their transparent phase.
-    hold_slack : float
-        Worst hold slack, ns.
-    shortest_period : float
-        ns.
-    path : list of PathPoint
-        Worst setup path at the shortest period.
-    startpoint, endpoint : str
-    """
-
+    #: Worst setup slack at the asked period, ns (register, clock-gate and output endpoints).
     slack: float
+    #: Worst slack of latches' data: 0 while they are written inside their transparent phase.
     write_slack: float
-    hold_slack: float
-    shortest_period: float
-    path: list[PathPoint] = field(default_factory=list)
+    hold_slack: float  #: Worst hold slack, ns.
+    shortest_period: float  #: ns.
+    path: list[PathPoint] = field(default_factory=list)  #: Worst setup path at the shortest period.
     startpoint: str = ""
     endpoint: str = ""
 
@@ -91,7 +78,6 @@ def run_opensta(sta: Tool, scripts: Sequence[Path], values: Mapping[str, Any], n
 
     Parameters
     ----------
-    sta : Tool
     scripts : sequence of Path
         What they share is in ``tcl/open.tcl``.
     values : mapping

@@ -86,25 +86,15 @@ def _edge_pairs(arc: Arc) -> list[tuple[int, int]]:
 
 @dataclass
 class CellTables:
-    """Timing of one cell in the arrays of `TableStack`.
+    """Timing of one cell in the arrays of `TableStack`."""
 
-    Attributes
-    ----------
-    keys : list of (output, output edge, input, input edge, launches)
-        One per edge-to-edge delay; `launches` when the input is a clock or latch enable.
-    delay, slew : list of int
-        Their tables.
-    setup : dict of (pin, edge) to int
-        Constraint tables (data slew, clock slew).
-    clock_pins : frozenset of str
-        Clock or enable pins.
-    """
-
+    #: One per edge-to-edge delay; `launches` when the input is a clock or latch enable.
     keys: list[tuple[str, int, str, int, bool]]
+    #: Their tables.
     delay: list[int]
     slew: list[int]
-    setup: dict[tuple[str, int], int]
-    clock_pins: frozenset[str]
+    setup: dict[tuple[str, int], int]  #: Constraint tables (data slew, clock slew).
+    clock_pins: frozenset[str]  #: Clock or enable pins.
 
 
 def cell_tables(cell: Cell, tables: TableStack) -> CellTables:

@@ -19,22 +19,13 @@ __all__ = ["Tool", "ToolFailed", "plain_path", "run_tool", "tail"]
 
 @dataclass(frozen=True)
 class Tool:
-    """A program that was found.
+    """A program that was found."""
 
-    Attributes
-    ----------
-    name : str
-        What it is: ``yosys``, ``abc``, ``opensta``, ``openroad``, ``icarus``, ``verilator``.
-    command : tuple of str
-        How it is started.
-    version : str
-    environment : mapping of str to str or None
-        What it runs in; this process's when None.
-    """
-
+    #: What it is: ``yosys``, ``abc``, ``opensta``, ``openroad``, ``icarus``, ``verilator``.
     name: str
-    command: tuple[str, ...]
+    command: tuple[str, ...]  #: How it is started.
     version: str
+    #: What it runs in; this process's when None.
     environment: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
 

@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from halut.commands.network import add_network, read_network
 from halut.errors import HalutError
 from halut.files import atomic_write
 
@@ -23,7 +24,7 @@ def add_verb(verbs: Any) -> None:
         "interrupted study goes on where it was.",
     )
     add = verb.add_argument
-    add("network", metavar="NETWORK", help="network file (.pt) with layers that are not converted")
+    add_network(add, "network file (.pt or .safetensors) with layers that are not converted")
     add("-o", "--output", required=True, metavar="DIR",
         help="folder for points.jsonl, analysis.json, .csv and .png")  # fmt: skip
     add("--num-c", default="x0.5,x1,x2", metavar="LIST",
@@ -41,8 +42,6 @@ def add_verb(verbs: Any) -> None:
         help="images of the training part to learn from (default: %(default)s)")  # fmt: skip
     add("--images", type=int, default=500, metavar="N",
         help="images of the test part at most (default: %(default)s)")  # fmt: skip
-    add("--root", metavar="DIR",
-        help="folder of the network's data set (default: as it was trained)")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say each point")
     verb.set_defaults(run=_analyse)
 
@@ -73,7 +72,7 @@ def _analyse(options: argparse.Namespace) -> int:
 
     need_torch()
     from halut.nn.analysis import analyse
-    from halut.nn.network import load_data, load_network
+    from halut.nn.network import load_data
 
     if options.verbose:
         logging.basicConfig(format="%(message)s")
@@ -82,8 +81,8 @@ def _analyse(options: argparse.Namespace) -> int:
         lut_bits=None if lut_bits == "float" else lut_bits,
         input_format=None if options.input_format == "float" else options.input_format,
     )
-    model, header = load_network(options.network)
-    data = load_data(header, options.root)
+    model, header = read_network(options)
+    data = load_data(header, options.root, options.imports)
     result = analyse(
         model,
         data.train_x[: options.calibration],

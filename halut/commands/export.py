@@ -1,24 +1,36 @@
-"""``python -m halut export``: a network file as programs and a manifest."""
+"""``python -m halut export``: a network file as programs and a manifest, or as C."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from halut.commands.network import add_network, read_network
+from halut.errors import HalutError
+
 
 def add_verb(verbs: Any) -> None:
     """Add ``export`` to the command line."""
     verb = verbs.add_parser(
         "export",
-        help="write the programs of a network's layers and a manifest",
+        help="write the programs of a network's layers and a manifest, or the network as C",
         description="Write one program per converted layer (and group) of a network, and the "
-        "manifest network.json, which lists them in the order of the forward pass.",
+        "manifest network.json, which lists them in the order of the forward pass. With --c: the "
+        "whole network as C99, with a Makefile, a test vector and the expected bits.",
     )
     add = verb.add_argument
-    add("network", metavar="NETWORK", help="network file (.pt)")
-    add("-o", "--output", required=True, metavar="DIR", help="folder for programs and manifest")
-    add("--root", metavar="DIR",
-        help="folder of the network's data set (default: as it was trained)")  # fmt: skip
+    add_network(add)
+    add("-o", "--output", required=True, metavar="DIR",
+        help="folder for programs and manifest, or C files")  # fmt: skip
+    add("--c", action="store_true", help="write C, see docs/c_network.md (default: programs)")
+    add("--inputs", metavar="FILE",
+        help="with --c: the test vector's inputs, .npy of shape (n, ...) as the network takes them "
+        "(default: images of its test set)")  # fmt: skip
+    add("--images", type=int, metavar="N",
+        help="with --c: inputs of the test vector (default: 10)")  # fmt: skip
+    add("--exact", choices=("float", "int8"),
+        help="with --c: exact layers in floats, or in 8-bit words with everything between layers "
+        "(default: float)")  # fmt: skip
     verb.set_defaults(run=_export)
 
 
@@ -26,10 +38,15 @@ def _export(options: argparse.Namespace) -> int:
     from halut.nn import need_torch
 
     need_torch()
-    from halut.nn.network import MANIFEST, example_input, export_network, load_network
+    if options.c:
+        return _export_c(options)
+    for name in ("inputs", "images", "exact"):
+        if getattr(options, name) is not None:
+            raise HalutError(f"--{name} must be given with --c only")
+    from halut.nn.network import MANIFEST, example_input, export_network
 
-    model, header = load_network(options.network)
-    example = example_input(header, options.root)
+    model, header = read_network(options)
+    example = example_input(header, options.root, options.imports)
     manifest = export_network(
         model, options.output, example, architecture=header["architecture"], data=header["data"]
     )
@@ -46,5 +63,29 @@ def _export(options: argparse.Namespace) -> int:
     stay = [layer["name"] for layer in manifest["layers"] if not layer["converted"]]
     print(f"programs             {total}")
     print(f"layers that stay     {', '.join(stay) or 'none'}")
+    print(f"wrote {options.output.rstrip('/')}/{MANIFEST}")
+    return 0
+
+
+def _export_c(options: argparse.Namespace) -> int:
+    from halut.nn.c_export.export import MANIFEST, export_c
+    from halut.nn.c_export.inputs import calibration_inputs, test_inputs
+
+    model, header = read_network(options)
+    given = options.root, options.inputs
+    images = test_inputs(header, *given, options.images, options.imports)
+    exact = options.exact or "float"
+    seen = calibration_inputs(header, *given, options.imports) if exact == "int8" else None
+    done = export_c(model, options.output, images, exact=exact, calibration=seen)
+    tables = ", ".join(f"{name} {size:,}" for name, size in done.table_bytes.items() if size)
+    code = ", ".join(f"{name} {size:,}" for name, size in done.code_bytes.items())
+    print(f"products             {done.looked_up} looked up, {done.exact} exact")
+    print(f"constants, bytes     {sum(done.table_bytes.values()):,} ({tables})")
+    print(
+        f"buffers, bytes       {done.workspace_bytes:,} at the peak; beside them input "
+        f"{done.input_bytes:,}, output {done.output_bytes:,}"
+    )
+    print(f"code, bytes          {code or 'not known: no C compiler was found'}")
+    print(f"outputs              {done.verdict}")
     print(f"wrote {options.output.rstrip('/')}/{MANIFEST}")
     return 0

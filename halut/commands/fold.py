@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from halut.commands.network import add_network, read_network
 from halut.errors import HalutError
 from halut.files import atomic_write
 
@@ -20,7 +21,7 @@ def add_verb(verbs: Any) -> None:
         "roundings of batch norms that become part of tables (--keep-norms).",
     )
     add = verb.add_argument
-    add("network", metavar="NETWORK", help="network file (.pt) with converted layers")
+    add_network(add, "network file (.pt or .safetensors) with converted layers")
     add("-o", "--output", required=True, metavar="FILE", help="network to write (.pt)")
     add("--prune", action="store_true", help="also drop outputs that no tree reads")
     add("--keep-norms", action="store_true",
@@ -29,8 +30,6 @@ def add_verb(verbs: Any) -> None:
         help="least width of integers between layers in bits; 16 makes all equal "
         "(default: %(default)s)")  # fmt: skip
     add("--report", metavar="FILE", help="also write what was done (.json)")
-    add("--root", metavar="DIR",
-        help="folder of the network's data set (default: as it was trained)")  # fmt: skip
     verb.set_defaults(run=_fold)
 
 
@@ -41,11 +40,11 @@ def _fold(options: argparse.Namespace) -> int:
 
     need_torch()
     from halut.nn.fold import fold_
-    from halut.nn.network import example_input, load_network, save_network
+    from halut.nn.network import example_input, save_network
     from halut.nn.prune import prune_
 
-    model, header = load_network(options.network)
-    example = example_input(header, options.root)
+    model, header = read_network(options)
+    example = example_input(header, options.root, options.imports)
     reports: dict[str, Any] = {"kind": "halut-fold", "network": str(options.network)}
     if options.prune:
         pruned = prune_(model, example)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from halut.checks import known
+from halut.commands.network import add_network, read_network
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.formats import FLOAT_FORMATS
@@ -42,7 +43,7 @@ def add_verb(verbs: Any) -> None:
         "trained again; the range of 8-bit results is learned from training images.",
     )
     add = verb.add_argument
-    add("network", metavar="NETWORK", help="network file (.pt) with converted layers")
+    add_network(add, "network file (.pt or .safetensors) with converted layers")
     add("--input", dest="input_format", metavar="X",
         help="values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16 "
         "(default, here and below: as the network was trained)")  # fmt: skip
@@ -72,8 +73,6 @@ def add_verb(verbs: Any) -> None:
         "(default: the network's)")  # fmt: skip
     add("--save", metavar="FILE", help="also write the network in the flags' formats (.pt)")
     add("-o", "--output", metavar="FILE", help="also write what was measured (.json)")
-    add("--root", metavar="DIR",
-        help="folder of the network's data set (default: as it was trained)")  # fmt: skip
     verb.set_defaults(run=_formats)
 
 
@@ -120,7 +119,7 @@ def _formats(options: argparse.Namespace) -> int:
     need_torch()
     import torch
 
-    from halut.nn.network import halut_layers, load_data, load_network, save_network
+    from halut.nn.network import halut_layers, load_data, save_network
 
     changes = {name: getattr(options, name) for name in _FLAGS}
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -129,7 +128,7 @@ def _formats(options: argparse.Namespace) -> int:
         raise HalutError("--acc-bits and --overflow must come together")
     if options.save and not (changes or relu):
         raise HalutError("--save must come with a format to change")
-    model, header = load_network(options.network)
+    model, header = read_network(options)
     layers = halut_layers(model)
     for name, layer in layers.items():
         if layer.input_bits or layer.config.encoder != "tree":
@@ -137,7 +136,7 @@ def _formats(options: argparse.Namespace) -> int:
                 f"layers must be trees that read values, not integers or centroids (layer {name})"
             )
     known("--relu", relu, layers, "be among {}")
-    data = load_data(header, options.root)
+    data = load_data(header, options.root, options.imports)
 
     @torch.no_grad()
     def accuracy(model: nn.Module) -> float:

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from halut.commands.network import add_network, read_network
 from halut.errors import HalutError
 from halut.files import atomic_write
 
@@ -19,15 +20,13 @@ def add_verb(verbs: Any) -> None:
         "codes, locality of table look-ups, inputs in use, range of accumulators.",
     )
     add = verb.add_argument
-    add("network", metavar="NETWORK", help="network file (.pt)")
+    add_network(add)
     add("-o", "--output", metavar="FILE", help="also write everything, with histograms (.json)")
     add("--plot", metavar="FILE", help="also draw the histograms (.png, .svg or .pdf)")
     add("--images", type=int, default=256, metavar="N",
         help="images of the test part at most (default: %(default)s)")  # fmt: skip
     add("--window", type=int, default=16, metavar="N",
         help="rows over which distinct entries are counted (default: %(default)s)")  # fmt: skip
-    add("--root", metavar="DIR",
-        help="folder of the network's data set (default: as it was trained)")  # fmt: skip
     verb.set_defaults(run=_stats)
 
 
@@ -35,13 +34,13 @@ def _stats(options: argparse.Namespace) -> int:
     from halut.nn import need_torch
 
     need_torch()
-    from halut.nn.network import load_data, load_network
+    from halut.nn.network import load_data
     from halut.nn.statistics import collect, plot, table
 
     if options.images < 1:
         raise HalutError(f"--images must be at least 1, not {options.images}")
-    model, header = load_network(options.network)
-    images = load_data(header, options.root).test_x[: options.images]
+    model, header = read_network(options)
+    images = load_data(header, options.root, options.imports).test_x[: options.images]
     found = collect(model, images.split(64), window=options.window)
     print(table(found))
     written = []

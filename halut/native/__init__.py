@@ -8,8 +8,9 @@ can be used, or a program is beyond the kernels (sums of more than 31 bits), Num
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -19,13 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from halut import golden
 from halut.accumulation import Accumulation, add_in_order
-from halut.encoding import check_words, comparison_keys
-from halut.native.library import VARIABLE, VARIANTS, Kernels, kernels, status, variants
+from halut.encoding import check_words, comparison_keys, float_thresholds
+from halut.native.layouts import RAW, Tables, are, dequantised, lay_out, matrix, parts
+from halut.native.library import VARIABLE, VARIANTS, Kernels, Stage, kernels, status, variants
 from halut.program import Program
 
 __all__ = [
     "VARIABLE",
     "VARIANTS",
+    "QuantisedProduct",
     "accumulate",
     "decode_floats",
     "encode",
@@ -37,14 +40,14 @@ __all__ = [
     "variants",
 ]
 
-_FLOATS, _BYTES, _WORDS = range(3)
-"""Kinds of tables, numbered as in kernels.c."""
-
-_ROWS_AT_ONCE = 1024
-"""Rows that are converted to float32 at a time."""
-
 _WORTH_A_THREAD = 1 << 25
 """Additions, at least, that a thread of its own is started for."""
+
+_MOST_BITS = 31
+"""Bits of sums, at most, that the kernels form."""
+
+_EXACT_FLOATS = (np.float32, np.float16, np.int8, np.uint8, np.int16, np.uint16, np.bool_)
+"""Types whose values are float32 values."""
 
 
 def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
@@ -70,27 +73,23 @@ def accumulate(
     """Add up the table entries that the codes select; see `halut.golden.accumulate`."""
     chosen = kernels()
     how = Accumulation(**fields) if accumulation is None else replace(accumulation, **fields)
-    if chosen is None or (program.lut_format == "int" and program.accumulator_bits > 31):
+    if chosen is None or _is_too_wide(program):
         return golden.accumulate(program, codes, how)
     array, width = golden.check_codes(program, codes), how.width(program)
     places = np.ascontiguousarray(array, dtype=np.uint8)
     shape = len(places), program.n_codebooks, program.n_prototypes, program.n_outputs
     if program.lut_format == "fp16":
         floats = np.empty((len(places), program.n_outputs), dtype=np.float32)
-        tables = np.ascontiguousarray(program.lut, dtype=np.float32)
+        tables = lay_out(chosen, program.lut.astype(np.float32))
         steps, height = _postfix(program.n_codebooks, how)
-        chosen.call("halut_add_in_order", places.ctypes.data, *shape, tables.ctypes.data,
+        chosen.call("halut_add_in_order", places.ctypes.data, *shape, tables.memory.ctypes.data,
                     steps.ctypes.data, len(steps), height, floats.ctypes.data)  # fmt: skip
         return np.where(np.isnan(floats), np.float32(np.nan), floats)
-    sums = np.empty((len(places), program.n_outputs), dtype=np.int32)
-    lut = np.ascontiguousarray(program.lut)
-    kind = _BYTES if lut.dtype == np.int8 else _WORDS
     half = 1 << (width - 1) if how.overflow else 0
     every = how.parallel_codebooks if how.overflow == "saturate" else 0
     # A step that is longer than all codebooks ends with the last one.
-    every = min(every, program.n_codebooks)
-    chosen.call("halut_look_up", places.ctypes.data, *shape, kind, lut.ctypes.data, None,
-                -half, max(half - 1, 0), every, sums.ctypes.data)  # fmt: skip
+    clip = -half, max(half - 1, 0), min(every, program.n_codebooks)
+    sums = _look_up(chosen, places, lay_out(chosen, program.lut, clipped=every > 0), clip, np.int32)
     if how.overflow == "wrap":
         sums = ((sums + half) & (2 * half - 1)) - half
     return sums if width <= 32 else sums.astype(np.int64)
@@ -108,6 +107,10 @@ def results(
 ) -> NDArray[Any]:
     """Return what leaves the hardware for input words; see `halut.golden.results`."""
     return program.output.apply(matmul(program, words, accumulation, **fields))
+
+
+def _is_too_wide(program: Program) -> bool:
+    return program.lut_format == "int" and program.accumulator_bits > _MOST_BITS
 
 
 def _postfix(n_codebooks: int, how: Accumulation) -> tuple[NDArray[np.int32], int]:
@@ -148,7 +151,7 @@ def encode_floats(
     if chosen is None or not _are_trees(rows.shape[1], split_dims, thresholds):
         return None
     codes = np.empty((len(rows), len(split_dims)), dtype=np.uint8)
-    for part, values in _floats(rows):
+    for part, values in parts(rows):
         _encode(chosen, values, split_dims, thresholds, codes[part])
     return codes
 
@@ -173,15 +176,11 @@ def decode_floats(
     chosen = kernels()
     if chosen is None or not _are_tables(lut, offset):
         return None
-    n_outputs, n_codebooks, n_prototypes = lut.shape
+    _, n_codebooks, n_prototypes = lut.shape
     if codes.shape[1] != n_codebooks or (codes.size and codes.max() >= n_prototypes):
         return None
     places = np.ascontiguousarray(codes, dtype=np.uint8)
-    out = np.empty((len(places), n_outputs), dtype=np.float32)
-    chosen.call("halut_look_up", places.ctypes.data, len(places), n_codebooks, n_prototypes,
-                n_outputs, _FLOATS, lut.ctypes.data, offset.ctypes.data, 0, 0, 0,
-                out.ctypes.data)  # fmt: skip
-    return out
+    return _look_up(chosen, places, lay_out(chosen, lut, offset), (0, 0, 0), np.float32)
 
 
 def product(
@@ -214,33 +213,119 @@ def product(
         or lut.shape[1:] != (len(split_dims), thresholds.shape[1] + 1)
     ):
         return None
-    n_outputs, n_codebooks = lut.shape[:2]
+    return _multiply(chosen, rows, split_dims, thresholds, lay_out(chosen, lut, offset), RAW)[0]
+
+
+class QuantisedProduct:
+    """What a program makes of rows, dequantised: encode, look up and scale block by block.
+
+    Parameters
+    ----------
+    program : Program
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._trees = program.split_dims, float_thresholds(program)
+        self._stage = dequantised(program.lut_scale, program.lut_offset)
+        self._tables: dict[str, Tables] = {}
+
+    def encode(self, rows: NDArray[Any]) -> NDArray[np.uint8] | None:
+        """Return codes (n_rows, n_codebooks) of rows (n_rows, n_features).
+
+        None where NumPy is to compute them: without a library, and for rows that float32 cannot
+        hold.
+
+        Raises
+        ------
+        HalutError
+            When a value that a tree compares is NaN, and the input format an integer.
+        """
+        chosen = kernels()
+        if chosen is None or rows.dtype.type not in _EXACT_FLOATS:
+            return None
+        codes = np.empty((len(rows), self.program.n_codebooks), dtype=np.uint8)
+        unordered = False
+        for part, values in parts(rows):
+            unordered |= _encode(chosen, values, *self._trees, codes[part])
+        self._check(unordered)
+        return codes
+
+    def multiply(self, rows: NDArray[Any]) -> NDArray[np.float32] | None:
+        """Return the product (n_rows, n_outputs) of rows (n_rows, n_features), or None.
+
+        As `encode` does; NumPy computes also what tables of half floats, and too wide sums, give.
+        """
+        chosen = kernels()
+        if (
+            chosen is None
+            or rows.dtype.type not in _EXACT_FLOATS
+            or self.program.lut_format == "fp16"
+            or _is_too_wide(self.program)
+        ):
+            return None
+        if chosen.variant not in self._tables:
+            self._tables[chosen.variant] = lay_out(chosen, self.program.lut)
+        tables = self._tables[chosen.variant]
+        out, unordered = _multiply(chosen, rows, *self._trees, tables, self._stage)
+        self._check(unordered)
+        return out
+
+    def _check(self, unordered: bool) -> None:
+        if unordered:
+            self.program.check_not_nan(True)
+
+
+def _multiply(
+    chosen: Kernels,
+    rows: NDArray[Any],
+    split_dims: NDArray[np.int32],
+    thresholds: NDArray[np.float32],
+    tables: Tables,
+    stage: Stage,
+) -> tuple[NDArray[np.float32], bool]:
+    """Return the product, and whether a value that was compared was NaN."""
+    n_outputs, n_codebooks, _ = tables.shape
     out = np.empty((len(rows), n_outputs), dtype=np.float32)
 
-    def multiply(share: slice) -> None:
-        for part, values in _floats(rows[share]):
-            row_step, column_step = _steps(values)
+    def multiply(share: slice) -> bool:
+        unordered = False
+        for part, values in parts(rows[share]):
             to = out[share][part]
-            chosen.call(
-                "halut_product", values.ctypes.data, len(values), row_step, column_step,
-                values.shape[1], n_codebooks, split_dims.shape[1], split_dims.ctypes.data,
-                thresholds.ctypes.data, n_outputs, lut.ctypes.data, offset.ctypes.data,
-                to.ctypes.data,
+            unordered |= chosen.call(
+                "halut_product", ctypes.byref(matrix(values)), *split_dims.shape,
+                split_dims.ctypes.data, thresholds.ctypes.data, n_outputs, tables.layout,
+                tables.memory.ctypes.data, ctypes.byref(stage), to.ctypes.data,
             )  # fmt: skip
+        return unordered
 
-    _share(len(rows), len(rows) * n_codebooks * n_outputs, multiply)
+    return out, any(_share(len(rows), len(rows) * n_codebooks * n_outputs, multiply))
+
+
+def _look_up(
+    chosen: Kernels,
+    codes: NDArray[np.uint8],
+    tables: Tables,
+    clip: tuple[int, int, int],
+    dtype: type,
+) -> NDArray[Any]:
+    """Add up the entries that contiguous codes (n_rows, n_codebooks) select."""
+    n_outputs, n_codebooks, n_prototypes = tables.shape
+    out: NDArray[Any] = np.empty((len(codes), n_outputs), dtype=dtype)
+    chosen.call("halut_look_up", codes.ctypes.data, len(codes), n_codebooks, n_prototypes,
+                n_outputs, tables.layout, tables.memory.ctypes.data, *clip, ctypes.byref(RAW),
+                out.ctypes.data)  # fmt: skip
     return out
 
 
-def _share(n_rows: int, additions: int, work: Callable[[slice], None]) -> None:
-    """Do the work on all rows, in several threads where that pays."""
+def _share(n_rows: int, additions: int, work: Callable[[slice], bool]) -> list[bool]:
+    """Do the work on all rows, in several threads where that pays; return what each returns."""
     n_threads = min(_threads(), additions // _WORTH_A_THREAD, n_rows)
     if n_threads < 2:
-        work(slice(0, n_rows))
-        return
+        return [work(slice(0, n_rows))]
     ends = [n_rows * k // n_threads for k in range(n_threads + 1)]
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(work, map(slice, ends[:-1], ends[1:])))
+        return list(pool.map(work, map(slice, ends[:-1], ends[1:])))
 
 
 def _threads() -> int:
@@ -255,55 +340,23 @@ def _threads() -> int:
 
 def _encode(
     chosen: Kernels,
-    rows: NDArray[np.float32],
+    rows: NDArray[Any],
     split_dims: NDArray[np.int32],
     thresholds: NDArray[np.float32],
     codes: NDArray[np.uint8],
-) -> None:
-    row_step, column_step = _steps(rows)
-    chosen.call("halut_encode", rows.ctypes.data, len(rows), row_step, column_step,
-                *split_dims.shape, split_dims.ctypes.data, thresholds.ctypes.data,
-                codes.ctypes.data)  # fmt: skip
-
-
-def _steps(values: NDArray[np.float32]) -> tuple[int, int]:
-    """Return the strides in floats."""
-    return values.strides[0] // 4, values.strides[1] // 4
-
-
-def _floats(rows: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Yield rows as float32: all of them as they are or, what is of another kind, in copies."""
-    places = abs(rows.strides[1]) * rows.shape[1] // 4  # int32 in the kernels
-    if (
-        rows.dtype == np.float32
-        and rows.dtype.isnative
-        and rows.flags.aligned
-        and not (rows.strides[0] % 4 or rows.strides[1] % 4)
-        and places < 2**31
-    ):
-        yield slice(0, len(rows)), rows
-        return
-    for begin in range(0, len(rows), _ROWS_AT_ONCE):
-        part = slice(begin, begin + _ROWS_AT_ONCE)
-        with np.errstate(over="ignore"):
-            yield part, np.array(rows[part], dtype=np.float32, order="C")
-
-
-def _are(dtype: type, *arrays: NDArray[Any]) -> bool:
-    return all(
-        array.dtype == dtype
-        and array.dtype.isnative
-        and array.flags.c_contiguous
-        and array.flags.aligned
-        for array in arrays
-    )
+) -> bool:
+    """Write codes; return whether a value that was compared was NaN."""
+    return chosen.call(
+        "halut_encode", ctypes.byref(matrix(rows)), *split_dims.shape, split_dims.ctypes.data,
+        thresholds.ctypes.data, codes.ctypes.data,
+    )  # fmt: skip
 
 
 def _are_trees(n_features: int, split_dims: NDArray[Any], thresholds: NDArray[Any]) -> bool:
     """Say whether arrays are those of trees: users may have replaced what was learned."""
     return (
-        _are(np.int32, split_dims)
-        and _are(np.float32, thresholds)
+        are(np.int32, split_dims)
+        and are(np.float32, thresholds)
         and split_dims.ndim == 2
         and split_dims.size > 0
         and split_dims.shape[1] <= 8
@@ -315,7 +368,7 @@ def _are_trees(n_features: int, split_dims: NDArray[Any], thresholds: NDArray[An
 
 def _are_tables(lut: NDArray[Any], offset: NDArray[Any]) -> bool:
     return (
-        _are(np.float32, lut, offset)
+        are(np.float32, lut, offset)
         and lut.ndim == 3
         and lut.size > 0
         and lut.shape[2] <= 256

@@ -33,9 +33,7 @@ static const Shuffle vnni = SHUFFLE(vnni, encode_quad_vnni);
 static const Shuffle *shuffle_of(int variant)
 {
 #ifdef HAS_X86
-    __builtin_cpu_init();
-    if (variant >= 2 && __builtin_cpu_supports("avx512vbmi") &&
-        __builtin_cpu_supports("avx512vnni"))
+    if (variant >= 3)
         return &vnni;
     if (variant >= 1)
         return &avx2;

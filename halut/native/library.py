@@ -20,26 +20,45 @@ from halut.errors import HalutError
 from halut.files import atomic_write, locked, write_text
 from halut.native.sources import FLAGS, FOLDER, LIBRARIES, SOURCES, fingerprint
 
-__all__ = ["VARIABLE", "VARIANTS", "Kernels", "build", "kernels", "status", "variants"]
+__all__ = ["VARIABLE", "VARIANTS", "Kernels", "Rows", "Stage", "build", "kernels", "status",
+           "variants"]  # fmt: skip
 
 VARIABLE = "HALUT_NATIVE"
 """The environment variable that forces a variant."""
 
-VARIANTS = ("portable", "avx2", "avx512")
+VARIANTS = ("portable", "avx2", "avx512", "vnni")
 """What the kernels are compiled for, the slowest first; numbered as in kernels.c."""
 
 _BUILD_S = 300.0
 
 _SIZE, _STEP, _POINTER = ctypes.c_size_t, ctypes.c_ssize_t, ctypes.c_void_p
 _INT, _INT32 = ctypes.c_int, ctypes.c_int32
-_ROWS = [_INT, _POINTER, _SIZE, _STEP, _STEP]  # variant, rows, n_rows, strides
+
+
+class Rows(ctypes.Structure):
+    """`Rows` of kernels.c: a matrix; strides in values."""
+
+    _fields_ = [("values", _POINTER), ("kind", _INT), ("n_rows", _SIZE), ("n_features", _SIZE),
+                ("row_stride", _STEP), ("column_stride", _STEP)]  # fmt: skip
+
+
+class Stage(ctypes.Structure):
+    """`Stage` of stages.h: what is done with sums before they leave."""
+
+    _fields_ = [("kind", _INT), ("scale", _POINTER), ("offset", _POINTER)]
+
+
+# variant, rows, C, T, split dimensions, thresholds
+_TREES = [_INT, ctypes.POINTER(Rows), _SIZE, _SIZE, _POINTER, _POINTER]
 _CODES = [_INT, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE]  # variant, codes, N, C, K, M
+_STAGE = ctypes.POINTER(Stage)
 _ARGUMENTS = {
     "halut_supports": [_INT],
-    "halut_encode": [*_ROWS, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER],
-    "halut_product": [*_ROWS, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER,
-                      _POINTER],
-    "halut_look_up": [*_CODES, _INT, _POINTER, _POINTER, _INT32, _INT32, _SIZE, _POINTER],
+    "halut_table_bytes": [_INT, _SIZE, _SIZE, _SIZE],
+    "halut_make_tables": [_INT, _INT, _POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
+    "halut_encode": [*_TREES, _POINTER],
+    "halut_product": [*_TREES, _SIZE, _INT, _POINTER, _STAGE, _POINTER],
+    "halut_look_up": [*_CODES, _INT, _POINTER, _INT32, _INT32, _SIZE, _STAGE, _POINTER],
     "halut_add_in_order": [*_CODES, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER],
     "halut_decisions": [_INT, _POINTER, _SIZE, _SIZE, *[_POINTER] * 4],
     "halut_pack": [_INT, *[_SIZE] * 4, _POINTER, _POINTER],
@@ -47,7 +66,8 @@ _ARGUMENTS = {
     "halut_convolve": [_INT, *[_POINTER] * 10, _SIZE, _SIZE],
     "halut_pieces": [_INT, _POINTER],
     "halut_convolve_backward": [_INT, *[_POINTER] * 15, _SIZE, _SIZE],
-}  # fmt: skip
+}
+_RESULTS = {"halut_table_bytes": _SIZE, "halut_make_tables": None}
 
 
 class _Missing(Exception):
@@ -73,10 +93,18 @@ class Kernels:
         """The variant's number."""
         return VARIANTS.index(self.variant)
 
-    def call(self, name: str, *arguments: object) -> None:
-        """Call a function of the library; raise `MemoryError` when it has not enough."""
-        if getattr(self.library, name)(self.index, *arguments):
+    def call(self, name: str, *arguments: object) -> bool:
+        """Call a function of the library; return whether a value that was compared was NaN.
+
+        Raises
+        ------
+        MemoryError
+            When it has not enough.
+        """
+        status = getattr(self.library, name)(self.index, *arguments)
+        if status == 1:
             raise MemoryError(f"not enough memory for {name}")
+        return bool(status)
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -85,6 +113,7 @@ def _load(path: Path) -> ctypes.CDLL:
         sources = ctypes.c_char_p.in_dll(library, "halut_sources").value
         for name, arguments in _ARGUMENTS.items():
             getattr(library, name).argtypes = arguments
+            getattr(library, name).restype = _RESULTS.get(name, _INT)
     except (OSError, ValueError, AttributeError) as error:
         raise _Missing(f"{path.name} cannot be loaded: {error}") from None
     if sources != fingerprint().encode():

@@ -13,7 +13,8 @@ __all__ = ["FLAGS", "FOLDER", "INCLUDED", "LIBRARIES", "SOURCES", "fingerprint"]
 FOLDER = Path(__file__).resolve().parent
 SOURCES = ("kernels.c", "prepare.c", "convolution.c", "gradients.c")
 INCLUDED = (
-    "variant.h", "look_up.h",
+    "stages.h", "portable.h", "avx2.h", "avx512.h", "quads.h", "layouts.h", "variant.h",
+    "encode.h", "look_up.h",
     "common.h", "format.h", "transpose.h", "pieces.h", "shuffle.h", "gradients.h",
 )  # fmt: skip
 LIBRARIES = ("m",)

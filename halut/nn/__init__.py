@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from halut.nn.convert import ConversionReport, ConversionRow, convert_
     from halut.nn.handlers import as_called, register_handler
     from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+    from halut.nn.reconstruct import Reconstruction, ReconstructionReport, reconstruct_
 
 __all__ = [
     "ConversionReport",
@@ -25,14 +26,18 @@ __all__ = [
     "HalutLinear",
     "HalutMultiheadAttention",
     "LayerConfig",
+    "Reconstruction",
+    "ReconstructionReport",
     "as_called",
     "convert_",
+    "reconstruct_",
     "register_handler",
 ]
 
 _MODULES = {"HalutMultiheadAttention": "attention", "LayerConfig": "config"}
 _MODULES |= dict.fromkeys(("ConversionReport", "ConversionRow", "convert_"), "convert")
 _MODULES |= dict.fromkeys(("as_called", "register_handler"), "handlers")
+_MODULES |= dict.fromkeys(("Reconstruction", "ReconstructionReport", "reconstruct_"), "reconstruct")
 _MODULES |= dict.fromkeys(("HalutConv2d", "HalutLayer", "HalutLinear"), "layers")
 
 

@@ -18,9 +18,33 @@ from halut.nn.optimise import new_optimizer
 from halut.nn.recipe import Recipe, Stage
 from halut.nn.replace import replace_module
 
-__all__ = ["Progress", "State", "read"]
+__all__ = ["Best", "Progress", "State", "read"]
 
 _KIND, _VERSION = "halut-training", 1
+
+
+@dataclass
+class Best:
+    """The best network of the stage under way, by the validation inputs.
+
+    Attributes
+    ----------
+    epoch : int
+        How many epochs of the stage were done.
+    accuracy, loss : float
+        On the validation inputs.
+    model : dict of str to Tensor or None
+        Its parameters and buffers, where the recipe keeps the best.
+    """
+
+    epoch: int
+    accuracy: float
+    loss: float
+    model: dict[str, Any] | None = None
+
+    def beats(self, other: Best | None) -> bool:
+        """Return whether it is better: more accurate, or as accurate with less loss."""
+        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
 @dataclass
@@ -78,6 +102,10 @@ class State:
     progress : Progress
     errors : dict of str to float or None
         Of the layers replaced in this stage.
+    best : Best or None
+        Where validation inputs choose.
+    scaler : torch.amp.GradScaler
+        Of the loss; it does nothing unless the precision is "float16".
     """
 
     def __init__(
@@ -93,6 +121,9 @@ class State:
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.progress = Progress()
         self.errors: dict[str, float | None] = {}
+        self.best: Best | None = None
+        device = next(model.parameters()).device.type
+        self.scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "float16")
 
     def set_teacher(self, model: nn.Module) -> None:
         """Learn from a model's outputs from now on."""
@@ -127,6 +158,10 @@ class State:
             "generator": self.generator.get_state(),
             "random": torch.get_rng_state(),
         }
+        if self.best is not None:
+            content["best"] = vars(self.best)
+        if self.scaler.is_enabled():
+            content["scaler"] = self.scaler.state_dict()
         files.write(path, content)
 
     def restore(self, content: dict[str, Any], path: str | os.PathLike[str]) -> int:
@@ -155,6 +190,10 @@ class State:
                 self.begin_stage()
                 assert self.optimizer is not None
                 self.optimizer.load_state_dict(content["optimizer"])
+            best = content.get("best")
+            self.best = None if best is None else Best(**best)
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(content["scaler"])
             self.generator.set_state(content["generator"])
             torch.set_rng_state(content["random"])
             return int(content["processes"])

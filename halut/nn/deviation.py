@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from halut.errors import HalutError
 from halut.nn.replace import Structure
 from halut.nn.watch import calls_of, run_batch
 
-__all__ = ["Deviation", "Judge", "all_finite", "tensors_of"]
+__all__ = ["Comparison", "Deviation", "Judge", "Likeness", "all_finite", "decisions", "tensors_of"]
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -111,3 +114,72 @@ class Judge:
             "own_inputs_error": inside.value(),
             "output_error": piled_up.value(),
         }
+
+
+def decisions(output: Any) -> Tensor:
+    """Return the largest output of every item and place: the class, of a classifier.
+
+    Of the first floating tensor; outputs are its channels, see `Deviation`.
+    """
+    (first, *_) = tensors_of(output)
+    return first.argmax(dim=1 if first.ndim > 3 else -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """How like the exact network a converted one is.
+
+    Attributes
+    ----------
+    agreement : float
+        Share of the decisions that are the same, see `decisions`; 0 to 1.
+    output_error : float or None
+        See `Deviation`.
+    divergence : float
+        Mean Kullback-Leibler divergence of the distributions that softmax makes of the outputs.
+    """
+
+    agreement: float
+    output_error: float | None
+    divergence: float
+
+
+class Comparison:
+    """Compares converted networks with an exact one on some inputs.
+
+    Parameters
+    ----------
+    exact : nn.Module
+        Run once.
+    batches : list
+        As for `halut.nn.convert_`.
+    """
+
+    @torch.no_grad()
+    def __init__(self, exact: nn.Module, batches: list[Any]) -> None:
+        self._batches = batches
+        self.outputs = [tensors_of(run_batch(exact, batch)) for batch in batches]
+        if not all(self.outputs):
+            raise HalutError("model must return tensors of floats to be compared")
+
+    @torch.no_grad()
+    def of(self, model: nn.Module) -> Likeness:
+        """Compare a network, which is in evaluation mode."""
+        deviation, same, number, apart = Deviation(), 0, 0, 0.0
+        for batch, wanted in zip(self._batches, self.outputs, strict=True):
+            found = tensors_of(run_batch(model, batch))
+            for one, exact in zip(found, wanted, strict=True):
+                deviation.add(one, exact)
+            now, then = decisions(found), decisions(wanted)
+            same, number = same + int((now == then).sum()), number + now.numel()
+            axis = 1 if wanted[0].ndim > 3 else -1
+            log_now, log_then = (
+                functional.log_softmax(one[0].double(), dim=axis) for one in (found, wanted)
+            )
+            apart += float((log_then.exp() * (log_then - log_now)).sum())
+        count = max(number, 1)
+        return Likeness(
+            agreement=same / count,
+            output_error=deviation.value(),
+            divergence=apart / count,
+        )

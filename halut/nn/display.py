@@ -38,10 +38,15 @@ def scalars(folder: Path, step: int) -> Iterator[Callable[[dict[str, Any]], None
     with SummaryWriter(str(folder), purge_step=step + 1) as writer:
 
         def write(entry: dict[str, Any]) -> None:
-            for key in ("loss", "train_accuracy", "test_accuracy", "lr"):
+            for key in ("loss", "train_accuracy", f"{_measured(entry)}_accuracy", "lr"):
                 writer.add_scalar(key, entry[key], entry["step"])
 
         yield write
+
+
+def _measured(entry: dict[str, Any]) -> str:
+    """Return the part of the data that an epoch was measured on."""
+    return "validation" if "validation_accuracy" in entry else "test"
 
 
 @contextmanager
@@ -49,11 +54,12 @@ def epochs_shown(done: int, total: int) -> Iterator[Callable[[dict[str, Any]], N
     """Yield what shows an epoch: a progress bar on a terminal, else the log."""
     if not sys.stderr.isatty():
         yield lambda entry: _log.info(
-            "%s, epoch %d: loss %.4f, test accuracy %.2f %%",
+            "%s, epoch %d: loss %.4f, %s accuracy %.2f %%",
             entry["stage"],
             entry["epoch"],
             entry["loss"],
-            100 * entry["test_accuracy"],
+            _measured(entry),
+            100 * entry[f"{_measured(entry)}_accuracy"],
         )
         return
     from tqdm import tqdm
@@ -63,7 +69,8 @@ def epochs_shown(done: int, total: int) -> Iterator[Callable[[dict[str, Any]], N
         def show(entry: dict[str, Any]) -> None:
             bar.set_description(entry["stage"], refresh=False)
             bar.set_postfix_str(
-                f"loss {entry['loss']:.3f}, test {100 * entry['test_accuracy']:.1f} %"
+                f"loss {entry['loss']:.3f}, {_measured(entry)} "
+                f"{100 * entry[f'{_measured(entry)}_accuracy']:.1f} %"
             )
             bar.update()
 

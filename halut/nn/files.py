@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +18,23 @@ from halut.files import atomic_write
 
 __all__ = ["read", "write"]
 
+_METADATA = "halut"
+
 
 def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write what `torch.save` makes of a mapping; the previous file stays when writing fails."""
+    """Write a mapping; the previous file stays when writing fails.
+
+    As `torch.save` does; or, where the name ends with ``.safetensors``, its ``state``, and the rest
+    as JSON in the metadata.
+    """
+    if Path(path).suffix == ".safetensors":
+        tensors = {name: value.contiguous() for name, value in content["state"].items()}
+        rest = {key: value for key, value in content.items() if key != "state"}
+        # Sorted: the same network gives the same bytes.
+        data = _safetensors().save(tensors, {_METADATA: json.dumps(rest, sort_keys=True)})
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(data)
+        return
     # By way of memory: torch's own writer hides what a full disk says.
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -29,7 +45,7 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
 def read(
     path: str | os.PathLike[str], what: str, kind: str, versions: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Read a mapping that `write` wrote; no code in the file is run.
+    """Read a mapping that `write` wrote, in either form; no code in the file is run.
 
     Parameters
     ----------
@@ -57,14 +73,19 @@ def read(
     except OSError as error:
         raise HalutError(f"{what} must be readable: {error.strerror} ({path})") from None
     try:
-        with zipfile.ZipFile(written) as archive:
-            if archive.testzip():  # torch does not look at the check sums
-                raise zipfile.BadZipFile
-        written.seek(0)
-        content = torch.load(written, map_location="cpu", weights_only=True)
+        if Path(path).suffix == ".safetensors":
+            content = _read_safetensors(written.getvalue())
+        else:
+            with zipfile.ZipFile(written) as archive:
+                if archive.testzip():  # torch does not look at the check sums
+                    raise zipfile.BadZipFile
+            written.seek(0)
+            content = torch.load(written, map_location="cpu", weights_only=True)
+    except HalutError:
+        raise
     except Exception as error:  # a foreign or damaged file makes torch.load raise nearly anything
         raise HalutError(
-            f"file must be an undamaged {what} (.pt), not something else: "
+            f"file must be an undamaged {what} ({Path(path).suffix or '.pt'}), not something else: "
             f"{type(error).__name__} ({path})"
         ) from None
     if not isinstance(content, dict) or content.get("kind") != kind:
@@ -75,3 +96,20 @@ def read(
             f"version of a {what} must be {listed}, not {content.get('version')!r} ({path})"
         )
     return content
+
+
+def _read_safetensors(data: bytes) -> dict[str, Any]:
+    state = _safetensors().load(data)
+    (size,) = struct.unpack("<Q", data[:8])  # of the header, which is JSON
+    metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+    return {**json.loads(metadata[_METADATA]), "state": state}
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise HalutError(
+            "file must be .pt without safetensors (pip install halut-stack[torch])"
+        ) from None
+    return safetensors.torch

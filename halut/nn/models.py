@@ -9,14 +9,17 @@ network has a name.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from halut.checks import integer_in, known, one_of
+from halut.errors import HalutError
+from halut.nn.imported import function, imported
 
-__all__ = ["DSCNN", "MODELS", "ResNet9", "ResNet20", "arguments", "build"]
+__all__ = ["DSCNN", "MODELS", "ResNet9", "ResNet20", "arguments", "build", "check_model"]
 
 
 def _convolution(in_channels: int, out_channels: int, *, pool: bool = False) -> nn.Sequential:
@@ -210,7 +213,27 @@ MODELS: dict[str, type[nn.Module]] = {"dscnn": DSCNN, "resnet20": ResNet20, "res
 """Networks by the names that `build` and recipes know."""
 
 
-def arguments(name: str) -> list[str]:
+def check_model(model: object) -> str | dict[str, Any]:
+    """Return the name of a network here, or the mapping that names a function of the user's.
+
+    Examples
+    --------
+    >>> check_model({"import": "mine:Network"})
+    {'import': 'mine:Network'}
+    """
+    if isinstance(model, str):
+        one_of("model", model, MODELS)
+        return model
+    if not (isinstance(model, Mapping) and list(model) == ["import"]
+            and isinstance(model["import"], str)):  # fmt: skip
+        raise HalutError(
+            f"model must be one of {', '.join(MODELS)}, or a mapping import: "
+            f"package.module:function, not {model!r}"
+        )
+    return dict(model)
+
+
+def arguments(model: str | Mapping[str, Any]) -> list[str]:
     """Return the names of a network's arguments; `HalutError` when there is no such network.
 
     Examples
@@ -218,19 +241,23 @@ def arguments(name: str) -> list[str]:
     >>> arguments("resnet20")
     ['in_channels', 'n_classes', 'width']
     """
-    one_of("model", name, MODELS)
-    return list(inspect.signature(MODELS[name]).parameters)
+    found = check_model(model)
+    made = MODELS[found] if isinstance(found, str) else function(found["import"], "model")
+    try:
+        return list(inspect.signature(made).parameters)
+    except ValueError:  # of a function in C
+        return []
 
 
-def build(name: str, **kwargs: Any) -> nn.Module:
+def build(name: str | Mapping[str, Any], **kwargs: Any) -> nn.Module:
     """Make a network by its name; weights are drawn from torch's global generator.
 
     Parameters
     ----------
-    name : str
-        A key of `MODELS`.
+    name : str or mapping
+        A key of `MODELS`, or ``{"import": "package.module:function"}``, which is called.
     **kwargs
-        What the class takes.
+        What the class or function takes.
 
     Raises
     ------
@@ -243,5 +270,13 @@ def build(name: str, **kwargs: Any) -> nn.Module:
     >>> build("resnet20", width=4)(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 10])
     """
-    known(f"an argument of {name}", kwargs, arguments(name))
-    return MODELS[name](**kwargs)
+    found = check_model(name)
+    if isinstance(found, str):
+        known(f"an argument of {found}", kwargs, arguments(found))
+        return MODELS[found](**kwargs)
+    model = imported(found["import"], "model", kwargs)
+    if not isinstance(model, nn.Module):
+        raise HalutError(
+            f"model must be an nn.Module, not {type(model).__name__} ({found['import']})"
+        )
+    return model

@@ -12,14 +12,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 import halut
+from halut.arrays import load_array
 from halut.checks import located
 from halut.errors import HalutError
 from halut.files import atomic_write, locked
@@ -40,6 +42,7 @@ __all__ = [
     "export_network",
     "halut_layers",
     "load_data",
+    "load_inputs",
     "load_network",
     "save_network",
 ]
@@ -99,7 +102,8 @@ def save_network(
     Parameters
     ----------
     path : path-like
-        The file to write; the previous one stays when writing fails.
+        The file to write, ``.safetensors`` or what `torch.save` writes; the previous one stays when
+        writing fails.
     model : nn.Module
     architecture : mapping or None
         ``{"name": ..., "kwargs": {...}}`` for `halut.nn.models.build`. None for any other
@@ -147,7 +151,10 @@ def save_network(
 
 
 def load_network(
-    path: str | os.PathLike[str], model: nn.Module | None = None
+    path: str | os.PathLike[str],
+    model: nn.Module | None = None,
+    *,
+    imports: Collection[str] = (),
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Read a network.
 
@@ -158,6 +165,9 @@ def load_network(
     model : nn.Module, optional
         A network of the same structure, not converted, to fill in; needed when the file does not
         name an architecture.
+    imports : collection of str, default none
+        Functions ``package.module:function`` that may be imported and called where the file names
+        them as its architecture.
 
     Returns
     -------
@@ -178,7 +188,9 @@ def load_network(
         if model is None:
             if content["architecture"] is None:
                 raise HalutError("architecture must be in the file, or a model be given")
-            model = build(content["architecture"]["name"], **content["architecture"]["kwargs"])
+            name = content["architecture"]["name"]
+            _check_import(name, imports)
+            model = build(name, **content["architecture"]["kwargs"])
         for name in content["identities"]:
             _replace(model, name, nn.Identity())
         for name, arguments in content["attentions"].items():
@@ -195,7 +207,18 @@ def load_network(
     return model.eval(), content
 
 
-def load_data(header: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Dataset:
+def _check_import(source: str | Mapping[str, Any], imports: Collection[str]) -> None:
+    """Raise `HalutError` unless a source that a file names is no code, or permitted."""
+    if isinstance(source, Mapping) and source.get("import", "") not in ("", *imports):
+        name = source["import"]
+        raise HalutError(f"{name} must be permitted before it is run (--import {name})")
+
+
+def load_data(
+    header: Mapping[str, Any],
+    root: str | os.PathLike[str] | None = None,
+    imports: Collection[str] = (),
+) -> Dataset:
     """Return the data set that a network was trained on, as `load_network`'s header names it.
 
     Parameters
@@ -203,22 +226,54 @@ def load_data(header: Mapping[str, Any], root: str | os.PathLike[str] | None = N
     header : mapping
     root : path-like, optional
         The folder of the data set, if not the one that it was trained from.
+    imports : collection of str, default none
+        As for `load_network`.
     """
     given = header.get("data") or {}
     arguments = {key: given[key] for key in _DATA if given.get(key) is not None}
     if "name" not in arguments:
         raise HalutError("network file must name its data set (data: name)")
+    _check_import(arguments["name"], imports)
     return load(**(arguments | ({} if root is None else {"root": root})))
 
 
-def example_input(header: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Tensor:
+def load_inputs(path: str | os.PathLike[str], header: Mapping[str, Any]) -> Tensor:
+    """Return a user's inputs (.npy) of a network, as it takes them.
+
+    Parameters
+    ----------
+    path : path-like
+        float32 (or other floating) array of shape (any, ...), normalised as the network's data are,
+        or integers (tokens).
+    header : mapping
+        As `load_network` returns it: each input must have its ``input_shape``.
+    """
+    values = load_array("inputs", path)
+    shape = (header.get("data") or {}).get("input_shape")
+    if values.dtype.kind not in "fiu" or values.ndim < 2 or not len(values):
+        raise HalutError(
+            f"inputs must be numbers of shape (any, ...), not {values.dtype} of shape "
+            f"{values.shape} ({path})"
+        )
+    if shape is not None and list(values.shape[1:]) != list(shape):
+        raise HalutError(f"inputs must have shape (any, {', '.join(map(str, shape))}), "
+                         f"not {values.shape} ({path})")  # fmt: skip
+    dtype = np.float32 if values.dtype.kind == "f" else np.int64
+    return torch.from_numpy(np.ascontiguousarray(values, dtype))
+
+
+def example_input(
+    header: Mapping[str, Any],
+    root: str | os.PathLike[str] | None = None,
+    imports: Collection[str] = (),
+) -> Tensor:
     """Return one input of the network: zeros of its ``input_shape``, else a test image."""
     shape = (header.get("data") or {}).get("input_shape")
     if shape is not None:
         if not all(isinstance(size, int) and size > 0 for size in shape):
             raise HalutError(f"input_shape must be integers of at least 1, not {shape}")
         return torch.zeros(1, *shape)
-    return load_data(header, root).test_x[:1]
+    return load_data(header, root, imports).test_x[:1]
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -18,11 +18,9 @@ __all__ = ["model_arguments", "stages", "targets"]
 
 def model_arguments(recipe: Recipe, data: Dataset) -> dict[str, Any]:
     """Return what the model takes: what the data say, and the recipe's options."""
-    said = {
-        "in_channels": data.n_channels,
-        "n_classes": data.n_classes,
-        "image_size": data.image_size,
-    }
+    said = {"n_classes": data.n_classes}
+    if data.images:
+        said |= {"in_channels": data.n_channels, "image_size": data.image_size}
     known = arguments(recipe.model)
     return {key: said[key] for key in said if key in known} | dict(recipe.model_options)
 

@@ -7,6 +7,7 @@ layers one after the other in forward order and train after each, then train all
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import hashlib
 import json
 import math
@@ -23,13 +24,18 @@ import yaml
 from halut.checks import boolean, either, integer_in, known, located, mapping, read_yaml
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
+from halut.nn.data import check_source
+from halut.nn.models import check_model
 
-__all__ = ["Augmentation", "Distillation", "Recipe", "Stage", "Temperature"]
+__all__ = ["Augmentation", "Distillation", "Recipe", "Stage", "Temperature", "Validation"]
 
 RECIPE_VERSION = 1
 MODES = ("sequential", "simultaneous")
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine", "trained")
+PRECISIONS = ("float32", "bfloat16", "float16")
+_ADDED = ("validation", "precision", "accumulate", "gradient_clip", "layer_settings")
+KEPT = ("last", "best")
 MOMENTS = ("replace", "fine_tune", "end")
 
 
@@ -171,6 +177,34 @@ class Temperature:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What is chosen during training, by inputs that are neither trained on nor tested with.
+
+    Parameters
+    ----------
+    n_inputs : int, default 0
+        Drawn from the training inputs, by the recipe's seed. With 0, the test inputs show progress
+        after every epoch, and nothing is chosen.
+    keep : {"last", "best"}, default "last"
+        Parameters that a stage ends with: those after its last epoch, or those of the epoch with
+        the highest validation accuracy (of equal ones, the one with the lowest loss).
+    patience : int, default 0
+        A stage ends after so many epochs without a better one; never early with 0.
+    """
+
+    n_inputs: int = 0
+    keep: str = "last"
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        integer_in("n_inputs", self.n_inputs, 0, 10**9)
+        either("keep", self.keep, KEPT)
+        integer_in("patience", self.patience, 0, 100_000)
+        if not self.n_inputs and (self.keep, self.patience) != ("last", 0):
+            raise HalutError("n_inputs must be at least 1 where keep or patience chooses, not 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a network is trained, converted and trained again.
 
@@ -178,12 +212,15 @@ class Recipe:
     ----------
     name : str
         Label, and default output folder; letters, digits, ``_`` and ``-``.
-    data : str
-        "digits", "cifar10" or "shapes", see `halut.nn.data`.
-    model : str
-        "resnet9", "resnet20" or "dscnn", see `halut.nn.models`.
+    data : str or mapping
+        A built-in data set, or where one's own is, see `halut.nn.data.load`.
+    model : str or mapping
+        "resnet9", "resnet20" or "dscnn", see `halut.nn.models`; or ``{"import":
+        "package.module:function"}``, a class or function that returns an `nn.Module`, which takes
+        inputs (n, ...) and returns logits (n, n_classes).
     model_options : mapping, optional
-        What the model takes; channels, classes and size of the images come from the data.
+        What the model takes; ``in_channels``, ``n_classes`` and ``image_size`` come from the data
+        where it has arguments of these names.
     seed : int, default 0
         Of initial weights, order of images and augmentation (and generated data).
     n_train, n_test : int, optional
@@ -193,6 +230,14 @@ class Recipe:
     augmentation : Augmentation
     label_smoothing : float, default 0
         0 to 1.
+    validation : Validation
+    precision : {"float32", "bfloat16", "float16"}, default "float32"
+        Of the products of exact layers in training (`torch.autocast`); "float16" scales the loss.
+    accumulate : int, default 1
+        A batch is computed in so many parts, whose gradients add up: less memory. Batch norms see
+        the parts.
+    gradient_clip : float, optional
+        Largest norm of all gradients together.
     base, replace, fine_tune : Stage
         Training of the exact network; after each replaced layer ("simultaneous": once, after all);
         and of the whole at the end.
@@ -206,6 +251,9 @@ class Recipe:
         Patterns of names that stay in any case.
     layer : LayerConfig
         Codebooks and formats of replaced layers; its temperature is `temperature.start`.
+    layer_settings : mapping of str to mapping, optional
+        Fields of `LayerConfig` for layers whose names match a pattern, in place of those of
+        `layer`; where several match, the later one counts.
     lut_bits_from, input_format_from : {"replace", "fine_tune", "end"}, default "replace"
         From when on the format applies: as soon as a layer is replaced, when fine-tuning begins,
         or only after all training.
@@ -229,8 +277,8 @@ class Recipe:
     """
 
     name: str
-    data: str
-    model: str
+    data: str | Mapping[str, Any]
+    model: str | Mapping[str, Any]
     model_options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     n_train: int | None = None
@@ -238,6 +286,10 @@ class Recipe:
     batch_size: int = 64
     augmentation: Augmentation = Augmentation()
     label_smoothing: float = 0.0
+    validation: Validation = Validation()
+    precision: str = "float32"
+    accumulate: int = 1
+    gradient_clip: float | None = None
     base: Stage = Stage(epochs=30)
     replace: Stage = Stage(epochs=5)
     fine_tune: Stage = Stage(epochs=30)
@@ -245,6 +297,7 @@ class Recipe:
     layers: str | Sequence[str] = "interior"
     exclude: Sequence[str] = ()
     layer: LayerConfig = field(default_factory=LayerConfig)
+    layer_settings: Mapping[str, Any] = field(default_factory=dict)
     lut_bits_from: str = "replace"
     input_format_from: str = "replace"
     thresholds_lr: float = 0.5
@@ -253,10 +306,10 @@ class Recipe:
     distillation: Distillation = Distillation()
 
     def __post_init__(self) -> None:
-        for name in ("name", "data", "model"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
-                raise HalutError(f"{name} must be letters, digits, _ and -, not {value!r}")
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.name):
+            raise HalutError(f"name must be letters, digits, _ and -, not {self.name!r}")
+        object.__setattr__(self, "data", check_source(self.data))
+        object.__setattr__(self, "model", check_model(self.model))
         if not isinstance(self.model_options, Mapping) or not all(
             isinstance(key, str) for key in self.model_options
         ):
@@ -271,6 +324,13 @@ class Recipe:
                 integer_in(name, getattr(self, name), 1, 10**9)
         integer_in("batch_size", self.batch_size, 2, 1_000_000)
         _number("label_smoothing", self.label_smoothing, 0, 1)
+        either("precision", self.precision, PRECISIONS)
+        integer_in("accumulate", self.accumulate, 1, self.batch_size)
+        if self.gradient_clip is not None:
+            _number("gradient_clip", self.gradient_clip, 1e-12)
+        object.__setattr__(self, "layer_settings", mapping("layer_settings", self.layer_settings))
+        for pattern, settings in self.layer_settings.items():
+            self._with(pattern, settings)
         either("mode", self.mode, MODES)
         if isinstance(self.layers, str):
             either("layers", self.layers, ("interior", "all"))
@@ -282,6 +342,22 @@ class Recipe:
         _number("thresholds_lr", self.thresholds_lr, 0)
         integer_in("calibration_images", self.calibration_images, 1, 10**9)
 
+    def layer_config(self, layer: str) -> LayerConfig:
+        """Return the configuration of a replaced layer, by its name."""
+        fields = self.layer.to_dict()
+        for pattern, settings in self.layer_settings.items():
+            if fnmatch.fnmatchcase(layer, pattern):
+                fields |= settings
+        return LayerConfig.from_dict(fields)
+
+    def _with(self, pattern: str, settings: Any) -> LayerConfig:
+        """Return the configuration of all layers with some settings of one pattern."""
+        where = f"layer_settings.{pattern}"
+        try:
+            return LayerConfig.from_dict(self.layer.to_dict() | mapping(where, settings))
+        except HalutError as error:
+            raise HalutError(f"{where}: {error}") from None
+
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of the recipe as canonical JSON."""
@@ -289,8 +365,14 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field, with the file's version, as YAML and JSON have them."""
+        """Return the fields, with the file's version, as YAML and JSON have them.
+
+        Those that were added later are there where they are set.
+        """
         values = {**dataclasses.asdict(self), "layer": self.layer.to_dict()}
+        for entry in dataclasses.fields(self):
+            if entry.name in _ADDED and getattr(self, entry.name) == _default(entry):
+                del values[entry.name]
         for name in ("layers", "exclude"):
             values[name] = list(values[name]) if isinstance(values[name], tuple) else values[name]
         return {"version": RECIPE_VERSION, **values}
@@ -314,6 +396,11 @@ class Recipe:
         values = read_yaml(path, "a recipe")
         with located(path):
             return cls.from_dict(values)
+
+
+def _default(entry: dataclasses.Field[Any]) -> Any:
+    made = entry.default_factory
+    return entry.default if made is dataclasses.MISSING else made()
 
 
 def _patterns(name: str, value: object) -> tuple[str, ...]:

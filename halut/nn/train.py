@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import fnmatch
 import json
 import logging
 import math
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,7 +31,7 @@ import halut
 from halut.errors import CheckFailed, HalutError
 from halut.files import atomic_write, locked
 from halut.nn import checkpoint
-from halut.nn.checkpoint import State
+from halut.nn.checkpoint import Best, State
 from halut.nn.convert import convert_
 from halut.nn.data import Dataset, Shifts, load
 from halut.nn.display import epochs_shown, scalars
@@ -44,7 +45,7 @@ from halut.nn.optimise import (
     set_temperatures,
 )
 from halut.nn.plan import model_arguments, stages, targets
-from halut.nn.recipe import Recipe, Stage
+from halut.nn.recipe import Augmentation, Recipe, Stage
 from halut.nn.watch import finite_outputs, first_not_finite
 
 __all__ = ["BASE", "CHECKPOINT", "HISTORY", "NETWORK", "SUMMARY", "train"]
@@ -148,6 +149,11 @@ class _Run:
             raise HalutError(
                 f"batch_size must be a multiple of the {world} processes, not {recipe.batch_size}"
             )
+        if recipe.batch_size // world < 2 * recipe.accumulate:
+            raise HalutError(
+                f"accumulate must leave at least 2 inputs per part, not {recipe.accumulate} parts "
+                f"of {recipe.batch_size // world}"
+            )
         self.device = _device(device)
         self.load_arguments: dict[str, Any] = {
             "name": recipe.data,
@@ -156,7 +162,13 @@ class _Run:
             "n_test": recipe.n_test,
         }
         self.root = None if root is None else os.path.abspath(root)
-        self.data: Dataset = load(root=self.root, **self.load_arguments).to(self.device)
+        data = load(root=self.root, **self.load_arguments)
+        if recipe.validation.n_inputs:
+            data = data.hold_out(recipe.validation.n_inputs, recipe.seed)
+        self.data: Dataset = data.to(self.device)
+        shifted = recipe.augmentation != Augmentation()
+        if shifted and not self.data.images:
+            raise HalutError("augmentation must be absent where inputs are no images")
         n_train = len(self.data.train_x)
         if recipe.batch_size > n_train:
             raise HalutError(
@@ -169,6 +181,12 @@ class _Run:
         self.kwargs = model_arguments(recipe, self.data)
         model = build(recipe.model, **self.kwargs)
         self.targets = targets(recipe, model, self.data.test_x[:1].cpu())
+        for pattern in recipe.layer_settings:
+            if not fnmatch.filter(self.targets, pattern):
+                raise HalutError(
+                    f"layer_settings must match layers to replace ({', '.join(self.targets)}), "
+                    f"not {pattern!r}"
+                )
         self.stages = stages(recipe, self.targets)
         self.n_epochs = sum(stage.epochs for _, stage, _ in self.stages)
         self.state = State(recipe, self.stages, model.to(self.device), self.kwargs)
@@ -192,7 +210,7 @@ class _Run:
                 wrapped = self._wrapped()
                 if self.state.optimizer is None:
                     self.state.begin_stage()
-                while now.epoch < stage.epochs:
+                while now.epoch < stage.epochs and not self._stalled():
                     entry = self._epoch(wrapped, name, stage)
                     now.seconds = time.perf_counter() - begin
                     entry["seconds"] = now.seconds
@@ -212,15 +230,18 @@ class _Run:
         if self.state.progress.stage == 1 and recipe.distillation.weight:
             self.state.set_teacher(copy.deepcopy(self.state.model))
         if layers:
-            config = dataclasses.replace(recipe.layer, temperature=recipe.temperature.start)
+            changes: dict[str, Any] = {"temperature": recipe.temperature.start}
             if recipe.lut_bits_from != "replace":
-                config = dataclasses.replace(config, lut_bits=None)
+                changes["lut_bits"] = None
             if recipe.input_format_from != "replace":
-                config = dataclasses.replace(config, input_format=None)
+                changes["input_format"] = None
             images = self.data.train_x[: recipe.calibration_images]
             report = convert_(
                 self.state.model,
-                dict.fromkeys(layers, config),
+                {
+                    layer: dataclasses.replace(recipe.layer_config(layer), **changes)
+                    for layer in layers
+                },
                 list(images.split(_TEST_BATCH)),
                 progress=self.rank == 0,
             )
@@ -234,23 +255,33 @@ class _Run:
             self._set_formats("fine_tune")
 
     def _set_formats(self, moment: str) -> None:
-        for layer in layers_of(self.state.model).values():
+        for name, layer in layers_of(self.state.model).items():
+            config = self.recipe.layer_config(name)
             if self.recipe.lut_bits_from == moment:
-                layer.set_formats(lut_bits=self.recipe.layer.lut_bits)
+                layer.set_formats(lut_bits=config.lut_bits)
             if self.recipe.input_format_from == moment:
-                layer.set_formats(input_format=self.recipe.layer.input_format)
+                layer.set_formats(input_format=config.input_format)
 
     def _finish_stage(self, name: str) -> None:
         now = self.state.progress
         last = now.stage == len(self.stages) - 1
+        best = self.state.best
+        if best is not None and best.model is not None:
+            self.state.model.load_state_dict(best.model)
+            _log.info("%s: epoch %d was the best", name, best.epoch)
+        self.state.best = None
+        # Where a stage ended early, schedules go on as if it had not.
+        planned = sum(stage.epochs for _, stage, _ in self.stages[: now.stage + 1])
+        now.step = planned * self.steps_per_epoch
         if last:
             self._set_formats("end")
-        loss, accuracy = self._evaluate()
+        loss, accuracy = self._evaluate("test")
         entry = {
             "name": name,
             "test_accuracy": accuracy,
             "test_loss": loss,
             "epochs": now.epoch,
+            **({} if best is None or best.model is None else {"best_epoch": best.epoch}),
             "layer_errors": self.state.errors,
         }
         _log.info("%s: test accuracy %.2f %%", name, 100 * accuracy)
@@ -262,6 +293,56 @@ class _Run:
             self._save_network(BASE)
 
     # An epoch
+
+    def _stalled(self) -> bool:
+        """Return whether a stage has gone on for long enough without a better network."""
+        patience, best = self.recipe.validation.patience, self.state.best
+        return bool(patience) and best is not None and self.state.progress.epoch >= (
+            best.epoch + patience
+        )  # fmt: skip
+
+    def _judge(self, loss: float, accuracy: float) -> None:
+        """Keep the network as it is if it is the best of its stage."""
+        chosen = self.recipe.validation
+        new = Best(self.state.progress.epoch, accuracy, loss)
+        if (chosen.keep, chosen.patience) != ("last", 0) and new.beats(self.state.best):
+            if chosen.keep == "best":
+                new.model = copy.deepcopy(self.state.model.state_dict())
+            self.state.best = new
+
+    def _step(self, wrapped: nn.Module, images: Tensor, labels: Tensor, where: str) -> Tensor:
+        """Do one step of the optimiser; return the sum of the losses, and how many were right."""
+        recipe, optimizer, scaler = self.recipe, self.state.optimizer, self.state.scaler
+        assert optimizer is not None
+        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        optimizer.zero_grad(set_to_none=True)
+        parts = list(zip(images.tensor_split(recipe.accumulate),
+                         labels.tensor_split(recipe.accumulate), strict=True))  # fmt: skip
+        for k, (some, those) in enumerate(parts):
+            more = k + 1 < len(parts) and isinstance(wrapped, DistributedDataParallel)
+            with wrapped.no_sync() if more else nullcontext():  # type: ignore[operator]
+                with self._autocast():
+                    logits = wrapped(some)
+                    loss = loss_of(recipe, some, logits, those, self.state.teacher)
+                if not math.isfinite(loss.item()):
+                    raise CheckFailed(
+                        f"loss must be finite, not {loss.item()} ({where}; "
+                        f"{first_not_finite(self.state.model, some)})"
+                    )
+                scaler.scale(loss * (len(those) / len(labels))).backward()
+            right = (logits.detach().argmax(dim=1) == those).sum()
+            total += torch.stack([loss.detach().double() * len(those), right.double()])
+        if recipe.gradient_clip is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(self.state.model.parameters(), recipe.gradient_clip)
+        scaler.step(optimizer)
+        scaler.update()
+        return total
+
+    def _autocast(self) -> torch.autocast:
+        dtype = getattr(torch, self.recipe.precision)
+        enabled = dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=dtype if enabled else None, enabled=enabled)
 
     def _wrapped(self) -> nn.Module:
         if self.world == 1:
@@ -285,25 +366,18 @@ class _Run:
             part = slice(self.rank, None, self.world)
             images = self.augment(self.data.train_x[chosen], self.state.generator, black, part)
             labels = self.data.train_y[chosen[part]]
-            logits = wrapped(images)
-            loss = loss_of(recipe, images, logits, labels, self.state.teacher)
-            if not math.isfinite(loss.item()):
-                raise CheckFailed(
-                    f"loss must be finite, not {loss.item()} ({name}, epoch {now.epoch + 1}, "
-                    f"step {index + 1}; {first_not_finite(self.state.model, images)})"
-                )
-            self.state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.state.optimizer.step()
+            where = f"{name}, epoch {now.epoch + 1}, step {index + 1}"
+            total += self._step(wrapped, images, labels, where)
             limit_temperatures(self.state.model, recipe.temperature)
-            right = (logits.detach().argmax(dim=1) == labels).sum()
-            total += torch.stack([loss.detach().double() * len(labels), right.double()])
             now.step += 1
         if self.world > 1:
             distributed.all_reduce(total)
         loss_sum, right_sum = (total / (self.steps_per_epoch * recipe.batch_size)).tolist()
         now.epoch += 1
-        test_loss, accuracy = self._evaluate()
+        measured = "validation" if recipe.validation.n_inputs else "test"
+        measured_loss, accuracy = self._evaluate(measured)
+        if recipe.validation.n_inputs:
+            self._judge(measured_loss, accuracy)
         return {
             "stage": name,
             "epoch": now.epoch,
@@ -311,8 +385,8 @@ class _Run:
             "lr": rate,
             "loss": loss_sum,
             "train_accuracy": right_sum,
-            "test_loss": test_loss,
-            "test_accuracy": accuracy,
+            f"{measured}_loss": measured_loss,
+            f"{measured}_accuracy": accuracy,
         }
 
     def _done(self) -> float:
@@ -340,8 +414,8 @@ class _Run:
             yield both
 
     @torch.no_grad()
-    def _evaluate(self) -> tuple[float, float]:
-        """Return loss and accuracy on the test images; raise when an output is not finite."""
+    def _evaluate(self, which: str) -> tuple[float, float]:
+        """Return loss and accuracy on "test" or "validation"; raise when one is not finite."""
         self.state.model.eval()
         if self.world > 1:
             # Each process' batch norms saw its part of the batches; one network is what counts.
@@ -349,7 +423,8 @@ class _Run:
                 distributed.broadcast(buffer, 0)
         total = torch.zeros(2, dtype=torch.float64, device=self.device)
         part = slice(self.rank, None, self.world)
-        images, labels = self.data.test_x[part], self.data.test_y[part]
+        all_images, all_labels = (getattr(self.data, f"{which}_{x}") for x in "xy")
+        images, labels = all_images[part], all_labels[part]
         with finite_outputs(self.state.model) as finite:
             for some, those in zip(
                 images.split(_TEST_BATCH), labels.split(_TEST_BATCH), strict=True
@@ -363,7 +438,7 @@ class _Run:
                 raise CheckFailed(f"activations must be finite, not NaN or infinite (layer {name})")
         if self.world > 1:
             distributed.all_reduce(total)
-        loss_sum, right_sum = (total / len(self.data.test_x)).tolist()
+        loss_sum, right_sum = (total / len(all_images)).tolist()
         return loss_sum, right_sum
 
     # What is on disk
@@ -432,6 +507,7 @@ class _Run:
             "layers": self.targets,
             "table_bytes": sum(one.table_bytes for one in layers_of(self.state.model).values()),
             "n_train": len(self.data.train_x),
+            "n_validation": self.recipe.validation.n_inputs,
             "n_test": len(self.data.test_x),
             "seconds": now.seconds,
             "processes": self.world,

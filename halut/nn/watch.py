@@ -152,6 +152,11 @@ class Call:
         rest = [self.kwargs[name] for name in names[len(self.args) :]]
         return (*self.args[: len(names)], *rest)
 
+    def run(self, module: nn.Module) -> Any:
+        """Call a module with copies of the arguments."""
+        kwargs = {key: _copied(value) for key, value in self.kwargs.items()}
+        return module(*(_copied(value) for value in self.args), **kwargs)
+
 
 class _Enough(Exception):
     """Ends a forward pass whose rest is not needed."""

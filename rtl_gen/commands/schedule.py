@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from halut.cli import Parser
 from halut.errors import HalutError
 
+from ..settings import add_flags, setting
+
 if TYPE_CHECKING:
     from halut.schedule import Schedule
 
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["main", "report"]
 
 _MOST_VISITS = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Shape:
+    """What flags say of the product besides its sizes."""
+
+    codebook_width: int | None = setting(
+        None, "--codebook-width", "columns of A per codebook", derived="the configuration's"
+    )
+    row_block: int | None = setting(
+        None, "--row-block", "rows that stay while all tables are loaded", derived="all"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,10 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", required=True, metavar="FILE", help="the accelerator, or several units (.yaml)")
     add("--shape", type=int, nargs=3, required=True, metavar=("N", "D", "M"),
         help="rows and columns of A, columns of B")  # fmt: skip
-    add("--codebook-width", type=int, metavar="N",
-        help="columns of A per codebook (default: the configuration's)")  # fmt: skip
-    add("--row-block", type=int, metavar="N",
-        help="rows that stay while all tables are loaded (default: all)")  # fmt: skip
+    add_flags(parser, {"": _Shape})
     add("--json", action="store_true", help="print JSON, with every step")
     return parser
 

@@ -62,7 +62,10 @@ def test_a_given_program_and_input(tmp_path, capsys):
         (["synth", "--config", str(SMALL), "--adder", "riple"], 'did you mean "ripple"'),
         (["synth", "--config", str(SMALL), "--effort", "max"], "effort must be one of"),
         (["synth", "--config", str(SMALL), "--flatten", "a;b"], "patterns of module names"),
-        (["synth", "--config", str(SMALL), "--gate-min", "-2"], "gate_min must be at least 0"),
+        (
+            ["synth", "--config", str(SMALL), "--gate-min", "-2"],
+            "gate_min must be an integer in [0, 1000000]",
+        ),
         (["synth", "--config", str(SMALL), "--yosys", "nosuch"], "not nosuch"),
         (["synth", "--config", str(SMALL), "--input", "a.npy"], "--input must come with"),
         (["synth", "--config", str(SMALL), "--rules", "none.json"], "rules must be readable"),

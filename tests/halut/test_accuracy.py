@@ -86,8 +86,13 @@ def test_every_variant_of_the_kernels_is_measured():
     small = {"n_rows": 600, "n_features": 64, "n_outputs": 9, "n_codebooks": [4, 8], "repeats": 2}
     result = bench.measured_alone("kernels", 1, small)
     variants = ["numpy", *native.variants()]
-    assert [(row["n_codebooks"], row["variant"]) for row in result["rows"]] == [
-        (size, variant) for size in (4, 8) for variant in variants
+    columns = "n_codebooks", "tables", "input", "variant"
+    assert [tuple(row[name] for name in columns) for row in result["rows"]] == [
+        (size, tables, name, variant)
+        for size in (4, 8)
+        for tables in ("float32", "int8")
+        for name in bench.INPUTS
+        for variant in variants
     ]
     assert all(row["faster"] > 0 and row["exact_ms"] > 0 for row in result["rows"])
     assert result["conditions"]["machine"]

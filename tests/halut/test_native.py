@@ -168,7 +168,10 @@ def _rows(A):
     flipped = np.ascontiguousarray(rows[:, ::-1])[:, ::-1]
     unaligned = np.frombuffer(b"x" + rows.tobytes(), np.uint8)[1:].view(np.float32)
     yield from (flipped, unaligned.reshape(rows.shape), rows.astype(">f4"))
-    yield from (rows.astype(np.float64) * 1e300, rows.astype(np.float16), (A * 9).astype(np.int8))
+    yield from (rows.astype(np.float64) * 1e300, rows.astype(np.float16), (A * 9).astype(np.uint8))
+    bytes_ = np.clip(A * 40, -128, 127).astype(np.int8)
+    yield from (bytes_, np.asfortranarray(bytes_), bytes_[::-1], bytes_[:, ::-1], bytes_[:1])
+    yield from (np.repeat(bytes_, 2, axis=1)[:, ::2], np.asfortranarray(rows)[1:130])
 
 
 @pytest.mark.usefixtures("forced")
@@ -224,7 +227,7 @@ def test_threads_give_the_same_bits(learned, monkeypatch):
 
 def test_wrong_values_of_the_variable(monkeypatch):
     monkeypatch.setenv(native.VARIABLE, "sse")
-    with pytest.raises(HalutError, match="HALUT_NATIVE must be off, portable, avx2, avx512 or"):
+    with pytest.raises(HalutError, match="must be off, portable, avx2, avx512, vnni or"):
         native.encode(golden.random_program(np.random.default_rng(1), 2, 2, 1), [])
     monkeypatch.setenv(native.VARIABLE, "off")
     assert native.status() == (None, "HALUT_NATIVE=off")
@@ -297,7 +300,7 @@ def test_under_sanitizers():
     }
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", __file__, "-k",
-         "portable or avx2 or avx512"],
+         "portable or avx2 or avx512 or vnni"],
         env=os.environ | environment, cwd=ROOT, text=True, capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

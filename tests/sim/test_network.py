@@ -19,7 +19,7 @@ from halut.errors import CheckFailed, HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig, convert_  # noqa: E402
 from halut.nn.fold import fold_  # noqa: E402
 from halut.nn.models import build  # noqa: E402
-from halut.nn.network import save_network  # noqa: E402
+from halut.nn.network import load_network, save_network  # noqa: E402
 from halut.tiles import Tiling, tile  # noqa: E402
 from rtl_gen.config import AcceleratorConfig  # noqa: E402
 from rtl_gen.tiled_config import AnyConfig, TiledConfig  # noqa: E402
@@ -399,6 +399,24 @@ def test_command_line(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["cycles"] == sum(layer["cycles"] for layer in facts["layers"]) > 3 * 64
 
 
+@pytest.mark.sim
+def test_own_inputs_and_a_safetensors_file(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, header = load_network(saved)
+    network = save_network(tmp_path / "n.safetensors", model, header["architecture"])
+    inputs = tmp_path / "x.npy"
+    np.save(inputs, np.random.default_rng(0).standard_normal((2, 1, 8, 8)))
+    arguments = ["--config", str(SMALL), "--network", str(network), "--input", str(inputs)]
+    assert main([*arguments, "--output", str(tmp_path / "r.json")]) == 0
+    printed = capsys.readouterr().out
+    assert f"images               2 of {inputs}\n" in printed and "accuracy" not in printed
+    facts = json.loads((tmp_path / "r.json").read_text())
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(np.load(inputs).astype(np.float32))).argmax(dim=1)
+    assert facts["classes"] == wanted.tolist() and facts["accuracy"] is None
+
+
 def test_command_line_refuses(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(message: str, *more: str, network: Path = saved) -> None:
         target = saved.with_name("report.json")
@@ -410,7 +428,7 @@ def test_command_line_refuses(saved: Path, monkeypatch: pytest.MonkeyPatch) -> N
     refused("network must be readable: .*missing", network=saved.with_name("missing.pt"))
     refused("file must be an undamaged network", network=SMALL)
     refused("--images must be at least 1, not 0", "--images", "0")
-    refused("--images must be at most the 500 test images of digits, not 501", "--images", "501")
+    refused(r"--images must be at most the 500 of digits \(test part\), not 501", "--images", "501")
     refused("--batch must be at least 1, not -1", "--batch", "-1")
     refused("output must be a file, not a folder", "--output", str(saved.parent))
     refused('did you mean "verilator"', "--simulator", "verilater")

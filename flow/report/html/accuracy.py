@@ -20,24 +20,12 @@ __all__ = ["Accuracy", "accuracy"]
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """A program's quality.
+    """A program's quality."""
 
-    Attributes
-    ----------
-    facts : list of (str, str)
-        What, and its value.
-    data : str
-        Which data the error is of.
-    error : float or None
-        ``|AB - Y|**2 / |AB|**2`` on the rows that were given.
-    figure : dict or None
-        Results against exact ones, for Plotly.
-    """
-
-    facts: list[tuple[str, str]]
-    data: str
-    error: float | None
-    figure: dict[str, Any] | None
+    facts: list[tuple[str, str]]  #: What, and its value.
+    data: str  #: Which data the error is of.
+    error: float | None  #: ``|AB - Y|**2 / |AB|**2`` on the rows that were given.
+    figure: dict[str, Any] | None  #: Results against exact ones, for Plotly.
 
 
 def accuracy(program: Program, name: str, test: str | None, matrix: str | None) -> Accuracy:
@@ -45,7 +33,6 @@ def accuracy(program: Program, name: str, test: str | None, matrix: str | None) 
 
     Parameters
     ----------
-    program : Program
     name : str
         Its file's name.
     test, matrix : str or None

@@ -42,20 +42,11 @@ _HEADLINE_COUNT = 6
 
 @dataclass(kw_only=True)
 class Contents:
-    """What goes on the page.
-
-    Attributes
-    ----------
-    runs : list of Run
-    baseline : (str, Metrics) or None
-        What the runs are marked against, and its name.
-    excerpts : dict of str to Excerpt or str
-        By a run's label: its waveform, or why there is none.
-    accuracy : Accuracy or None
-    """
+    """What goes on the page."""
 
     runs: list[Run]
-    baseline: tuple[str, Metrics] | None = None
+    baseline: tuple[str, Metrics] | None = None  #: What the runs are marked against, and its name.
+    #: By a run's label: its waveform, or why there is none.
     excerpts: dict[str, Excerpt | str] = field(default_factory=dict)
     accuracy: Accuracy | None = None
 
@@ -319,10 +310,6 @@ def _comparison(contents: Contents, figures: _Figures) -> dict[str, Any]:
 
 def render(contents: Contents) -> str:
     """The page as text: the same contents give the same bytes.
-
-    Parameters
-    ----------
-    contents : Contents
 
     Returns
     -------

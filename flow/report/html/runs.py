@@ -23,26 +23,14 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run.
+    """One run."""
 
-    Attributes
-    ----------
-    folder : Path
-        Where its metrics are.
-    label : str
-        Short, and different from that of every other run on the page.
-    metrics : Metrics
-    config : AcceleratorConfig, TiledConfig or None
-        None for a direct engine, behind a front end, and where the metrics do not say.
-    pictures : list of (str, bytes)
-        Title and PNG file of each picture of the layout.
-    """
-
-    folder: Path
-    label: str
+    folder: Path  #: Where its metrics are.
+    label: str  #: Short, and different from that of every other run on the page.
     metrics: Metrics
+    #: None for a direct engine, behind a front end, and where the metrics do not say.
     config: AnyConfig | None
-    pictures: list[tuple[str, bytes]]
+    pictures: list[tuple[str, bytes]]  #: Title and PNG file of each picture of the layout.
 
 
 def _provenance(metrics: Metrics, path: Path) -> None:

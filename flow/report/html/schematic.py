@@ -325,7 +325,6 @@ def draw(config: AnyConfig, metrics: Metrics) -> str:
 
     Parameters
     ----------
-    config : AcceleratorConfig or TiledConfig
     metrics : Metrics
         Shares of area and power, and the critical path, where they were measured.
     """

@@ -28,27 +28,16 @@ _NARROW, _WIDE, _FILLED = 44, 96, 1020  # px: of a cycle at least and at most, o
 
 @dataclass(frozen=True, kw_only=True)
 class Excerpt:
-    """What was seen at every clock edge around one row group's passage.
+    """What was seen at every clock edge around one row group's passage."""
 
-    Attributes
-    ----------
-    cycles : list of int
-        Numbered from the first input transfer; consecutive but for one gap at most.
-    signals : dict of str to list of int
-        Value of each signal just before the edge that ends each cycle.
-    codes : list of list of int, or None
-        Codes of row 0 in the lanes, in the cycles in which they are those of this row group.
-    results : list of int or float
-        Row 0's results, which equal the exact model.
-    program : str
-        What was loaded.
-    """
-
+    #: Numbered from the first input transfer; consecutive but for one gap at most.
     cycles: list[int]
+    #: Value of each signal just before the edge that ends each cycle.
     signals: dict[str, list[int]]
+    #: Codes of row 0 in the lanes, in the cycles in which they are those of this row group.
     codes: list[list[int] | None]
-    results: list[int | float]
-    program: str
+    results: list[int | float]  #: Row 0's results, which equal the exact model.
+    program: str  #: What was loaded.
 
 
 def sampled(path: Path, clock: str, wanted: Iterable[str]) -> dict[str, list[int]]:
@@ -125,7 +114,6 @@ def record(
 
     Parameters
     ----------
-    config : AcceleratorConfig
     program : Program, optional
         Random by default.
     rows : array-like of shape (n_rows, n_features), optional

@@ -56,10 +56,22 @@ def test_vias_that_stay_on_a_layer_are_left_out(
     [
         ("  site: core\n", "", "layout.site must be given"),
         ("utilisation: 0.5", "utilisation: 1.5", "layout.utilisation must be in"),
-        ("  site: core\n", "  site: core\n  hold_margin_ns: -1\n", "hold_margin_ns must be a time"),
-        ("signal_layers: [m2, m4]", "signal_layers: [m2]", "lowest and the highest"),
-        ("diode:", "diodes:", "known keys only, not diodes, did you mean diode|not diodes"),
-        ("width: 0.4,", "wide: 0.4,", "layout.stripes must have"),
+        (
+            "  site: core\n",
+            "  site: core\n  hold_margin_ns: -1\n",
+            "layout.hold_margin_ns must be at least 0",
+        ),
+        (
+            "signal_layers: [m2, m4]",
+            "signal_layers: [m2]",
+            "layout.signal_layers must have 2 entries",
+        ),
+        ("diode:", "diodes:", "layout must have known keys only .*, not 'diodes' .did you mean"),
+        (
+            "width: 0.4,",
+            "wide: 0.4,",
+            r"layout.stripes\[1\] must known keys only .*, not 'wide'",
+        ),
     ],
 )
 def test_wrong_layout_parts_are_refused(old: str, new: str, message: str, tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ from rtl_gen.tiled_config import load_config
 
 # A pass: the function that does it, and what it returns when it does nothing.
 PASSES = {
-    "clock buffers": ("repair.add_clock_tree", []),
-    "fan-out trees": ("repair.add_fanout_trees", 0),
-    "limits of load and slew": ("sizing.Sizer.electrical", (0, [])),
-    "larger cells": ("sizing.Sizer.speed_up", 0),
-    "buffers on slow nets": ("repair.buffer_slow_nets", 0),
-    "smaller cells": ("sizing.Sizer.slim_down", 0),
+    "clock buffers": ("buffers.add_clock_tree", []),
+    "fan-out trees": ("buffers.add_fanout_trees", None),
+    "limits of load and slew": ("sizing.Sizer.electrical", []),
+    "larger cells": ("sizing.Sizer.speed_up", None),
+    "buffers on slow nets": ("buffers.buffer_slow_nets", 0),
+    "smaller cells": ("sizing.Sizer.slim_down", None),
 }
 COLUMNS = {
     "area, um2": "synth__design__instance__area__stdcell",

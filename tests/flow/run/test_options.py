@@ -13,9 +13,9 @@ from halut.errors import HalutError
     [
         ({"utilisation": 1.2}, "utilisation must be in"),
         ({"aspect": 0.0}, "aspect must be in"),
-        ({"margin_um": -1.0}, "margin must be in"),
-        ({"repair_tns": 101}, "repair_tns must be in"),
-        ({"threads": -1}, "threads must be at least 0"),
+        ({"margin_um": -1.0}, "margin_um must be in"),
+        ({"repair_tns": 101}, "repair_tns must be an integer in"),
+        ({"threads": -1}, "threads must be an integer in"),
     ],
 )
 def test_wrong_options_are_refused(change: dict, message: str) -> None:

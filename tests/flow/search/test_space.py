@@ -88,8 +88,8 @@ def test_files_hold_out_the_last_fifth(tmp_path):
 
 BAD = {
     r"version must be 1, not 2": {"version": 2},
-    r'a field must be among .*, not \'axis\' \(did you mean "axes"\?\)': {"axis": {}},
-    r"a space must have axes": {"axes": None},
+    r'a space must have known keys only .*, not \'axis\' \(did you mean "axes"\?\)': {"axis": {}},
+    r"axes must be given": {"axes": None},
     r"name must be letters": {"name": "a/b"},
     r'axes must be among .* \(did you mean "n_codebooks"\?\)': {"axes": {"n_codebook": [1]}},
     r'base must be among .* \(did you mean "clock_ns"\?\)': {"base": {"clok_ns": 1}},
@@ -112,7 +112,7 @@ BAD = {
     r"n_outputs must be absent with data": {"data": {"builtin": "digits"}},
     r"prune.margin must be mean or largest or a number": {"prune": {"margin": "some"}},
     r"prune.margin must be .*, not 1": {"prune": {"margin": 1}},
-    r'prune must be among .*did you mean "margin"': {"prune": {"margins": 1}},
+    r'prune must have known keys only .*did you mean "margin"': {"prune": {"margins": 1}},
     r'prune.objectives must be among .* \(did you mean "error"\?\)': {
         "prune": {"objectives": ["eror"]}
     },

@@ -29,7 +29,8 @@ def test_who_drives_and_who_reads(library, platform):
     a, b, d = names.index("a"), names.index("b_"), names.index("d")
     assert graph.driver[a] == first and graph.driver[d] == join
     assert graph.driver[b] == -1 and graph.inputs.tolist() == [b]
-    assert graph.readers([a, d]) == {a: [(invert, "A")], d: [(second, "D")]}
+    for net, reader, pin in ((a, invert, "A"), (d, second, "D")):
+        assert graph.readers(graph.sinks(net)) == [(instances[reader], pin)]
     assert sorted(graph.sink_instance[graph.sinks(b)]) == sorted([first, join])
     # The inverter, then the gate behind it.
     assert graph.depth == 2

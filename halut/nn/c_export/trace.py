@@ -1,0 +1,398 @@
+"""The steps of a PyTorch network, found with torch.fx."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from halut.checks import located
+from halut.errors import HalutError
+from halut.nn.c_export.steps import (
+    Add,
+    Affine,
+    Clamp,
+    LookUp,
+    Maximum,
+    Mean,
+    Network,
+    Product,
+    Scaled,
+    Shape,
+    Stage,
+    Step,
+    Sums,
+    Value,
+    Window,
+    Words,
+)
+from halut.nn.c_export.thresholds import threshold_keys
+from halut.nn.chains import Graph, shape_of
+from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
+from halut.nn.quantize import grid
+from halut.program import Program
+
+__all__ = ["trace"]
+
+_SAME = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+_MIXING = (nn.Linear, HalutLinear)
+_LARGEST_KERNEL = 256  # positions: their number is a byte
+
+
+def trace(model: nn.Module, example_input: Tensor) -> Network:
+    """Describe a network as steps.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In evaluation mode, on the CPU, of float32. Converted layers must be exact, with tables of
+        integers.
+    example_input : float32 Tensor of shape (n, ...)
+        Fixes the shapes of one item.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    HalutError
+        When an operation has no counterpart in C, or torch.fx cannot trace the model.
+    """
+    graph = Graph(model, example_input)
+    tracer = _Tracer(graph)
+    with torch.no_grad():
+        for node in graph.graph.nodes:
+            with located(_where(node)):
+                tracer.visit(node)
+    if tracer.network is None or not tracer.network.steps:
+        raise HalutError("network must have at least one layer, not none")
+    return tracer.network
+
+
+def _where(node: fx.Node) -> str:
+    return f"{node.target}" if node.op == "call_module" else f"{node.name}"
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    return int(both[0]), int(both[1])
+
+
+def _image(shape: tuple[int, ...]) -> Shape:
+    """Return (height, width, channels) of a tensor's shape."""
+    if len(shape) == 4:
+        return shape[2], shape[3], shape[1]
+    if len(shape) == 2:
+        return 1, 1, shape[1]
+    raise HalutError(
+        f"values must have shape (n, features) or (n, channels, height, width) in C, not {shape}"
+    )
+
+
+class _Tracer:
+    """Visits the nodes of a graph in order and makes their steps."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.values: dict[fx.Node, Value] = {}
+        self.network: Network | None = None
+
+    def visit(self, node: fx.Node) -> None:
+        """Make the step of a node."""
+        if node.op == "placeholder":
+            if self.network is not None:
+                raise HalutError("network must have one input in C, not several")
+            value = Value("input", _image(shape_of(node)))
+            self.network = Network(value, [])
+            self.values[node] = value
+        elif node.op == "output":
+            (result,) = node.args
+            if not isinstance(result, fx.Node):
+                raise HalutError("network must return one tensor in C, not several")
+            self._end(self.values[result])
+        elif node.op == "call_module":
+            self._module(node, self.graph.module(node))
+        else:
+            self._function(node)
+
+    # What calls are.
+
+    def _module(self, node: fx.Node, module: nn.Module) -> None:
+        source = self._source(node)
+        if isinstance(module, HalutLayer):
+            self._look_up(node, source, module)
+        elif type(module) is nn.Conv2d or type(module) is nn.Linear:
+            self._product(node, source, module)
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            self._norm(node, source, module)
+        elif type(module) is nn.ReLU:
+            self._clamp(node, source, 0.0, None)
+        elif isinstance(module, nn.Hardtanh):  # ReLU6, too
+            self._clamp(node, source, float(module.min_val), float(module.max_val))
+        elif type(module) is nn.MaxPool2d:
+            window = Window(
+                *map(_pair, (module.kernel_size, module.stride, module.dilation, module.padding))
+            )
+            self._maximum(node, source, window)
+        elif type(module) is nn.AvgPool2d:
+            if module.ceil_mode or any(_pair(module.padding)) or module.divisor_override:
+                raise HalutError("average pooling must be without padding and ceil_mode in C")
+            self._mean(node, source, Window(_pair(module.kernel_size), _pair(module.stride)))
+        elif isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
+            make = self._mean if isinstance(module, nn.AdaptiveAvgPool2d) else self._maximum
+            make(node, source, _adaptive(source.shape, _image(shape_of(node))))
+        elif type(module) is nn.Flatten:
+            self._flatten(node, source)
+        elif isinstance(module, _SAME):
+            self.values[node] = source
+        else:
+            raise HalutError(f"module must be one that C knows, not {type(module).__name__}")
+
+    def _function(self, node: fx.Node) -> None:
+        called: Any = node.target
+        if called in (operator.add, operator.iadd, torch.add, "add", "add_"):
+            self._addition(node)
+            return
+        if called in (torch.relu, functional.relu, "relu", "relu_"):
+            self._clamp(node, self._source(node), 0.0, None)
+        elif called in (torch.flatten, "flatten"):
+            self._flatten(node, self._source(node))
+        else:
+            raise HalutError(f"function must be one that C knows, not {node.name}")
+
+    # What makes a step.
+
+    def _source(self, node: fx.Node) -> Value:
+        first = node.args[0] if node.args else None
+        if not isinstance(first, fx.Node) or len(node.all_input_nodes) != 1:
+            raise HalutError("operation must read one value in C")
+        return self.values[first]
+
+    def _value(self, node: fx.Node, kind: str | None = None) -> Value:
+        """Return what a node makes; value by value it is of the kind of what it reads."""
+        source = self.values[node.all_input_nodes[0]]
+        shape = _image(shape_of(node))
+        by_value = type(self.graph.module(node)) not in _MIXING
+        places = source.places if by_value and shape == source.shape else None
+        return Value(node.name, shape, kind or source.kind, places)
+
+    def _add(self, step: Step, node: fx.Node) -> None:
+        assert self.network is not None
+        self.network.steps.append(step)
+        self.values[node] = step.output
+
+    def _end(self, result: Value) -> None:
+        network = self.network
+        assert network is not None
+        if network.steps and result is not network.output:
+            raise HalutError("network must return what its last operation makes")
+        if result.kind != "f32":
+            raise HalutError("network must return floats, not accumulators")
+
+    def _look_up(self, node: fx.Node, source: Value, layer: HalutLayer) -> None:
+        layer.check_exact()
+        for name, wanted in (("lut_format", "int"), ("overflow", None)):
+            if getattr(layer.config, name) != wanted:
+                raise HalutError(f"{name} must be {wanted} in C, not {getattr(layer.config, name)}")
+        if layer.config.output_format == "fp16":
+            raise HalutError("output_format must be raw or int8 in C, not fp16")
+        window = _window_of(layer) if isinstance(layer, HalutConv2d) else Window()
+        integers = layer.input_bits > 0
+        if integers != (source.kind != "f32"):
+            raise HalutError(
+                "integer inputs must come from a layer with raw outputs, and go to one"
+            )
+        programs = layer.programs()
+        if integers:
+            thresholds = np.stack([one.thresholds.astype(np.int64) for one in programs])
+        else:
+            thresholds = np.stack([threshold_keys(one) for one in programs])
+        dims = layer.split_dims.cpu().numpy()  # (G, C, T)
+        is_image = isinstance(layer, HalutConv2d)
+        tap, channel = _placed(dims, source, layer.groups, window, is_image)
+        pad = getattr(layer, "pad_value", None)
+        table = np.stack([one.lut.transpose(1, 2, 0).astype(np.int64) for one in programs])
+        output = self._value(node, _narrowest(table) if layer.raw_output else "f32")
+        self._add(
+            LookUp(
+                inputs=[source],
+                output=output,
+                window=window,
+                tap=tap,
+                channel=channel,
+                thresholds=thresholds,
+                pad=None if pad is None else pad.cpu().numpy().astype(np.int64),
+                table=table,
+                lut_bits=int(layer.config.lut_bits or 0),
+                stage=_stage(layer, programs),
+            ),
+            node,
+        )
+
+    def _product(self, node: fx.Node, source: Value, module: nn.Conv2d | nn.Linear) -> None:
+        self._floats(source)
+        weight = module.weight.detach().cpu().numpy().astype(np.float32)
+        window = Window()
+        groups = 1
+        if isinstance(module, nn.Conv2d):
+            window, groups = _window_of(module), module.groups
+            # (G, M, positions, channels), the channels last.
+            by_group = weight.reshape(groups, -1, weight.shape[1], math.prod(window.kernel))
+            weights = np.ascontiguousarray(by_group.transpose(0, 1, 3, 2))
+        else:
+            weights = np.zeros_like(weight)
+            weights[:, _places(source)] = weight
+        self._add(
+            Product(
+                inputs=[source],
+                output=self._value(node),
+                window=window,
+                weights=weights.reshape(groups, weight.shape[0] // groups, -1),
+                bias=None if module.bias is None else module.bias.detach().cpu().numpy(),
+            ),
+            node,
+        )
+
+    def _norm(self, node: fx.Node, source: Value, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        self._floats(source)
+        if norm.running_mean is None or norm.running_var is None:
+            raise HalutError("batch norm must have running statistics in C")
+        # Evaluated by torch itself, whose batch norm is value * scale + offset, rounded once.
+        n = norm.num_features
+        rows, mean, var = torch.ones(1, n), norm.running_mean, norm.running_var
+        scale = functional.batch_norm(
+            rows, torch.zeros(n), var, norm.weight, None, False, 0.0, norm.eps
+        )
+        offset = functional.batch_norm(
+            0 * rows, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps
+        )
+        parts = [_by_channel(part[0].numpy(), source) for part in (scale, offset)]
+        output = self._value(node)
+        self._add(Affine(inputs=[source], output=output, scale=parts[0], offset=parts[1]), node)
+
+    def _clamp(self, node: fx.Node, source: Value, low: float, high: float | None) -> None:
+        self._floats(source)
+        self._add(Clamp(inputs=[source], output=self._value(node), low=low, high=high), node)
+
+    def _maximum(self, node: fx.Node, source: Value, window: Window) -> None:
+        self._add(Maximum(inputs=[source], output=self._value(node), window=window), node)
+
+    def _mean(self, node: fx.Node, source: Value, window: Window) -> None:
+        self._floats(source)
+        self._add(Mean(inputs=[source], output=self._value(node), window=window), node)
+
+    def _addition(self, node: fx.Node) -> None:
+        nodes = [one for one in node.args if isinstance(one, fx.Node)]
+        if len(nodes) != 2 or len(node.args) != 2 or node.kwargs:
+            raise HalutError("addition must be of two values in C")
+        sources = [self.values[one] for one in nodes]
+        for source in sources:
+            self._floats(source)
+        if sources[0].shape != sources[1].shape:
+            raise HalutError("addition must be of values of one shape in C")
+        self._add(Add(inputs=sources, output=self._value(node)), node)
+
+    def _flatten(self, node: fx.Node, source: Value) -> None:
+        shape = shape_of(node)
+        if len(shape) != 2 or shape[1] != source.size:
+            raise HalutError("flattening must make one row of each item in C")
+        if source.places is not None or source.shape[:2] == (1, 1):
+            self.values[node] = source
+            return
+        height, width, channels = source.shape
+        places = np.arange(source.size).reshape(height, width, channels).transpose(2, 0, 1)
+        self.values[node] = Value(
+            node.name, (1, 1, source.size), source.kind, places.ravel(), base=source
+        )
+
+    @staticmethod
+    def _floats(source: Value) -> None:
+        if source.kind != "f32":
+            raise HalutError("operation must read floats, not accumulators")
+
+
+def _window_of(module: nn.Conv2d | HalutConv2d) -> Window:
+    if module.padding_mode != "zeros" and module.padding not in (0, (0, 0), "valid"):
+        raise HalutError(f'padding_mode must be "zeros" in C, not {module.padding_mode!r}')
+    kernel, stride, dilation = map(_pair, (module.kernel_size, module.stride, module.dilation))
+    if module.padding == "valid":
+        padding = (0, 0)
+    elif module.padding == "same":
+        padding = (dilation[0] * (kernel[0] - 1) // 2, dilation[1] * (kernel[1] - 1) // 2)
+    else:
+        padding = _pair(module.padding)
+    return Window(kernel, stride, dilation, padding)
+
+
+def _adaptive(source: Shape, out: Shape) -> Window:
+    """Return the window of adaptive pooling, where all windows have one size."""
+    if source[0] % out[0] or source[1] % out[1]:
+        raise HalutError(f"adaptive pooling must divide {source[:2]} evenly in C, not to {out[:2]}")
+    size = source[0] // out[0], source[1] // out[1]
+    return Window(size, size)
+
+
+def _places(source: Value) -> NDArray[np.intp]:
+    """Return where the features of a row lie."""
+    if source.shape[:2] != (1, 1):
+        raise HalutError("linear layer must read rows of features in C (flatten)")
+    return np.arange(source.size) if source.places is None else source.places
+
+
+def _placed(
+    dims: NDArray[np.int64], source: Value, groups: int, window: Window, is_image: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return kernel position and channel of split dimensions (G, C, T)."""
+    if not is_image:
+        return np.zeros_like(dims), _places(source)[dims]
+    area = math.prod(window.kernel)
+    if area > _LARGEST_KERNEL:
+        raise HalutError(f"kernel must have at most {_LARGEST_KERNEL} positions in C, not {area}")
+    first = np.arange(groups)[:, None, None] * (source.shape[2] // groups)
+    return dims % area, dims // area + first
+
+
+def _by_channel(parameter: NDArray[np.float32], source: Value) -> NDArray[np.float32]:
+    """Return a parameter of every channel, or feature, as they lie in memory."""
+    if source.places is None:
+        return parameter
+    placed = np.empty_like(parameter)
+    placed[source.places] = parameter
+    return placed
+
+
+def _stage(layer: HalutLayer, programs: list[Program]) -> Stage:
+    relu = layer.config.relu
+    if layer.raw_output:
+        return Sums(relu)
+    if layer.config.output_format == "raw":
+        scale, offset = (
+            np.concatenate([getattr(one, name) for one in programs])
+            for name in ("lut_scale", "lut_offset")
+        )
+        return Scaled(scale, offset, relu)
+    constants = {
+        name: np.concatenate([one.output.constants[name] for one in programs]).astype(np.int64)
+        for name in ("multiplier", "shift", "addend", "zero")
+    }
+    zero = constants.pop("zero")
+    low = zero if relu else np.full_like(zero, -128)
+    assert layer.output_range is not None
+    steps = grid(layer.output_range, relu).tolist()
+    return Words(**constants, low=low, grid=(steps[0], steps[1]))
+
+
+def _narrowest(table: NDArray[np.int64]) -> str:
+    """Return the narrowest kind that holds all sums of entries."""
+    low, high = table.min(axis=2).sum(axis=1).min(), table.max(axis=2).sum(axis=1).max()
+    for kind, bits in (("i8", 8), ("i16", 16)):
+        if low >= -(2 ** (bits - 1)) and high < 2 ** (bits - 1):
+            return kind
+    return "i32"

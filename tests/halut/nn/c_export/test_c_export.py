@@ -1,0 +1,220 @@
+"""A network in C gives the bits that PyTorch gives."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
+from torch import Tensor, nn  # noqa: E402
+
+from halut.errors import CheckFailed, HalutError  # noqa: E402
+from halut.nn import HalutConv2d  # noqa: E402
+from halut.nn.c_export import export as exporting  # noqa: E402
+from halut.nn.c_export.export import MANIFEST, export_c  # noqa: E402
+from tests.halut.nn.c_export.builds import make, passed  # noqa: E402
+from tests.halut.nn.c_export.networks import (  # noqa: E402
+    IMAGES,
+    Branches,
+    bytes_out,
+    config,
+    folded,
+    images,
+    made,
+    mixed,
+)
+
+NETWORKS = {
+    "int8": lambda: made(Branches),
+    "int4 inputs, 4-bit tables": lambda: made(Branches, input_format="int4", lut_bits=4),
+    "16-bit tables, K = 2": lambda: made(Branches, n_prototypes=2, lut_bits=16),
+    "K = 64, ReLU": lambda: made(Branches, n_prototypes=64, relu=True),
+    "fp16": lambda: made(Branches, input_format="fp16"),
+    "bf16": lambda: made(Branches, input_format="bf16", lut_bits=12),
+    "fp8_e4m3": lambda: made(Branches, input_format="fp8_e4m3"),
+    "fp8_e5m2": lambda: made(Branches, input_format="fp8_e5m2"),
+    "words out": bytes_out,
+    "words out, ReLU": lambda: bytes_out(relu=True),
+    "folded": folded,
+    "folded, 4-bit tables": lambda: folded(lut_bits=4),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_steps_give_the_bits_of_pytorch(name: str, tmp_path: Path) -> None:
+    done = export_c(NETWORKS[name](), tmp_path, images(40), measure_code=False)
+    assert done.defined and done.identical == done.inputs == 40
+    assert done.looked_up == 4 and done.exact == 0
+
+
+@pytest.mark.needs("cc", "make")
+@pytest.mark.parametrize(
+    "name", ["int8", "16-bit tables, K = 2", "words out", "folded", "folded, 4-bit tables"]
+)
+def test_c_gives_the_bits_of_pytorch(name: str, tmp_path: Path) -> None:
+    export_c(NETWORKS[name](), tmp_path, images(40), measure_code=False)
+    n_outputs = 400 if "folded" in name else 280
+    printed = passed(tmp_path, "sanitise", "OPTIMISE=-O1")
+    assert printed == f"passed: {n_outputs} outputs of 40 inputs equal\n"
+
+
+@pytest.mark.needs("cc", "make")
+def test_exact_layers_add_up_in_the_order_that_is_stated(tmp_path: Path) -> None:
+    done = export_c(mixed(), tmp_path, images(40), measure_code=False)
+    assert not done.defined and (done.looked_up, done.exact) == (1, 3)
+    assert done.max_difference < 1e-5
+    passed(tmp_path, "OPTIMISE=-O2")
+
+
+def test_exact_layers_are_near_those_of_float64(tmp_path: Path) -> None:
+    """PyTorch's own order differs, but not by more than roundings."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(336, 5)).eval()
+    export_c(model, tmp_path, images(10), measure_code=False)
+    with torch.no_grad():
+        wanted = model.double()(images(10).double()).numpy()
+    given = _outputs(tmp_path).reshape(10, 5)
+    assert np.abs(given - wanted).max() < 1e-5
+
+
+def _outputs(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Read the expected outputs of a test vector."""
+    text = (folder / "vector.c").read_text().partition("vector_outputs")[2].partition("=")[2]
+    words = [int(word, 16) for word in re.findall(r"0x[0-9a-f]+", text)]
+    return np.array(words, dtype=np.uint32).view(np.float32)
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        export_c(made(Branches), tmp_path / name, images(3), measure_code=False)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert {"Makefile", "network.c", "network.h", "halut.c", "vector.c", MANIFEST} <= set(files)
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+# What must be found
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    export_c(folded(), tmp_path, images(4), measure_code=False)
+    return tmp_path
+
+
+def _change_number(folder: Path, array: str, file: str = "network.c") -> None:
+    """Change the lowest bit of one number in the middle of an array."""
+    path = folder / file
+    head, name, rest = path.read_text().partition(f" {array}[")
+    assert name
+    shape, begins, rest = rest.partition("= {")
+    body, end, tail = rest.partition("}")
+    numbers = list(re.finditer(r"0x[0-9a-f]+|-?\d+", body))
+    middle = numbers[len(numbers) // 2]
+    changed = body[: middle.start()] + str(int(middle[0], 0) ^ 1) + body[middle.end() :]
+    path.write_text(head + name + shape + begins + changed + end + tail)
+
+
+@pytest.mark.needs("cc", "make")
+@pytest.mark.parametrize("array", ["_0_table", "_6_thresholds", "_3_read_offset"])
+def test_a_corrupted_table_fails_the_self_test(exported: Path, array: str) -> None:
+    _change_number(exported, array)
+    done = make(exported, "OPTIMISE=-O0")
+    assert done.returncode != 0
+    assert done.stdout == "FAILED: tables must have the check sum that they were written with\n"
+
+
+@pytest.mark.needs("cc", "make")
+def test_wrong_outputs_fail_the_self_test(exported: Path) -> None:
+    """Even where the check sum of tables is right, and for one bit of one output."""
+    _change_number(exported, "vector_outputs", "vector.c")
+    done = make(exported, "OPTIMISE=-O0")
+    assert done.returncode != 0 and done.stdout == "FAILED: 1 outputs differ\n"
+
+
+@pytest.mark.needs("cc", "make")
+def test_a_table_that_is_looked_up_matters_to_the_outputs(exported: Path) -> None:
+    path = exported / "selftest.c"
+    text = path.read_text()
+    assert text.count("network_check_tables() != 0") == 1
+    path.write_text(text.replace("network_check_tables() != 0", "0"))
+    source = exported / "network.c"
+    head, name, rest = source.read_text().partition("_10_table[")
+    assert name
+    body, end, tail = rest.partition("}")
+    size, begins, numbers = body.partition("= {")
+    changed = re.sub(r"-?\d+", lambda word: str(int(word[0]) ^ 1), numbers)
+    source.write_text(head + name + size + begins + changed + end + tail)
+    done = make(exported, "OPTIMISE=-O0")
+    assert done.returncode != 0 and re.fullmatch(r"FAILED: \d+ outputs differ\n", done.stdout)
+
+
+def test_steps_that_differ_from_pytorch_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def traced(model: nn.Module, example: Tensor) -> Any:
+        network = trace(model, example)
+        network.steps[0].table //= 2
+        return network
+
+    trace = exporting.trace
+    monkeypatch.setattr(exporting, "trace", traced)
+    with pytest.raises(CheckFailed, match=r"equal PyTorch's: input 2, output 0 must be -0"):
+        export_c(made(Branches), tmp_path / "out", images(4), measure_code=False)
+    assert not (tmp_path / "out").exists()
+
+
+# What users do wrong
+
+
+def _with_activation(activation: nn.Module, **formats: Any) -> nn.Module:
+    layer = HalutConv2d(3, 4, 3, config=config(**formats))
+    return nn.Sequential(layer, activation).eval()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: _with_activation(nn.GELU()), r"module must be one that C knows, not GELU \(1\)"),
+        (lambda: made(Branches, lut_bits=16, lut_format="fp16"),
+         r"lut_format must be int in C, not fp16 \(first\)"),
+        (lambda: made(Branches, output_format="fp16"),
+         r"output_format must be raw or int8 in C, not fp16 \(first\)"),
+        (lambda: _with_activation(nn.ReLU(), acc_bits=8, overflow="wrap"),
+         r"overflow must be None in C, not wrap \(0\)"),
+        (lambda: made(Branches, input_format=None), r"input_format must be set for hardware"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")).eval(),
+         r'padding_mode must be "zeros" in C, not \'reflect\' \(0\)'),
+        (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(4)).eval(), "must divide"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Flatten(0)).eval(), "must make one row of each"),
+        (lambda: nn.Sequential(nn.Flatten()).eval(), "at least one layer"),
+    ],
+)  # fmt: skip
+def test_what_c_cannot_do_is_refused_in_one_line(model: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(HalutError, match=message) as caught:
+        export_c(model(), tmp_path / "out", images(2), measure_code=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text('{"kind": "halut-network-manifest"}')
+    with pytest.raises(HalutError, match="must be a folder of an earlier export to C"):
+        export_c(made(Branches), tmp_path, images(2), measure_code=False)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == [MANIFEST]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.zeros(0, *IMAGES), "inputs must be a tensor of shape"),
+        (torch.full((1, *IMAGES), torch.nan), "inputs must be finite"),
+        (torch.zeros(1, 4, 7, 6), "torch.fx can trace"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(inputs: Tensor, message: str, tmp_path: Path) -> None:
+    with pytest.raises(HalutError, match=message):
+        export_c(made(Branches), tmp_path / "out", inputs, measure_code=False)
