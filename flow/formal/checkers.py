@@ -43,31 +43,27 @@ _CONTROL = (
 )
 
 
+def _macros(**wanted: object) -> dict[str, str]:
+    """Macros of a checker that are set to 1."""
+    return {name: "1" for name, value in wanted.items() if value}
+
+
+def _chosen(*rows: tuple[object, Property]) -> tuple[Property, ...]:
+    """Properties behind what is true."""
+    return tuple(each for wanted, each in rows if wanted)
+
+
+def _bits(count: int) -> int:
+    """Bits of a port that counts, at least 1."""
+    return max(1, ceil_log2(count))
+
+
 def control_check(name: str, config: AcceleratorConfig) -> Check:
     """The handshakes and the order of transfers, without bound."""
     c = config
-    defines = {}
-    properties = list(_CONTROL)
-    if c.output_constants:
-        defines["BUSY"] = "1"
-    if c.encoder == "interleaved":
-        defines["INTERLEAVED"] = "1"
-    if c.encoder == "interleaved" and c.tree_depth > 1:
-        properties.append(Property("phase", "the walkers' turns go on with every step", 8))
-    if c.double_buffer:
-        defines["DOUBLE"] = "1"
-    if c.double_buffer and c.output_constants:
-        defines["ACTIVE"] = "1"
-        properties.append(Property("bank", "the bank is that of the last switch", 13))
-    if c.stored_groups > 1:
-        defines["GROUPS"] = "1"
-        properties.append(Property("group", "thresholds are fetched for the right group", 4))
-        properties.append(Property("look_up", "words are looked up in the right group", 5))
-        if c.memory == "lutram":
-            defines["BINARY"] = "1"
-    if c.n_groups > 1:
-        defines["FIRST"] = "1"
-        properties.append(Property("first", "a new sum begins with a row group's first step", 6))
+    interleaved = c.encoder == "interleaved"
+    stored = c.stored_groups > 1
+    bank = c.double_buffer and bool(c.output_constants)
     return Check(
         name=f"control_{name}",
         unit=partial(Control, c),
@@ -75,14 +71,37 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
         parameters={
             "STAGES": c.pipeline_stages,
             "G": c.n_groups,
-            "GBITS": max(1, ceil_log2(c.stored_groups)),
+            "GBITS": _bits(c.stored_groups),
             "BANKS": c.n_banks,
             "LEVELS": c.tree_depth,
             "PER_STAGE": c.tree_levels_per_stage,
             "LOOK_UP": c.encoder_cycles,
         },
-        defines=defines,
-        properties=tuple(properties),
+        defines=_macros(
+            BUSY=c.output_constants,
+            INTERLEAVED=interleaved,
+            DOUBLE=c.double_buffer,
+            ACTIVE=bank,
+            GROUPS=stored,
+            BINARY=stored and c.memory == "lutram",
+            FIRST=c.n_groups > 1,
+        ),
+        properties=(
+            *_CONTROL,
+            *_chosen(
+                (
+                    interleaved and c.tree_depth > 1,
+                    Property("phase", "the walkers' turns go on with every step", 8),
+                ),
+                (bank, Property("bank", "the bank is that of the last switch", 13)),
+                (stored, Property("group", "thresholds are fetched for the right group", 4)),
+                (stored, Property("look_up", "words are looked up in the right group", 5)),
+                (
+                    c.n_groups > 1,
+                    Property("first", "a new sum begins with a row group's first step", 6),
+                ),
+            ),
+        ),
     )
 
 
@@ -93,16 +112,6 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
     """Codes are those of the tree for every input and all thresholds."""
     c = config
     mantissa = _MANTISSA.get(c.input_format, 0)
-    properties = [Property("codes", "codes are those of the tree, for all inputs", 1)]
-    if mantissa:
-        properties.append(Property("special", "NaN goes left and -0 is +0", 2))
-    defines = {}
-    if c.encoder == "interleaved":
-        defines["INTERLEAVED"] = "1"
-    if c.stored_groups > 1:
-        defines["GROUPS"] = "1"
-    if c.threshold_words > 1:
-        defines["WORD"] = "1"
     return Check(
         name=f"encoder_{name}",
         unit=partial(Encoder, c),
@@ -114,17 +123,24 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
             "T": c.tree_depth,
             "ROWS": c.rows,
             "G": c.stored_groups,
-            "GBITS": max(1, ceil_log2(c.stored_groups)),
+            "GBITS": _bits(c.stored_groups),
             "CYCLES": c.encoder_cycles,
             "PER_STAGE": c.tree_levels_per_stage,
             "PER_WORD": c.thresholds_per_word,
             "WORDS": c.threshold_words,
-            "WBITS": max(1, ceil_log2(c.threshold_words)),
+            "WBITS": _bits(c.threshold_words),
             "LATE": int(c.memory == "latch"),
             "LINES": int(c.memory != "lutram"),
         },
-        defines=defines,
-        properties=tuple(properties),
+        defines=_macros(
+            INTERLEAVED=c.encoder == "interleaved",
+            GROUPS=c.stored_groups > 1,
+            WORD=c.threshold_words > 1,
+        ),
+        properties=(
+            Property("codes", "codes are those of the tree, for all inputs", 1),
+            *_chosen((mantissa, Property("special", "NaN goes left and -0 is +0", 2))),
+        ),
         # Words, one that disturbs, a pause, the walk, and the cycle that looks at the codes.
         frames=c.threshold_words + 2 + c.encoder_cycles + 1,
     )
@@ -145,48 +161,33 @@ def comparator_check(width: int) -> Check:
 def output_check(name: str, config: AcceleratorConfig) -> Check:
     """The serialiser's stream, without bound."""
     c = config
-    properties = [
-        Property("ready", "sums are taken when there are none, or with the last beat", 1),
-        Property("valid", "valid exactly while beats are left", 2),
-        Property("data", "every sum leaves once, in order", 3),
-        Property("last", "last on the last beat only", 4),
-    ]
-    if c.n_beats > 1:
-        properties += [
-            Property("index", "the index is the beat's number", 5),
-            Property("stable", "valid holds and the payload stays until ready", 6),
-        ]
+    several = c.n_beats > 1
     return Check(
         name=f"output_{name}",
         unit=partial(OutputSerializer, c),
         checker="output.v",
         parameters={
             "BEATS": c.n_beats,
-            "BBITS": max(1, ceil_log2(c.n_beats)),
+            "BBITS": _bits(c.n_beats),
             "BEAT": c.output_width * c.accumulator_bits,
         },
-        defines={"SEVERAL": "1"} if c.n_beats > 1 else {},
-        properties=tuple(properties),
+        defines=_macros(SEVERAL=several),
+        properties=(
+            Property("ready", "sums are taken when there are none, or with the last beat", 1),
+            Property("valid", "valid exactly while beats are left", 2),
+            Property("data", "every sum leaves once, in order", 3),
+            Property("last", "last on the last beat only", 4),
+            *_chosen(
+                (several, Property("index", "the index is the beat's number", 5)),
+                (several, Property("stable", "valid holds and the payload stays until ready", 6)),
+            ),
+        ),
     )
 
 
 def stage_check(name: str, config: AcceleratorConfig) -> Check:
     """The output stage's streams, without bound."""
     c = config
-    defines = {}
-    properties = [
-        Property("ready", "ready unless the last result waits", 1),
-        Property("valid", "every transfer leaves once", 2),
-        Property("order", "in order, with its index and last", 3),
-        Property("stable", "valid holds and the payload stays until ready", 4),
-    ]
-    if c.n_beats > 1:
-        defines["SEVERAL"] = "1"
-    if c.output_constants:
-        defines["CONSTANTS"] = "1"
-        properties.append(Property("busy", "busy exactly while something is inside", 5))
-    if c.double_buffer:
-        defines["DOUBLE"] = "1"
     return Check(
         name=f"stage_{name}",
         unit=partial(OutputStage, c),
@@ -194,26 +195,28 @@ def stage_check(name: str, config: AcceleratorConfig) -> Check:
         parameters={
             "STAGES": c.output_stages,
             "BEATS": c.n_beats,
-            "BBITS": max(1, ceil_log2(c.n_beats)),
+            "BBITS": _bits(c.n_beats),
             "IN": c.output_width * c.accumulator_bits,
             "OUT": c.output_width * c.result_bits,
         },
-        defines=defines,
-        properties=tuple(properties),
+        defines=_macros(
+            SEVERAL=c.n_beats > 1, CONSTANTS=c.output_constants, DOUBLE=c.double_buffer
+        ),
+        properties=(
+            Property("ready", "ready unless the last result waits", 1),
+            Property("valid", "every transfer leaves once", 2),
+            Property("order", "in order, with its index and last", 3),
+            Property("stable", "valid holds and the payload stays until ready", 4),
+            *_chosen(
+                (c.output_constants, Property("busy", "busy exactly while something is inside", 5))
+            ),
+        ),
     )
 
 
 def decoder_check(name: str, config: AcceleratorConfig) -> Check:
     """Sums are exact, so accumulators never overflow."""
     c = config
-    defines = {}
-    properties = [Property("sums", "sums of table entries are exact, for all tables and codes", 1)]
-    if c.stored_codebooks > 1:
-        defines["BOOKS"] = "1"
-    if c.stored_groups > 1:
-        defines["GROUPS"] = "1"
-    if c.n_groups > 1:
-        defines["FIRST"] = "1"
     return Check(
         name=f"decoder_{name}",
         unit=partial(DecoderBlock, c),
@@ -228,11 +231,15 @@ def decoder_check(name: str, config: AcceleratorConfig) -> Check:
             "ACC": c.accumulator_bits,
             "SUM_STAGES": c.sum_stages,
             "T": c.tree_depth,
-            "CBITS": max(1, ceil_log2(c.n_codebooks)),
+            "CBITS": _bits(c.n_codebooks),
             "LATE": int(c.memory == "latch"),
         },
-        defines=defines,
-        properties=tuple(properties),
+        defines=_macros(
+            BOOKS=c.stored_codebooks > 1, GROUPS=c.stored_groups > 1, FIRST=c.n_groups > 1
+        ),
+        properties=(
+            Property("sums", "sums of table entries are exact, for all tables and codes", 1),
+        ),
         frames=c.n_codebooks * c.n_prototypes + 1 + c.n_groups + c.sum_stages + 1,
     )
 

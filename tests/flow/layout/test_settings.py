@@ -70,7 +70,7 @@ def test_vias_that_stay_on_a_layer_are_left_out(
         (
             "width: 0.4,",
             "wide: 0.4,",
-            r"layout.stripes\[1\] must known keys only .*, not 'wide'",
+            r"layout.stripes\[1\] must have known keys .*, not 'wide'",
         ),
     ],
 )
