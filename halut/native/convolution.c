@@ -10,7 +10,10 @@
 #include "pieces.h"
 #include "shuffle.h"
 
-enum { BAND = 1024 }; /* positions, about */
+enum {
+    BAND = 1024,            /* positions, about */
+    STAYING_BYTES = 1 << 19 /* of tables that stay in the cache of the second level */
+};
 
 typedef struct {
     void (*walk)(const Tree *, size_t, size_t, uint8_t *);
@@ -291,24 +294,29 @@ static void look_up_band(const Bands *b, const Outputs *o, size_t first, size_t 
     const size_t n_outputs = (size_t)g->n_outputs, padded = round_up(n_outputs, OUTPUTS);
     const size_t slice = g->out_by_pixel ? SLICE : OUTPUTS;
     const size_t table_bytes = b->n_quads * OUTPUTS * 64;
-    for (size_t group = 0; group < (size_t)g->groups; group++) {
-        const char *codes = b->codes + group * b->n_tiles * b->tile_bytes;
-        const int8_t *tables = o->tables + group * padded / OUTPUTS * table_bytes;
-        for (size_t m = 0; m < n_outputs; m += slice) {
-            const size_t here = smaller(slice, n_outputs - m);
-            for (size_t p = 0; p < n_positions; p += TILE) {
-                const size_t n = smaller(TILE, n_positions - p);
-                expect(w, o, group * n_outputs + m, here, first + p, n);
-                for (size_t k = 0; k < here; k += OUTPUTS)
-                    b->shuffle->look_up(codes + p / TILE * b->tile_bytes,
-                                        tables + (m + k) / OUTPUTS * table_bytes, b->n_quads,
-                                        b->sums + k * TILE);
-                finish_sums(g, b->sums, round_up(here, OUTPUTS) * TILE);
-                (g->out_by_pixel ? store_pixels : store_planes)(
-                    b, o, group * n_outputs + m, here, first + p, n);
+    /* Tables that stay in the cache may pass by for every tile, so that whole pixels are written. */
+    const int stay = g->out_by_pixel && (padded / OUTPUTS) * table_bytes <= STAYING_BYTES;
+    const size_t step = stay ? TILE : round_up(n_positions, TILE);
+    for (size_t begin = 0; begin < n_positions; begin += step)
+        for (size_t group = 0; group < (size_t)g->groups; group++) {
+            const char *codes = b->codes + group * b->n_tiles * b->tile_bytes;
+            const int8_t *tables = o->tables + group * padded / OUTPUTS * table_bytes;
+            for (size_t m = 0; m < n_outputs; m += slice) {
+                const size_t here = smaller(slice, n_outputs - m), output = group * n_outputs + m;
+                const size_t end = smaller(begin + step, n_positions);
+                for (size_t p = begin; p < end; p += TILE) {
+                    const size_t n = smaller(TILE, end - p);
+                    expect(w, o, output, here, first + p, n);
+                    for (size_t k = 0; k < here; k += OUTPUTS)
+                        b->shuffle->look_up(codes + p / TILE * b->tile_bytes,
+                                            tables + (m + k) / OUTPUTS * table_bytes, b->n_quads,
+                                            b->sums + k * TILE);
+                    finish_sums(g, b->sums, round_up(here, OUTPUTS) * TILE);
+                    (g->out_by_pixel ? store_pixels : store_planes)(b, o, output, here, first + p,
+                                                                    n);
+                }
             }
         }
-    }
 }
 
 /* Bands of a product, which threads may share. */

@@ -221,8 +221,7 @@ static void unstage(const Backward *b, const Piece *piece, float *grad_x)
     const size_t channels = (size_t)g->channels, width = (size_t)g->width;
     float *image = grad_x + (piece->image - w->x);
     /* Nothing between the rows. */
-    const int at_once = w->whole && piece->top >= 0 &&
-                        piece->top + (int64_t)piece->n_read <= g->height;
+    const int at_once = is_inside(w, piece);
     for (size_t r = 0; r < piece->n_read; r++) {
         const int64_t y = piece->top + (int64_t)r;
         if (y < 0 || y >= g->height)

@@ -4,7 +4,7 @@
 
 enum {
     TILE = 64,             /* positions that are looked up together */
-    STAGED_BYTES = 1 << 20 /* of padded input, about, in the cache of the second level */
+    STAGED_BYTES = 3 << 17 /* of padded input, about, in the cache of the second level */
 };
 
 /* As halut/native/convolution.py lays it out. */
@@ -118,15 +118,19 @@ static Piece piece_of(const Work *w, size_t number)
     return piece;
 }
 
+/* Whether all that a piece reads lies in the image. */
+static int is_inside(const Work *w, const Piece *piece)
+{
+    return w->padded_width == (size_t)w->g->width && piece->top >= 0 &&
+           piece->top + (int64_t)piece->n_read <= w->g->height;
+}
+
 /* Stage a piece's pixels, without padding, as planes. */
 static void stage_pixels(const Work *w, const Piece *piece)
 {
     const Geometry *g = w->g;
     const size_t channels = (size_t)g->channels, width = (size_t)g->width;
-    size_t at_once = 1;
-    if (w->padded_width == width && piece->top >= 0 &&
-        piece->top + (int64_t)piece->n_read <= g->height)
-        at_once = piece->n_read; /* nothing between the rows */
+    const size_t at_once = is_inside(w, piece) ? piece->n_read : 1; /* nothing between the rows */
     for (size_t r = 0; r < piece->n_read; r += at_once) {
         const int64_t y = piece->top + (int64_t)r;
         if (y >= 0 && y < g->height)
@@ -140,6 +144,8 @@ static void stage_pixels(const Work *w, const Piece *piece)
 static void stage_channel(const Work *w, const Piece *piece, size_t channel)
 {
     const Geometry *g = w->g;
+    if (g->in_by_pixel && w->pad == NULL && is_inside(w, piece))
+        return;
     const size_t width = (size_t)g->width, left = (size_t)g->left;
     const float *plane = piece->image + channel * (size_t)(g->height * g->width);
     const float fill = w->pad == NULL ? 0.0F : w->pad[channel];

@@ -16,9 +16,10 @@ from halut import process
 from halut.bench import conditions, peak_gb
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
+from halut.nn.forward_bench import forward, networks
 from halut.nn.layers import HalutConv2d, HalutLinear
 
-__all__ = ["layers"]
+__all__ = ["forward", "layers", "networks"]
 
 FORMATS = {
     "float": LayerConfig(lut_bits=None),
@@ -124,5 +125,5 @@ def _memory(case: str, what: str) -> float:
 
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[2])
-    result = _memory(*arguments) if sys.argv[1] == "memory" else layers(**arguments)
-    print(json.dumps(result))
+    measure = {"layers": layers, "forward": forward, "networks": networks}.get(sys.argv[1])
+    print(json.dumps(_memory(*arguments) if measure is None else measure(**arguments)))
