@@ -35,11 +35,14 @@ SPACE    ?= configs/spaces/digits.yaml
 OUT      ?=
 ARGS     ?=
 
-default_platform := $(filter file,$(origin PLATFORM))
+# Commands have defaults of their own: they get what was set.
+platform := $(if $(filter file,$(origin PLATFORM)),,set)
+clock := $(if $(filter file,$(origin CLOCK_NS)),,set)
 # What users give is text: a $ in it means nothing to make, and q makes it one word for the shell.
 $(foreach name,CONFIG PLATFORM CLOCK_NS TARGET_NS BASELINE RECIPE IMAGES SPACE OUT CONSTRAINTS \
   PYTHON VENV,$(eval override $(name) := $$(value $(name))))
 q = '$(subst ','\'',$(1))'
+conditions = $(if $(platform),--platform $(call q,$(PLATFORM))) $(if $(clock),--clock-ns $(call q,$(CLOCK_NS)))
 ifneq ($(words $(VENV))$(shell printf %s $(call q,$(VENV)) | LC_ALL=C tr -d 'A-Za-z0-9_./+,@=\200-\377-'),1)
 $(error VENV must be a path of letters, digits and ./+,@_=-, not $(call q,$(VENV)))
 endif
@@ -110,31 +113,28 @@ rtl: $(stamp) ## Verilog and manifest of CONFIG (to OUT)
 	@$(py) -m rtl_gen --config $(call q,$(CONFIG)) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 synth: $(stamp) ## area, timing and energy of CONFIG on PLATFORM at CLOCK_NS
-	@$(py) -m flow synth --config $(call q,$(CONFIG)) --platform $(call q,$(PLATFORM)) \
-	  --clock-ns $(call q,$(CLOCK_NS)) $(if $(TARGET_NS),--target-ns $(call q,$(TARGET_NS))) \
+	@$(py) -m flow synth --config $(call q,$(CONFIG)) $(conditions) \
+	  $(if $(TARGET_NS),--target-ns $(call q,$(TARGET_NS))) \
 	  $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(SYNTH_ONLY),--synth-only) \
 	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 pnr: $(stamp) ## CONFIG placed and routed with OpenROAD (on PATH or OPENROAD_EXE)
-	@$(py) -m flow pnr --config $(call q,$(CONFIG)) --platform $(call q,$(PLATFORM)) \
-	  --clock-ns $(call q,$(CLOCK_NS)) $(if $(TARGET_NS),--target-ns $(call q,$(TARGET_NS))) \
+	@$(py) -m flow pnr --config $(call q,$(CONFIG)) $(conditions) \
+	  $(if $(TARGET_NS),--target-ns $(call q,$(TARGET_NS))) \
 	  $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page (to OUT)
-	@$(py) -m flow report $(or $(RUNS),--config $(call q,$(CONFIG)) --platform $(call q,$(PLATFORM)) \
-	  --clock-ns $(call q,$(CLOCK_NS))) $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
+	@$(py) -m flow report $(or $(RUNS),--config $(call q,$(CONFIG)) $(conditions)) $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 formal: $(stamp) ## proofs of what the units promise, each with a broken twin
 	@$(py) -m flow formal $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 # These need a library, so their default platform is not that of synth.
 orfs: $(stamp) ## CONFIG as a design of OpenROAD-flow-scripts (PLATFORM: nangate45)
-	@$(py) -m flow orfs --config $(call q,$(CONFIG)) $(if $(default_platform),, \
-	  --platform $(call q,$(PLATFORM))) --clock-ns $(call q,$(CLOCK_NS)) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
+	@$(py) -m flow orfs --config $(call q,$(CONFIG)) $(conditions) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 bench: $(stamp) ## our engines and the direct ones in one table (PLATFORM: nangate45)
-	@$(py) -m flow bench $(if $(default_platform),,--platform \
-	  $(call q,$(PLATFORM))) --clock-ns $(call q,$(CLOCK_NS)) $(ARGS)
+	@$(py) -m flow bench $(conditions) $(ARGS)
 
 tables: $(stamp) ## the paper's tables rebuilt on NanGate45 and ASAP7 (to OUT, build/TABLES.md)
 	@$(py) -m flow tables $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)

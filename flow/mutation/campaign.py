@@ -24,6 +24,7 @@ import yaml
 import halut
 import rtl_gen
 import sim
+from flow.report.table import terminal
 from halut import golden
 from halut.checks import known
 from halut.errors import CheckFailed
@@ -298,22 +299,12 @@ def summary(records: list[dict[str, Any]], reasons: Mapping[str, str]) -> dict[s
 
 def table(found: Mapping[str, Any]) -> str:
     """Return a summary as text."""
-    head = [
-        "configuration",
-        "mutants",
-        "rejected",
-        "killed",
-        "proved",
-        "argued",
-        "survived",
-        "rate",
-    ]
-    lines = [f"{head[0]:14}" + "".join(f"{name:>10}" for name in head[1:])]
+    counts = ("mutants", "rejected", "killed", "proved", "argued")
+    rows = [["configuration", *counts, "survived", "rate"]]
     for name, facts in found.items():
-        numbers = [facts[key] for key in head[1:6]] + [len(facts["survivors"])]
-        row = "".join(f"{number:>10}" for number in numbers)
-        lines.append(f"{name:14}{row}{100 * facts['rate']:>8.1f} %")
-    return "\n".join(lines)
+        numbers = [facts[key] for key in counts] + [len(facts["survivors"])]
+        rows.append([name, *map(str, numbers), f"{100 * facts['rate']:.1f} %"])
+    return terminal(rows)
 
 
 def default_jobs() -> int:

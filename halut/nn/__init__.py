@@ -12,6 +12,7 @@ from halut.errors import HalutError
 
 if TYPE_CHECKING:
     from halut.nn.attention import HalutMultiheadAttention
+    from halut.nn.budget import Budget
     from halut.nn.config import LayerConfig
     from halut.nn.convert import ConversionReport, ConversionRow, convert_
     from halut.nn.handlers import as_called, register_handler
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from halut.nn.reconstruct import Reconstruction, ReconstructionReport, reconstruct_
 
 __all__ = [
+    "Budget",
     "ConversionReport",
     "ConversionRow",
     "HalutConv2d",
@@ -34,7 +36,7 @@ __all__ = [
     "register_handler",
 ]
 
-_MODULES = {"HalutMultiheadAttention": "attention", "LayerConfig": "config"}
+_MODULES = {"HalutMultiheadAttention": "attention", "Budget": "budget", "LayerConfig": "config"}
 _MODULES |= dict.fromkeys(("ConversionReport", "ConversionRow", "convert_"), "convert")
 _MODULES |= dict.fromkeys(("as_called", "register_handler"), "handlers")
 _MODULES |= dict.fromkeys(("Reconstruction", "ReconstructionReport", "reconstruct_"), "reconstruct")

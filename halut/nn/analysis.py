@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import io
-import json
 import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +24,13 @@ from torch import Tensor, nn
 
 from halut.checks import known
 from halut.errors import HalutError
-from halut.files import atomic_write, locked
+from halut.files import locked
 from halut.nn.config import LayerConfig
 from halut.nn.display import shown
 from halut.nn.layers import learned_layer
 from halut.nn.replace import replace_module
 from halut.nn.statistics import figure_of, save_figure
+from halut.nn.study import Study, fingerprint
 from halut.nn.watch import call_counts, evaluating, hooked
 
 __all__ = ["Analysis", "Point", "analyse"]
@@ -229,26 +228,25 @@ def analyse(
         study = {
             "kind": KIND,
             "version": VERSION,
-            "network": _fingerprint(model.state_dict().values()),
-            "images": _fingerprint([calibration, test_x, test_y]),
+            "network": fingerprint(model.state_dict().values()),
+            "images": fingerprint([calibration, test_x, test_y]),
             "config": config.to_dict(),
         }
-        file = Path(folder) / POINTS
-        done = _read(file, study)
+        kept = Study(Path(folder) / POINTS, study)
+        try:
+            done = {point.key: point for point in (Point(**one) for one in kept.results)}
+        except TypeError:
+            raise HalutError(f"points must have known fields ({folder}/{POINTS})") from None
         todo = [point for point in grid if point.key not in done]
-        _write(file, study, done.values())
         inputs: tuple[str, list[Tensor]] = ("", [])
-        with open(file, "a", encoding="utf-8") as out:
-            for index, point in enumerate(shown(todo, "analysing", "point", progress)):
-                if inputs[0] != point.layer:
-                    inputs = (point.layer, _inputs(model, modules[point.layer], calibration))
-                found = _measure(model, modules[point.layer], point, inputs[1], config,
-                                 test_x, test_y)  # fmt: skip
-                done[point.key] = found
-                out.write(json.dumps(asdict(found)) + "\n")
-                out.flush()
-                os.fsync(out.fileno())
-                _log.info("point %d of %d: %s", index + 1, len(todo), found)
+        for index, point in enumerate(shown(todo, "analysing", "point", progress)):
+            if inputs[0] != point.layer:
+                inputs = (point.layer, _inputs(model, modules[point.layer], calibration))
+            found = _measure(model, modules[point.layer], point, inputs[1], config,
+                             test_x, test_y)  # fmt: skip
+            done[point.key] = found
+            kept.add(asdict(found))
+            _log.info("point %d of %d: %s", index + 1, len(todo), found)
     points = tuple(done[point.key] for point in grid)
     return Analysis(base_accuracy=base, n_images=len(test_y), points=points)
 
@@ -383,43 +381,3 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     for images, labels in zip(x.split(_BATCH), y.split(_BATCH), strict=True):
         right += int((model(images).argmax(dim=1) == labels).sum())
     return right / len(y)
-
-
-def _fingerprint(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _read(file: Path, study: dict[str, Any]) -> dict[tuple[str, int, int], Point]:
-    """Return the points that are done; a last line that was not finished does not count."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise HalutError(f"points must be readable: {error} ({file})") from None
-    try:
-        if not lines or json.loads(lines[0]) != study:
-            raise ValueError
-        points = []
-        for number, line in enumerate(lines[1:], start=2):
-            try:
-                points.append(Point(**json.loads(line)))
-            except (ValueError, TypeError):
-                if number < len(lines):
-                    raise
-    except (ValueError, TypeError):
-        raise HalutError(
-            "output must be a new folder, or hold points of this network, images and formats, "
-            f"not of another study ({file})"
-        ) from None
-    return {point.key: point for point in points}
-
-
-def _write(file: Path, study: dict[str, Any], points: Iterable[Point]) -> None:
-    lines = [json.dumps(study), *(json.dumps(asdict(point)) for point in points)]
-    with atomic_write(file) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

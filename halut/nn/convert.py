@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import time
@@ -15,13 +16,16 @@ from torch import Tensor, nn
 from halut.checks import known, located
 from halut.errors import HalutError
 from halut.nn.attention import HalutMultiheadAttention, unsupported
+from halut.nn.budget import Budget
 from halut.nn.config import LayerConfig
 from halut.nn.deviation import Judge, all_finite
 from halut.nn.display import shown
 from halut.nn.handlers import PLAIN, handler_of, plain
 from halut.nn.layers import HalutLayer, layers_of, learned_layer
 from halut.nn.learning import total
+from halut.nn.macs import count_macs
 from halut.nn.replace import Structure, all_names, carry_over, replace_everywhere
+from halut.nn.search import Layer, Search
 from halut.nn.watch import Call, batches_of, call_counts, calls_of, evaluating, run_batch
 
 __all__ = ["ConversionReport", "ConversionRow", "convert_"]
@@ -73,6 +77,11 @@ class ConversionRow:
     output_error : float or None
         With `held_out`: the same of the network's output, once this layer and all before it were
         replaced.
+    n_codebooks, n_prototypes, lut_bits : int or None
+        C (per group; of the first projection of an attention), K, and the bits of a table entry,
+        None for floats. None for layers that stay.
+    macs : int or None
+        Of its product, for the first calibration batch; None where that is not counted.
     """
 
     name: str
@@ -88,6 +97,10 @@ class ConversionRow:
     exact_inputs_error: float | None = None
     own_inputs_error: float | None = None
     output_error: float | None = None
+    n_codebooks: int | None = None
+    n_prototypes: int | None = None
+    lut_bits: int | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +113,12 @@ class ConversionReport:
     def converted(self) -> list[str]:
         """Names of the converted layers."""
         return [row.name for row in self.rows if row.converted]
+
+    @property
+    def share_of_macs(self) -> float:
+        """Share of the listed layers' multiply-accumulate operations that are looked up now."""
+        total_macs = sum(row.macs or 0 for row in self.rows)
+        return sum(row.macs or 0 for row in self.rows if row.converted) / (total_macs or 1)
 
     def to_json(self) -> str:
         """Return the rows as a JSON list of objects; what was not measured is null."""
@@ -136,6 +155,7 @@ def convert_(
     sequential: bool = True,
     progress: bool = False,
     held_out: Tensor | Iterable[Any] | None = None,
+    budget: Budget | None = None,
 ) -> ConversionReport:
     """Replace layers of a model with looked-up ones, in place.
 
@@ -165,6 +185,9 @@ def convert_(
     held_out : Tensor, or iterable of batches, optional
         Inputs that nothing is learned from. The report then has each layer's error on them and
         the error that has piled up at the network's output.
+    budget : Budget, optional
+        What conversion may cost. Which layers are converted, and how, is then chosen by what each
+        costs the network; `config` says what the budget's choices begin with.
 
     Returns
     -------
@@ -195,6 +218,8 @@ def convert_(
         )
     if filter_fn is not None and not callable(filter_fn):
         raise HalutError(f"filter_fn must be a function, not {type(filter_fn).__name__}")
+    if not isinstance(budget, Budget | None):
+        raise HalutError(f"budget must be a Budget, not {type(budget).__name__}")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_meta:
             raise HalutError(f"model must hold values, not be on the meta device ({name})")
@@ -207,7 +232,7 @@ def convert_(
     # Parameters that are made under inference_mode could not be trained.
     with torch.inference_mode(False), evaluating(model), Structure.kept_on_error(model):
         rows = _Conversion(model, names, config, filter_fn, batches, unseen).run(
-            sequential, progress
+            sequential, progress, budget
         )
         report = ConversionReport(rows=tuple(rows))
         if not report.converted:
@@ -245,7 +270,7 @@ class _Conversion:
         self.model, self.names, self.config, self.filter_fn = model, names, config, filter_fn
         self.batches, self.held_out = batches, held_out
 
-    def run(self, sequential: bool, progress: bool) -> list[ConversionRow]:
+    def run(self, sequential: bool, progress: bool, budget: Budget | None) -> list[ConversionRow]:
         """Convert, and return a row for every layer in forward order."""
         candidates = self._candidates()
         classes = tuple({type(module) for module in candidates.values()})
@@ -264,7 +289,13 @@ class _Conversion:
                     reason = str(error)
             kind = type(module).__name__
             rows.append(ConversionRow(name=name, kind=kind, converted=False, reason=reason))
-        rows += self._converted(chosen, sequential, progress)
+        macs = count_macs(self.model, self.batches[0])
+        if budget is not None and chosen:
+            rows += self._within(budget, chosen, sequential, progress)
+        else:
+            rows += self._converted(chosen, sequential, progress)
+        paths = {one.row.name: one.path for one in chosen}
+        rows = [replace(row, macs=macs.get(paths.get(row.name, row.name))) for row in rows]
         return sorted(rows, key=lambda row: position.get(self._origin(row, position), len(order)))
 
     @staticmethod
@@ -351,24 +382,66 @@ class _Conversion:
             for part_name, part in parts.items()
         ]
 
-    def _converted(
-        self, chosen: list[_Chosen], sequential: bool, progress: bool
+    def _within(
+        self, budget: Budget, chosen: list[_Chosen], sequential: bool, progress: bool
     ) -> list[ConversionRow]:
-        """Learn and replace layers."""
+        """Convert what keeps a budget, and return rows for all."""
+
+        known: dict[tuple[nn.Module, LayerConfig], nn.Module] = {}
+
+        def learn(module: nn.Module, calls: list[Call], config: LayerConfig) -> nn.Module:
+            layer = _learned(module, calls, config)
+            if not sequential:  # what a trial learns, too
+                known[module, config] = copy.deepcopy(layer)
+            return layer
+
+        def convert(configs: Mapping[str, LayerConfig], judged: bool) -> list[ConversionRow]:
+            wanted = [
+                replace(one, config=configs[one.path]) for one in chosen if one.path in configs
+            ]
+            return self._converted(wanted, sequential, False, judged, known)
+
+        layers = {
+            one.path: Layer(module=one.module, config=one.config, only_call=one.only_call)
+            for one in chosen
+        }
+        judged = self.held_out is not None
+        found = Search(
+            self.model, self.batches, layers, budget, learn, convert, judged, progress
+        ).run()
+        stay = [
+            replace(one.row, converted=False, reason=found.reasons[one.path], also=(), note="")
+            for one in chosen
+            if one.path in found.reasons
+        ]
+        return found.rows + stay
+
+    def _converted(
+        self,
+        chosen: list[_Chosen],
+        sequential: bool,
+        progress: bool,
+        judged: bool = True,
+        known: Mapping[tuple[nn.Module, LayerConfig], nn.Module] | None = None,
+    ) -> list[ConversionRow]:
+        """Learn and replace layers; those that were learned from the exact network are copied."""
+        known = known or {}
         if not chosen:
             return []
-        paths = [one.path for one in chosen]
         finite = self._finite()
-        judge = None if self.held_out is None else Judge(self.model, self.held_out)
-        inputs = {} if sequential else calls_of(self.model, paths, self.batches)
+        judge = Judge(self.model, self.held_out) if self.held_out and judged else None
+        paths = [one.path for one in chosen if (one.module, one.config) not in known]
+        inputs = {} if sequential or not paths else calls_of(self.model, paths, self.batches)
         rows = []
         for one in shown(chosen, "converting", "layer", progress):
             begin = time.perf_counter()
-            # Nothing that follows the only call of a layer is needed to learn it.
-            last = one.path if one.only_call else None
-            calls = (inputs or calls_of(self.model, [one.path], self.batches, last))[one.path]
-            with located(f"layer {one.row.name}"):
-                layer = _learned(one.module, calls, one.config)
+            layer: Any = copy.deepcopy(known.get((one.module, one.config)))
+            if layer is None:
+                # Nothing that follows the only call of a layer is needed to learn it.
+                last = one.path if one.only_call else None
+                calls = (inputs or calls_of(self.model, [one.path], self.batches, last))[one.path]
+                with located(f"layer {one.row.name}"):
+                    layer = _learned(one.module, calls, one.config)
             parts = layers_of(layer)
             for inner, part in parts.items():
                 _warn(part, f"{one.row.name}.{inner}" if inner else one.row.name)
@@ -376,16 +449,19 @@ class _Conversion:
             note = carry_over(one.module, layer)
             replace_everywhere(self.model, one.module, layer)
             seconds = time.perf_counter() - begin
-            judged: Any = {} if judge is None else judge.errors(one.path, layer)
+            errors: Any = {} if judge is None else judge.errors(one.path, layer)
             rows.append(
                 replace(
                     one.row,
                     error=found.error,
                     float_error=found.float_error,
                     table_bytes=sum(part.table_bytes for part in parts.values()),
+                    n_codebooks=next(iter(parts.values())).n_codebooks,
+                    n_prototypes=one.config.n_prototypes,
+                    lut_bits=one.config.lut_bits,
                     seconds=seconds,
                     note=f"lost: {note or one.row.note}" if note or one.row.note else "",
-                    **judged,
+                    **errors,
                 )
             )
             _log.info(

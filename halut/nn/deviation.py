@@ -137,11 +137,14 @@ class Likeness:
         See `Deviation`.
     divergence : float
         Mean Kullback-Leibler divergence of the distributions that softmax makes of the outputs.
+    accuracy : float or None
+        Share of the decisions that are the labels, where there are any.
     """
 
     agreement: float
     output_error: float | None
     divergence: float
+    accuracy: float | None = None
 
 
 class Comparison:
@@ -153,33 +156,53 @@ class Comparison:
         Run once.
     batches : list
         As for `halut.nn.convert_`.
+    labels : integer Tensor, optional
+        Of all decisions, one batch after the other.
+
+    Attributes
+    ----------
+    accuracy : float or None
+        Of the exact network.
     """
 
     @torch.no_grad()
-    def __init__(self, exact: nn.Module, batches: list[Any]) -> None:
+    def __init__(self, exact: nn.Module, batches: list[Any], labels: Tensor | None = None) -> None:
         self._batches = batches
         self.outputs = [tensors_of(run_batch(exact, batch)) for batch in batches]
         if not all(self.outputs):
             raise HalutError("model must return tensors of floats to be compared")
+        made = torch.cat([decisions(one).flatten() for one in self.outputs])
+        self._labels, self.accuracy = None, None
+        if labels is not None:
+            self._labels = labels.flatten().to(made.device)
+            if len(self._labels) != len(made):
+                raise HalutError(f"labels must be {len(made)}, one a decision, not {len(labels)}")
+            self.accuracy = float((made == self._labels).double().mean())
 
     @torch.no_grad()
     def of(self, model: nn.Module) -> Likeness:
         """Compare a network, which is in evaluation mode."""
         deviation, same, number, apart = Deviation(), 0, 0, 0.0
+        made: list[Tensor] = []
         for batch, wanted in zip(self._batches, self.outputs, strict=True):
             found = tensors_of(run_batch(model, batch))
             for one, exact in zip(found, wanted, strict=True):
                 deviation.add(one, exact)
             now, then = decisions(found), decisions(wanted)
             same, number = same + int((now == then).sum()), number + now.numel()
+            made.append(now.flatten())
             axis = 1 if wanted[0].ndim > 3 else -1
             log_now, log_then = (
                 functional.log_softmax(one[0].double(), dim=axis) for one in (found, wanted)
             )
             apart += float((log_then.exp() * (log_then - log_now)).sum())
         count = max(number, 1)
+        accuracy = None
+        if self._labels is not None:
+            accuracy = float((torch.cat(made) == self._labels).double().mean())
         return Likeness(
             agreement=same / count,
             output_error=deviation.value(),
             divergence=apart / count,
+            accuracy=accuracy,
         )

@@ -7,7 +7,6 @@ really gets in the converted network, what its exact twin gave. Then end to end,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -38,6 +37,7 @@ from halut.nn.display import shown
 from halut.nn.imitation import Training, class_loss, copy_of, in_random_order, value_loss
 from halut.nn.layers import HalutLayer, layers_of
 from halut.nn.refit import refit_
+from halut.nn.study import fingerprint, tensors_in
 from halut.nn.watch import batches_of, calls_of, evaluating, hooked, run_batch
 
 __all__ = ["BlockRow", "Reconstruction", "ReconstructionReport", "reconstruct_"]
@@ -320,16 +320,9 @@ class _Work:
 
     def _study(self) -> str:
         """Return what tells this reconstruction from others."""
-        digest = hashlib.sha256(json.dumps(asdict(self.settings), sort_keys=True).encode())
-        for tensors in (
-            self.model.state_dict().values(), self.exact.state_dict().values(),
-            *map(_tensors_in, self.batches), *map(_tensors_in, self.held_out),
-        ):  # fmt: skip
-            for tensor in tensors:
-                plain = torch.as_tensor(tensor).detach().cpu().contiguous()
-                digest.update(str((tuple(plain.shape), plain.dtype)).encode())
-                digest.update(plain.flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        tensors = [*self.model.state_dict().values(), *self.exact.state_dict().values()]
+        inputs = tensors_in([*self.batches, *self.held_out])
+        return json.dumps(asdict(self.settings), sort_keys=True) + fingerprint(tensors + inputs)
 
     @torch.no_grad()
     def _set_temperatures(self, share: float) -> None:
@@ -475,12 +468,6 @@ class _Work:
                     state.write(self.model)
         training.end()
         state.content.pop("training", None)
-
-
-def _tensors_in(batch: Any) -> list[Any]:
-    if isinstance(batch, dict):
-        batch = list(batch.values())
-    return list(batch) if isinstance(batch, (tuple, list)) else [batch]
 
 
 class _State:

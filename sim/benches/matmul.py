@@ -308,7 +308,7 @@ def _passage_cycles(config: AnyConfig) -> int:
 
 
 class _Writer:
-    """Offers single program words at any cycle, all kinds of them, until it is told to stop.
+    """Offers single program words at any cycle, all kinds of them, until it is asked to stop.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ class Accuracy:
 
 
 def accuracy(program: Program, name: str, test: str | None, matrix: str | None) -> Accuracy:
-    """Tell what a program is worth.
+    """Report what a program is worth.
 
     Parameters
     ----------

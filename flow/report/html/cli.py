@@ -39,7 +39,7 @@ def _parser() -> Parser:
         help="earlier run to mark better and worse against (default: the first of several)"
         )  # fmt: skip
     add("--program", metavar="FILE",
-        help="program to tell the accuracy of and to show a row in (.npz; default: none)"
+        help="program whose accuracy to report, and a row of which to show (.npz; default: none)"
         )  # fmt: skip
     add("--test", metavar="FILE",
         help="rows to measure the program's error on (.npy; default: none)")  # fmt: skip

@@ -299,7 +299,7 @@ class _Schematic:
             self.svg.arrow([(start, y), (x, y), (x, bottom)], "wire program", _wire(width) / 2)
 
     def units(self, config: TiledConfig) -> None:
-        """Tell that this is one of several."""
+        """Say that this is one of several."""
         x, y = _INPUT[0], 426
         self.svg.text(x, y, f"one of {_plural(config.n_units, 'unit')}", "strong")
         counts = " × ".join(map(str, config.tiles.values()))

@@ -107,7 +107,7 @@ def test_unknown_names_and_files(tmp_path):
 
 
 def test_a_copy_of_a_shipped_platform_is_a_platform(tmp_path):
-    """What docs/platforms.md tells users to do."""
+    """What docs/platforms.md asks users to do."""
     source = Path(flow.cells.platform_file.__file__).parents[1] / "platforms" / "nangate45.yaml"
     text = source.read_text().replace("name: nangate45", "name: mine")
     (tmp_path / "mine.yaml").write_text(text)

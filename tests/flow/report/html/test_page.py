@@ -30,7 +30,7 @@ from rtl_gen.tiled_config import AnyConfig, TiledConfig
 pytest.importorskip("plotly", reason="plotly is not installed (pip install -e .[flow])")
 pytest.importorskip("jinja2", reason="jinja2 is not installed (pip install -e .[flow])")
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SMALL = ROOT / "configs" / "small.yaml"
 CONFIGS = ("small", "stella_nera", "row_parallel", "dense", "unrolled", "digits_network")
 AREA = "synth__design__instance__area__stdcell"
@@ -307,7 +307,7 @@ def test_wrong_command_lines(tmp_path, small, capsys):
         ([], "at least one RUN"),
         ([folder, "--config", SMALL], "not both"),
         ([tmp_path / "none"], "a run must be a folder with metrics.json"),
-        ([tmp_path / "half"], "must be a metrics.json"),
+        ([tmp_path / "half"], "metrics must be JSON"),
         ([folder, "--test", "t.npy"], "must come together"),
         ([folder, "--program", tmp_path / "none.npz"], "none.npz"),
         ([tmp_path / "drawn"], "a picture must be a PNG file"),

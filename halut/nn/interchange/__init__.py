@@ -1,0 +1,1 @@
+"""Networks of other tools: files of ONNX and of `torch.export` in."""
