@@ -34,7 +34,10 @@ TARGET static void NAME(products)(const float *tables, const float *upstream, si
     enum { WIDE = 4, AT_ONCE = LANES == 16 ? 4 : 2 };
     for (size_t k = 0; k < n_leaves; k += AT_ONCE)
         for (size_t p = 0; p < TILE; p += WIDE * LANES) {
+            const float *entries[AT_ONCE]; /* of leaves; where there are only two, the first again */
             V sum[AT_ONCE][WIDE];
+            for (size_t i = 0; i < AT_ONCE; i++)
+                entries[i] = tables + (k + i < n_leaves ? k + i : 0) * n_outputs;
             UNROLL
             for (size_t i = 0; i < AT_ONCE; i++)
                 for (size_t v = 0; v < WIDE; v++)
@@ -47,7 +50,7 @@ TARGET static void NAME(products)(const float *tables, const float *upstream, si
                     g[v] = *(const V *)(const void *)(row + v * LANES);
                 UNROLL
                 for (size_t i = 0; i < AT_ONCE; i++) {
-                    const V entry = (V){0} + tables[(k + i) * n_outputs + m];
+                    const V entry = (V){0} + entries[i][m];
                     for (size_t v = 0; v < WIDE; v++)
                         sum[i][v] = MULTIPLY_ADD(entry, g[v], sum[i][v]);
                 }

@@ -224,12 +224,16 @@ def test_decisions_on_both_sides_of_every_threshold(name: str) -> None:
 
 @pytest.mark.slow
 def test_under_sanitizers() -> None:
-    runtime = subprocess.run(
-        ["gcc", "-print-file-name=libasan.so"], check=True, text=True, capture_output=True
-    ).stdout.strip()
+    # The second one because torch throws C++ exceptions.
+    runtimes = [
+        subprocess.run(
+            ["gcc", f"-print-file-name={name}"], check=True, text=True, capture_output=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")
+    ]
     environment = {
         "CC": "gcc -g -fsanitize=address,undefined -fno-sanitize-recover=all",
-        "LD_PRELOAD": runtime,
+        "LD_PRELOAD": " ".join(runtimes),
         "ASAN_OPTIONS": "detect_leaks=0",  # of Python itself
         "PYTHONPATH": str(ROOT),
     }
