@@ -254,15 +254,23 @@ _MAX_POOLS = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3
 _MEAN_POOLS = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
 
 
-def _ceiling(attributes: Attributes, sizes: Sequence[int], kernel: list[int]) -> list[int]:
-    """Return the values after the end that rounding the output's size up needs."""
+def _ceiling(
+    attributes: Attributes, sizes: Sequence[int], after: Sequence[int], kernel: list[int]
+) -> list[int]:
+    """Return the values after the end that rounding the output's size up needs.
+
+    `sizes` are those of padded images, `after` their zeros after the end, where no window begins.
+    """
     n_axes = len(kernel)
     strides = attributes.get("strides", [1] * n_axes)
     dilations = attributes.get("dilations", [1] * n_axes)
     more = []
-    for size, stride, width, dilation in zip(sizes, strides, kernel, dilations, strict=True):
-        rest = (size - (width - 1) * dilation - 1) % stride
-        more.append((stride - rest) % stride)
+    for size, high, stride, width, dilation in zip(
+        sizes, after, strides, kernel, dilations, strict=True
+    ):
+        free = size - (width - 1) * dilation - 1
+        begin = -(-free // stride) * stride  # of the last window
+        more.append(begin - free if begin < size - high else 0)
     return more
 
 
@@ -272,7 +280,7 @@ def _pool(attributes: Attributes, x: Tensor, value: float) -> tuple[Tensor, list
     low, high = spatial_padding(attributes, x.shape[2:], kernel)
     if attributes.get("ceil_mode"):
         padded = [size + a + b for size, a, b in zip(x.shape[2:], low, high, strict=True)]
-        more = _ceiling(attributes, padded, kernel)
+        more = _ceiling(attributes, padded, high, kernel)
         high = [a + b for a, b in zip(high, more, strict=True)]
     return functional.pad(x, pad_sides(low, high), value=value), kernel
 
