@@ -24,10 +24,11 @@ class BuildUnlessEditable(build_ext):
 
 
 kernels: dict[str, Any] = {
-    "sources": [f"{FOLDER}/{sources['SOURCE']}"],
+    "sources": [f"{FOLDER}/{name}" for name in sources["SOURCES"]],
     "depends": [f"{FOLDER}/{name}" for name in sources["INCLUDED"]],
     "define_macros": [("HALUT_SOURCES", f'"{sources["fingerprint"]()}"')],
     "extra_compile_args": list(sources["FLAGS"]),
+    "libraries": list(sources["LIBRARIES"]),
     # A compiler that is missing or fails leaves NumPy to compute.
     "optional": True,
 }

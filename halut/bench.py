@@ -50,6 +50,8 @@ _THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 
+_WITH_TORCH = ("layers", "forward", "networks")
+
 
 def conditions() -> dict[str, Any]:
     """Return what a measurement depends on: machine, versions, threads."""
@@ -92,7 +94,7 @@ def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
     ----------
     name : str
         ``"accuracy"``, ``"formats"``, ``"learn"``, ``"online"`` or ``"kernels"`` of this module;
-        ``"layers"`` of `halut.nn.bench`, which needs torch.
+        ``"layers"``, ``"forward"`` or ``"networks"`` of `halut.nn.bench`, which need torch.
     threads : int
         BLAS threads.
     arguments : dict
@@ -108,7 +110,7 @@ def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
         When the process failed; what it said is on stderr.
     """
     environment = os.environ | {variable: str(threads) for variable in _THREAD_VARIABLES}
-    module = "halut.nn.bench" if name == "layers" else "halut.bench"
+    module = "halut.nn.bench" if name in _WITH_TORCH else "halut.bench"
     done = process.run([sys.executable, "-m", module, name, json.dumps(arguments)], env=environment)
     sys.stderr.write(done.errors)
     if done.status:

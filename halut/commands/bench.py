@@ -26,7 +26,8 @@ def add_verb(verbs: Any) -> None:
         nargs="*",
         metavar="WHAT",
         default=[],
-        help="accuracy, learn, online, kernels (default: these), formats, layers (needs torch)",
+        help="accuracy, learn, online, kernels (default: these), formats; with torch "
+        "layers, forward, networks",
     )
     add("--threads", type=int, default=1, metavar="N",
         help="threads of NumPy's BLAS (default: %(default)s)")  # fmt: skip
@@ -152,6 +153,25 @@ def _layers_report(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _forward_report(result: dict[str, Any]) -> list[str]:
+    conditions = result["conditions"]
+    clock = "processor time" if conditions["torch_threads"] == 1 else "time"
+    lines = [
+        f"forward: {clock}, medians of {result['repeats']} turns; ratios to the first line of each "
+        "case, in the same turn",
+        f"{_said(conditions)}, torch {conditions['torch']} ({conditions['torch_instructions']}), "
+        f"processor has {', '.join(conditions['instructions']) or 'none of the instructions'}",
+        "  input and output float32 unless INT8 is said; PyTorch's engines of INT8 by name",
+    ]
+    case = None
+    for row in result["rows"]:
+        if row["case"] != case:
+            case = row["case"]
+            lines.append(f"  {case}")
+        lines.append(f"    {row['side']:34} {row['ms']:9.2f} ms ({row['ratio']:6.3f} x)")
+    return lines
+
+
 _REPORTS = {
     "accuracy": _accuracy_report,
     "formats": _formats_report,
@@ -159,4 +179,6 @@ _REPORTS = {
     "online": _online_report,
     "kernels": _kernels_report,
     "layers": _layers_report,
+    "forward": _forward_report,
+    "networks": _forward_report,
 }

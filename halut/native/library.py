@@ -18,7 +18,7 @@ from pathlib import Path
 from halut import process
 from halut.errors import HalutError
 from halut.files import atomic_write, locked, write_text
-from halut.native.sources import FLAGS, FOLDER, SOURCE, fingerprint
+from halut.native.sources import FLAGS, FOLDER, LIBRARIES, SOURCES, fingerprint
 
 __all__ = ["VARIABLE", "VARIANTS", "Kernels", "Rows", "Stage", "build", "kernels", "status",
            "variants"]  # fmt: skip
@@ -87,6 +87,12 @@ _ARGUMENTS = {
     ],
     "halut_column_sums": [_INT, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER],
     "halut_add_entries": [_INT, _POINTER, _SIZE, _POINTER, _SIZE, _INT, _POINTER],
+    "halut_decisions": [_INT, _POINTER, _SIZE, _SIZE, *[_POINTER] * 4],
+    "halut_pack": [_INT, *[_SIZE] * 4, _POINTER, _POINTER],
+    "halut_bands": [_INT, _POINTER],
+    "halut_convolve": [_INT, *[_POINTER] * 10, _SIZE, _SIZE],
+    "halut_pieces": [_INT, _POINTER],
+    "halut_convolve_backward": [_INT, *[_POINTER] * 15, _SIZE, _SIZE],
 }
 _RESULTS = {"halut_table_bytes": _SIZE, "halut_make_tables": None}
 
@@ -109,15 +115,20 @@ class Kernels:
     library: ctypes.CDLL
     variant: str
 
+    @property
+    def index(self) -> int:
+        """The variant's number."""
+        return VARIANTS.index(self.variant)
+
     def call(self, name: str, *arguments: object) -> bool:
-        """Call a function of kernels.c; return whether a value that was compared was NaN.
+        """Call a function of the library; return whether a value that was compared was NaN.
 
         Raises
         ------
         MemoryError
             When it has not enough.
         """
-        status = getattr(self.library, name)(VARIANTS.index(self.variant), *arguments)
+        status = getattr(self.library, name)(self.index, *arguments)
         if status == 1:
             raise MemoryError(f"not enough memory for {name}")
         return bool(status)
@@ -193,7 +204,8 @@ def _compile(command: list[str], path: Path, failed: Path) -> None:
         with atomic_write(path) as temporary:
             done = process.run(
                 [*command, *FLAGS, "-fPIC", "-shared", f'-DHALUT_SOURCES="{fingerprint()}"',
-                 FOLDER / SOURCE, "-o", temporary],
+                 *(FOLDER / name for name in SOURCES), "-o", temporary,
+                 *(f"-l{name}" for name in LIBRARIES)],
                 timeout_s=_BUILD_S,
             )  # fmt: skip
             said = done.output + done.errors or said

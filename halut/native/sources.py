@@ -8,12 +8,16 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-__all__ = ["FLAGS", "FOLDER", "INCLUDED", "SOURCE", "fingerprint"]
+__all__ = ["FLAGS", "FOLDER", "INCLUDED", "LIBRARIES", "SOURCES", "fingerprint"]
 
 FOLDER = Path(__file__).resolve().parent
-SOURCE = "kernels.c"
-INCLUDED = ("stages.h", "portable.h", "avx2.h", "avx512.h", "neon.h", "quads.h", "layouts.h",
-            "variant.h", "encode.h", "look_up.h", "learning.h")  # fmt: skip
+SOURCES = ("kernels.c", "prepare.c", "convolution.c", "gradients.c")
+INCLUDED = (
+    "stages.h", "portable.h", "avx2.h", "avx512.h", "neon.h", "quads.h", "layouts.h", "variant.h",
+    "encode.h", "look_up.h", "learning.h", "common.h", "format.h", "transpose.h", "pieces.h",
+    "shuffle.h", "gradients.h",
+)  # fmt: skip
+LIBRARIES = ("m",)
 
 # A multiplication and an addition round one after the other, as in NumPy.
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden")
@@ -22,6 +26,6 @@ FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden")
 def fingerprint() -> str:
     """Return what changes when a source or a flag does: 16 hexadecimal digits."""
     digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for name in (SOURCE, *INCLUDED):
+    for name in (*SOURCES, *INCLUDED):
         digest.update((FOLDER / name).read_bytes())
     return digest.hexdigest()[:16]

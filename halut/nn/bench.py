@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +14,10 @@ from halut import process
 from halut.bench import conditions, peak_gb
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
+from halut.nn.forward_bench import forward, medians, networks
 from halut.nn.layers import HalutConv2d, HalutLinear
 
-__all__ = ["layers"]
+__all__ = ["forward", "layers", "networks"]
 
 FORMATS = {
     "float": LayerConfig(lut_bits=None),
@@ -80,22 +79,15 @@ def layers(repeats: int = 11) -> dict[str, Any]:
     for case in CASES:
         names = ["exact", *FORMATS]
         steps = {name: _case(case, name) for name in names}
-        times: dict[str, list[float]] = {name: [] for name in names}
-        for turn in range(repeats + 1):
-            for name, step in steps.items():
-                begin = time.perf_counter()
-                step()
-                if turn:  # the first one only warms up
-                    times[name].append(1e3 * (time.perf_counter() - begin))
-        milliseconds = {name: float(np.median(turns)) for name, turns in times.items()}
+        times = medians(steps, repeats)
         megabytes = {name: memory_alone(case, name) for name in names}
         rows += [
             {
                 "case": case,
                 "title": _TITLES[case],
                 "format": name,
-                "ms": milliseconds[name],
-                "time_ratio": milliseconds[name] / milliseconds["exact"],
+                "ms": times[name][0],
+                "time_ratio": times[name][1],
                 "mb": megabytes[name],
                 "memory_ratio": megabytes[name] / megabytes["exact"],
             }
@@ -124,5 +116,5 @@ def _memory(case: str, what: str) -> float:
 
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[2])
-    result = _memory(*arguments) if sys.argv[1] == "memory" else layers(**arguments)
-    print(json.dumps(result))
+    measure = {"layers": layers, "forward": forward, "networks": networks}.get(sys.argv[1])
+    print(json.dumps(_memory(*arguments) if measure is None else measure(**arguments)))

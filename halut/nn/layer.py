@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -23,17 +24,44 @@ import halut
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.matmul import QuantisationError
+from halut.native import convolution
+from halut.nn import native
 from halut.nn.config import LayerConfig
 from halut.nn.learning import learn_group, total
 from halut.nn.tables import LookUp, by_row
 from halut.program import Program
 
-__all__ = ["Executor", "HalutLayer"]
+__all__ = ["Executor", "HalutLayer", "Placed"]
 
 _Layer = TypeVar("_Layer", bound="HalutLayer")
 
 Executor = Callable[["HalutLayer", Tensor], Tensor]
 """Takes a layer and its input, returns what leaves the hardware, as `HalutLayer.results`."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An input as images in memory, for `halut.nn.native.convolve`.
+
+    Attributes
+    ----------
+    x : Tensor of shape (B, channels, H, W)
+        Contiguous, or contiguous with channels last.
+    pad : Tensor of shape (channels,) or None
+        What images are padded with; None: 0.
+    size : tuple of int
+        Height and width of the output.
+    by_pixel : bool
+        Whether channels of the output are neighbours in memory.
+    fields : dict
+        Those of the geometry that say what is read, see `halut.native.convolution.FIELDS`.
+    """
+
+    x: Tensor
+    pad: Tensor | None
+    size: tuple[int, int]
+    by_pixel: bool
+    fields: dict[str, int]
 
 
 class HalutLayer(LookUp, ABC):
@@ -66,6 +94,14 @@ class HalutLayer(LookUp, ABC):
     @abstractmethod
     def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
         """Gather features (G, C, S) of all positions as (B, G, C, S, L)."""
+
+    @abstractmethod
+    def _placed(self, x: Tensor) -> Placed:
+        """Say where an input's features are in memory, and where the outputs go."""
+
+    @abstractmethod
+    def _shaped(self, images: Tensor, x: Tensor) -> Tensor:
+        """Turn output images (B, G * M, H, W) for an input into the module's output."""
 
     @abstractmethod
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
@@ -107,11 +143,15 @@ class HalutLayer(LookUp, ABC):
 
     def _looked_at(self, x: Tensor) -> Tensor:
         """Gather what the encoder looks at: (B, G, C, T, L), or (B, G, C, D / C, L)."""
+        self._check_dtype(x)
+        return self._inputs(x, self.split_dims)
+
+    @staticmethod
+    def _check_dtype(x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise HalutError(f"input must be a tensor, not {type(x).__name__}")
         if not x.is_floating_point():
             raise HalutError(f"input must be of a floating dtype, not {x.dtype}")
-        return self._inputs(x, self.split_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the approximate output of the layer that this one replaces.
@@ -128,16 +168,69 @@ class HalutLayer(LookUp, ABC):
         """
         if self.executor is not None:
             return self.finish(self.executor(self, x), x)
-        gathered = self._looked_at(x)
+        self._check_dtype(x)
         exactly = nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
         with exactly:
-            tables, scale, offset = self.tables()
-            sums = self._sums(gathered, tables)
-            if self.training and self.output_range is not None and sums.numel():
-                self._follow(sums.detach(), scale, offset.detach())
-            results = self._results(sums, scale, offset)
-            values = self._arrange(self._values(results, scale, offset), x)
+            native_form = x.numel() and self._is_native(x)
+            values = self._convolved(x) if native_form else self._looked_up(x)
         return values.to(_output_dtype(x))
+
+    def _looked_up(self, x: Tensor) -> Tensor:
+        """Return the output for an input, by torch's operations."""
+        gathered = self._looked_at(x)
+        tables, scale, offset = self.tables()
+        sums = self._sums(gathered, tables)
+        if self.training and self.output_range is not None and sums.numel():
+            self._follow(sums.detach(), scale, offset.detach())
+        results = self._results(sums, scale, offset)
+        return self._arrange(self._values(results, scale, offset), x)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        """Return the output for an input, by the native operators."""
+        placed, config, followed = self._placed(x.float()), self.config, self._is_followed(x)
+        # What a ReLU on accumulators drops has no gradient: that is left to torch.
+        relu = config.relu and config.output_format == "raw" and not followed
+        is_product = (
+            config.output_format == "raw" and not self.raw_output and (relu or not config.relu)
+        )
+        fields = placed.fields | {
+            "groups": self.groups,
+            "n_codebooks": self.n_codebooks,
+            "depth": self.tree_depth,
+            "n_outputs": self.n_outputs,
+            "wrap_bits": config.acc_bits or 0,
+            "relu": int(relu),
+            "out_by_pixel": int(placed.by_pixel and is_product),
+        }
+        where = placed.size, convolution.geometry(fields)
+
+        def multipliers(scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+            if is_product:
+                return scale, offset
+            return torch.ones_like(scale), torch.zeros_like(scale)  # sums, exact in float32
+
+        if followed:
+            nodes, *inputs = self._nodes(torch.float32)
+            entries, scale, offset = self.tables()
+            images = native.train(
+                placed.x, placed.pad, self.split_dims.to(torch.int32).contiguous(), nodes, entries,
+                *multipliers(scale, offset), inputs[0] / self.temperature.float(), *inputs,
+                self._native_format, *where,
+            )  # fmt: skip
+        else:
+            prepared = self._prepared()
+            scale, offset = prepared.scale, prepared.offset
+            images = native.convolve(
+                placed.x, placed.pad, prepared.dims, prepared.thresholds, prepared.tables,
+                *multipliers(scale, offset), *where,
+            )  # fmt: skip
+        if is_product:
+            return self._shaped(images, x)
+        sums = images.view(len(images), self.groups, self.n_outputs, -1)
+        if self.training and self.output_range is not None:
+            self._follow(sums.detach(), scale, offset.detach())
+        results = self._results(sums, scale, offset)
+        return self._arrange(self._values(results, scale, offset), x)
 
     # Exactly what the hardware computes.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from halut.checks import either, integer_at_least
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
-from halut.nn.layer import Executor, HalutLayer
+from halut.nn.layer import Executor, HalutLayer, Placed
 
 __all__ = [
     "Executor",
@@ -70,12 +70,30 @@ class HalutLinear(HalutLayer):
     def weight_shape(self) -> tuple[int, ...]:
         return self.out_features, self.in_features
 
-    def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
+    def _by_row(self, x: Tensor) -> Tensor:
         if x.shape[-1:] != (self.in_features,):
             raise HalutError(
                 f"input must have shape (..., {self.in_features}), not {tuple(x.shape)}"
             )
-        flat = x.reshape(-1, self.in_features)  # (N, D)
+        return x.reshape(-1, self.in_features)  # (N, D)
+
+    def _placed(self, x: Tensor) -> Placed:
+        flat = self._by_row(x).contiguous()
+        size = flat.shape[0], 1  # an image that is one pixel wide
+        fields = {
+            "n_items": 1, "channels": self.in_features, "height": size[0], "width": 1,
+            "kernel_height": 1, "kernel_width": 1, "stride_y": 1, "stride_x": 1,
+            "dilation_y": 1, "dilation_x": 1, "left": 0, "right": 0, "above": 0, "below": 0,
+            "in_by_pixel": 1,
+        }  # fmt: skip
+        image = flat[None, :, None].permute(0, 3, 1, 2)
+        return Placed(image, None, size, True, fields)
+
+    def _shaped(self, images: Tensor, x: Tensor) -> Tensor:
+        return images.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.n_outputs)
+
+    def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
+        flat = self._by_row(x)
         gathered = flat.index_select(1, dims.flatten()).t()  # (G*C*S, N)
         return gathered.reshape(1, *dims.shape, flat.shape[0])
 
@@ -207,7 +225,8 @@ class HalutConv2d(HalutLayer):
             sizes.append((size + more - d * (k - 1) - 1) // s + 1)
         return sizes[0], sizes[1]
 
-    def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
+    def _checked_size(self, x: Tensor) -> tuple[int, int]:
+        """Return height and width of the output for an input."""
         if x.ndim not in (3, 4) or x.shape[-3] != self.in_channels:
             raise HalutError(
                 f"input must have shape (any, {self.in_channels}, height, width), "
@@ -219,6 +238,34 @@ class HalutConv2d(HalutLayer):
                 f"input must be at least as large as the kernel {self.kernel_size}, "
                 f"not {tuple(x.shape[-2:])}"
             )
+        return size
+
+    def _placed(self, x: Tensor) -> Placed:
+        size = self._checked_size(x)
+        sides, by_pixel = self.sides(), _is_by_pixel(x)
+        image = x if x.ndim == 4 else x[None]
+        if any(sides) and self.padding_mode != "zeros":
+            image, sides = nn.functional.pad(image, sides, mode=self.padding_mode), (0, 0, 0, 0)
+        in_by_pixel = _is_by_pixel(image)
+        if not in_by_pixel:
+            image = image.contiguous()
+        pad = None if self.pad_value is None or not any(sides) else self.pad_value.float()
+        fields = {
+            "n_items": image.shape[0], "channels": self.in_channels,
+            "height": image.shape[2], "width": image.shape[3],
+            "kernel_height": self.kernel_size[0], "kernel_width": self.kernel_size[1],
+            "stride_y": self.stride[0], "stride_x": self.stride[1],
+            "dilation_y": self.dilation[0], "dilation_x": self.dilation[1],
+            "left": sides[0], "right": sides[1], "above": sides[2], "below": sides[3],
+            "in_by_pixel": int(in_by_pixel),
+        }  # fmt: skip
+        return Placed(image, pad, size, by_pixel, fields)
+
+    def _shaped(self, images: Tensor, x: Tensor) -> Tensor:
+        return images if x.ndim == 4 else images[0]
+
+    def _inputs(self, x: Tensor, dims: Tensor) -> Tensor:
+        size = self._checked_size(x)
         padded = self._padded(x if x.ndim == 4 else x[None])
         height, width = padded.shape[-2:]
         area = math.prod(self.kernel_size)
@@ -239,7 +286,7 @@ class HalutConv2d(HalutLayer):
         arranged = outputs.contiguous().view(outputs.shape[0], self.out_channels, *size)
         if x.ndim == 3:
             return arranged[0]
-        if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        if _is_by_pixel(x):
             return arranged.contiguous(memory_format=torch.channels_last)
         return arranged
 
@@ -292,6 +339,13 @@ def layer_of(entry: Mapping[str, Any]) -> HalutLayer:
 def layers_of(model: nn.Module) -> dict[str, HalutLayer]:
     """Return the replaced layers of a model by their names; there may be none."""
     return {name: part for name, part in model.named_modules() if isinstance(part, HalutLayer)}
+
+
+def _is_by_pixel(x: Tensor) -> bool:
+    """Say whether images (B, channels, H, W) are contiguous with channels last, and only so."""
+    if x.ndim != 4 or x.is_contiguous():
+        return False
+    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _checked(config: LayerConfig | None) -> LayerConfig:

@@ -19,6 +19,9 @@ from halut.checks import integer_at_least, known
 from halut.errors import HalutError
 from halut.forest import subspaces
 from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.native.convolution import MOST_DEPTH
+from halut.nn import native
+from halut.nn.cache import Cache
 from halut.nn.config import LayerConfig
 from halut.nn.functional import look_up, nearest, nearest_sums, walk
 from halut.nn.quantize import (
@@ -238,6 +241,68 @@ class LookUp(nn.Module):
         self.input_bits = bits
         self.threshold_words = threshold_words.to(self.thresholds.device, torch.int32)
 
+    # What follows from the parameters.
+
+    @property
+    def _cache(self) -> Cache:
+        """Values that are kept; made late, so that layers from pickles of before have one, too."""
+        kept: Cache = self.__dict__.setdefault("_kept", Cache())
+        return kept
+
+    def forget(self) -> None:
+        """Drop the tables that are kept: after a write that no version counter shows."""
+        self._cache.clear()
+
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        """Return everything that tables, thresholds, scales and offsets are made of."""
+        encoder = self.centroids if self.config.encoder == "centroid" else self.thresholds
+        return self.lut, self.bias, encoder, self.split_dims, self.threshold_words
+
+    def _is_followed(self, x: Tensor) -> bool:
+        """Say whether autograd follows a look-up in an input."""
+        return torch.is_grad_enabled() and (
+            x.requires_grad or any(one.requires_grad for one in self.parameters(recurse=False))
+        )
+
+    def _is_native(self, x: Tensor) -> bool:
+        """Say whether the native operators compute what this layer does with an input."""
+        config = self.config
+        return (
+            config.encoder == "tree"
+            and config.lut_bits is not None
+            and config.lut_bits <= 8
+            and config.lut_bits + (self.n_codebooks - 1).bit_length() <= _EXACT_FLOAT32
+            and config.lut_format == "int"
+            and config.overflow != "saturate"
+            and config.tree_depth <= MOST_DEPTH
+            and x.device.type == self.lut.device.type == "cpu"
+            and x.dtype != torch.float64
+            and self.lut.dtype != torch.float64
+            and not _is_exporting()
+            and native.available()
+        )
+
+    def _prepared(self) -> native.Prepared:
+        """Return what the native operators read; kept while no parameter changes."""
+        also = self.config, self.input_bits
+        return self._cache.get("native", self._tensors(), also, self._prepare)
+
+    def _prepare(self) -> native.Prepared:
+        nodes, scale, offset = self._nodes(torch.float32)
+        entries, *outputs = self.tables()
+        return native.Prepared(
+            self.split_dims.to(torch.int32).contiguous(),
+            native.decisions(nodes.detach(), scale, offset, self._native_format),
+            native.pack_tables(entries.detach()),
+            *(one.detach().float().contiguous() for one in outputs),
+        )
+
+    @property
+    def _native_format(self) -> str:
+        """What the native operators call the input format."""
+        name = self.input_format or ""
+        return name if name in FLOAT_FORMATS or not name else "int"
+
     # Forward.
 
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -256,6 +321,31 @@ class LookUp(nn.Module):
             entries = entries.double()
         return entries, scale, offset + bias
 
+    def _nodes(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what inputs are compared with.
+
+        Returns
+        -------
+        nodes (G, C, K - 1)
+            In the words of the input format, or in values.
+        scale, offset : (G, C, T)
+            Of the words, one and zero when they are values.
+        """
+        thresholds = self.thresholds.to(dtype)
+        scale = torch.ones_like(self.split_dims, dtype=dtype)
+        offset = torch.zeros_like(scale)
+        if self.input_bits:
+            assert self.threshold_words is not None
+            return self.threshold_words.to(dtype) + 0.5, scale, offset
+        if self.config.input_format is None:
+            return thresholds, scale, offset
+        if self.config.input_format in FLOAT_FORMATS:
+            return float_thresholds(thresholds, self.config.input_format), scale, offset
+        bits = input_format_bits(self.config.input_format)
+        words, scale, offset = integer_thresholds(thresholds, bits, self.config.input_granularity)
+        # Between a threshold and the next word: the same decisions, and never on the edge.
+        return words + 0.5, scale, offset
+
     def _compared(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return what the trees compare, for gathered inputs (B, G, C, T, L).
 
@@ -264,31 +354,18 @@ class LookUp(nn.Module):
         values (B, G, C, T, L), nodes (G, C, K - 1), slope (G, C, T)
             For `look_up`.
         scale, offset : (G, C, T)
-            Of the words, one and zero when they are values.
+            As of `_nodes`.
         """
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         x = x.to(dtype)
-        thresholds = self.thresholds.to(dtype)
-        scale = torch.ones_like(self.split_dims, dtype=dtype)
-        offset = torch.zeros_like(scale)
-        if self.input_bits:
-            values = input_words(x, scale, offset)
-            assert self.threshold_words is not None
-            nodes = self.threshold_words.to(dtype) + 0.5
-        elif self.config.input_format is None:
-            values, nodes = x, thresholds
-        elif self.config.input_format in FLOAT_FORMATS:
-            name = self.config.input_format
-            values, nodes = float_inputs(x, name), float_thresholds(thresholds, name)
+        nodes, scale, offset = self._nodes(dtype)
+        if self.input_format is None:
+            values = x
+        elif self.input_format in FLOAT_FORMATS:
+            values = float_inputs(x, self.input_format)
         else:
-            bits = input_format_bits(self.config.input_format)
-            words, scale, offset = integer_thresholds(
-                thresholds, bits, self.config.input_granularity
-            )
-            # Between a threshold and the next word: the same decisions, and never on the edge.
-            values, nodes = input_words(x, scale, offset), words + 0.5
-        slope = scale / self.temperature.to(dtype)
-        return values, nodes, slope, scale, offset
+            values = input_words(x, scale, offset)
+        return values, nodes, scale / self.temperature.to(dtype), scale, offset
 
     def _codes(self, gathered: Tensor) -> Tensor:
         """Return codes (B, G, C, L), uint8, for gathered inputs."""
@@ -392,6 +469,13 @@ class LookUp(nn.Module):
         if words is not None and self.threshold_words is None:
             self.threshold_words = torch.empty_like(words, device=self.lut.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _is_exporting() -> bool:
+    """Say whether a model is being exported: its graph must run where there is no library."""
+    if hasattr(torch.compiler, "is_exporting"):
+        return bool(torch.compiler.is_exporting())
+    return bool(torch.compiler.is_compiling())  # before torch 2.7
 
 
 def by_row(values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 
 from halut import HalutMatmul, golden, native
 from halut.encoding import float_thresholds
-from halut.native.sources import FLAGS, FOLDER, SOURCE
+from halut.native.sources import FLAGS, FOLDER, SOURCES
 
 DRIVER = Path(__file__).with_name("native_driver.c")
 _FLOATS, _INTS, _SHORTS, _QUADS = range(4)
@@ -35,7 +35,7 @@ def here(tmp_path_factory):
 @pytest.fixture(scope="module")
 def arm(tmp_path_factory):
     program = _build(
-        ["aarch64-linux-gnu-gcc", "-static"], FOLDER / SOURCE, tmp_path_factory.mktemp("arm")
+        ["aarch64-linux-gnu-gcc", "-static"], FOLDER / SOURCES[0], tmp_path_factory.mktemp("arm")
     )
     return ["qemu-aarch64-static", program]
 

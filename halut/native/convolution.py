@@ -1,0 +1,240 @@
+"""Looked-up layers in C, from images to images; takes addresses of contiguous arrays.
+
+Who calls holds the arrays: torch's tensors, for `halut.nn.native`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+
+import numpy as np
+
+from halut.formats import FLOAT_FORMATS
+from halut.native.library import Kernels
+
+__all__ = [
+    "FIELDS",
+    "MOST_DEPTH",
+    "bands",
+    "convolve",
+    "convolve_backward",
+    "decisions",
+    "geometry",
+    "pack",
+    "packed_shape",
+    "pieces",
+]
+
+FIELDS = (
+    "n_items", "channels", "height", "width",
+    "groups", "n_codebooks", "depth", "n_outputs",
+    "kernel_height", "kernel_width", "stride_y", "stride_x", "dilation_y", "dilation_x",
+    "left", "right", "above", "below",
+    "in_by_pixel", "out_by_pixel",
+    "wrap_bits", "relu",
+)  # fmt: skip
+"""Of the geometry, in the order of convolution.c: images, codebooks and outputs of a group, kernel,
+padding, whether channels are neighbours in memory, and what sums go through (0: nothing)."""
+
+MOST_DEPTH = 4
+"""Depth of trees whose tables the kernels hold: 16 prototypes."""
+
+
+class _Format(ctypes.Structure):
+    _fields_ = (
+        ("kind", ctypes.c_int64),
+        ("mantissa_bits", ctypes.c_int64),
+        ("min_exponent", ctypes.c_int64),
+        ("has_infinity", ctypes.c_int64),
+        ("largest", ctypes.c_double),
+    )
+
+
+def _format(name: str) -> _Format:
+    """Return an input format: of `FLOAT_FORMATS`, ``"int"``, or empty for floats as they are."""
+    if name not in FLOAT_FORMATS:
+        return _Format(kind=int(name == "int"))
+    short = FLOAT_FORMATS[name]
+    return _Format(
+        kind=2,
+        mantissa_bits=short.mantissa_bits,
+        min_exponent=2 - (1 << (short.exponent_bits - 1)),
+        has_infinity=short.has_infinity,
+        largest=short.largest_finite,
+    )
+
+
+def geometry(values: Mapping[str, int]) -> list[int]:
+    """Return the geometry that `convolve` takes, of all `FIELDS` by name."""
+    return [values[name] for name in FIELDS]
+
+
+def packed_shape(groups: int, n_outputs: int, n_codebooks: int) -> tuple[int, int]:
+    """Return the shape, (groups, bytes), of the tables that `pack` writes."""
+    return groups, -(-n_outputs // 4) * -(-n_codebooks // 4) * 256
+
+
+def pack(chosen: Kernels, shape: tuple[int, int, int, int], entries: int, tables: int) -> None:
+    """Lay out tables for `convolve`.
+
+    Parameters
+    ----------
+    chosen : Kernels
+    shape : tuple of int
+        (groups, outputs, codebooks, prototypes); at most 16 prototypes.
+    entries : int
+        Address of float32 of that shape: integers in [-128, 127].
+    tables : int
+        Address of int8 of shape `packed_shape`, which is written.
+    """
+    chosen.call("halut_pack", *shape, entries, tables)
+
+
+def decisions(
+    chosen: Kernels,
+    input_format: str,
+    n_trees: int,
+    depth: int,
+    nodes: int,
+    scale: int,
+    offset: int,
+    out: int,
+) -> None:
+    """Find the thresholds that decide on float32 inputs as nodes do on converted ones.
+
+    Parameters
+    ----------
+    chosen : Kernels
+    input_format : str
+        One of `FLOAT_FORMATS`; ``"int"``, for ``rint((x - offset) / scale)``; or empty.
+    n_trees, depth : int
+    nodes, out : int
+        Addresses of float32 (n_trees, 2**depth - 1), breadth-first; the second is written.
+    scale, offset : int
+        Addresses of float32 (n_trees, depth).
+    """
+    kind = _format(input_format)
+    chosen.call(
+        "halut_decisions", ctypes.addressof(kind), n_trees, depth, nodes, scale, offset, out
+    )
+
+
+def bands(chosen: Kernels, given: list[int]) -> int:
+    """Return how many bands of positions there are, which threads may share."""
+    fields = np.array(given, dtype=np.int64)
+    found: int = chosen.library.halut_bands(chosen.index, fields.ctypes.data)
+    return found
+
+
+def convolve(
+    chosen: Kernels,
+    given: list[int],
+    *,
+    x: int,
+    pad: int | None,
+    dims: int,
+    thresholds: int,
+    tables: int | None,
+    scale: int | None,
+    offset: int | None,
+    out: int | None,
+    codes: int | None,
+    part: tuple[int, int],
+) -> None:
+    """Encode, look up, add and scale.
+
+    Parameters
+    ----------
+    chosen : Kernels
+    given : list of int
+        `geometry`; there is at least one position.
+    x : int
+        Address of float32 images.
+    pad : int or None
+        Of float32 (channels,): what images are padded with; None: 0.
+    dims : int
+        Of int32 (groups, codebooks, depth): features ``(channel * height + row) * width + column``
+        of a group's channels and the kernel.
+    thresholds : int
+        Of float32 (groups, codebooks, 2**depth - 1), see `decisions`.
+    tables : int or None
+        Of int8, see `pack`.
+    scale, offset : int or None
+        Of float32 (groups, outputs): ``sum * scale``, rounded, ``+ offset``, rounded.
+    out : int or None
+        Of float32 results; None: none are written.
+    codes : int or None
+        Of uint8 (items, groups, codebooks, positions); None: none are written.
+    part : tuple of int
+        First band, and the one that follows the last.
+    """
+    fields = np.array(given, dtype=np.int64)
+    chosen.call(
+        "halut_convolve", fields.ctypes.data, x, pad, dims, thresholds, tables, scale, offset,
+        out, codes, *part,
+    )  # fmt: skip
+
+
+def pieces(chosen: Kernels, given: list[int]) -> int:
+    """Return how many pieces `convolve_backward` works on one after the other."""
+    fields = np.array(given, dtype=np.int64)
+    found: int = chosen.library.halut_pieces(chosen.index, fields.ctypes.data)
+    return found
+
+
+def convolve_backward(
+    chosen: Kernels,
+    given: list[int],
+    input_format: str,
+    *,
+    x: int,
+    pad: int | None,
+    dims: int,
+    nodes: int,
+    slope: int,
+    input_scale: int,
+    input_offset: int,
+    tables: int,
+    upstream: int,
+    grad_x: int | None,
+    grad_tables: int,
+    grad_nodes: int,
+    grad_slope: int,
+    part: tuple[int, int],
+) -> None:
+    """Go backward through `convolve`, with the surrogate gradient of `halut.nn.functional`.
+
+    Parameters
+    ----------
+    chosen : Kernels
+    given : list of int
+        `geometry`, without anything that sums go through.
+    input_format : str
+        As for `decisions`.
+    x, pad, dims
+        As for `convolve`.
+    nodes : int
+        Address of float32 (groups, codebooks, 2**depth - 1), breadth-first.
+    slope, input_scale, input_offset : int
+        Of float32 (groups, codebooks, depth).
+    tables : int
+        Of float32 (groups, codebooks, prototypes, outputs), each entry times its output's scale.
+    upstream : int
+        Of float32, as the output is laid out.
+    grad_x : int or None
+        Of float32, as `x` is laid out; is added to.
+    grad_tables : int
+        Of float32, of the shape of `tables`: the gradient of entries without their output's scale;
+        is added to.
+    grad_nodes, grad_slope : int
+        Of float32, of the shapes of `nodes` and `slope`; are written.
+    part : tuple of int
+        First piece, and the one that follows the last.
+    """
+    fields, kind = np.array(given, dtype=np.int64), _format(input_format)
+    chosen.call(
+        "halut_convolve_backward", fields.ctypes.data, ctypes.addressof(kind), x, pad, dims,
+        nodes, slope, input_scale, input_offset, tables, upstream,
+        grad_x, grad_tables, grad_nodes, grad_slope, *part,
+    )  # fmt: skip

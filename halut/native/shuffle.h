@@ -1,0 +1,243 @@
+/* Encode and look up with tables of 16 one-byte entries, for tiles of 64 positions.
+ *
+ * A tile's codes are (quads, TILE) words of four codebooks each, or (codebooks, TILE) bytes: what
+ * suits a variant. Tables are (outputs / 4, quads, 4, 64): what one tile of four outputs reads lies
+ * together, and 64 bytes are the tables of four codebooks.
+ */
+enum {
+    QUAD = 4,    /* codebooks whose tables of one output are 64 bytes */
+    OUTPUTS = 4, /* that are looked up together */
+    SLICE = 16,  /* outputs that are stored together, pixel by pixel */
+    DEEPEST = 8
+};
+
+/* One codebook's features of neighbouring positions, a pointer for each level; its thresholds,
+ * breadth-first, the root at index 1. */
+typedef struct {
+    const float *features[DEEPEST];
+    const float *thresholds;
+} Tree;
+
+/* Codes of n positions, one byte each. */
+INLINE void walk(const Tree *tree, const size_t depth, size_t n, uint8_t *codes)
+{
+    for (size_t p = 0; p < n; p += TILE) {
+        int32_t node[TILE];
+        const size_t here = n - p < TILE ? n - p : TILE;
+        for (size_t i = 0; i < TILE; i++)
+            node[i] = 1;
+        for (size_t level = 0; level < depth; level++) {
+            const float *x = tree->features[level] + p;
+            for (size_t i = 0; i < here; i++)
+                node[i] = 2 * node[i] + (x[i] > tree->thresholds[node[i]]);
+        }
+        for (size_t i = 0; i < here; i++)
+            codes[p + i] = (uint8_t)(node[i] - (1 << depth));
+    }
+}
+
+/* Values of n sums of one output. */
+INLINE void to_plane(const int32_t *sums, size_t n, float scale, float offset, float *to)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = (float)sums[i] * scale + offset;
+}
+
+/* Values of n positions, up to SLICE outputs each, of sums (SLICE, TILE). */
+INLINE void to_pixels(const int32_t *sums, size_t n, size_t n_outputs, const float *scale,
+                      const float *offset, float *to, size_t stride)
+{
+    for (size_t p = 0; p < n; p++)
+        for (size_t k = 0; k < n_outputs; k++)
+            to[p * stride + k] = (float)sums[k * TILE + p] * scale[k] + offset[k];
+}
+
+#define PLAIN(target, name)                                                                     \
+    target static void walk_##name(const Tree *tree, size_t depth, size_t n, uint8_t *codes)    \
+    {                                                                                           \
+        walk(tree, depth, n, codes);                                                            \
+    }                                                                                           \
+    target static void to_plane_##name(const int32_t *sums, size_t n, float scale,              \
+                                       float offset, float *to)                                 \
+    {                                                                                           \
+        to_plane(sums, n, scale, offset, to);                                                   \
+    }
+#define PLAIN_PIXELS(target, name)                                                              \
+    target static void to_pixels_##name(const int32_t *sums, size_t n, size_t n_outputs,        \
+                                        const float *scale, const float *offset, float *to,     \
+                                        size_t stride)                                          \
+    {                                                                                           \
+        to_pixels(sums, n, n_outputs, scale, offset, to, stride);                               \
+    }
+
+#define NO_TARGET
+PLAIN(NO_TARGET, portable)
+PLAIN_PIXELS(NO_TARGET, portable)
+
+/* Sums (4, TILE) of one tile and four outputs. */
+static void look_up_portable(const void *codes, const int8_t *tables, size_t n_quads, int32_t *sums)
+{
+    memset(sums, 0, OUTPUTS * TILE * 4);
+    for (size_t q = 0; q < n_quads; q++)
+        for (size_t o = 0; o < OUTPUTS; o++)
+            for (size_t j = 0; j < QUAD; j++) {
+                const uint8_t *code = (const uint8_t *)codes + (q * QUAD + j) * TILE;
+                const int8_t *table = tables + (q * OUTPUTS + o) * 64 + j * 16;
+                for (size_t i = 0; i < TILE; i++)
+                    sums[o * TILE + i] += table[code[i]];
+            }
+}
+
+#ifdef HAS_X86
+#define TARGET_AVX2 __attribute__((target("avx2")))
+#define TARGET_VNNI \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")))
+
+PLAIN(TARGET_AVX2, avx2)
+PLAIN_PIXELS(TARGET_AVX2, avx2)
+
+/* Sums of pairs of codebooks in 16 bits, as long as they have room; then in 32. */
+enum { PAIRS_IN_16_BITS = 127 };
+
+TARGET_AVX2 static void look_up_avx2(const void *codes, const int8_t *tables, size_t n_quads,
+                                     int32_t *sums)
+{
+    const __m256i ones = _mm256_set1_epi8(1);
+    for (size_t o = 0; o < OUTPUTS; o++)
+        for (size_t half = 0; half < TILE; half += 32) {
+            int32_t *to = sums + o * TILE + half;
+            for (size_t i = 0; i < 32; i += 8)
+                _mm256_storeu_si256((__m256i *)(void *)(to + i), _mm256_setzero_si256());
+            size_t pair = 0;
+            while (pair < 2 * n_quads) {
+                const size_t end = smaller(pair + PAIRS_IN_16_BITS, 2 * n_quads);
+                __m256i low = _mm256_setzero_si256(), high = low;
+                for (; pair < end; pair++) {
+                    const int8_t *table =
+                        tables + (pair / 2 * OUTPUTS + o) * 64 + pair % 2 * 32;
+                    const uint8_t *code = (const uint8_t *)codes + 2 * pair * TILE + half;
+                    const __m256i a = _mm256_shuffle_epi8(
+                        _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)),
+                        _mm256_loadu_si256((const void *)code));
+                    const __m256i b = _mm256_shuffle_epi8(
+                        _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)(table + 16))),
+                        _mm256_loadu_si256((const void *)(code + TILE)));
+                    low = _mm256_add_epi16(
+                        low, _mm256_maddubs_epi16(ones, _mm256_unpacklo_epi8(a, b)));
+                    high = _mm256_add_epi16(
+                        high, _mm256_maddubs_epi16(ones, _mm256_unpackhi_epi8(a, b)));
+                }
+                /* low: positions 0-7 and 16-23, high: 8-15 and 24-31 */
+                const __m128i parts[4] = {
+                    _mm256_castsi256_si128(low), _mm256_castsi256_si128(high),
+                    _mm256_extracti128_si256(low, 1), _mm256_extracti128_si256(high, 1)};
+                for (size_t i = 0; i < 4; i++) {
+                    __m256i *at = (__m256i *)(void *)(to + 8 * i);
+                    _mm256_storeu_si256(at, _mm256_add_epi32(_mm256_loadu_si256(at),
+                                                             _mm256_cvtepi16_epi32(parts[i])));
+                }
+            }
+        }
+}
+
+PLAIN(TARGET_VNNI, vnni)
+
+/* The nodes, 2**depth to 2**(depth + 1) - 1, that a tree of at most 16 leaves ends in. */
+TARGET_VNNI INLINE __m512i leaf_vnni(const Tree *tree, const size_t depth, size_t p)
+{
+    const __m512 thresholds = _mm512_loadu_ps(tree->thresholds);
+    const __m512i one = _mm512_set1_epi32(1);
+    __m512i node = one;
+    UNROLL
+    for (size_t level = 0; level < depth; level++) {
+        const __m512 x = _mm512_loadu_ps(tree->features[level] + p);
+        const __m512 reached = level == 0 ? _mm512_set1_ps(tree->thresholds[1])
+                                          : _mm512_permutexvar_ps(node, thresholds);
+        const __mmask16 right = _mm512_cmp_ps_mask(x, reached, _CMP_GT_OQ);
+        node = _mm512_add_epi32(node, node);
+        node = _mm512_mask_add_epi32(node, right, node, one);
+    }
+    return node;
+}
+
+/* Words of four codebooks: byte j is 16 * j + code, its place in the 64 bytes of their tables. */
+TARGET_VNNI INLINE void encode_quad(const Tree *trees, const size_t depth, size_t n,
+                                    uint32_t *words)
+{
+    const uint32_t leaf = 1U << depth;
+    const uint32_t places = (16 - leaf) * 0x100U + (32 - leaf) * 0x10000U + (48 - leaf) * 0x1000000U;
+    const __m512i base = _mm512_set1_epi32((int)(places - leaf));
+    for (size_t p = 0; p < n; p += 16) {
+        const __m512i a = leaf_vnni(trees, depth, p), b = leaf_vnni(trees + 1, depth, p);
+        const __m512i c = leaf_vnni(trees + 2, depth, p), d = leaf_vnni(trees + 3, depth, p);
+        const __m512i ab = _mm512_add_epi32(a, _mm512_slli_epi32(b, 8));
+        const __m512i cd = _mm512_add_epi32(c, _mm512_slli_epi32(d, 8));
+        _mm512_storeu_si512(words + p, _mm512_add_epi32(
+            _mm512_add_epi32(ab, _mm512_slli_epi32(cd, 16)), base));
+    }
+}
+
+TARGET_VNNI static void encode_quad_vnni(const Tree *trees, size_t depth, size_t n, uint32_t *words)
+{
+    switch (depth) {
+    case 1: encode_quad(trees, 1, n, words); break;
+    case 2: encode_quad(trees, 2, n, words); break;
+    case 3: encode_quad(trees, 3, n, words); break;
+    default: encode_quad(trees, 4, n, words); break;
+    }
+}
+
+TARGET_VNNI static void look_up_vnni(const void *codes, const int8_t *tables, size_t n_quads,
+                                     int32_t *sums)
+{
+    const __m512i ones = _mm512_set1_epi8(1);
+    const uint32_t *words = codes;
+    __m512i sum[OUTPUTS][4];
+    UNROLL
+    for (size_t o = 0; o < OUTPUTS; o++)
+        for (size_t i = 0; i < 4; i++)
+            sum[o][i] = _mm512_setzero_si512();
+    for (size_t q = 0; q < n_quads; q++, words += TILE, tables += OUTPUTS * 64) {
+        __m512i word[4];
+        UNROLL
+        for (size_t i = 0; i < 4; i++)
+            word[i] = _mm512_loadu_si512(words + 16 * i);
+        UNROLL
+        for (size_t o = 0; o < OUTPUTS; o++) {
+            const __m512i table = _mm512_loadu_si512(tables + o * 64);
+            UNROLL
+            for (size_t i = 0; i < 4; i++)
+                sum[o][i] = _mm512_dpbusd_epi32(sum[o][i], ones,
+                                                _mm512_permutexvar_epi8(word[i], table));
+        }
+    }
+    UNROLL
+    for (size_t o = 0; o < OUTPUTS; o++)
+        for (size_t i = 0; i < 4; i++)
+            _mm512_storeu_si512(sums + o * TILE + 16 * i, sum[o][i]);
+}
+
+TARGET_VNNI static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_outputs,
+                                       const float *scale, const float *offset, float *to,
+                                       size_t stride)
+{
+    const __mmask16 some = (__mmask16)(0xffffU >> (SLICE - n_outputs));
+    const __m512 scales = _mm512_maskz_loadu_ps(some, scale);
+    const __m512 offsets = _mm512_maskz_loadu_ps(some, offset);
+    for (size_t p = 0; p < n; p += 16) {
+        __m512 block[16];
+        UNROLL
+        for (size_t k = 0; k < 16; k++)
+            block[k] = _mm512_castsi512_ps(_mm512_loadu_si512(sums + k * TILE + p));
+        transpose_16(block);
+        const size_t here = smaller(16, n - p);
+        UNROLL
+        for (size_t i = 0; i < 16; i++) {
+            const __m512 value = _mm512_cvtepi32_ps(_mm512_castps_si512(block[i]));
+            if (i < here)
+                _mm512_mask_storeu_ps(to + (p + i) * stride, some,
+                                      _mm512_add_ps(_mm512_mul_ps(value, scales), offsets));
+        }
+    }
+}
+#endif

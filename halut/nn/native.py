@@ -1,0 +1,384 @@
+"""Operators of looked-up layers that the native library computes, and what they are fed with.
+
+They take images, or rows, as they are, and return what the layer returns: features are gathered,
+and codes kept, for about a thousand positions at a time. The sums are those of
+`halut.nn.functional`, bit by bit. A layer uses them on a CPU where the library can be used, for
+trees of up to 16 leaves and integer table entries of up to 8 bits; `halut.nn.tables` says when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from halut.errors import HalutError
+from halut.native import convolution
+from halut.native.library import Kernels, kernels
+
+__all__ = ["Prepared", "available", "convolve", "decisions", "pack_tables", "train"]
+
+_Result = TypeVar("_Result")
+_WORTH_A_THREAD = 1 << 25
+"""Additions, at least, that a thread of its own is started for."""
+
+
+@torch.compiler.assume_constant_result
+def available() -> bool:
+    """Say whether there is a native library."""
+    return kernels() is not None
+
+
+def _chosen() -> Kernels:
+    found = kernels()
+    if found is None:
+        raise HalutError("native library must be usable for operators that it computes")
+    return found
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the operators read, made of a layer's parameters.
+
+    Attributes
+    ----------
+    dims : int32 Tensor of shape (G, C, T)
+    thresholds : float32 Tensor of shape (G, C, K - 1)
+        See `decisions`.
+    tables : int8 Tensor
+        See `pack_tables`.
+    scale, offset : float32 Tensor of shape (G, M)
+    """
+
+    dims: Tensor
+    thresholds: Tensor
+    tables: Tensor
+    scale: Tensor
+    offset: Tensor
+
+
+@torch.library.custom_op("halut::decisions", mutates_args=())
+def decisions(nodes: Tensor, scale: Tensor, offset: Tensor, input_format: str) -> Tensor:
+    """Find the thresholds that decide on float32 inputs as nodes do on converted ones.
+
+    Parameters
+    ----------
+    nodes : float32 Tensor of shape (G, C, K - 1)
+        Breadth-first; compared with `input_words` or `float_inputs` of the inputs.
+    scale, offset : float32 Tensor of shape (G, C, T)
+        Of `input_words`.
+    input_format : str
+        ``"int"``, a name of `halut.formats.FLOAT_FORMATS`, or empty: inputs are compared as they
+        are.
+
+    Returns
+    -------
+    float32 Tensor of shape (G, C, K - 1)
+    """
+    nodes, scale, offset = nodes.contiguous(), scale.contiguous(), offset.contiguous()
+    out = torch.empty_like(nodes)
+    convolution.decisions(
+        _chosen(), input_format, nodes.shape[:-1].numel(), scale.shape[-1],
+        nodes.data_ptr(), scale.data_ptr(), offset.data_ptr(), out.data_ptr(),
+    )  # fmt: skip
+    return out
+
+
+@decisions.register_fake
+def _(nodes: Tensor, _scale: Tensor, _offset: Tensor, _input_format: str) -> Tensor:
+    return nodes.new_empty(nodes.shape)
+
+
+@torch.library.custom_op("halut::pack_tables", mutates_args=())
+def pack_tables(entries: Tensor) -> Tensor:
+    """Lay out table entries for `convolve`.
+
+    Parameters
+    ----------
+    entries : float32 Tensor of shape (G, M, C, K)
+        Integers in [-128, 127]; K at most 16.
+
+    Returns
+    -------
+    int8 Tensor
+    """
+    entries = entries.contiguous()
+    groups, n_outputs, n_codebooks, n_prototypes = entries.shape
+    shape = convolution.packed_shape(groups, n_outputs, n_codebooks)
+    tables = torch.empty(shape, dtype=torch.int8)
+    convolution.pack(
+        _chosen(), (groups, n_outputs, n_codebooks, n_prototypes),
+        entries.data_ptr(), tables.data_ptr(),
+    )  # fmt: skip
+    return tables
+
+
+@pack_tables.register_fake
+def _(entries: Tensor) -> Tensor:
+    shape = convolution.packed_shape(*entries.shape[:3])
+    return entries.new_empty(shape, dtype=torch.int8)
+
+
+@torch.library.custom_op("halut::convolve", mutates_args=())
+def convolve(
+    x: Tensor,
+    pad: Tensor | None,
+    dims: Tensor,
+    thresholds: Tensor,
+    tables: Tensor,
+    scale: Tensor,
+    offset: Tensor,
+    size: Sequence[int],
+    geometry: Sequence[int],
+) -> Tensor:
+    """Encode images, look up, add and scale.
+
+    Parameters
+    ----------
+    x : float32 Tensor of shape (B, channels, H, W)
+        As the geometry says: contiguous, or contiguous with channels last.
+    pad : float32 Tensor of shape (channels,) or None
+        What images are padded with; None: 0.
+    dims, thresholds, tables, scale, offset
+        See `Prepared`.
+    size : sequence of int
+        Height and width of the output.
+    geometry : sequence of int
+        See `halut.native.convolution.FIELDS`.
+
+    Returns
+    -------
+    float32 Tensor of shape (B, G * M, height, width)
+        ``sum * scale``, rounded, ``+ offset``, rounded.
+    """
+    out = _output(x, scale, size, geometry)
+    _run(x, pad, dims, thresholds, tables, scale, offset, out, None, geometry)
+    return out
+
+
+@convolve.register_fake
+def _(
+    x: Tensor,
+    _pad: Tensor | None,
+    _dims: Tensor,
+    _thresholds: Tensor,
+    _tables: Tensor,
+    scale: Tensor,
+    _offset: Tensor,
+    size: Sequence[int],
+    geometry: Sequence[int],
+) -> Tensor:
+    return _output(x, scale, size, geometry)
+
+
+_BY_PIXEL = convolution.FIELDS.index("out_by_pixel")
+_KERNEL_HEIGHT = convolution.FIELDS.index("kernel_height")
+
+
+def _output(x: Tensor, scale: Tensor, size: Sequence[int], geometry: Sequence[int]) -> Tensor:
+    if geometry[_BY_PIXEL]:
+        return x.new_empty((x.shape[0], *size, scale.numel())).permute(0, 3, 1, 2)
+    return x.new_empty((x.shape[0], scale.numel(), *size))
+
+
+def _run(
+    x: Tensor,
+    pad: Tensor | None,
+    dims: Tensor,
+    thresholds: Tensor,
+    tables: Tensor,
+    scale: Tensor,
+    offset: Tensor,
+    out: Tensor,
+    codes: Tensor | None,
+    geometry: Sequence[int],
+) -> None:
+    """Write outputs and, if asked for, codes; in several threads where that pays."""
+    chosen, given = _chosen(), list(geometry)
+
+    def work(part: tuple[int, int]) -> None:
+        convolution.convolve(
+            chosen, given, x=x.data_ptr(), pad=None if pad is None else pad.data_ptr(),
+            dims=dims.data_ptr(), thresholds=thresholds.data_ptr(), tables=tables.data_ptr(),
+            scale=scale.data_ptr(), offset=offset.data_ptr(), out=out.data_ptr(),
+            codes=None if codes is None else codes.data_ptr(), part=part,
+        )  # fmt: skip
+
+    _share(convolution.bands(chosen, given), out.numel() * dims.shape[1], work)
+
+
+def _share(
+    n_parts: int, additions: int, work: Callable[[tuple[int, int]], _Result]
+) -> list[_Result]:
+    """Do all parts of the work, in several threads where that pays."""
+    n_threads = min(torch.get_num_threads(), additions // _WORTH_A_THREAD, n_parts)
+    if n_threads < 2:
+        return [work((0, n_parts))]
+    ends = [n_parts * k // n_threads for k in range(n_threads + 1)]
+    with ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(work, pairwise(ends)))
+
+
+@torch.library.custom_op("halut::train", mutates_args=())
+def train(
+    x: Tensor,
+    pad: Tensor | None,
+    dims: Tensor,
+    nodes: Tensor,
+    entries: Tensor,
+    scale: Tensor,
+    offset: Tensor,
+    slope: Tensor,  # noqa: ARG001  # for backward
+    input_scale: Tensor,
+    input_offset: Tensor,
+    input_format: str,
+    size: Sequence[int],
+    geometry: Sequence[int],
+) -> Tensor:
+    """Do `convolve`, differentiably once in `x`, `nodes`, `entries`, `offset` and `slope`.
+
+    Parameters
+    ----------
+    x, pad, dims, scale, offset, size, geometry
+        As for `convolve`.
+    nodes, input_scale, input_offset, input_format
+        As for `decisions`.
+    entries : float32 Tensor of shape (G, M, C, K)
+        As for `pack_tables`.
+    slope : float32 Tensor of shape (G, C, T)
+        As for `halut.nn.functional.look_up`, whose surrogate gradient this has. Wrapping is the
+        identity backward.
+
+    Returns
+    -------
+    Tensor
+        As of `convolve`.
+    """
+    thresholds = decisions(nodes, input_scale, input_offset, input_format)
+    tables, scale, offset = pack_tables(entries), scale.contiguous(), offset.contiguous()
+    return convolve(x, pad, dims, thresholds, tables, scale, offset, size, geometry)
+
+
+@train.register_fake
+def _(
+    x: Tensor,
+    _pad: Tensor | None,
+    _dims: Tensor,
+    _nodes: Tensor,
+    _entries: Tensor,
+    scale: Tensor,
+    _offset: Tensor,
+    _slope: Tensor,
+    _input_scale: Tensor,
+    _input_offset: Tensor,
+    _input_format: str,
+    size: Sequence[int],
+    geometry: Sequence[int],
+) -> Tensor:
+    return _output(x, scale, size, geometry)
+
+
+@torch.library.custom_op("halut::train_backward", mutates_args=())
+def _train_backward(
+    grad: Tensor,
+    x: Tensor,
+    pad: Tensor | None,
+    dims: Tensor,
+    nodes: Tensor,
+    entries: Tensor,
+    scale: Tensor,
+    slope: Tensor,
+    input_scale: Tensor,
+    input_offset: Tensor,
+    input_format: str,
+    geometry: Sequence[int],
+    with_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    chosen, given = _chosen(), list(geometry)
+    if given[_BY_PIXEL]:
+        grad = grad.permute(0, 2, 3, 1)
+    by_output = scale[..., None, None]
+    tables = (entries * by_output).permute(0, 2, 3, 1).contiguous()  # (G, C, K, M)
+    read = {
+        "x": x, "pad": pad, "dims": dims, "nodes": nodes.contiguous(), "slope": slope.contiguous(),
+        "input_scale": input_scale.contiguous(), "input_offset": input_offset.contiguous(),
+        "tables": tables, "upstream": grad.contiguous(),
+    }  # fmt: skip
+    grad_x = torch.zeros_like(x) if with_x else x.new_empty(0)
+
+    def work(part: tuple[int, int]) -> list[Tensor]:
+        made = {
+            "grad_tables": torch.zeros_like(tables),
+            "grad_nodes": torch.empty(nodes.shape),
+            "grad_slope": torch.empty(slope.shape),
+        }
+        addresses: dict[str, Any] = {
+            name: None if one is None else one.data_ptr() for name, one in (read | made).items()
+        }
+        convolution.convolve_backward(
+            chosen, given, input_format, part=(step * part[0], step * part[1]),
+            grad_x=grad_x.data_ptr() if with_x else None, **addresses,
+        )  # fmt: skip
+        return list(made.values())
+
+    # Pieces of an item share rows of its input, but for kernels of one row.
+    n_pieces = convolution.pieces(chosen, given)
+    step = 1 if given[_KERNEL_HEIGHT] == 1 else n_pieces // given[0]
+    found = _share(n_pieces // step, grad.numel() * dims.shape[1], work)
+    grad_tables, grad_nodes, grad_slope = (
+        sum(parts[1:], parts[0]) for parts in zip(*found, strict=True)
+    )
+    grad_entries = grad_tables.permute(0, 3, 1, 2) * by_output
+    return grad_x, grad_nodes, grad_entries, grad_slope
+
+
+@_train_backward.register_fake
+def _(
+    _grad: Tensor,
+    x: Tensor,
+    _pad: Tensor | None,
+    _dims: Tensor,
+    nodes: Tensor,
+    entries: Tensor,
+    _scale: Tensor,
+    slope: Tensor,
+    _input_scale: Tensor,
+    _input_offset: Tensor,
+    _input_format: str,
+    _geometry: Sequence[int],
+    with_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    groups, n_outputs, n_codebooks, n_prototypes = entries.shape
+    by_leaf = entries.new_empty((groups, n_codebooks, n_prototypes, n_outputs))
+    return (
+        torch.empty_like(x) if with_x else x.new_empty(0),
+        nodes.new_empty(nodes.shape),
+        by_leaf.permute(0, 3, 1, 2),
+        slope.new_empty(slope.shape),
+    )
+
+
+def _train_context(ctx: Any, inputs: Any, output: Tensor) -> None:  # noqa: ARG001
+    x, pad, dims, nodes, entries, scale, _, slope, input_scale, input_offset, *others = inputs
+    ctx.input_format, _, ctx.geometry = others
+    ctx.save_for_backward(x, pad, dims, nodes, entries, scale, slope, input_scale, input_offset)
+
+
+def _train_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    scale, with_x = ctx.saved_tensors[5], ctx.needs_input_grad[0]
+    grad_x, grad_nodes, grad_entries, grad_slope = _train_backward(
+        grad, *ctx.saved_tensors, ctx.input_format, ctx.geometry, with_x
+    )
+    grad_offset = grad.sum(dim=(0, 2, 3)).view(scale.shape)
+    return (
+        grad_x if with_x else None, None, None, grad_nodes, grad_entries, None, grad_offset,
+        grad_slope, None, None, None, None, None,
+    )  # fmt: skip
+
+
+train.register_autograd(_train_gradient, setup_context=_train_context)
