@@ -12,6 +12,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,10 @@ def _int8_calls(model: nn.Module, x: Tensor, alone: bool) -> dict[str, Callable[
     return calls
 
 
+def _both(exact: nn.Module, looked_up: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
+    return {"float32": partial(exact, x), "looked up": partial(looked_up, x)}
+
+
 def _rows(title: str, calls: _Calls, repeats: int) -> list[dict[str, Any]]:
     return [
         {"case": title, "side": name, "ms": milliseconds, "ratio": ratio}
@@ -148,8 +153,7 @@ def forward(repeats: int = 21) -> dict[str, Any]:
         x = torch.randn(32, 64, 32, 32).contiguous(memory_format=layout)
         exact = nn.Sequential(nn.Conv2d(64, 128, 3, padding=1)).eval().to(memory_format=layout)
         layer = HalutConv2d(64, 128, 3, padding=1, config=_FORMATS).eval()
-        calls = {"float32": lambda exact=exact, x=x: exact(x),
-                 "looked up": lambda layer=layer, x=x: layer(x)}  # fmt: skip
+        calls = _both(exact, layer, x)
         calls |= _int8_calls(exact, x, alone=True)
         title = f"Conv2d 64->128, 3x3, 32x32, batch 32, C={layer.n_codebooks}, {name}"
         rows += _rows(title, calls, repeats)
@@ -158,8 +162,7 @@ def forward(repeats: int = 21) -> dict[str, Any]:
         x = torch.randn(n_rows, n_features)
         exact = nn.Sequential(nn.Linear(n_features, n_outputs)).eval()
         linear = HalutLinear(n_features, n_outputs, config=_FORMATS).eval()
-        calls = {"float32": lambda exact=exact, x=x: exact(x),
-                 "looked up": lambda linear=linear, x=x: linear(x)}  # fmt: skip
+        calls = _both(exact, linear, x)
         calls |= _int8_calls(exact, x, alone=True)
         title = f"Linear {n_features}->{n_outputs}, batch {n_rows}, C={linear.n_codebooks}"
         rows += _rows(title, calls, repeats)
@@ -214,10 +217,10 @@ def networks(repeats: int = 11) -> dict[str, Any]:
         for name, layout in _LAYOUTS.items():
             x = torch.randn(n_images, 1, 28, 28).contiguous(memory_format=layout)
             exact = copy.deepcopy(model).to(memory_format=layout)
-            calls[f"float32, {name}"] = lambda exact=exact, x=x: exact(x)
+            calls[f"float32, {name}"] = partial(exact, x)
             quantised = _int8_calls(exact, x, alone=False).items()
             calls |= {f"{engine}, {name}": call for engine, call in quantised}
             ours = copy.deepcopy(looked_up).to(memory_format=layout)
-            calls[f"looked up, {name}"] = lambda ours=ours, x=x: ours(x)
+            calls[f"looked up, {name}"] = partial(ours, x)
         rows += _rows(f"ResNet-9, 28x28, batch {n_images}", calls, repeats)
     return {"conditions": _conditions(), "repeats": repeats, "rows": rows}
