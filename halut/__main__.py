@@ -11,17 +11,23 @@ from halut.cli import Parser, run
 from halut.commands import (
     analyse,
     bench,
+    convert,
+    evaluate,
     export,
     fold,
     formats,
     info,
     learn,
     multiply,
+    reconstruct,
     stats,
     train,
-)  # fmt: skip
+)
 
-COMMANDS = (learn, info, multiply, bench, export, fold, formats, stats, analyse, train)
+COMMANDS = (
+    learn, info, multiply, bench, convert, reconstruct, evaluate, export, fold, formats, stats,
+    analyse, train,
+)  # fmt: skip
 """Modules that each add a command, in the order of ``--help``."""
 
 

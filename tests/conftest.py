@@ -95,6 +95,11 @@ def _platform(name: str) -> Callable[[], str | None]:
     return find
 
 
+def _fashion_mnist() -> str | None:
+    folder = "/usr/share/datasets/fashion-mnist"
+    return None if os.path.isdir(folder) else "no Fashion-MNIST (apt install dataset-fashion-mnist)"
+
+
 def _gpu() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed (pip install -e .[torch])"
@@ -107,6 +112,7 @@ _FIND: dict[str, Callable[[], str | None]] = {
     "arm-none-eabi-gcc": _program("arm-none-eabi-gcc", "gcc-arm-none-eabi"),
     "cc": _program("cc", "gcc"),
     "chromium": _chromium,
+    "fashion-mnist": _fashion_mnist,
     "gcc": _program("gcc", "gcc"),
     "gpu": _gpu,
     "iverilog": _program("iverilog", "iverilog"),

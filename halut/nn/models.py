@@ -8,8 +8,10 @@ network has a name.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -214,7 +216,7 @@ MODELS: dict[str, type[nn.Module]] = {"dscnn": DSCNN, "resnet20": ResNet20, "res
 
 
 def check_model(model: object) -> str | dict[str, Any]:
-    """Return the name of a network here, or the mapping that names a function of the user's.
+    """Return the name of a network here, or the mapping that names a user's function or file.
 
     Examples
     --------
@@ -224,11 +226,12 @@ def check_model(model: object) -> str | dict[str, Any]:
     if isinstance(model, str):
         one_of("model", model, MODELS)
         return model
-    if not (isinstance(model, Mapping) and list(model) == ["import"]
-            and isinstance(model["import"], str)):  # fmt: skip
+    kinds = ({"import"}, {"file"}, {"file", "sha256"})
+    if not (isinstance(model, Mapping) and set(model) in kinds
+            and all(isinstance(one, str) for one in model.values())):  # fmt: skip
         raise HalutError(
             f"model must be one of {', '.join(MODELS)}, or a mapping import: "
-            f"package.module:function, not {model!r}"
+            f"package.module:function or file: name.onnx or name.pt2, not {model!r}"
         )
     return dict(model)
 
@@ -242,6 +245,8 @@ def arguments(model: str | Mapping[str, Any]) -> list[str]:
     ['in_channels', 'n_classes', 'width']
     """
     found = check_model(model)
+    if isinstance(found, dict) and "file" in found:
+        return []
     made = MODELS[found] if isinstance(found, str) else function(found["import"], "model")
     try:
         return list(inspect.signature(made).parameters)
@@ -255,7 +260,9 @@ def build(name: str | Mapping[str, Any], **kwargs: Any) -> nn.Module:
     Parameters
     ----------
     name : str or mapping
-        A key of `MODELS`, or ``{"import": "package.module:function"}``, which is called.
+        A key of `MODELS`; or ``{"import": "package.module:function"}``, which is called; or
+        ``{"file": path}`` of ONNX or of `torch.export` (.pt2), with its ``"sha256"`` where it must
+        not have changed.
     **kwargs
         What the class or function takes.
 
@@ -274,9 +281,28 @@ def build(name: str | Mapping[str, Any], **kwargs: Any) -> nn.Module:
     if isinstance(found, str):
         known(f"an argument of {found}", kwargs, arguments(found))
         return MODELS[found](**kwargs)
+    if "file" in found:
+        known("an argument of a file's network", kwargs, [])
+        return _read(Path(found["file"]), found.get("sha256"))
     model = imported(found["import"], "model", kwargs)
     if not isinstance(model, nn.Module):
         raise HalutError(
             f"model must be an nn.Module, not {type(model).__name__} ({found['import']})"
         )
+    return model
+
+
+def _read(path: Path, sha256: str | None) -> nn.Module:
+    from halut.nn.interchange.exported import read_pt2
+    from halut.nn.interchange.onnx_network import read_onnx
+
+    readers = {".onnx": read_onnx, ".pt2": read_pt2}
+    if path.suffix not in readers:
+        raise HalutError(f"file of a network must end with {' or '.join(readers)}, not {path.name}")
+    if sha256 is not None and path.is_file():
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != sha256:
+            raise HalutError(f"file must be the one that was converted, with SHA-256 {sha256}, "
+                             f"not {found} ({path})")  # fmt: skip
+    model: nn.Module = readers[path.suffix](path)
     return model

@@ -148,7 +148,7 @@ int network_check_tables(void);
     unused = "" if plan.n_bytes else "    (void)workspace;\n"
     code = f"""{head}#include "network.h"
 
-#include "halut.h"
+#include "halut_layers.h"
 
 {constants.text()}
 {declared}int network_run(network_workspace *workspace, const float *input, float *output)
@@ -363,7 +363,8 @@ def _affine(step: Affine, constants: _Constants, plan: Schedule) -> tuple[str, l
     scale = constants.put(f"{step.name}_scale", step.scale, "<f4")
     offset = constants.put(f"{step.name}_offset", step.offset, "<f4")
     n_channels = step.output.shape[2]
-    lines.append(f"halut_affine({place}, {step.output.size}, {n_channels}, {scale}, {offset});")
+    function = "halut_affine" if step.fused else "halut_scale_and_add"
+    lines.append(f"{function}({place}, {step.output.size}, {n_channels}, {scale}, {offset});")
     return "", lines
 
 

@@ -16,11 +16,12 @@ from halut.checks import either
 from halut.errors import CheckFailed, HalutError
 from halut.files import locked, write_text
 from halut.nn.c_export import sizes
+from halut.nn.c_export.beside import channels_last, check_steps, has_order
 from halut.nn.c_export.emit import emit_network, emit_vector
 from halut.nn.c_export.int8 import in_words
 from halut.nn.c_export.reference import compute
 from halut.nn.c_export.schedule import schedule
-from halut.nn.c_export.steps import LookUp, Mean, Network, Product
+from halut.nn.c_export.steps import LookUp, Network, Product
 from halut.nn.c_export.trace import trace
 from halut.nn.watch import evaluating, output_of
 
@@ -54,6 +55,9 @@ class Exported:
         largest output is the same.
     max_difference : float
         Largest difference of an output from PyTorch's.
+    largest_step_difference : float
+        Of a step that adds up floats from PyTorch's operation on the same values, as a share of
+        the largest; every other step has been checked to give the very bits.
     exact_form : {"float", "int8"}
     defined : bool
         Whether PyTorch defines the order of all operations, so that every bit must be equal.
@@ -71,6 +75,7 @@ class Exported:
     identical: int
     same_class: int
     max_difference: float
+    largest_step_difference: float
     exact_form: str
     defined: bool
 
@@ -83,7 +88,7 @@ class Exported:
         text += f", {self.same_class} its class; largest difference {self.max_difference:.3g}"
         if self.exact_form == "int8":
             return f"{text} (values between layers are words)"
-        return f"{text} (PyTorch adds up floats of exact layers in another order)"
+        return f"{text} (exact layers add up floats in another order than PyTorch)"
 
 
 def export_c(
@@ -129,16 +134,15 @@ def export_c(
     either("exact", exact, FORMS)
     images = _checked(inputs, "inputs")
     with evaluating(model):
-        network = trace(model, images[:1])
         with torch.no_grad():
             wanted = output_of(model, images)
-    defined = exact == "float" and not any(
-        isinstance(step, (Product, Mean)) and step.inputs[0].kind == "f32" for step in network.steps
-    )
+        network, graph = trace(model, images[:1])
+        given, difference = check_steps(model, graph, network, images)
+    defined = exact == "float" and all(map(has_order, network.steps))
     if exact == "int8":
         seen = images if calibration is None else _checked(calibration, "calibration")
         network = in_words(network, channels_last(seen))
-    given = compute(network, channels_last(images))
+        given = compute(network, channels_last(images))
     placed = _as_in_memory(wanted, network)
     if defined:
         _check_equal(given, placed)
@@ -166,6 +170,7 @@ def export_c(
             identical=int((given.view(np.int32) == placed.view(np.int32)).all(axis=1).sum()),
             same_class=int((given.argmax(axis=1) == placed.argmax(axis=1)).sum()),
             max_difference=float(np.abs(given - placed).max()),
+            largest_step_difference=difference,
             exact_form=exact,
             defined=defined,
         )
@@ -201,13 +206,6 @@ def _runtime() -> dict[str, str]:
             name = "Makefile" if path.suffix == ".mk" else path.name
             files[name] = path.read_text(encoding="utf-8")
     return files
-
-
-def channels_last(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Return (n, height, width, channels) of images or rows of features."""
-    if images.ndim == 2:
-        return images[:, None, None].numpy()
-    return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
 
 
 def _as_in_memory(

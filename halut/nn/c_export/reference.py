@@ -145,7 +145,7 @@ def _product(step: Product, x: _Array) -> _Array:
 
 
 def _affine(step: Affine, x: _Array) -> _Array:
-    return fused(x, step.scale, step.offset)
+    return fused(x, step.scale, step.offset) if step.fused else x * step.scale + step.offset
 
 
 def _clamp(step: Clamp, x: _Array) -> _Array:

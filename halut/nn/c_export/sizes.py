@@ -65,7 +65,7 @@ def _code_bytes(compiler: Compiler, folder: Path) -> int | None:
             compiler.command, "-std=c99", "-O2", "-ffp-contract=off", "-ffreestanding",
             "-fno-builtin", "-nostdlib", "-ffunction-sections", *compiler.flags,
             "-Wl,--gc-sections,--entry=network_run,--unresolved-symbols=ignore-all",
-            "-o", str(program), str(folder / "network.c"), str(folder / "halut.c"), "-lgcc",
+            "-o", str(program), str(folder / "network.c"), str(folder / "halut_layers.c"), "-lgcc",
         ]  # fmt: skip
         if process.run(command, timeout_s=_LIMIT_S).status != 0:
             return None

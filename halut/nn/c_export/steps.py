@@ -221,10 +221,11 @@ class Product(Step):
 
 @dataclass(kw_only=True, eq=False)
 class Affine(Step):
-    """value * scale + offset per channel, rounded once."""
+    """value * scale + offset per channel, rounded once (`fused`) or after each operation."""
 
     scale: NDArray[np.float32]
     offset: NDArray[np.float32]
+    fused: bool
 
 
 @dataclass(kw_only=True, eq=False)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from halut.checks import located
 from halut.errors import HalutError
+from halut.nn.c_export.reference import fused
 from halut.nn.c_export.steps import (
     Add,
     Affine,
@@ -45,7 +46,7 @@ _MIXING = (nn.Linear, HalutLinear)
 _LARGEST_KERNEL = 256  # positions: their number is a byte
 
 
-def trace(model: nn.Module, example_input: Tensor) -> Network:
+def trace(model: nn.Module, example_input: Tensor) -> tuple[Network, fx.Graph]:
     """Describe a network as steps.
 
     Parameters
@@ -58,7 +59,9 @@ def trace(model: nn.Module, example_input: Tensor) -> Network:
 
     Returns
     -------
-    Network
+    network : Network
+        Every value has the name of its node in the graph.
+    graph : torch.fx.Graph
 
     Raises
     ------
@@ -73,7 +76,7 @@ def trace(model: nn.Module, example_input: Tensor) -> Network:
                 tracer.visit(node)
     if tracer.network is None or not tracer.network.steps:
         raise HalutError("network must have at least one layer, not none")
-    return tracer.network
+    return tracer.network, graph.graph
 
 
 def _where(node: fx.Node) -> str:
@@ -109,7 +112,7 @@ class _Tracer:
         if node.op == "placeholder":
             if self.network is not None:
                 raise HalutError("network must have one input in C, not several")
-            value = Value("input", _image(shape_of(node)))
+            value = Value(node.name, _image(shape_of(node)))
             self.network = Network(value, [])
             self.values[node] = value
         elif node.op == "output":
@@ -264,18 +267,26 @@ class _Tracer:
         self._floats(source)
         if norm.running_mean is None or norm.running_var is None:
             raise HalutError("batch norm must have running statistics in C")
-        # Evaluated by torch itself, whose batch norm is value * scale + offset, rounded once.
         n = norm.num_features
-        rows, mean, var = torch.ones(1, n), norm.running_mean, norm.running_var
-        scale = functional.batch_norm(
-            rows, torch.zeros(n), var, norm.weight, None, False, 0.0, norm.eps
-        )
-        offset = functional.batch_norm(
-            0 * rows, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps
-        )
-        parts = [_by_channel(part[0].numpy(), source) for part in (scale, offset)]
+
+        def evaluated(rows: Tensor, mean: Tensor | None, bias: Tensor | None) -> Tensor:
+            average = torch.zeros(n) if mean is None else mean
+            return functional.batch_norm(
+                rows, average, norm.running_var, norm.weight, bias, False, 0.0, norm.eps
+            )
+
+        # By PyTorch itself: value * scale + offset, rounded once where the processor can.
+        scale = evaluated(torch.ones(1, n), None, None)[0].numpy()
+        offset = evaluated(torch.zeros(1, n), norm.running_mean, norm.bias)[0].numpy()
+        probes = torch.randn((64, n), generator=torch.Generator().manual_seed(0))
+        wanted = evaluated(probes, norm.running_mean, norm.bias).numpy()
+        once = np.array_equal(fused(probes.numpy(), scale, offset), wanted)
+        placed = [_by_channel(part, source) for part in (scale, offset)]
         output = self._value(node)
-        self._add(Affine(inputs=[source], output=output, scale=parts[0], offset=parts[1]), node)
+        self._add(
+            Affine(inputs=[source], output=output, scale=placed[0], offset=placed[1], fused=once),
+            node,
+        )
 
     def _clamp(self, node: fx.Node, source: Value, low: float, high: float | None) -> None:
         self._floats(source)

@@ -16,7 +16,7 @@ from halut.errors import HalutError
 from halut.nn.data import builtin, cifar, user
 from halut.nn.data.augment import Shifts
 from halut.nn.data.builtin import SHAPES
-from halut.nn.data.dataset import Dataset, Part, first, make
+from halut.nn.data.dataset import Dataset, Part, first, make, norm_values
 from halut.nn.data.idx import FASHION_MNIST, idx
 
 __all__ = ["DATASETS", "SHAPES", "SOURCES", "Dataset", "Shifts", "check_source", "load", "name_of"]
@@ -44,7 +44,14 @@ _FILES: dict[str, Callable[[Path | None], _Parts]] = {
 DATASETS = ("cifar10", "digits", "fashion_mnist", "mnist", "shapes")
 """Names that `load` and recipes know."""
 
-SOURCES = {"import": "options", "folder": "size", "idx": None, "npz": None}
+_NORMS = ("mean", "std")
+
+SOURCES = {
+    "import": ("options",),
+    "folder": ("size", *_NORMS),
+    "idx": _NORMS,
+    "npz": _NORMS,
+}
 """Kinds of the user's own data, and what may stand beside each."""
 
 
@@ -71,11 +78,14 @@ def check_source(source: object) -> str | dict[str, Any]:
             f"{', '.join(SOURCES)}, not {source!r}"
         )
     kind = kinds[0]
-    known(f"a field of data: {kind}", source, [kind, *filter(None, [SOURCES[kind]])])
+    known(f"a field of data: {kind}", source, [kind, *SOURCES[kind]])
     if not isinstance(source[kind], str):
         raise HalutError(f"data.{kind} must be text, not {source[kind]!r}")
     if source.get("size") is not None:
         integer_in("data.size", source["size"], 1, 4096)
+    for name in _NORMS:
+        if name in source:
+            norm_values(f"data.{name}", source[name])
     if not isinstance(source.get("options", {}), Mapping):
         raise HalutError(f"data.options must be a mapping, not {source['options']!r}")
     return dict(source)
@@ -105,8 +115,10 @@ def load(
         "shapes", generated colour images of five shapes (3x32x32, 2000 and 500).
         Or one's own: ``{"npz": path}``, see `halut.nn.data.user.of_arrays`; ``{"idx": folder}`` of
         four files as MNIST has; ``{"folder": path, "size": pixels}`` of images, see
-        `halut.nn.data.user.images_in`; ``{"import": "package.module:function", "options": {}}``, a
-        function that returns a `Dataset` or what the .npz file would hold.
+        `halut.nn.data.user.images_in`; each with ``"mean"`` and ``"std"``, lists with a number per
+        channel, where images are to be normalised with these, as a network was trained;
+        ``{"import": "package.module:function", "options": {}}``, a function that returns a
+        `Dataset` or what the .npz file would hold.
     root : path-like, optional
         Of built-in sets that are read: "cifar10", the folder with the batches of the python
         version, or the one above it; "mnist", "fashion_mnist", the folder with the IDX files.
@@ -149,7 +161,9 @@ def load(
             n_classes, train, test = builtin.shapes(seed, n_train or 2000, n_test or 500)
         else:
             n_classes, train, test = _FILES[source](place)
-        found = make(name_of(source), n_classes, first(train, n_train), first(test, n_test))
+        norms = [source.get(name) for name in _NORMS] if isinstance(source, dict) else [None, None]
+        parts = first(train, n_train), first(test, n_test)
+        found = make(name_of(source), n_classes, *parts, *norms)
     _log.info(
         "%s: %d inputs to train on, %d to test, %d classes",
         name_of(source),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from halut.errors import HalutError
 
-__all__ = ["Dataset", "Part", "first", "make", "pixels"]
+__all__ = ["Dataset", "Part", "first", "make", "norm_values", "pixels"]
 
 Part = tuple[NDArray[Any], NDArray[Any]]
 """Inputs and labels."""
@@ -121,8 +122,27 @@ def pixels(values: NDArray[np.uint8]) -> NDArray[np.float32]:
     return values.astype(np.float32) / np.float32(255)
 
 
-def make(name: str, n_classes: int, train: Part, test: Part) -> Dataset:
-    """Return a data set of two parts; images are normalised with the training part's statistics.
+def norm_values(name: str, values: object) -> list[float]:
+    """Check one number per channel; deviations must be above zero."""
+    if not isinstance(values, list) or not values or not all(
+        isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one)
+        for one in values
+    ):  # fmt: skip
+        raise HalutError(f"{name} must be a list of numbers, one per channel, not {values!r}")
+    if name.endswith("std") and min(values) <= 0:
+        raise HalutError(f"{name} must be greater than 0, not {min(values)}")
+    return values
+
+
+def make(
+    name: str,
+    n_classes: int,
+    train: Part,
+    test: Part,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+) -> Dataset:
+    """Return a data set of two parts; images are normalised.
 
     Parameters
     ----------
@@ -130,19 +150,29 @@ def make(name: str, n_classes: int, train: Part, test: Part) -> Dataset:
     n_classes : int
     train, test : Part
         Images have shape (n, n_channels, height, width) and a floating dtype.
+    mean, std : list of float, optional
+        Per channel, of pixels in [0, 1]; the training part's when absent.
     """
     images = train[0].ndim == 4 and train[0].dtype.kind == "f"
+    centre, deviation = np.zeros(1), np.ones(1)
     if images:
-        mean = train[0].mean(axis=(0, 2, 3), dtype=np.float64)
-        deviation = train[0].std(axis=(0, 2, 3), dtype=np.float64)
+        axes = (0, 2, 3)
+        centre = np.array(mean) if mean else train[0].mean(axis=axes, dtype=np.float64)
+        deviation = np.array(std) if std else train[0].std(axis=axes, dtype=np.float64)
         deviation = np.where(deviation > 0, deviation, 1.0)
-    else:
-        mean, deviation = np.zeros(1), np.ones(1)
+        for what, values in (("mean", centre), ("std", deviation)):
+            if len(values) != train[0].shape[1]:
+                raise HalutError(
+                    f"{what} must have {train[0].shape[1]} numbers, one per channel, "
+                    f"not {len(values)} ({name})"
+                )
+    elif mean or std:
+        raise HalutError(f"mean and std must be given for images only ({name})")
 
     def normalised(values: NDArray[Any]) -> Tensor:
         if images:
             shape = (1, -1, 1, 1)
-            values = (values - mean.reshape(shape)) / deviation.reshape(shape)
+            values = (values - centre.reshape(shape)) / deviation.reshape(shape)
         dtype = np.float32 if values.dtype.kind == "f" else np.int64
         return torch.from_numpy(values.astype(dtype))
 
@@ -153,6 +183,6 @@ def make(name: str, n_classes: int, train: Part, test: Part) -> Dataset:
         train_y=torch.from_numpy(train[1].astype(np.int64)),
         test_x=normalised(test[0]),
         test_y=torch.from_numpy(test[1].astype(np.int64)),
-        mean=torch.from_numpy(mean.astype(np.float32)),
+        mean=torch.from_numpy(centre.astype(np.float32)),
         deviation=torch.from_numpy(deviation.astype(np.float32)),
     )

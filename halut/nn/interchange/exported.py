@@ -1,4 +1,4 @@
-"""A program of `torch.export` as an `nn.Module`, whose products with constant weights are layers."""
+"""A program of `torch.export` as an `nn.Module`; its products with constant weights are layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from halut.errors import HalutError
 __all__ = ["module_of", "read_pt2"]
 
 _ATEN = torch.ops.aten
-_PRODUCTS = {
+_PRODUCTS: dict[Any, type[nn.Module] | None] = {
     _ATEN.linear.default: None,
     _ATEN.conv1d.default: nn.Conv1d,
     _ATEN.conv2d.default: nn.Conv2d,
@@ -91,7 +91,7 @@ def _layer(node: Node, given: dict[str, Any], weight: Any, bias: Tensor | None) 
     layer.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight)
     if bias is not None:
         layer.bias = bias if isinstance(bias, nn.Parameter) else nn.Parameter(bias)
-    return layer  # type: ignore[no-any-return]
+    return layer
 
 
 def _value(whole: nn.Module, node: Node | None) -> Any:

@@ -46,7 +46,7 @@ class _Padded(nn.Module):
         self._attributes = {name: attributes[name] for name in names if name in attributes}
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.layer.kernel_size
+        kernel: Any = self.layer.kernel_size
         low, high = spatial_padding(self._attributes, x.shape[2:], kernel)
         found: Tensor = self.layer(functional.pad(x, pad_sides(low, high)))
         return found
@@ -294,13 +294,13 @@ def _transposed(
         tuple(attributes.get("output_padding", [0] * n_axes)), groups, bias is not None,
         tuple(attributes.get("dilations", [1] * n_axes)),
     )  # fmt: skip
-    return _filled(layer, weight, bias)  # type: ignore[no-any-return]
+    return _filled(layer, weight, bias)
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
     """Return a linear layer of a weight of shape (n_outputs, n_features)."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
-    return _filled(layer, weight.contiguous(), bias)  # type: ignore[no-any-return]
+    return _filled(layer, weight.contiguous(), bias)
 
 
 def _gemm(

@@ -1,4 +1,4 @@
-"""ONNX's operators as functions of torch; those with constant weights are modules, see `onnx_network`.
+"""ONNX's operators as functions of torch; some are modules instead, see `onnx_network`.
 
 A function takes the node's attributes and its inputs, None for those that are absent, and returns
 one output or a tuple of outputs. What they compute is defined by the ONNX operator specification
@@ -158,7 +158,7 @@ def _split(attributes: Attributes, x: Tensor, sizes: Tensor | None = None) -> tu
     given = attributes.get("split") or _ints(sizes)
     if given:
         return x.split(given, axis)
-    parts = attributes.get("num_outputs", attributes["_outputs"])
+    parts = int(attributes.get("num_outputs") or attributes["_outputs"])
     return x.split(-(-x.shape[axis] // parts), axis)
 
 
@@ -254,15 +254,23 @@ _MAX_POOLS = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3
 _MEAN_POOLS = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
 
 
-def _ceiling(attributes: Attributes, sizes: Sequence[int], kernel: list[int]) -> list[int]:
-    """Return the values after the end that rounding the output's size up needs."""
+def _ceiling(
+    attributes: Attributes, sizes: Sequence[int], after: Sequence[int], kernel: list[int]
+) -> list[int]:
+    """Return the values after the end that rounding the output's size up needs.
+
+    `sizes` are those of padded images, `after` their zeros after the end, where no window begins.
+    """
     n_axes = len(kernel)
     strides = attributes.get("strides", [1] * n_axes)
     dilations = attributes.get("dilations", [1] * n_axes)
     more = []
-    for size, stride, width, dilation in zip(sizes, strides, kernel, dilations, strict=True):
-        rest = (size - (width - 1) * dilation - 1) % stride
-        more.append((stride - rest) % stride)
+    for size, high, stride, width, dilation in zip(
+        sizes, after, strides, kernel, dilations, strict=True
+    ):
+        free = size - (width - 1) * dilation - 1
+        begin = -(-free // stride) * stride  # of the last window
+        more.append(begin - free if begin < size - high else 0)
     return more
 
 
@@ -272,7 +280,7 @@ def _pool(attributes: Attributes, x: Tensor, value: float) -> tuple[Tensor, list
     low, high = spatial_padding(attributes, x.shape[2:], kernel)
     if attributes.get("ceil_mode"):
         padded = [size + a + b for size, a, b in zip(x.shape[2:], low, high, strict=True)]
-        more = _ceiling(attributes, padded, kernel)
+        more = _ceiling(attributes, padded, high, kernel)
         high = [a + b for a, b in zip(high, more, strict=True)]
     return functional.pad(x, pad_sides(low, high), value=value), kernel
 
@@ -383,26 +391,30 @@ def _softmax(function: Operator) -> Operator:
     return lambda attributes, x: function(x, dim=attributes.get("axis", -1))
 
 
+_ONE_INPUT: dict[str, Operator] = {
+    "Abs": torch.abs, "Ceil": torch.ceil, "Cos": torch.cos, "Erf": torch.erf, "Exp": torch.exp,
+    "Floor": torch.floor, "HardSwish": functional.hardswish, "Identity": lambda x: x,
+    "Log": torch.log, "Mish": functional.mish, "Neg": torch.neg, "Not": torch.logical_not,
+    "Reciprocal": torch.reciprocal, "Relu": torch.relu, "Round": torch.round,
+    "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin, "Softplus":
+    functional.softplus, "Softsign": functional.softsign, "Sqrt": torch.sqrt,
+    "Tanh": torch.tanh, "GlobalAveragePool": lambda x: x.mean(_all_of_an_image(x), True),
+    "GlobalMaxPool": lambda x: x.amax(_all_of_an_image(x), True),
+}  # fmt: skip
+
+_TWO_INPUTS: dict[str, Operator] = {
+    "Add": torch.add, "And": torch.logical_and, "Equal": torch.eq, "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le,
+    "MatMul": torch.matmul, "Mul": torch.mul, "Or": torch.logical_or, "Pow": torch.pow,
+    "Sub": torch.sub, "Xor": torch.logical_xor,
+    "Tile": lambda x, counts: x.repeat(_ints(counts)),
+    "PRelu": lambda x, slope: torch.where(x < 0, slope * x, x),
+    "CastLike": lambda x, like: x.to(like.dtype),
+}  # fmt: skip
+
 OPERATORS: dict[str, Operator] = {
-    **{name: _of_one(function) for name, function in {
-        "Abs": torch.abs, "Ceil": torch.ceil, "Cos": torch.cos, "Erf": torch.erf, "Exp": torch.exp,
-        "Floor": torch.floor, "HardSwish": functional.hardswish, "Identity": lambda x: x,
-        "Log": torch.log, "Mish": functional.mish, "Neg": torch.neg, "Not": torch.logical_not,
-        "Reciprocal": torch.reciprocal, "Relu": torch.relu, "Round": torch.round,
-        "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin, "Softplus":
-        functional.softplus, "Softsign": functional.softsign, "Sqrt": torch.sqrt,
-        "Tanh": torch.tanh, "GlobalAveragePool": lambda x: x.mean(_all_of_an_image(x), True),
-        "GlobalMaxPool": lambda x: x.amax(_all_of_an_image(x), True),
-    }.items()},
-    **{name: _of_two(function) for name, function in {
-        "Add": torch.add, "And": torch.logical_and, "Equal": torch.eq, "Greater": torch.gt,
-        "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le,
-        "MatMul": torch.matmul, "Mul": torch.mul, "Or": torch.logical_or, "Pow": torch.pow,
-        "Sub": torch.sub, "Xor": torch.logical_xor,
-        "Tile": lambda x, counts: x.repeat(_ints(counts)),
-        "PRelu": lambda x, slope: torch.where(x < 0, slope * x, x),
-        "CastLike": lambda x, like: x.to(like.dtype),
-    }.items()},
+    **{name: _of_one(one) for name, one in _ONE_INPUT.items()},
+    **{name: _of_two(two) for name, two in _TWO_INPUTS.items()},
     "Max": _of_many(torch.maximum),
     "Min": _of_many(torch.minimum),
     "Sum": _of_many(torch.add),

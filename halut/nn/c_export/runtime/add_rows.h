@@ -1,4 +1,4 @@
-/* Adds up rows of tables; included for every type of entries, see halut.c.
+/* Adds up rows of tables; included for every type of entries, see halut_layers.c.
  *
  * Eight sums at a time stay in registers. */
 

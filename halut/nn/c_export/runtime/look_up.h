@@ -1,4 +1,4 @@
-/* Walks trees and looks up; included for every type of inputs, see halut.c. */
+/* Walks trees and looks up; included for every type of inputs, see halut_layers.c. */
 
 /* Finds the rows of the tables of one group for the kernel at (y, x). */
 static void JOIN(encode_, VALUE_NAME)(const halut_look_up *layer, const VALUE *input, int32_t y,

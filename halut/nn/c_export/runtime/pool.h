@@ -1,4 +1,4 @@
-/* Max pooling; included for every type of values, see halut.c. */
+/* Max pooling; included for every type of values, see halut_layers.c. */
 
 void JOIN(halut_max_, VALUE_NAME)(const halut_window *w, const VALUE *input, VALUE *output)
 {

@@ -1,4 +1,4 @@
-/* Exact products; included for every type of values, see halut.c. */
+/* Exact products; included for every type of values, see halut_layers.c. */
 
 /* Gathers what lies under the kernel at (y, x), channels of one group. */
 static void JOIN(gather_, VALUE_NAME)(const halut_product *layer, const VALUE *input, int32_t y,

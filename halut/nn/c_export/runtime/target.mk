@@ -22,7 +22,7 @@ RUN_RV32 = qemu-system-riscv32 -machine virt -bios none -display none -serial st
 RUN_CORTEX_M = qemu-system-arm -machine mps2-an386 -display none -serial none -monitor none \
   -chardev stdio,id=out -semihosting-config enable=on,target=native,chardev=out -icount shift=0
 
-network = network.c halut.c
+network = network.c halut_layers.c
 sources = $(network) vector.c selftest.c
 headers = $(wildcard *.h)
 

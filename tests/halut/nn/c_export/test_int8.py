@@ -13,7 +13,8 @@ from torch import Tensor, nn  # noqa: E402
 
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear  # noqa: E402
-from halut.nn.c_export.export import channels_last, export_c  # noqa: E402
+from halut.nn.c_export.beside import channels_last  # noqa: E402
+from halut.nn.c_export.export import export_c  # noqa: E402
 from halut.nn.c_export.int8 import in_words  # noqa: E402
 from halut.nn.c_export.reference import compute  # noqa: E402
 from halut.nn.c_export.steps import Add, LookUp, Product  # noqa: E402
@@ -67,7 +68,7 @@ def test_c_gives_the_bits_of_the_words(looked_up: bool, tmp_path: Path) -> None:
 
 def test_words_are_near_the_floats() -> None:
     model = made(Residual, looked_up=False)
-    network = trace(model, images(1))
+    network = trace(model, images(1))[0]
     words = in_words(network, channels_last(images(100, 5)))
     assert {step.output.kind for step in words.steps[:-1]} == {"i8"}
     exact = compute(network, channels_last(images(60)))
@@ -77,7 +78,9 @@ def test_words_are_near_the_floats() -> None:
 
 
 def test_steps_between_are_integers_and_no_norm_or_activation_is_left() -> None:
-    words = in_words(trace(made(Residual, looked_up=True), images(1)), channels_last(images(100)))
+    words = in_words(
+        trace(made(Residual, looked_up=True), images(1))[0], channels_last(images(100))
+    )
     kinds = [type(step).__name__ for step in words.steps]
     assert kinds == ["Quantise", "Product", "LookUp", "Add", "Maximum", "Mean", "LookUp", "LookUp"]
     for step in words.steps:
@@ -97,7 +100,7 @@ def test_words_decide_as_their_floats_do() -> None:
         nn.Conv2d(3, 4, 1), HalutConv2d(4, 6, 3, padding=1, config=config()), nn.Flatten(),
         HalutLinear(252, 3, config=config()),
     ).eval()  # fmt: skip
-    words = in_words(trace(model, images(1)), channels_last(images(50)))
+    words = in_words(trace(model, images(1))[0], channels_last(images(50)))
     values: dict[str, Any] = {}
     compute(
         words, channels_last(images(8)), lambda value, array: values.update({value.name: array})

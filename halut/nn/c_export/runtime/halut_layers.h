@@ -2,8 +2,8 @@
  *
  * C99, without allocation and without a library. An image is stored row by row, the channels of a
  * pixel one after the other. A constant of a layer may lie in read-only memory. */
-#ifndef HALUT_H
-#define HALUT_H
+#ifndef HALUT_LAYERS_H
+#define HALUT_LAYERS_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -107,9 +107,10 @@ void halut_max_i8(const halut_window *, const int8_t *input, int8_t *output);
 void halut_mean_f32(const halut_window *, const float *input, float *output);
 void halut_mean_i8(const halut_window *, const halut_stage *, const int8_t *input, void *output);
 
-/* Value by value, in place. `halut_affine`: value * scale + offset, rounded once. */
-void halut_affine(float *values, size_t n, int32_t channels, const float *scale,
-                  const float *offset);
+/* Value by value, in place. value * scale + offset per channel: rounded once; after each operation. */
+void halut_affine(float *values, size_t n, int32_t channels, const float *scale, const float *offset);
+void halut_scale_and_add(float *values, size_t n, int32_t channels, const float *scale,
+                         const float *offset);
 void halut_relu(float *values, size_t n);
 void halut_clamp(float *values, size_t n, float low, float high);
 

@@ -1,5 +1,5 @@
-/* See halut.h. */
-#include "halut.h"
+/* See halut_layers.h. */
+#include "halut_layers.h"
 
 /* Positions of a kernel */
 
@@ -344,6 +344,14 @@ void halut_affine(float *values, size_t n, int32_t channels, const float *scale,
     for (size_t first = 0; first < n; first += (size_t)channels)
         for (int32_t i = 0; i < channels; ++i)
             values[first + (size_t)i] = fused(values[first + (size_t)i], scale[i], offset[i]);
+}
+
+void halut_scale_and_add(float *values, size_t n, int32_t channels, const float *scale,
+                         const float *offset)
+{
+    for (size_t first = 0; first < n; first += (size_t)channels)
+        for (int32_t i = 0; i < channels; ++i)
+            values[first + (size_t)i] = values[first + (size_t)i] * scale[i] + offset[i];
 }
 
 void halut_relu(float *values, size_t n)

@@ -1,0 +1,75 @@
+"""``python -m halut evaluate``: how often a network is right, and decides as another one does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from halut.commands.data import add_data, given_data
+from halut.commands.network import add_imports
+from halut.errors import HalutError
+from halut.files import write_text
+
+_BATCH = 64
+
+
+def add_verb(verbs: Any) -> None:
+    """Add ``evaluate`` to the command line."""
+    verb = verbs.add_parser(
+        "evaluate",
+        help="measure a network's accuracy, and its agreement with the exact one",
+        description="Run a network on the test images of a data set, and print how many classes "
+        "are right and, with --exact, how many are those of another network.",
+    )
+    add = verb.add_argument
+    add("model", metavar="MODEL", help="network file, ONNX file, .pt2 file or module:function")
+    add("--exact", metavar="MODEL", help="network to compare decisions with (default: none)")
+    add_data(add)
+    add("--images", type=int, metavar="N", help="test images, the first (default: all)")
+    add("-o", "--output", metavar="FILE", help="also write the figures (.json)")
+    add_imports(add)
+    verb.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from halut.nn import need_torch
+
+    need_torch()
+    import torch
+
+    from halut.checks import integer_from
+    from halut.nn.interchange.anything import read_model
+
+    if options.images is not None:
+        integer_from("images", options.images, 1)
+    model, _, trained_on = read_model(options.model, options.imports)
+    exact = None if options.exact is None else read_model(options.exact, options.imports)
+    data, _ = given_data(options, trained_on or ({} if exact is None else exact[2]))
+    images, labels = data.test_x[: options.images], data.test_y[: options.images]
+
+    @torch.no_grad()
+    def classes(network: torch.nn.Module) -> torch.Tensor:
+        found = [network(some) for some in images.split(_BATCH)]
+        if any(one.ndim != 2 for one in found):
+            raise HalutError(f"network must return logits (n, classes), not {found[0].shape}")
+        return torch.cat(found).argmax(dim=1)
+
+    mine = classes(model)
+    facts: dict[str, Any] = {
+        "images": len(images),
+        "accuracy": (mine == labels).double().mean().item(),
+    }
+    print(f"images               {len(images)} of {data.name} (test part)")
+    print(f"accuracy             {100 * facts['accuracy']:.2f} %")
+    if exact is not None:
+        theirs = classes(exact[0])
+        facts["exact_accuracy"] = (theirs == labels).double().mean().item()
+        facts["agreement"] = (mine == theirs).double().mean().item()
+        print(f"exact accuracy       {100 * facts['exact_accuracy']:.2f} %")
+        print(f"agreement            {100 * facts['agreement']:.2f} %")
+    if options.output:
+        write_text(Path(options.output), json.dumps(facts, indent=2) + "\n")
+        print(f"wrote {options.output}")
+    return 0
