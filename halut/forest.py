@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from halut.native import learning
 from halut.ridge import Gram, table_sums
 from halut.trees import Bins, fill_empty_leaves, learn_tree
 
@@ -50,6 +51,14 @@ def subspaces(n_features: int, n_codebooks: int) -> list[slice]:
     width, larger = divmod(n_features, n_codebooks)
     edges = [c * width + min(c, larger) for c in range(n_codebooks + 1)]
     return [slice(begin, end) for begin, end in pairwise(edges)]
+
+
+def _add_entries(
+    rest: NDArray[np.float32], table: NDArray[np.float32], codes: NDArray[np.uint8], sign: int
+) -> None:
+    """Add ``sign * table[codes]`` to `rest` (n, q), in place."""
+    if not learning.add_entries(codes, table, rest, sign):
+        (np.add if sign > 0 else np.subtract)(rest, table.take(codes, axis=0), out=rest)
 
 
 Trees = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]
@@ -166,17 +175,17 @@ class Forest:
         tables = (entries @ directions).reshape(len(self.groups), K, -1).astype(np.float32)
         rest = self.targets @ directions.astype(np.float32)  # (n, q)
         for table, codes in zip(tables, self.codes, strict=True):
-            rest -= table.take(codes, axis=0)
+            _add_entries(rest, table, codes, -1)
         for codebook, table in enumerate(tables):
-            rest += table.take(self.codes[codebook], axis=0)
+            _add_entries(rest, table, self.codes[codebook], 1)
             _, strongest = np.linalg.eigh((rest.T @ rest).astype(np.float64))
             strongest = strongest[:, : -_REFINED_TARGETS - 1 : -1].astype(np.float32)
-            targets = (rest @ strongest).T.astype(np.float64)
+            targets = (rest @ strongest).T.astype(np.float64, order="C")
             self._learn(codebook, targets, strength)
             codes = self.codes[codebook]
             counts = np.bincount(codes, minlength=K)
             table[:] = table_sums(codes[None], rest, K) / (counts[:, None] + strength)
-            rest -= table.take(codes, axis=0)
+            _add_entries(rest, table, codes, -1)
 
     def means(self) -> NDArray[np.float64]:
         """Return each leaf's mean of its codebook's part of the product: (C*K, R)."""
@@ -185,8 +194,12 @@ class Forest:
         for codebook, group in enumerate(self.groups):
             codes = self.codes[codebook].astype(np.intp)
             counts = np.bincount(codes, minlength=K)
-            columns = self.columns[group] - self.centre[group, None]
-            sums = np.stack([np.bincount(codes, column, minlength=K) for column in columns], axis=1)
+            some, centre = self.columns[group], self.centre[group]
+            sums = learning.column_sums(self.codes[codebook], K, some, centre)
+            if sums is None:
+                centred = some - centre[:, None]
+                each = [np.bincount(codes, column, minlength=K) for column in centred]
+                sums = np.stack(each, axis=1)
             means = sums / np.maximum(counts, 1)[:, None]
             means = fill_empty_leaves(means[None], counts[None])[0]
             entries[codebook] = means @ self.weights[group]

@@ -58,6 +58,9 @@ def walk_rows(
     rows: NDArray[Any], split_dims: NDArray[np.int32], thresholds: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
     """Walk rows (n_rows, n_features) through all trees: codes (n_codebooks, n_rows)."""
+    found = native.encode_floats(rows, split_dims, thresholds)
+    if found is not None:
+        return np.ascontiguousarray(found.T)
     codes = np.empty((len(split_dims), len(rows)), dtype=np.uint8)
     for part in chunks(len(rows)):
         walk(gather(rows, part, split_dims), thresholds, codes[:, part])

@@ -286,7 +286,8 @@ class HalutMatmul(TreeProduct):
                 break
             if refined < self.refine_passes:
                 kept = forest.trees()
-                forest.refine(entries_of(fit, train, means), fit.strength)
+                assert fit.entries is not None
+                forest.refine(fit.entries, fit.strength)
         energy = float(np.square(held_out.astype(np.float64) @ weights).sum())
         return fits, fits[-1].error / energy if energy > 0 else 0.0
 

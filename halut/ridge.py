@@ -11,11 +11,13 @@ told apart by subtraction.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from halut.native import learning
 
 __all__ = ["Fit", "Gram", "best_strength", "count_meetings", "entries_of", "solve", "table_sums"]
 
@@ -94,6 +96,9 @@ def count_meetings(codes: NDArray[np.uint8], n_prototypes: int) -> NDArray[np.fl
     -------
     float64 ndarray of shape (n_codebooks * n_prototypes, n_codebooks * n_prototypes)
     """
+    counted = learning.count_meetings(codes, n_prototypes)
+    if counted is not None:
+        return counted
     n_codebooks, n_rows = codes.shape
     K = n_prototypes
     counts = np.zeros((n_codebooks, K, n_codebooks, K))
@@ -127,7 +132,12 @@ def table_sums(
     Returns
     -------
     float64 ndarray of shape (n_codebooks * n_prototypes, n_targets)
+        A few rows are added up in float32, these sums in float64; how many rows, and in what
+        order, depends on what computes.
     """
+    added = learning.table_sums(codes, targets, n_prototypes)
+    if added is not None:
+        return added
     n_codebooks, n_rows = codes.shape
     K = n_prototypes
     sums = np.zeros((n_codebooks * K, targets.shape[1]))
@@ -190,11 +200,14 @@ class Fit:
         Whether tables are shrunk towards the means of each codebook alone, or towards zero.
     error : float
         Squared error on held-out rows.
+    entries : float64 ndarray of shape (C*K, n_targets), optional
+        The tables that it was measured with.
     """
 
     strength: float
     around_means: bool
     error: float
+    entries: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
 
 def best_strength(
@@ -228,16 +241,21 @@ def best_strength(
     n_targets = train.sums.shape[1]
     beyond = None if means is None else train.sums - train.meetings @ means
     sides = train.sums if beyond is None else np.concatenate([train.sums, beyond], axis=1)
-    seen: dict[int, tuple[float, float]] = {}
+    seen: dict[int, tuple[Fit, Fit]] = {}
 
-    def errors(index: int) -> tuple[float, float]:
+    def fits(index: int) -> tuple[Fit, Fit]:
+        """The tables around zero, and around the means."""
         if index not in seen:
             both = _solve(train.meetings + strengths[index] * identity, sides)
-            around_zero = held_out.squared_error(both[:, :n_targets])
-            around_means = np.inf
+            zero = both[:, :n_targets]
+            found = [(False, zero, held_out.squared_error(zero)), (True, None, np.inf)]
             if means is not None:
-                around_means = held_out.squared_error(means + both[:, n_targets:])
-            seen[index] = (around_zero, around_means)
+                around = means + both[:, n_targets:]
+                found[1] = (True, around, held_out.squared_error(around))
+            seen[index] = tuple(  # type: ignore[assignment]  # there are two
+                Fit(strength=strengths[index], around_means=centred, error=error, entries=entries)
+                for centred, entries, error in found
+            )
         return seen[index]
 
     def downhill(index: int, error: Callable[[int], float]) -> int:
@@ -251,13 +269,9 @@ def best_strength(
         return index
 
     begin = int(np.abs(np.log(np.array(strengths) / start)).argmin())
-    zero = downhill(begin, lambda index: errors(index)[0])
-    best = Fit(strength=strengths[zero], around_means=False, error=errors(zero)[0])
-    if means is not None:
-        mean = downhill(zero, lambda index: errors(index)[1])
-        if errors(mean)[1] < best.error:
-            best = Fit(strength=strengths[mean], around_means=True, error=errors(mean)[1])
-    return best
+    zero = downhill(begin, lambda index: fits(index)[0].error)
+    mean = zero if means is None else downhill(zero, lambda index: fits(index)[1].error)
+    return min(fits(zero)[0], fits(mean)[1], key=lambda fit: fit.error)
 
 
 def entries_of(fit: Fit, gram: Gram, means: NDArray[Any] | None) -> NDArray[np.float64]:

@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from halut.native import learning
+
 __all__ = ["Bins", "fill_empty_leaves", "learn_tree", "walk"]
 
 _BINS = 512
@@ -109,11 +111,13 @@ def learn_tree(
     split_dims = np.zeros(tree_depth, dtype=np.int32)
     thresholds = np.zeros(2**tree_depth - 1, dtype=np.float32)
     codes = np.zeros(columns.shape[1], dtype=np.uint8)
+    every = -(-columns.shape[1] // _RANKING_ROWS)
+    ranked = np.ascontiguousarray(columns[:, ::every]), np.ascontiguousarray(targets[:, ::every])
     for level in range(tree_depth):
         n_nodes = 2**level
         here = slice(n_nodes - 1, 2 * n_nodes - 1)
         best = -1.0
-        for column in _rank_columns(columns, targets, codes, n_candidates):
+        for column in _rank_columns(*ranked, np.ascontiguousarray(codes[::every]), n_candidates):
             if column not in bins:
                 bins[column] = Bins.of(columns[column])
             gain, chosen = _split_nodes(bins[column], targets, codes, n_nodes, shrinkage)
@@ -136,17 +140,38 @@ def _split_nodes(
 ) -> tuple[float, NDArray[np.float32]]:
     """Find every node's best threshold in one column: (their gain, thresholds (n_nodes,))."""
     n_bins = len(bins.low)
-    shape = (n_nodes, n_bins)
+    found = learning.split_nodes(codes, bins.index, n_nodes, n_bins, targets, shrinkage)
+    if found is None:
+        found = _best_splits(bins, targets, codes, n_nodes, shrinkage)
+    # Between the largest value on the left and the smallest on the right, of values in use here.
+    low, high = bins.high[found.places], bins.low[found.nexts]
+    middle = ((low.astype(np.float64) + high) / 2).astype(np.float32)
+    chosen = np.where((low <= middle) & (middle < high), middle, low)
+    # Rows that do not differ go left; where there are none, any value will do.
+    chosen = np.where(found.gains > 0, chosen, bins.high[found.lasts])
+    chosen = np.where(found.sizes > 0, chosen, bins.high[n_bins // 2])
+    return float(found.gains.sum()), chosen
+
+
+def _best_splits(
+    bins: Bins,
+    targets: NDArray[np.float64],
+    codes: NDArray[np.uint8],
+    n_nodes: int,
+    shrinkage: float,
+) -> learning.Splits:
+    """Find the best place to cut each node's rows in two: `learning.split_nodes` in NumPy."""
+    size, shape = n_nodes * len(bins.low), (n_nodes, len(bins.low))
     cell = codes.astype(np.intp)
-    cell *= n_bins
+    cell *= len(bins.low)
     cell += bins.index
-    n_left = np.bincount(cell, minlength=n_nodes * n_bins).reshape(shape).cumsum(axis=1)
+    n_left = np.bincount(cell, minlength=size).reshape(shape).cumsum(axis=1)
     n_rows = n_left[:, -1:]
     n_right = n_rows - n_left
     share = n_left / np.maximum(n_rows, 1)
     gain = np.zeros(shape)
     for target in targets:
-        sums = np.bincount(cell, target, minlength=n_nodes * n_bins).reshape(shape)
+        sums = np.bincount(cell, target, minlength=size).reshape(shape)
         np.cumsum(sums, axis=1, out=sums)
         sums -= share * sums[:, -1:]  # of rows that are centred in their node
         np.multiply(sums, sums, out=sums)
@@ -154,18 +179,33 @@ def _split_nodes(
     gain *= 1 / np.maximum(n_left + shrinkage, 1) + 1 / np.maximum(n_right + shrinkage, 1)
     gain[(n_left == 0) | (n_right == 0)] = 0
     node = np.arange(n_nodes)
-    place = gain.argmax(axis=1)
-    best = gain[node, place]
-    # Between the largest value on the left and the smallest on the right, of values in use here.
-    following = (n_left > n_left[node, place][:, None]).argmax(axis=1)
-    low, high = bins.high[place], bins.low[following]
-    middle = ((low.astype(np.float64) + high) / 2).astype(np.float32)
-    chosen = np.where((low <= middle) & (middle < high), middle, low)
-    # Rows that do not differ go left; where there are none, any value will do.
-    last = (n_left == n_rows).argmax(axis=1)
-    chosen = np.where(best > 0, chosen, bins.high[last])
-    chosen = np.where(n_rows[:, 0] > 0, chosen, bins.high[n_bins // 2])
-    return float(best.sum()), chosen
+    places = gain.argmax(axis=1)
+    return learning.Splits(
+        sizes=n_rows[:, 0],
+        gains=gain[node, places],
+        places=places,
+        nexts=(n_left > n_left[node, places][:, None]).argmax(axis=1),
+        lasts=(n_left == n_rows).argmax(axis=1),
+    )
+
+
+def _explained(
+    columns: NDArray[np.float32], targets: NDArray[np.float64], codes: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """Say how much straight lines explain: `learning.rank_columns` in NumPy."""
+    explained = np.zeros(len(columns))
+    for node in range(int(codes.max()) + 1):
+        rows = np.flatnonzero(codes == node)
+        if len(rows) < 2:
+            continue
+        x = columns.take(rows, axis=1)
+        y = targets.take(rows, axis=1)
+        x -= x.mean(axis=1, keepdims=True)
+        y -= y.mean(axis=1, keepdims=True)
+        spread = np.einsum("ij,ij->i", x, x)
+        slope = x @ y.T.astype(np.float32)
+        explained += np.einsum("ij,ij->i", slope, slope) / np.maximum(spread, 1e-30)
+    return explained
 
 
 def _rank_columns(
@@ -177,20 +217,9 @@ def _rank_columns(
     """Return the columns of which a straight line in each node explains most of the targets."""
     if wanted >= len(columns):
         return list(range(len(columns)))
-    every = -(-columns.shape[1] // _RANKING_ROWS)
-    some = codes[::every]
-    explained = np.zeros(len(columns))
-    for node in range(int(some.max()) + 1):
-        rows = np.flatnonzero(some == node) * every
-        if len(rows) < 2:
-            continue
-        x = columns[:, rows]
-        y = targets[:, rows]
-        x -= x.mean(axis=1, keepdims=True)
-        y -= y.mean(axis=1, keepdims=True)
-        spread = np.einsum("ij,ij->i", x, x)
-        slope = x @ y.T.astype(np.float32)
-        explained += np.einsum("ij,ij->i", slope, slope) / np.maximum(spread, 1e-30)
+    explained = learning.rank_columns(codes, columns, targets)
+    if explained is None:
+        explained = _explained(columns, targets, codes)
     return [int(column) for column in np.argsort(-explained, kind="stable")[:wanted]]
 
 

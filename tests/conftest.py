@@ -109,6 +109,7 @@ def _gpu() -> str | None:
 
 
 _FIND: dict[str, Callable[[], str | None]] = {
+    "aarch64-linux-gnu-gcc": _program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
     "arm-none-eabi-gcc": _program("arm-none-eabi-gcc", "gcc-arm-none-eabi"),
     "cc": _program("cc", "gcc"),
     "chromium": _chromium,
@@ -121,6 +122,7 @@ _FIND: dict[str, Callable[[], str | None]] = {
     "openroad": _openroad,
     "osu018": _platform("osu018"),
     "pyosys": _package("pyosys", "flow"),
+    "qemu-aarch64-static": _program("qemu-aarch64-static", "qemu-user-static"),
     "qemu-system-arm": _program("qemu-system-arm", "qemu-system-arm"),
     "qemu-system-riscv32": _program("qemu-system-riscv32", "qemu-system-misc"),
     "riscv64-unknown-elf-gcc": _program("riscv64-unknown-elf-gcc", "gcc-riscv64-unknown-elf"),

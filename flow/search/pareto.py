@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import html
 import io
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from flow.figures.metrics import METRICS
 from flow.report.table import Column, number
 from flow.report.table import markdown as table_markdown
+from flow.report.template import PAGES, render
 from flow.search.results import read_results
 from flow.search.space import BUILD, Space, default_results
 from halut.cli import Parser
@@ -250,19 +250,8 @@ def page(front: Front, title: str) -> str:
     )
     plot = figure.to_html(full_html=False, include_plotlyjs=True, div_id="front")
     head, body = _table(front)
-    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    lines = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>\n"
-        for line in body
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f"<title>{html.escape(title)}</title>\n"
-        "<style>body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}"
-        "th,td{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:right}</style></head>\n"
-        f"<body><h1>{html.escape(title)}</h1>\n<p>{html.escape(summary(front))}.</p>\n{plot}\n"
-        f"<table><thead><tr>{cells}</tr></thead>\n<tbody>{lines}</tbody></table></body></html>\n"
-    )
+    values = {"title": title, "summary": summary(front), "plot": plot, "head": head, "body": body}
+    return render(PAGES / "pareto.html", **values) + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from flow.cells.platform import Platform
 from flow.cells.platform_file import read_platform
@@ -22,8 +21,8 @@ from flow.figures.metrics import Metrics
 from flow.figures.words import title
 from flow.measure import measure
 from flow.netlist.yosys import SynthOptions
-from flow.report.conditions import commit, corner, tools
 from flow.report.table import Column, fixed, markdown, terminal
+from flow.report.template import PAGES, render
 from flow.run.flags import add_run_arguments, among, run_options
 from flow.run.options import RunOptions
 from flow.run.sources import ROOT
@@ -140,20 +139,6 @@ _RATIOS = (
     "halut__timing__shortest_period",
 )
 
-_NOT_MODELLED = """\
-- Nothing is placed or routed: there are no wires, no congestion, no clock skew. Areas are sums of
-  cell areas after buffering and sizing. Wires cost a dense engine more than a sparse one.
-- Clock buffers are in the energy and not in the area.
-- Energy is that of random data at full rate; idle time costs only leakage and is not in it.
-- One look-up is counted as the multiply-accumulates that it stands for: as many as a codebook has
-  columns. A look-up engine's result approximates the product; the direct engines' is exact.
-- Look-up engines hold their tables and thresholds and count them. The dot-product array's weights
-  are held outside, recoded, and stand still; no memory that would feed or reload them is counted,
-  nor the partial sums of a product that is longer than the array. That flatters the array.
-- The systolic array has no skew registers and no accumulators for longer products.
-- Memories for inputs and results, and buses to them, are counted for nobody.
-"""
-
 # Facts of others, as they published them; nothing of it was measured here.
 _PUBLISHED = [
     ["what", "published figure", "conditions"],
@@ -169,10 +154,6 @@ _PUBLISHED = [
      "790 µm², 0.33 pJ and 1570 µm², 0.26 pJ per operation", "14 nm, 0.55 V, commercial tools"],
     ["later custom look-up circuits (arXiv 2506.16800)", "174 TOp/s/W, 2.01 TOp/s/mm²", "22 nm"],
 ]  # fmt: skip
-_PUBLISHED_NOTE = """\
-Sources: arXiv 2311.10207 and its repository joennlae/halutmatmul; arXiv 2506.16800. One MAC is two
-operations. These were placed and routed, in part in other technologies: no ratio to the rows above
-is a fair one."""
 
 
 def _cells(item: Measured, columns: Sequence[Column] = _COLUMNS) -> list[str]:
@@ -195,98 +176,29 @@ def page(items: Sequence[Measured], options: RunOptions, platform: str, command:
     command : str
         What was run.
     """
-    measured = [item for item in items if item.metrics is not None]
-    if not measured:
+    found = {item.row.name: item.metrics for item in items if item.metrics is not None}
+    if not found:
         raise HalutError("a page of results must have at least one measured row")
-    first = measured[0].metrics
-    assert first is not None
-    source = first.provenance
-    head = [
-        "# Results",
-        "",
-        "Written by the command below; do not edit. After synthesis, not after place and route.",
-        "",
-        "## Conditions",
-        "",
-        *_conditions(options, platform, command, source),
-        "",
-        "## What is not modelled",
-        "",
-        _NOT_MODELLED,
-        "## Measured",
-        "",
+    base = found.get(BASE_ROW)
+    ratios = [
+        [name, *(_ratio(base, metrics, ratio) for ratio in _RATIOS)]
+        for name, metrics in found.items()
+        if base is not None and name != BASE_ROW
     ]
-    table = markdown(
-        [
-            ["design", *(column.head for column in _COLUMNS)],
-            *([item.row.name, *_cells(item)] for item in items),
-        ]
+    heads = ["design", *(column.head for column in _COLUMNS)]
+    return render(
+        PAGES / "bench.md",
+        command=command,
+        platform=platform,
+        source={"corner": None} | next(iter(found.values())).provenance,
+        options=options,
+        target=options.target_ns or options.clock_ns,
+        table=markdown([heads, *([item.row.name, *_cells(item)] for item in items)]),
+        items=items,
+        base=BASE_ROW,
+        ratios=ratios and markdown([["design", *map(title, _RATIOS)], *ratios]),
+        published=markdown(_PUBLISHED, left=range(3)),
     )
-    return "\n".join([*head, table, *_explain(items), *_compare(items), *_published()]) + "\n"
-
-
-def _conditions(
-    options: RunOptions, platform: str, command: str, source: dict[str, Any]
-) -> list[str]:
-    place = f"corner {corner(source)}" if source.get("corner") else "no library"
-    target = options.target_ns or options.clock_ns
-    return [
-        f"- command: `{command}`",
-        f"- platform: {platform}; {place}",
-        f"- common clock: {options.clock_ns:g} ns, for energy and for density; netlists are made "
-        f"for {target:g} ns unless their row says otherwise",
-        f"- {options.io_share:.0%} of the period is outside at every input and output",
-        f"- tools: {tools(source)}, halut-stack {source['halut_stack']}, Python {source['python']}",
-        f"- commit {commit(source)}; {source['date']}; seed {source['seed']}",
-        "- every row's netlist was simulated, and every output transfer was compared with the "
-        "exact integer model; a row that differs has no numbers",
-    ]
-
-
-def _explain(items: Sequence[Measured]) -> list[str]:
-    lines = []
-    for item in items:
-        text = f"- **{item.row.name}**: {item.row.what}."
-        if item.metrics is None:
-            text += f" Not measured: {item.error}."
-        else:
-            source = item.metrics.provenance
-            text += (
-                f" Made for {source['target_ns']:g} ns; `{source['slug']}`, "
-                f"Verilog sha256 {source['verilog_sha256'][:12]}."
-            )
-        lines.append(text)
-    return [*lines, ""]
-
-
-def _compare(items: Sequence[Measured]) -> list[str]:
-    base = next((i.metrics for i in items if i.row.name == BASE_ROW), None)
-    if base is None:
-        return []
-    rows = [
-        [item.row.name, *(_ratio(base, item.metrics, name) for name in _RATIOS)]
-        for item in items
-        if item.metrics is not None and item.row.name != BASE_ROW
-    ]
-    if not rows:
-        return []
-    return [
-        f"## Against {BASE_ROW}",
-        "",
-        f"How many times less than {BASE_ROW} of this run a design needs (more is better).",
-        "",
-        markdown([["design", *map(title, _RATIOS)], *rows]),
-        f"{BASE_ROW} is the strongest direct engine that we could make: every product is Booth "
-        "recoded, all rows of a dot product share one carry-save tree of full-adder cells and one "
-        "adder, and registers lie where the tree is four rows high. dot_product_operators is what "
-        "the same flow makes of plain operators.",
-        "",
-    ]
-
-
-def _published() -> list[str]:
-    table = markdown(_PUBLISHED, left=range(3))
-    return ["## Published by others", "", table, _PUBLISHED_NOTE]
 
 
 def _terminal(items: Sequence[Measured]) -> str:

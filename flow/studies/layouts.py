@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from flow.figures.metrics import Metrics
-from flow.report.conditions import commit, corner, tools
 from flow.report.html.runs import metrics_of
 from flow.report.table import NOTHING, Column, fixed
 from flow.report.table import markdown as table_markdown
+from flow.report.template import PAGES, render
 from flow.studies.published import LAYOUTS, PublishedLayout
 from halut.cli import Parser
 from halut.errors import HalutError
@@ -38,6 +38,9 @@ class LayoutRun:
         """Name of its files beside the page."""
         source = self.metrics.provenance
         return f"{source['slug']}-{source['platform']}"
+
+    def picture(self, name: str) -> Path:
+        return self.folder / "pnr" / "pictures" / f"{name}.png"
 
 
 def read_layout(place: str) -> LayoutRun:
@@ -136,37 +139,20 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     lines.append(
         ["OpenROAD, all stages (wall clock)", *(_stages(run.metrics) for run in runs), *nothing]
     )
-    text = [
-        "# Placed and routed",
-        "",
-        "Written by the command below; do not edit. Power is that of a simulation of the routed",
-        "netlist with its wires' delays, whose results equal the exact model's. What the numbers",
-        "mean: [flow.md](flow.md).",
-        "",
-        f"- command: `{command}`",
-    ]
-    for run, title in zip(runs, titles, strict=True):
-        source = run.metrics.provenance
-        text.append(
-            f"- **{title}**: `{source['slug']}`; {source['platform']} {corner(source)}; "
-            f"{run.metrics.notes.get('wires', 'extracted wires')}; {tools(source)}; "
-            f"commit {commit(source)}"
-        )
-    text += [
-        f"- **{layout.module}, published**: {layout.what}; README of joennlae/halutmatmul, "
-        f"NanGate45, OpenROAD"
-        for layout in LAYOUTS
-    ]
-    text += ["", table_markdown(lines)]
-    for run, title in zip(runs, titles, strict=True):
-        text += [f"## {title}", ""]
-        text += [
-            f"![{title}: {name.replace('_', ' ')}]({pictures}/{run.key}-{name}.png)"
-            for name in _PICTURES
-            if (run.folder / "pnr" / "pictures" / f"{name}.png").is_file()
-        ]
-        text.append("")
-    return "\n".join(text).rstrip() + "\n"
+    text = render(
+        PAGES / "layouts.md",
+        command=command,
+        runs=[(title, run, _pictures(run)) for title, run in zip(titles, runs, strict=True)],
+        published=LAYOUTS,
+        table=table_markdown(lines),
+        pictures=pictures,
+    )
+    return text.rstrip() + "\n"
+
+
+def _pictures(run: LayoutRun) -> list[str]:
+    """The pictures that a run has."""
+    return [name for name in _PICTURES if run.picture(name).is_file()]
 
 
 def _titles(runs: Sequence[LayoutRun]) -> list[str]:
@@ -214,10 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise HalutError(f"--output must end in .md, not {page.suffix or 'nothing'} ({page})")
     folder = page.with_suffix("")
     for run in runs:
-        for name in _PICTURES:
-            source = run.folder / "pnr" / "pictures" / f"{name}.png"
-            if source.is_file():
-                _thumbnail(source, folder / f"{run.key}-{name}.png")
+        for name in _pictures(run):
+            _thumbnail(run.picture(name), folder / f"{run.key}-{name}.png")
     command = f"python -m flow layouts {' '.join(arguments.runs)} -o {arguments.output}"
     write_text(page, markdown(runs, folder.name, command))
     print(f"wrote {page}")

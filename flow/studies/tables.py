@@ -8,13 +8,12 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flow.cells.platform_file import read_platform
 from flow.designs.unit import UNITS
 from flow.figures.metrics import Metrics, base_provenance
 from flow.measure import measure
-from flow.report.conditions import commit, corner, tools
+from flow.report.template import PAGES, render
 from flow.run.flags import add_run_arguments, among, run_options
 from flow.run.options import RunOptions
 from flow.studies import scaling, units
@@ -33,26 +32,6 @@ _PLATFORMS = "nangate45,asap7"
 _ROWS = "stella_nera,dense,dot_product_latch"
 _NODES = "14nm,3nm"
 _UNIT_CYCLES = 256  # units are small: a long window costs little
-
-# Of the paper's own sub-units; nothing of it was measured here.
-_PUBLISHED_UNITS = """\
-Published by Stella Nera (arXiv 2311.10207; 14 nm, 0.55 V, commercial tools): encoder 790 µm² and
-0.33 pJ per operation, decoder 1570 µm² and 0.26 pJ per operation. Its repository, placed and routed
-with OpenROAD on NanGate45: {encoder.area:,g} µm² ({encoder.what}) and
-{decoder.area:,g} µm² ({decoder.what}). Other technologies, other sizes, with
-wires: no ratio to the rows above is a fair one.
-"""
-
-
-def _conditions(platform: str, found: Mapping[str, Metrics], options: RunOptions) -> list[str]:
-    source = next(iter(found.values())).provenance
-    return [
-        f"- platform: {read_platform(platform).title}; corner {corner(source)}",
-        f"- clock {options.clock_ns:g} ns; netlists made for "
-        f"{options.target_ns or options.clock_ns:g} ns; activity over {options.cycles} cycles, "
-        f"seed {options.seed}",
-        f"- tools: {tools(source)}",
-    ]
 
 
 def page(
@@ -78,38 +57,27 @@ def page(
     failures : sequence of str
         Rows that could not be measured.
     """
-    source: dict[str, Any] = base_provenance()
-    lines = [
-        "# The paper's tables, from our flow",
-        "",
-        "Written by the command below; do not edit. After synthesis, buffering and sizing; not",
-        "placed: no wires. What the numbers mean: [flow.md](flow.md).",
-        "",
-        f"- command: `{command}`",
-        f"- commit {commit(source)}; {source['date']}; halut-stack {source['halut_stack']}, "
-        f"Python {source['python']}",
-        "",
-        "## Units",
-        "",
-        f"Units of `{config.slug}` (`configs/{config.name}.yaml`), each alone, at full rate with "
-        "random data, without control and buffers between units. Clock buffers are in the power.",
-        "",
-    ]
-    for platform, found in measured.items():
-        lines += [f"### {platform}", "", *_conditions(platform, found, options), ""]
-        lines.append(units.markdown(config, found))
-    published = _PUBLISHED_UNITS.format(encoder=ENCODER, decoder=DECODER)
-    lines += [published, "## Comparison", ""]
-    lines += [
-        f"At a clock of {options.clock_ns:g} ns where measured; netlists made for "
-        f"{options.target_ns or options.clock_ns:g} ns. What the rows are: "
-        "[RESULTS.md](RESULTS.md).",
-        "",
-        scaling.markdown(rows),
-    ]
-    if failures:
-        lines.append(f"Not measured: {', '.join(failures)}.\n")
-    return "\n".join(lines)
+    return render(
+        PAGES / "tables.md",
+        config=config,
+        platforms=[
+            {
+                "name": name,
+                "title": read_platform(name).title,
+                "source": next(iter(found.values())).provenance,
+                "units": units.markdown(config, found),
+            }
+            for name, found in measured.items()
+        ],
+        comparison=scaling.markdown(rows),
+        options=options,
+        target=options.target_ns or options.clock_ns,
+        command=command,
+        failures=failures,
+        source=base_provenance(),
+        encoder=ENCODER,
+        decoder=DECODER,
+    )
 
 
 def comparison(

@@ -28,20 +28,19 @@ def add_verb(verbs: Any) -> None:
     add("-o", "--output", required=True, metavar="DIR",
         help="folder for points.jsonl, analysis.json, .csv and .png")  # fmt: skip
     add("--num-c", default="x0.5,x1,x2", metavar="LIST",
-        help="codebooks: numbers (16,32) or multiples of the layer's usual number "
-        "(default: %(default)s)")  # fmt: skip
+        help="codebooks: numbers (16,32) or multiples of the layer's usual number")  # fmt: skip
     add("--num-k", default="8,16,32", metavar="LIST",
-        help="prototypes, powers of two (default: %(default)s)")  # fmt: skip
+        help="prototypes, powers of two")  # fmt: skip
     add("--layers", metavar="LIST", help="names of layers (default: all)")
     add("--lut-bits", default="8", metavar="N",
-        help="width of a LUT entry in bits, or float (default: %(default)s)")  # fmt: skip
+        help="width of a LUT entry in bits, or float")  # fmt: skip
     add("--input", dest="input_format", default="float", metavar="X",
-        help="values, thresholds: float, fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16 "
-        "(default: %(default)s)")  # fmt: skip
+        help="values, thresholds: float, fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16"
+        )  # fmt: skip
     add("--calibration", type=int, default=256, metavar="N",
-        help="images of the training part to learn from (default: %(default)s)")  # fmt: skip
+        help="images of the training part to learn from")  # fmt: skip
     add("--images", type=int, default=500, metavar="N",
-        help="images of the test part at most (default: %(default)s)")  # fmt: skip
+        help="images of the test part at most")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say each point")
     verb.set_defaults(run=_analyse)
 

@@ -52,7 +52,7 @@ def _said(conditions: dict[str, Any]) -> str:
     return (
         f"  {conditions['machine']}, {conditions['threads']} thread(s), "
         f"Python {conditions['python']}, NumPy {conditions['numpy']}, {conditions['blas']}, "
-        f"kernels {conditions['kernels']}"
+        f"kernels {conditions['kernels']}, processor has {' '.join(conditions['vectors']) or '?'}"
     )
 
 
@@ -92,6 +92,7 @@ def _learn_report(result: dict[str, Any]) -> list[str]:
             **result
         ),
         _said(result["conditions"]),
+        f"  {result['ratio']:.1f} x the processor time of A.T @ A, {result['exact_cpu_s']:.3f} s",
         f"  processor time {result['cpu_s']:.2f} s, wall clock {result['wall_s']:.2f} s, peak "
         f"memory {result['peak_gb']:.2f} GB (before learning {result['peak_before_gb']:.2f} GB)",
         f"  error on unseen rows (float tables) {result['error']:.4f} after "
@@ -116,7 +117,8 @@ def _kernels_report(result: dict[str, Any]) -> list[str]:
     lines = [
         "kernels: how many times faster matmul_online is than A @ B on float32 rows, "
         "N={n_rows} D={n_features} M={n_outputs} K=16;".format(**result),
-        f"  medians of {result['repeats']} pairs, both write new float32 arrays",
+        f"  medians of {result['repeats']} pairs, processor time (with threads: wall clock); both "
+        "write new float32 arrays",
         _said(result["conditions"]),
         f"  {'C':>3} {'tables':8}{'input':16}"
         + "".join(f"{name:>9}" for name in variants)

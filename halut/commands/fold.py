@@ -27,8 +27,7 @@ def add_verb(verbs: Any) -> None:
     add("--keep-norms", action="store_true",
         help="keep batch norms whose result stays a float: the output keeps its bits")  # fmt: skip
     add("--bits", type=int, default=2, metavar="N",
-        help="least width of integers between layers in bits; 16 makes all equal "
-        "(default: %(default)s)")  # fmt: skip
+        help="least width of integers between layers in bits; 16 makes all equal")  # fmt: skip
     add("--report", metavar="FILE", help="also write what was done (.json)")
     verb.set_defaults(run=_fold)
 

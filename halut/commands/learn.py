@@ -43,38 +43,37 @@ def add_verb(verbs: Any) -> None:
     add("--b", required=True, metavar="FILE", help="matrix B, n_features x n_outputs (.npy)")
     add("-o", "--output", required=True, metavar="FILE", help="program to write (.npz)")
     add("--test", metavar="FILE", help="further rows to measure the error on (.npy)")
-    add("--num-c", type=int, default=16, metavar="N", help="codebooks C (default: %(default)s)")
+    add("--num-c", type=int, default=16, metavar="N", help="codebooks C")
     add("--num-k", type=int, default=16, metavar="N",
-        help="prototypes K per codebook, a power of two (default: %(default)s)")  # fmt: skip
+        help="prototypes K per codebook, a power of two")  # fmt: skip
     add("--input", dest="input_format", default="int8", metavar="X",
-        help="values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16 "
-        "(default: %(default)s)")  # fmt: skip
+        help="values and thresholds: fp16, bf16, fp8_e4m3, fp8_e5m2, int2 to int16")  # fmt: skip
     add("--lut-bits", type=int, default=8, metavar="N",
-        help="width of a LUT entry in bits (default: %(default)s)")  # fmt: skip
+        help="width of a LUT entry in bits")  # fmt: skip
     add(
         "--lut-format",
         choices=LUT_FORMATS,
         default="int",
-        help="LUT entries: integers, or half floats of 16 bits (default: %(default)s)",
+        help="LUT entries: integers, or half floats of 16 bits",
     )
     add("--lut-granularity", choices=LUT_GRANULARITIES, default="column",
-        help="one LUT scale per output column, or per table (default: %(default)s)")  # fmt: skip
+        help="one LUT scale per output column, or per table")  # fmt: skip
     add("--input-granularity", choices=INPUT_GRANULARITIES, default="codebook",
-        help="what shares an integer input scale (default: %(default)s)")  # fmt: skip
+        help="what shares an integer input scale")  # fmt: skip
     add("--output-format", choices=OUTPUT_FORMATS, default="raw",
-        help="results: accumulators, half floats, or bytes whose grid spans the product of A "
-        "(default: %(default)s)")  # fmt: skip
+        help="results: accumulators, half floats, or bytes whose grid spans the product of A"
+        )  # fmt: skip
     add("--relu", action="store_true", help="results below zero become zero")
     add("--loss", choices=LOSSES, default="product",
-        help="what trees minimise the error of (default: %(default)s)")  # fmt: skip
+        help="what trees minimise the error of")  # fmt: skip
     add("--refine-passes", type=int, default=3, metavar="N",
-        help="passes over all trees at most (default: %(default)s)")  # fmt: skip
+        help="passes over all trees at most")  # fmt: skip
     add("--ridge", type=_strength, default="auto", metavar="X",
         help="strength of the ridge regression (default: auto, by held-out rows)")  # fmt: skip
     add("--calibrate", action="store_true",
         help="round LUT entries jointly, by how A uses them; pays from 4 bits down")  # fmt: skip
     add("--seed", type=int, default=0, metavar="N",
-        help="seed of the choice of rows (default: %(default)s)")  # fmt: skip
+        help="seed of the choice of rows")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say what is being done")
     verb.set_defaults(run=_learn)
 

@@ -24,9 +24,9 @@ def add_verb(verbs: Any) -> None:
     add("-o", "--output", metavar="FILE", help="also write everything, with histograms (.json)")
     add("--plot", metavar="FILE", help="also draw the histograms (.png, .svg or .pdf)")
     add("--images", type=int, default=256, metavar="N",
-        help="images of the test part at most (default: %(default)s)")  # fmt: skip
+        help="images of the test part at most")  # fmt: skip
     add("--window", type=int, default=16, metavar="N",
-        help="rows over which distinct entries are counted (default: %(default)s)")  # fmt: skip
+        help="rows over which distinct entries are counted")  # fmt: skip
     verb.set_defaults(run=_stats)
 
 

@@ -15,17 +15,22 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #define HAS_X86 1
+#elif defined(__aarch64__) && defined(__GNUC__)
+#include <arm_neon.h>
+#define HAS_NEON 1
 #endif
 
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define PREFETCH(address) __builtin_prefetch((address), 0, 2)
+#define PREFETCH_TO_WRITE(address) __builtin_prefetch((address), 1, 3)
 #define EXPORT __attribute__((visibility("default")))
 #else
 #define INLINE static inline
 #define UNROLL
 #define PREFETCH(address) ((void)(address))
+#define PREFETCH_TO_WRITE(address) ((void)(address))
 #define EXPORT
 #endif
 
@@ -35,6 +40,7 @@ enum {
     GROUP = 16,            /* codebooks that are encoded, and looked up, together */
     ROWS = 128,            /* rows in a block, at most */
     BLOCK_BYTES = 1 << 19, /* of a block's rows, in the cache of the second level */
+    TOP = 4,               /* levels of trees that are walked without a loop */
     NEAR_ROWS = 8          /* rows that are encoded together, in the cache of the first level */
 };
 
@@ -71,6 +77,8 @@ typedef struct {
     size_t n_runs, bytes;
     size_t run, at; /* what comes next */
     size_t lines;   /* for every eight rows of a pass */
+    char *out, *out_end; /* what is written soon */
+    size_t out_lines;
 } Ahead;
 
 /* What an integer accumulator that is too narrow does after every so many codebooks. */
@@ -105,6 +113,8 @@ INLINE void fetch_ahead(Ahead *a, size_t n_rows)
 {
     if (a == NULL)
         return;
+    for (size_t n = 0; n < a->out_lines * n_rows && a->out < a->out_end; n += 8, a->out += 64)
+        PREFETCH_TO_WRITE(a->out);
     for (size_t n = 0; n < a->lines * n_rows && a->run < a->n_runs; n += 8) {
         const ptrdiff_t start = a->starts ? a->starts[a->run] * (ptrdiff_t)a->value_bytes
                                           : (ptrdiff_t)a->run * a->stride;
@@ -134,6 +144,9 @@ INLINE void fetch_ahead(Ahead *a, size_t n_rows)
 #define TARGET TARGET_QUADS
 #include "avx512.h"
 #endif
+#ifdef HAS_NEON
+#include "neon.h"
+#endif
 
 #include "layouts.h"
 
@@ -147,6 +160,8 @@ typedef struct {
     Finish *finish[3];
     void (*add_in_order)(const float *, size_t, const uint8_t *, const int32_t *, size_t, float *,
                          float *);
+    void (*add_rows)(const uint8_t *, size_t, const float *, size_t, size_t, float *, double *);
+    void (*add_entries)(const uint8_t *, size_t, const float *, size_t, int, float *);
 } Variant;
 
 #define KERNELS(name)                                             \
@@ -155,13 +170,20 @@ typedef struct {
         {look_up_f_##name, look_up_i_##name, look_up_h_##name},   \
         {NULL, finish_i_##name, finish_h_##name},                 \
         add_in_order_##name,                                      \
+        add_rows_##name,                                          \
+        add_entries_##name,                                       \
     }
+enum { PORTABLE, AVX2, AVX512, VNNI, NEON };
+
 static const Variant variants[] = {
-    KERNELS(portable),
+    [PORTABLE] = KERNELS(portable),
 #ifdef HAS_X86
-    KERNELS(avx2),
-    KERNELS(avx512),
-    KERNELS(vnni),
+    [AVX2] = KERNELS(avx2),
+    [AVX512] = KERNELS(avx512),
+    [VNNI] = KERNELS(vnni),
+#endif
+#ifdef HAS_NEON
+    [NEON] = KERNELS(neon),
 #endif
 };
 
@@ -173,17 +195,21 @@ EXPORT const char *const halut_sources = HALUT_SOURCES;
 
 EXPORT int halut_supports(int variant)
 {
-    if (variant == 0)
+    if (variant == PORTABLE)
         return 1;
+#ifdef HAS_NEON
+    if (variant == NEON)
+        return 1;
+#endif
 #ifdef HAS_X86
     __builtin_cpu_init();
     const int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (variant == 1)
+    if (variant == AVX2)
         return __builtin_cpu_supports("avx2") != 0;
-    if (variant == 2)
+    if (variant == AVX512)
         return avx512;
-    if (variant == 3)
+    if (variant == VNNI)
         return avx512 && __builtin_cpu_supports("avx512vbmi") &&
                __builtin_cpu_supports("avx512vnni");
 #endif
@@ -207,7 +233,9 @@ static void plan_ahead(Ahead *ahead, size_t n_passes, size_t n_rows)
     if (ahead == NULL)
         return;
     const size_t lines = ahead->n_runs * ((ahead->bytes + 63) / 64);
-    ahead->lines = lines / (n_passes * n_rows / 8 + 1) + 1;
+    const size_t shares = n_passes * n_rows / 8 + 1;
+    ahead->lines = lines / shares + 1;
+    ahead->out_lines = (size_t)(ahead->out_end - ahead->out) / 64 / shares + 1;
 }
 
 /* `out` has 4 bytes per result. */
@@ -419,8 +447,9 @@ EXPORT int halut_product(int variant, const Rows *rows, size_t n_codebooks, size
                              (char *)codes + ROWS * trees.padded, codes))
                 status = 2;
             look_ahead(&ahead, rows, &trees, begin + n, smaller(step, rows->n_rows - begin - n));
-            look_up_block(&product, codes, n, (char *)out + begin * n_outputs * 4,
-                          ahead.n_runs && ahead.bytes ? &ahead : NULL);
+            ahead.out = (char *)out + (begin + n) * n_outputs * 4;
+            ahead.out_end = ahead.out + smaller(step, rows->n_rows - begin - n) * n_outputs * 4;
+            look_up_block(&product, codes, n, (char *)out + begin * n_outputs * 4, &ahead);
         }
     }
     free(code_block);
@@ -453,3 +482,5 @@ EXPORT int halut_add_in_order(int variant, const uint8_t *codes, size_t n_rows, 
     free(stack_block);
     return stack == NULL;
 }
+
+#include "learning.h"

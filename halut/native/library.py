@@ -26,7 +26,7 @@ __all__ = ["VARIABLE", "VARIANTS", "Kernels", "Rows", "Stage", "build", "kernels
 VARIABLE = "HALUT_NATIVE"
 """The environment variable that forces a variant."""
 
-VARIANTS = ("portable", "avx2", "avx512", "vnni")
+VARIANTS = ("portable", "avx2", "avx512", "vnni", "neon")
 """What the kernels are compiled for, the slowest first; numbered as in kernels.c."""
 
 _BUILD_S = 300.0
@@ -60,6 +60,33 @@ _ARGUMENTS = {
     "halut_product": [*_TREES, _SIZE, _INT, _POINTER, _STAGE, _POINTER],
     "halut_look_up": [*_CODES, _INT, _POINTER, _INT32, _INT32, _SIZE, _STAGE, _POINTER],
     "halut_add_in_order": [*_CODES, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER],
+    "halut_count_meetings": [_INT, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
+    "halut_table_sums": [_INT, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER],
+    "halut_split_nodes": [
+        _INT,
+        _POINTER,
+        _POINTER,
+        _SIZE,
+        _SIZE,
+        _SIZE,
+        _POINTER,
+        _SIZE,
+        ctypes.c_double,
+        *[_POINTER] * 5,
+    ],
+    "halut_rank_columns": [
+        _INT,
+        _POINTER,
+        _SIZE,
+        _SIZE,
+        _POINTER,
+        _SIZE,
+        _POINTER,
+        _SIZE,
+        _POINTER,
+    ],
+    "halut_column_sums": [_INT, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER],
+    "halut_add_entries": [_INT, _POINTER, _SIZE, _POINTER, _SIZE, _INT, _POINTER],
 }
 _RESULTS = {"halut_table_bytes": _SIZE, "halut_make_tables": None}
 

@@ -12,8 +12,8 @@ __all__ = ["FLAGS", "FOLDER", "INCLUDED", "SOURCE", "fingerprint"]
 
 FOLDER = Path(__file__).resolve().parent
 SOURCE = "kernels.c"
-INCLUDED = ("stages.h", "portable.h", "avx2.h", "avx512.h", "quads.h", "layouts.h", "variant.h",
-            "encode.h", "look_up.h")  # fmt: skip
+INCLUDED = ("stages.h", "portable.h", "avx2.h", "avx512.h", "neon.h", "quads.h", "layouts.h",
+            "variant.h", "encode.h", "look_up.h", "learning.h")  # fmt: skip
 
 # A multiplication and an addition round one after the other, as in NumPy.
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden")

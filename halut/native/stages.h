@@ -1,4 +1,5 @@
-/* What is done with sums before they leave. */
+/* What every variant compiles for its own vectors as the compiler makes them: what is done with sums
+ * before they leave, and sums by code. */
 enum { RAW = 0, DEQUANTIZED = 1 };
 
 typedef struct {
@@ -28,3 +29,34 @@ typedef struct {
 
 FINISH(finish_ints, int32_t)
 FINISH(finish_shorts, int16_t)
+
+/* Rows (N, R) added up by code in `few` (K, R), which are added to `sums`. */
+INLINE void add_rows_by_code(const uint8_t *codes, size_t n_rows, const float *restrict rows,
+                             size_t n_targets, size_t size, float *restrict few,
+                             double *restrict sums)
+{
+    memset(few, 0, size * sizeof *few);
+    for (size_t r = 0; r < n_rows; r++) {
+        const float *restrict from = rows + r * n_targets;
+        float *restrict to = few + codes[r] * n_targets;
+        for (size_t t = 0; t < n_targets; t++)
+            to[t] += from[t];
+    }
+    for (size_t i = 0; i < size; i++)
+        sums[i] += few[i];
+}
+
+INLINE void add_entries_by_code(const uint8_t *codes, size_t n_rows, const float *restrict table,
+                                size_t n_targets, int subtracts, float *restrict rows)
+{
+    for (size_t r = 0; r < n_rows; r++) {
+        const float *restrict from = table + codes[r] * n_targets;
+        float *restrict to = rows + r * n_targets;
+        if (subtracts)
+            for (size_t t = 0; t < n_targets; t++)
+                to[t] -= from[t];
+        else
+            for (size_t t = 0; t < n_targets; t++)
+                to[t] += from[t];
+    }
+}

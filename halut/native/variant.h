@@ -103,6 +103,18 @@ TARGET static void NAME(finish_h)(const Stage *stage, const void *sums, size_t n
     finish_shorts(stage, sums, n_rows, first, n, out, stride);
 }
 
+TARGET static void NAME(add_rows)(const uint8_t *codes, size_t n_rows, const float *rows,
+                                  size_t n_targets, size_t size, float *few, double *sums)
+{
+    add_rows_by_code(codes, n_rows, rows, n_targets, size, few, sums);
+}
+
+TARGET static void NAME(add_entries)(const uint8_t *codes, size_t n_rows, const float *table,
+                                     size_t n_targets, int subtracts, float *rows)
+{
+    add_entries_by_code(codes, n_rows, table, n_targets, subtracts, rows);
+}
+
 /* One row and one slice of float tables, in a stated order; see halut_add_in_order. */
 TARGET static void NAME(add_in_order)(const float *table, size_t table_span, const uint8_t *codes,
                                       const int32_t *steps, size_t n_steps, float *stack,

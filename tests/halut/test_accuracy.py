@@ -103,6 +103,7 @@ def test_learning_is_measured():
     result = bench.measured_alone("learn", 1, small)
     assert 0 < result["error"] < 0.5
     assert result["peak_before_gb"] <= result["peak_gb"] < 0.5
+    assert result["ratio"] == result["cpu_s"] / result["exact_cpu_s"] > 0
     assert result["cpu_s"] > 0 and result["conditions"]["numpy"] == np.__version__
 
 

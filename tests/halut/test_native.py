@@ -15,6 +15,7 @@ from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.matmul import HalutMatmul
 from halut.native import library
+from tests.halut.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT_FORMATS = [*FLOAT_FORMATS, "int2", "int8", "int16"]
@@ -22,7 +23,7 @@ INPUT_FORMATS = [*FLOAT_FORMATS, "int2", "int8", "int16"]
 pytestmark = pytest.mark.needs("gcc")
 
 
-@pytest.fixture(params=native.VARIANTS)
+@pytest.fixture(params=VARIANTS)
 def forced(request, monkeypatch):
     if request.param not in native.variants():
         pytest.skip(f"{request.param} does not run here: {native.status()[1]}")
@@ -227,7 +228,7 @@ def test_threads_give_the_same_bits(learned, monkeypatch):
 
 def test_wrong_values_of_the_variable(monkeypatch):
     monkeypatch.setenv(native.VARIABLE, "sse")
-    with pytest.raises(HalutError, match="must be off, portable, avx2, avx512, vnni or"):
+    with pytest.raises(HalutError, match="must be off, portable, avx2, avx512, vnni, neon or"):
         native.encode(golden.random_program(np.random.default_rng(1), 2, 2, 1), [])
     monkeypatch.setenv(native.VARIABLE, "off")
     assert native.status() == (None, "HALUT_NATIVE=off")
@@ -288,19 +289,26 @@ def test_the_same_sources_and_compiler_are_built_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_under_sanitizers():
+def test_under_sanitizers(tmp_path):
+    compiler = tmp_path / "cc"  # -O1 comes last: more of it takes minutes
+    compiler.write_text(
+        '#!/bin/sh\nexec gcc "$@" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all\n'
+    )
+    compiler.chmod(0o755)
     runtime = subprocess.run(
         ["gcc", "-print-file-name=libasan.so"], check=True, text=True, capture_output=True
     ).stdout.strip()
     environment = {
-        "CC": "gcc -g -fsanitize=address,undefined -fno-sanitize-recover=all",
+        "CC": str(compiler),
         "LD_PRELOAD": runtime,
         "ASAN_OPTIONS": "detect_leaks=0",  # of Python itself
         "PYTHONPATH": str(ROOT),
     }
+    folder = Path(__file__).parent
+    files = [folder / f"test_{name}.py" for name in ("native", "quantised", "native_learning")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", __file__, "-k",
-         "portable or avx2 or avx512 or vnni"],
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "not slow", "-p", "no:cacheprovider",
+         *files, "-k", "portable or avx2 or avx512 or vnni or neon"],
         env=os.environ | environment, cwd=ROOT, text=True, capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

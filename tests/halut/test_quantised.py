@@ -8,11 +8,10 @@ from halut.encoding import float_thresholds
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.quantised import QuantisedMatmul
+from tests.halut.variants import VARIANTS
 
-VARIANTS = ["off", *native.VARIANTS]
 
-
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=["off", *VARIANTS])
 def forced(request, monkeypatch):
     if request.param not in ("off", *native.variants()):
         pytest.skip(f"{request.param} does not run here: {native.status()[1]}")

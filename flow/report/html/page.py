@@ -12,6 +12,7 @@ import halut
 from flow.designs.design import PARTS
 from flow.figures.metrics import METRICS, Metrics, compare
 from flow.figures.words import STAGES, shown_unit, stage, title
+from flow.report import template
 from flow.report.conditions import caption
 from flow.report.html import charts, schematic, waveform
 from flow.report.html.accuracy import Accuracy
@@ -316,18 +317,9 @@ def render(contents: Contents) -> str:
     str
         HTML with style, scripts, plots and pictures inside.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = number
     figures = _Figures()
     several = len(contents.runs) > 1
     comparison = _comparison(contents, figures) if several else None
@@ -337,7 +329,8 @@ def render(contents: Contents) -> str:
     colours = "".join(
         f"--{part.split()[0].lower()}: {colour};" for part, colour in charts.COLOURS.items()
     )
-    return environment.get_template("report.html").render(
+    return template.render(
+        _TEMPLATES / "report.html",
         title=f"{len(sections)} runs compared" if several else sections[0]["label"],
         version=halut.__version__,
         sections=sections,

@@ -35,6 +35,7 @@ _C_TYPES = {"<f4": "float", "|i1": "int8_t", "|u1": "uint8_t", "<i2": "int16_t",
             "<i4": "int32_t", "<u4": "uint32_t", "<i8": "int64_t"}  # fmt: skip
 _TYPES = {"f32": "HALUT_F32", "i32": "HALUT_I32", "i16": "HALUT_I16", "i8": "HALUT_I8"}
 _WIDTH = 100
+_MOST_IN_HALVES = 4096  # codebooks whose 4-bit entries add up in 16 bits
 
 
 @dataclass(eq=False)
@@ -276,6 +277,12 @@ def _structure(kind: str, step: Step, fields: dict[str, Any]) -> str:
     return f"static const {kind} {step.name}_layer = {{\n{listed}}};\n"
 
 
+def _packed(table: NDArray[np.int64], bits: int) -> NDArray[np.uint32]:
+    """Return words of entries of so many bits, made positive, the first in the lowest bits."""
+    by_word = table.reshape(-1, 32 // bits) + 2 ** (bits - 1)
+    return (by_word << np.arange(0, 32, bits)).sum(axis=1).astype(np.uint32)
+
+
 # Steps: each writes the constants of its layer, and its call.
 
 
@@ -290,11 +297,14 @@ def _look_up(step: LookUp, constants: _Constants, plan: Schedule) -> tuple[str, 
     name, row_size = f"{step.name}_table", n_outputs
     if step.lut_bits > 8:
         entry, table = "i16", put(name, step.table, "<i2")
-    elif n_outputs % 4:
-        entry, table = "i8", put(name, step.table, "|i1")
+    elif step.lut_bits <= 4 and n_outputs % 8 == 0 and n_codebooks <= _MOST_IN_HALVES:
+        entry, row_size = "i4", n_outputs // 8
+        table = put(name, _packed(step.table, 4), "<u4")
+    elif n_outputs % 4 == 0:
+        entry, row_size = "packed", n_outputs // 4
+        table = put(name, _packed(step.table, 8), "<u4")
     else:
-        biased = np.ascontiguousarray(step.table + 128).astype(np.uint8, order="C")
-        entry, table, row_size = "packed", put(name, biased.view("<u4"), "<u4"), n_outputs // 4
+        entry, table = "i8", put(name, step.table, "|i1")
     pad, pads = 0, "NULL"
     if step.pad is not None and (step.pad == step.pad[0]).all():
         pad = int(step.pad[0])

@@ -39,18 +39,20 @@ def test_a_gate_drives_small_nets_alone(tmp_path: Path) -> None:
         pins["GCK"] = dataclasses.replace(pins["GCK"], max_capacitance=limit)
         return dataclasses.replace(library.cells["GATE"], name=name, area=area, pins=pins)
 
-    def gates(most: int, *limits: float) -> tuple[list[str], list[str]]:
-        """Driven nets, and the cells of the gates, with sizes of these limits."""
+    def gates(more: int, *limits: float) -> tuple[list[str], list[str]]:
+        """Driven nets, and the cells of the gates, with so many more sinks and these sizes."""
         for size, limit in enumerate(limits):
             name = f"GATE{size or ''}"
             library.cells[name] = cell(name, 4 + size, limit)
         copy = netlist.without_buffers([], {})
-        driven = drive_gated_clocks(copy, library, dataclasses.replace(platform, max_fanout=most))
+        for _ in range(more):
+            copy.add_instance("more", "DFF", {"CK": small})
+        driven = drive_gated_clocks(copy, library, dataclasses.replace(platform, max_fanout=2))
         return driven, [i.cell for i in copy.instances if i.name.startswith("gate_")]
 
     load = 2 * max(library.cells["DFF"].pins["CK"].capacitance)
     assert load > 0
-    assert gates(2, 3 * load) == (["small"], ["GATE", "GATE"])
-    assert gates(2, 3 * load - 0.1, 3 * load, 9 * load) == (["small"], ["GATE1", "GATE"])
-    assert gates(2, load, 2 * load, 2.5 * load) == (["small"], ["GATE2", "GATE"])
+    assert gates(0, 3 * load) == (["small"], ["GATE", "GATE"])
+    assert gates(0, 3 * load - 0.1, 3 * load, 9 * load) == (["small"], ["GATE1", "GATE"])
+    assert gates(0, load, 2 * load, 2.5 * load) == (["small"], ["GATE2", "GATE"])
     assert gates(1, load, 3 * load, 9 * load) == ([], ["GATE", "GATE"])

@@ -202,6 +202,83 @@ static void add_rows_packed(const uint32_t *table, const uint32_t *rows, int32_t
     }
 }
 
+/* Tables of 4 bits: the same with eight entries a word. A byte holds as many as MOST_IN_BYTE, then
+ * bytes are added up in halves of words. */
+#define MOST_IN_BYTE 16
+#define ODD_NIBBLES(word) ((word) >> 4 & 0x0f0f0f0fU)
+#define EVEN_BYTES(word) ((word) & 0x00ff00ffU)
+
+/* Adds to the halves: entries 0 and 4, 2 and 6, 1 and 5, 3 and 7. */
+static void widen(uint32_t *halves, uint32_t total, uint32_t odd)
+{
+    const uint32_t even = total - (odd << 4);
+    halves[0] += EVEN_BYTES(even);
+    halves[1] += ODD_BYTES(even);
+    halves[2] += EVEN_BYTES(odd);
+    halves[3] += ODD_BYTES(odd);
+}
+
+static void unpack_nibbles(int32_t *sums, const uint32_t *halves)
+{
+    static const uint8_t first[4] = {0, 2, 1, 3};
+    for (int32_t i = 0; i < 4; ++i) {
+        sums[first[i]] += (int32_t)(halves[i] & 0xffffU);
+        sums[first[i] + 4] += (int32_t)(halves[i] >> 16);
+    }
+}
+
+static void add_16_nibbles(const uint32_t *column, const uint32_t *row, const uint32_t *end,
+                           int32_t *sums)
+{
+    uint32_t halves[8] = {0};
+    while (row != end) {
+        const uint32_t *const stop = end - row > MOST_IN_BYTE ? row + MOST_IN_BYTE : end;
+        uint32_t total0 = 0, total1 = 0, odd0 = 0, odd1 = 0;
+        for (; row != stop; ++row) {
+            const uint32_t *const words = column + *row;
+            total0 += words[0];
+            odd0 += ODD_NIBBLES(words[0]);
+            total1 += words[1];
+            odd1 += ODD_NIBBLES(words[1]);
+        }
+        widen(halves, total0, odd0);
+        widen(halves + 4, total1, odd1);
+    }
+    unpack_nibbles(sums, halves);
+    unpack_nibbles(sums + 8, halves + 4);
+}
+
+static void add_8_nibbles(const uint32_t *column, const uint32_t *row, const uint32_t *end,
+                          int32_t *sums)
+{
+    uint32_t halves[4] = {0};
+    while (row != end) {
+        const uint32_t *const stop = end - row > MOST_IN_BYTE ? row + MOST_IN_BYTE : end;
+        uint32_t total = 0, odd = 0;
+        for (; row != stop; ++row) {
+            total += column[*row];
+            odd += ODD_NIBBLES(column[*row]);
+        }
+        widen(halves, total, odd);
+    }
+    unpack_nibbles(sums, halves);
+}
+
+static void add_rows_i4(const uint32_t *table, const uint32_t *rows, int32_t n_codebooks,
+                        int32_t n_outputs, const halut_stage *stage, int32_t channel, void *output,
+                        int32_t index)
+{
+    int32_t n;
+    for (int32_t m = 0; m < n_outputs; m += n) {
+        int32_t sums[16];
+        n = n_outputs - m >= 16 ? 16 : 8;
+        for (int32_t i = 0; i < n; ++i)
+            sums[i] = -8 * n_codebooks;
+        (n == 16 ? add_16_nibbles : add_8_nibbles)(table + m / 8, rows, rows + n_codebooks, sums);
+        store(stage, sums, n, channel + m, output, index + m);
+    }
+}
+
 #define VALUE float
 #define VALUE_NAME f32
 #define THRESHOLD int32_t

@@ -39,17 +39,18 @@ typedef struct {
 /* A product that is looked up. G groups of C codebooks; depth T; K = 2^T; M outputs per group.
  *
  * A packed table holds four entries a word, each plus 128, that of the first output in the lowest
- * byte: so a word adds to four sums at once. M is then a multiple of 4. */
+ * byte: so a word adds to four sums at once. M is then a multiple of 4. A table of 4 bits (i4) holds
+ * eight, each plus 8, for M a multiple of 8 and at most 4096 codebooks. */
 typedef struct {
     halut_window window;
     int32_t n_groups, n_codebooks, depth, n_outputs;
-    int32_t row_size;       /* values of a row of the table: M, or M / 4 */
+    int32_t row_size;       /* values of a row of the table: M, M / 4 or M / 8 */
     const int32_t *offset;  /* (G, C, T): what a level reads, from the kernel's first value on */
     const uint8_t *tap;     /* (G, C, T): position in the kernel of what it reads */
     const void *thresholds; /* (G, C, K - 1), int32_t for float inputs, else int16_t */
     int32_t pad;            /* integer outside of the image */
     const int16_t *pads;    /* (channels): or one for each channel; NULL: none */
-    const void *table;      /* (G, C, K, row_size), uint32_t, int8_t or int16_t */
+    const void *table;      /* (G, C, K, row_size), uint32_t (packed, i4), int8_t or int16_t */
     halut_stage stage;
 } halut_look_up;
 
@@ -73,18 +74,24 @@ typedef struct {
 
 /* Looks up: the first suffix is the type of inputs, the second that of the table.
  * `rows` holds C numbers while the function runs. */
+void halut_look_up_f32_i4(const halut_look_up *, const float *input, void *output,
+                          uint32_t *rows);
 void halut_look_up_f32_packed(const halut_look_up *, const float *input, void *output,
                               uint32_t *rows);
 void halut_look_up_f32_i8(const halut_look_up *, const float *input, void *output,
                           uint32_t *rows);
 void halut_look_up_f32_i16(const halut_look_up *, const float *input, void *output,
                            uint32_t *rows);
+void halut_look_up_i16_i4(const halut_look_up *, const int16_t *input, void *output,
+                          uint32_t *rows);
 void halut_look_up_i16_packed(const halut_look_up *, const int16_t *input, void *output,
                               uint32_t *rows);
 void halut_look_up_i16_i8(const halut_look_up *, const int16_t *input, void *output,
                           uint32_t *rows);
 void halut_look_up_i16_i16(const halut_look_up *, const int16_t *input, void *output,
                            uint32_t *rows);
+void halut_look_up_i8_i4(const halut_look_up *, const int8_t *input, void *output,
+                         uint32_t *rows);
 void halut_look_up_i8_packed(const halut_look_up *, const int8_t *input, void *output,
                              uint32_t *rows);
 void halut_look_up_i8_i8(const halut_look_up *, const int8_t *input, void *output,

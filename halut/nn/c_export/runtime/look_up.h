@@ -59,6 +59,7 @@ static void JOIN(encode_, VALUE_NAME)(const halut_look_up *layer, const VALUE *i
                 }                                                                                    \
     }
 
+LOOK_UP(i4, uint32_t)
 LOOK_UP(packed, uint32_t)
 LOOK_UP(i8, int8_t)
 LOOK_UP(i16, int16_t)

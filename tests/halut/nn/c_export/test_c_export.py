@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 from torch import Tensor, nn  # noqa: E402
 
 from halut.errors import CheckFailed, HalutError  # noqa: E402
-from halut.nn import HalutConv2d  # noqa: E402
+from halut.nn import HalutConv2d, HalutLinear  # noqa: E402
 from halut.nn.c_export import export as exporting  # noqa: E402
 from halut.nn.c_export.export import MANIFEST, export_c  # noqa: E402
 from tests.halut.nn.c_export.builds import make, passed  # noqa: E402
@@ -60,6 +63,29 @@ def test_c_gives_the_bits_of_pytorch(name: str, tmp_path: Path) -> None:
     n_outputs = 400 if "folded" in name else 280
     printed = passed(tmp_path, "sanitise", "OPTIMISE=-O1")
     assert printed == f"passed: {n_outputs} outputs of 40 inputs equal\n"
+
+
+@pytest.mark.needs("cc", "make")
+@pytest.mark.parametrize("lut_bits", [4, 8])
+def test_sums_of_many_codebooks_hold_the_largest_entries(lut_bits: int, tmp_path: Path) -> None:
+    """More codebooks than bytes, and halves of words, of packed sums hold without a pause."""
+    torch.manual_seed(9)
+    n_codebooks = 530
+    formats = config(lut_bits=lut_bits, codebook_width=2, n_prototypes=4)
+    layer = HalutLinear(2 * n_codebooks, 28 if lut_bits == 8 else 24, config=formats)
+    with torch.no_grad():
+        layer.lut.copy_(torch.where(torch.rand_like(layer.lut) < 0.5, -1.0, 1.0))
+        layer.lut[:, ::2, :, 1:] = 1.0  # for all codes but one the largest entry
+        layer.lut[:, ::2, :, 0] = -1.0
+    rows = torch.randn(20, 2 * n_codebooks)
+    rows[0], rows[1] = 100.0, -100.0  # all right, all left
+    most = 2 ** (lut_bits - 1)
+    sums = layer.accumulators(rows[:2])[0, :, ::2]
+    assert (sums == torch.tensor([[(most - 1) * n_codebooks], [-most * n_codebooks]])).all()
+    export_c(nn.Sequential(layer).eval(), tmp_path, rows, measure_code=False)
+    called = re.findall(r"halut_look_up_f32_(\w+)\(", (tmp_path / "network.c").read_text())
+    assert called == [{4: "i4", 8: "packed"}[lut_bits]]
+    passed(tmp_path, "sanitise", "OPTIMISE=-O1")
 
 
 @pytest.mark.needs("cc", "make")
@@ -229,3 +255,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_inputs_that_do_not_fit_are_refused(inputs: Tensor, message: str, tmp_path: Path) -> None:
     with pytest.raises(HalutError, match=message):
         export_c(made(Branches), tmp_path / "out", inputs, measure_code=False)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("cc", "make")
+def test_batch_norm_rounds_as_pytorch_does_without_fused_operations() -> None:
+    """PyTorch's portable kernels round products and sums apart."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, __file__, "-k", "test_c_gives_the_bits_of_pytorch and int8"],
+        env=os.environ | {"ATEN_CPU_CAPABILITY": "default"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout

@@ -80,7 +80,7 @@ def test_inputs_may_be_given(network: Path, tmp_path: Path) -> None:
         (["--exact", "int8"], "--exact must be given with --c only"),
         (["--c", "--exact", "int4"], "--exact must be float or int8, not 'int4'"),
         (["--c", "--inputs", "none.npy"], "inputs must be readable: No such file"),
-        (["--c", "--inputs", "{flat}"], "inputs must be real numbers of shape"),
+        (["--c", "--inputs", "{flat}"], "inputs must be numbers of shape"),
         (["--c", "--inputs", "{large}"], "model must take the inputs that it is given"),
     ],
 )

@@ -1,0 +1,120 @@
+"""Counts and sums of learning in C: those of NumPy."""
+
+import numpy as np
+import pytest
+
+from halut import native, ridge
+from halut.native import learning
+from halut.trees import learn_tree
+from tests.halut.variants import VARIANTS
+
+
+@pytest.fixture(params=VARIANTS)
+def forced(request, monkeypatch):
+    if request.param not in native.variants():
+        pytest.skip(f"{request.param} does not run here: {native.status()[1]}")
+    monkeypatch.setenv(native.VARIABLE, request.param)
+    return monkeypatch
+
+
+def _codes(rng, n_codebooks, n_prototypes, n_rows):
+    return rng.integers(0, n_prototypes, (n_codebooks, n_rows)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("n_prototypes", [2, 16, 256])
+@pytest.mark.parametrize("n_codebooks", [1, 2, 5, 9])
+def test_meetings(forced, n_codebooks, n_prototypes):
+    codes = _codes(np.random.default_rng(1), n_codebooks, n_prototypes, 777)
+    found = learning.count_meetings(codes, n_prototypes)
+    forced.setenv(native.VARIABLE, "off")
+    assert learning.count_meetings(codes, n_prototypes) is None
+    assert np.array_equal(found, ridge.count_meetings(codes, n_prototypes))
+    assert found.sum() == 777 * n_codebooks**2
+
+
+@pytest.mark.parametrize("n_prototypes", [2, 64])
+@pytest.mark.parametrize(("n_rows", "n_targets"), [(0, 3), (1, 1), (129, 17), (500, 33)])
+def test_table_sums(forced, n_prototypes, n_rows, n_targets):
+    rng = np.random.default_rng(2)
+    codes = _codes(rng, 3, n_prototypes, n_rows)
+    targets = rng.standard_normal((n_rows, n_targets)).astype(np.float32)
+    found = learning.table_sums(codes, targets, n_prototypes)
+    want = np.zeros((3, n_prototypes, n_targets))
+    for codebook in range(3):
+        np.add.at(want[codebook], codes[codebook], targets)
+    assert np.allclose(found, want.reshape(-1, n_targets), rtol=1e-6, atol=1e-5)
+    forced.setenv(native.VARIABLE, "portable")
+    assert np.array_equal(learning.table_sums(codes, targets, n_prototypes), found)
+    forced.setenv(native.VARIABLE, "off")
+    if n_rows:
+        other = ridge.table_sums(codes, targets, n_prototypes)
+        assert np.allclose(other, found, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 3.5])
+@pytest.mark.parametrize(("n_rows", "n_targets"), [(1, 1), (40, 3), (900, 2)])
+def test_learned_trees(forced, n_rows, n_targets, shrinkage):
+    rng = np.random.default_rng(3)
+    columns = rng.standard_normal((7, n_rows)).astype(np.float32)
+    columns[3] = np.round(columns[3])  # few values: empty nodes, equal rows
+    columns[4] = 1.5
+    targets = rng.standard_normal((n_targets, n_rows))
+    targets -= targets.mean(axis=1, keepdims=True)
+    for chosen in (columns, columns[3:5]):
+        found = learn_tree(chosen, targets, 6, 4, shrinkage)
+        with forced.context() as context:
+            context.setenv(native.VARIABLE, "off")
+            want = learn_tree(chosen, targets, 6, 4, shrinkage)
+        for one, other in zip(found, want, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_ranks_of_columns(forced):
+    rng = np.random.default_rng(5)
+    columns = rng.standard_normal((9, 500)).astype(np.float32) + 3000
+    columns[2], columns[5] = 7, columns[5].round()
+    targets = rng.standard_normal((3, 500)) + columns[4] - 2 * columns[6]
+    for n_nodes in (1, 8):
+        nodes = rng.integers(0, n_nodes, 500).astype(np.uint8)
+        nodes[nodes == 5] = 4
+        found = learning.rank_columns(nodes, columns, targets)
+        want = np.zeros(9)
+        for node in np.unique(nodes):
+            x, y = columns[:, nodes == node].astype(np.float64), targets[:, nodes == node]
+            x, y = (each - each.mean(axis=1, keepdims=True) for each in (x, y))
+            want += np.square(x @ y.T).sum(axis=1) / np.maximum(np.square(x).sum(axis=1), 1e-30)
+        assert np.allclose(found, want, rtol=1e-6)
+        assert found.argsort()[-2:].tolist() == [4, 6]
+    forced.setenv(native.VARIABLE, "off")
+    assert learning.rank_columns(nodes, columns, targets) is None
+
+
+def test_column_sums(forced):
+    del forced
+    rng = np.random.default_rng(6)
+    codes = _codes(rng, 1, 16, 333)[0]
+    columns, centre = rng.standard_normal((5, 333)).astype(np.float32), np.float32([1, 2, 3, 4, 5])
+    found = learning.column_sums(codes, 16, columns, centre)
+    want = [np.bincount(codes, column, minlength=16) for column in columns - centre[:, None]]
+    assert np.array_equal(found, np.stack(want, axis=1))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_entries_are_added_in_place(forced, sign):
+    del forced
+    rng = np.random.default_rng(4)
+    codes = _codes(rng, 1, 16, 61)[0]
+    table, rows = (rng.standard_normal((n, 13)).astype(np.float32) for n in (16, 61))
+    want = rows + np.float32(sign) * table[codes]
+    assert learning.add_entries(codes, table, rows, sign)
+    assert np.array_equal(rows, want)
+
+
+@pytest.mark.usefixtures("forced")
+def test_what_lies_otherwise_in_memory_goes_to_numpy():
+    codes = np.zeros((2, 8), dtype=np.uint8)
+    targets = np.zeros((8, 4), dtype=np.float32)
+    assert learning.count_meetings(codes[:, ::2], 2) is None
+    assert learning.table_sums(codes, targets.astype(np.float64), 2) is None
+    assert learning.table_sums(codes, np.asfortranarray(targets), 2) is None
+    assert not learning.add_entries(codes[0], targets[:2], np.asfortranarray(targets), 1)
