@@ -24,7 +24,15 @@ from halut.nn.handlers import PLAIN, handler_of, plain
 from halut.nn.layers import HalutLayer, layers_of, learned_layer
 from halut.nn.learning import total
 from halut.nn.macs import count_macs
-from halut.nn.replace import Structure, all_names, carry_over, replace_everywhere
+from halut.nn.replace import (
+    Structure,
+    Whole,
+    all_names,
+    become,
+    carry_over,
+    replace_everywhere,
+)
+from halut.nn.report import report_page
 from halut.nn.search import Layer, Search
 from halut.nn.watch import Call, batches_of, call_counts, calls_of, evaluating, run_batch
 
@@ -124,8 +132,12 @@ class ConversionReport:
         """Return the rows as a JSON list of objects; what was not measured is null."""
         return json.dumps([asdict(row) for row in self.rows], indent=1)
 
+    def html(self, title: str = "Conversion") -> str:
+        """Return a page with a plot of the errors and a table; it loads nothing."""
+        return report_page(self.rows, title)
+
     def __str__(self) -> str:
-        width = max([len(row.name) for row in self.rows] + [5])
+        width = max([len(row.name or "(model)") for row in self.rows] + [5])
         judged = any(row.output_error is not None for row in self.rows)
         heads = f" {'exact in':>9} {'own in':>9} {'output':>9}" if judged else ""
         lines = [
@@ -142,7 +154,7 @@ class ConversionReport:
                 what += f"  {row.note}" if row.note else ""
             else:
                 what = f"  stays: {row.reason}"
-            lines.append(f"{row.name:{width}}  {row.kind:20} {what}")
+            lines.append(f"{row.name or '(model)':{width}}  {row.kind:20} {what}")
         return "\n".join(lines)
 
 
@@ -167,7 +179,8 @@ def convert_(
     Parameters
     ----------
     model : nn.Module
-        Run in evaluation mode while it is converted; its mode is restored.
+        Run in evaluation mode while it is converted; its mode is restored. A bare layer becomes
+        the looked-up one: its class changes, and its name is "".
     config : LayerConfig or mapping of str to LayerConfig, optional
         For all layers, or for the layers it names (the others stay).
     calibration : Tensor, or iterable of batches
@@ -211,11 +224,6 @@ def convert_(
     """
     if not isinstance(model, nn.Module):
         raise HalutError(f"model must be an nn.Module, not {type(model).__name__}")
-    if isinstance(model, PLAIN) or handler_of(model) is not None:
-        raise HalutError(
-            "model must contain the layers to convert, not be one: nn.Sequential(layer), or "
-            "from_module"
-        )
     if filter_fn is not None and not callable(filter_fn):
         raise HalutError(f"filter_fn must be a function, not {type(filter_fn).__name__}")
     if not isinstance(budget, Budget | None):
@@ -223,6 +231,17 @@ def convert_(
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_meta:
             raise HalutError(f"model must hold values, not be on the meta device ({name})")
+    if isinstance(model, PLAIN) or handler_of(model) is not None:
+        whole = Whole(model)
+        named, own_filter = whole.named(config, filter_fn)
+        report = convert_(
+            whole, named, calibration, own_filter, sequential=sequential, progress=progress,
+            held_out=held_out, budget=budget,
+        )  # fmt: skip
+        become(model, whole.layer)
+        return ConversionReport(
+            rows=tuple(replace(row, name=whole.own_name(row.name)) for row in report.rows)
+        )
     batches = batches_of(calibration)
     unseen = None if held_out is None else batches_of(held_out)
     names = all_names(model)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from halut.accumulation import Accumulation, add_in_order
+from halut.nn.operators import differentiable
 
 __all__ = ["look_up", "nearest", "nearest_sums", "ordered_sums", "table_sums", "walk"]
 
@@ -138,7 +139,7 @@ def _look_up(
     order: Sequence[int],
     acc_bits: int,
 ) -> tuple[Tensor, Tensor]:
-    codes = walk(x, thresholds)
+    codes = walk(x, thresholds).contiguous()  # whatever the layout of x
     if order:
         return ordered_sums(codes, tables, order, acc_bits), codes
     return table_sums(codes, tables), codes
@@ -240,6 +241,9 @@ def _(
     )
 
 
+_differentiated_once = differentiable(_look_up_backward)
+
+
 def _leaf_weights(x: Tensor, thresholds: Tensor) -> Tensor:
     """Return ``exp(H sign(S x - theta))`` up to a factor of each tree, (B, G, C, K, L)."""
     depth, n_prototypes = x.shape[3], 2 ** x.shape[3]
@@ -269,10 +273,10 @@ def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, grad, _):
-    return *_look_up_backward(grad.contiguous(), *ctx.saved_tensors), None, None
+    return *_differentiated_once(grad.contiguous(), *ctx.saved_tensors), None, None
 
 
-_look_up.register_autograd(_backward, setup_context=_setup)
+_differentiable_look_up = differentiable(_look_up, _backward, _setup)
 
 
 def look_up(
@@ -305,7 +309,8 @@ def look_up(
     Tensor of shape (B, G, M, L), dtype of `x`
         Sums of table entries; differentiable once in all four arguments.
     """
-    sums, _ = _look_up(x, thresholds, tables, slope, order, acc_bits)
+    sums: Tensor
+    sums, _ = _differentiable_look_up(x, thresholds, tables, slope, order, acc_bits)
     return sums
 
 

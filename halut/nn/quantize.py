@@ -18,6 +18,7 @@ from torch import Tensor
 
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
+from halut.nn.operators import differentiable
 from halut.output import byte_grid, byte_stage
 
 __all__ = [
@@ -87,7 +88,7 @@ def _tables_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, Non
     return grad / scale[..., None, None], None, None
 
 
-quantize_tables.register_autograd(_tables_backward, setup_context=_tables_context)
+quantize_tables = differentiable(quantize_tables, _tables_backward, _tables_context)
 
 
 @torch.library.custom_op("halut::integer_thresholds", mutates_args=())
@@ -147,7 +148,7 @@ def _thresholds_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None,
     return grad / _per_node(scale), None, None
 
 
-integer_thresholds.register_autograd(_thresholds_backward, setup_context=_tables_context)
+integer_thresholds = differentiable(integer_thresholds, _thresholds_backward, _tables_context)
 
 
 def _depth(thresholds: Tensor) -> int:
@@ -203,7 +204,7 @@ def _words_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     return grad / scale[..., None], None, None
 
 
-input_words.register_autograd(_words_backward, setup_context=_words_context)
+input_words = differentiable(input_words, _words_backward, _words_context)
 
 
 _DTYPES = {
@@ -276,9 +277,14 @@ def _float_context(ctx: Any, inputs: Any, output: Any) -> None:
     """Nothing is kept: the gradient passes straight through."""
 
 
+def _float_backward(_: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return grad, None
+
+
 for _operator in (float_inputs, float_thresholds):
     _operator.register_fake(lambda x, _: torch.empty_like(x))
-    _operator.register_autograd(lambda _, grad: (grad, None), setup_context=_float_context)
+float_inputs = differentiable(float_inputs, _float_backward, _float_context)
+float_thresholds = differentiable(float_thresholds, _float_backward, _float_context)
 
 
 @torch.library.custom_op("halut::scaled", mutates_args=())
@@ -309,7 +315,7 @@ def _scaled_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
     return grad * scale[..., None], None, grad.sum(dim=(0, 3))
 
 
-scaled.register_autograd(_scaled_backward, setup_context=_words_context)
+scaled = differentiable(scaled, _scaled_backward, _words_context)
 
 
 # The output stage: see `halut.output`.
@@ -372,7 +378,7 @@ def _halves_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None
     return (grad * scale[..., None]).to(ctx.dtype), None, grad.sum(dim=(0, 3)), None
 
 
-half_outputs.register_autograd(_halves_backward, setup_context=_halves_context)
+half_outputs = differentiable(half_outputs, _halves_backward, _halves_context)
 
 
 @torch.library.custom_op("halut::grid", mutates_args=())
@@ -406,6 +412,9 @@ def grid(limits: Tensor, relu: bool) -> Tensor:
 @grid.register_fake
 def _(limits: Tensor, _relu: bool) -> Tensor:
     return torch.empty_like(limits)
+
+
+grid = differentiable(grid)
 
 
 @torch.library.custom_op("halut::byte_outputs", mutates_args=())
@@ -465,4 +474,4 @@ def _bytes_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, Tens
     return (grad * scale[..., None]).to(ctx.dtype), None, grad.sum(dim=(0, 3)), None, None
 
 
-byte_outputs.register_autograd(_bytes_backward, setup_context=_bytes_context)
+byte_outputs = differentiable(byte_outputs, _bytes_backward, _bytes_context)

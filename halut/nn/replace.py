@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
 from halut.nn.layers import layers_of
 
-__all__ = ["Structure", "all_names", "carry_over", "replace_everywhere", "replace_module"]
+__all__ = [
+    "Structure",
+    "Whole",
+    "all_names",
+    "become",
+    "carry_over",
+    "replace_everywhere",
+    "replace_module",
+]
 
 _HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
@@ -45,6 +55,52 @@ def _set_child(parent: nn.Module, child: str, module: nn.Module) -> None:
     setattr(parent, child, module)
     if isinstance(parent, nn.TransformerEncoderLayer):
         parent.activation_relu_or_gelu = 0
+
+
+class Whole(nn.Module):
+    """A model that has nothing but one layer, for what replaces layers in models.
+
+    Parameters
+    ----------
+    layer : nn.Module
+    """
+
+    _NAME = "layer"
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.train(layer.training)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return self.layer(*args, **kwargs)
+
+        self.forward = functools.wraps(layer.forward)(forward)  # with its signature
+
+    def own_name(self, name: str) -> str:
+        """Return the layer's own name for a name in this model."""
+        return name.removeprefix(self._NAME).removeprefix(".")
+
+    def named(self, config: Any, filter_fn: Any) -> tuple[Any, Any]:
+        """Return what `halut.nn.convert_` takes for this model, given what is for the layer."""
+        if isinstance(config, Mapping):
+            config = {
+                f"{self._NAME}.{name}" if name else self._NAME: one for name, one in config.items()
+            }
+        own = filter_fn
+        if filter_fn is not None:
+
+            def own(name: str, module: nn.Module) -> bool:
+                return bool(filter_fn(self.own_name(name), module))
+
+        return config, own
+
+
+def become(old: nn.Module, new: nn.Module) -> None:
+    """Make a module what another one is, whoever holds it; the other one is not used any more."""
+    vars(old).clear()
+    vars(old).update(vars(new))
+    old.__class__ = type(new)
 
 
 def all_names(model: nn.Module) -> dict[nn.Module, list[str]]:

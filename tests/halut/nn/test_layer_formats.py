@@ -409,8 +409,10 @@ def test_custom_operators_keep_torchs_rules() -> None:
     torch.manual_seed(10)
     sums = torch.randint(-50, 50, (2, 1, 3, 4)).float().requires_grad_()
     scale, offset = torch.rand(1, 3) + 0.1, torch.randn(1, 3, requires_grad=True)
-    torch.library.opcheck(half_outputs, (sums, scale, offset, True))
-    torch.library.opcheck(byte_outputs, (sums, scale, offset, torch.tensor([0.2, 0.0]), True))
+    torch.library.opcheck(half_outputs.operator, (sums, scale, offset, True))
+    torch.library.opcheck(
+        byte_outputs.operator, (sums, scale, offset, torch.tensor([0.2, 0.0]), True)
+    )
 
 
 def test_an_output_stage_alone_is_the_hardwares() -> None:

