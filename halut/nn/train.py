@@ -17,7 +17,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -319,8 +319,10 @@ class _Run:
         parts = list(zip(images.tensor_split(recipe.accumulate),
                          labels.tensor_split(recipe.accumulate), strict=True))  # fmt: skip
         for k, (some, those) in enumerate(parts):
-            more = k + 1 < len(parts) and isinstance(wrapped, DistributedDataParallel)
-            with wrapped.no_sync() if more else nullcontext():  # type: ignore[operator]
+            alone: AbstractContextManager[Any] = nullcontext()
+            if k + 1 < len(parts) and isinstance(wrapped, DistributedDataParallel):
+                alone = wrapped.no_sync()
+            with alone:
                 with self._autocast():
                     logits = wrapped(some)
                     loss = loss_of(recipe, some, logits, those, self.state.teacher)

@@ -24,11 +24,9 @@ from halut.__main__ import main  # noqa: E402
 from halut.cli import run  # noqa: E402
 from halut.errors import CheckFailed, HalutError  # noqa: E402
 from halut.files import locked  # noqa: E402
-from halut.nn import HalutLayer, LayerConfig  # noqa: E402
-from halut.nn.layers import layers_of  # noqa: E402
+from halut.nn import HalutLayer  # noqa: E402
 from halut.nn.network import load_data, load_network  # noqa: E402
 from halut.nn.recipe import (  # noqa: E402
-    Augmentation,
     Distillation,
     Recipe,
     Stage,
@@ -36,51 +34,13 @@ from halut.nn.recipe import (  # noqa: E402
     Validation,
 )
 from halut.nn.train import train  # noqa: E402
-
-SMALL = Recipe(
-    name="small",
-    data="shapes",
-    n_train=64,
-    n_test=20,
-    model="resnet9",
-    model_options={"width": 2},
-    batch_size=32,
-    augmentation=Augmentation(pixels=1, flip=True),
-    base=Stage(epochs=2, lr=0.01, weight_decay=0.01),
-    replace=Stage(epochs=2, lr=0.002),
-    fine_tune=Stage(epochs=2, lr=0.002),
-    layers=("layer2.*", "residual2.body.1.*"),
-    layer=LayerConfig(
-        n_prototypes=4, max_rows=512, refine_passes=0, ridge=1.0, input_format="int8"
-    ),
-    calibration_images=32,
-    distillation=Distillation(weight=0.5),
-    temperature=Temperature(schedule="cosine", start=1.0, end=0.5),
+from tests.halut.nn.training import (  # noqa: E402
+    SMALL,
+    Stop,
+    assert_equal_states,
+    state,
+    stop_after,
 )
-
-
-class Stop(Exception):
-    """Raised in the middle of a run."""
-
-
-def stop_after(n_epochs):
-    def stop(entry, seen=[]):  # noqa: B006
-        seen.append(entry)
-        if len(seen) == n_epochs:
-            raise Stop
-
-    return stop
-
-
-def state(folder, name="network.pt"):
-    model, _ = load_network(folder / name)
-    return model.state_dict()
-
-
-def assert_equal_states(first, second):
-    assert list(first) == list(second)
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
 
 
 @pytest.fixture(scope="module")
@@ -546,97 +506,3 @@ def test_digits_with_int8_inputs_within_2_points(tmp_path):
     layers = [one for one in model.modules() if isinstance(one, HalutLayer)]
     assert all(layer.exact for layer in layers)
     assert all(layer.n_codebooks == layer.in_channels for layer in layers)
-
-
-CHOOSING = dataclasses.replace(
-    SMALL,
-    validation=Validation(n_inputs=16, keep="best", patience=1),
-    base=Stage(epochs=6, lr=0.05),
-    layer_settings={"layer2.*": {"lut_bits": 4}},
-)
-
-
-def test_validation_chooses_and_ends_stages(tmp_path):
-    """The best epoch's network is kept; the test images are looked at once per stage."""
-    summary = train(CHOOSING, tmp_path)
-    history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
-    assert history and all("test_accuracy" not in entry for entry in history)
-    assert summary["n_validation"] == 16 and summary["n_train"] == 48
-    ended = 0
-    for stage in summary["stages"]:
-        mine = [entry for entry in history if entry["stage"] == stage["name"]]
-        best = max(mine, key=lambda e: (e["validation_accuracy"], -e["validation_loss"]))
-        assert stage["best_epoch"] == best["epoch"]
-        assert stage["epochs"] == len(mine) <= best["epoch"] + 1
-        ended += len(mine) < (6 if stage["name"] == "base" else 2)
-    assert ended  # at least one ended early
-    assert next(entry["step"] for entry in history if entry["stage"] == "fine-tune") == 1 + 10
-    base, header = load_network(tmp_path / "base.pt")
-    data = load_data(header)
-    with torch.no_grad():
-        right = (base(data.test_x).argmax(dim=1) == data.test_y).double().mean().item()
-    assert right == pytest.approx(summary["base_accuracy"])
-    model, _ = load_network(tmp_path / "network.pt")
-    assert [layer.config.lut_bits for layer in layers_of(model).values()] == [4, 8]
-
-
-def test_an_interrupted_choice_goes_on_to_the_same(tmp_path):
-    train(CHOOSING, tmp_path / "whole")
-    with pytest.raises(Stop):
-        train(CHOOSING, tmp_path / "parts", on_epoch=stop_after(2))
-    train(CHOOSING, tmp_path / "parts", resume=True)
-    assert_equal_states(state(tmp_path / "whole"), state(tmp_path / "parts"))
-
-
-def test_parts_of_a_batch_add_up(tmp_path):
-    """Without batch norm in between, gradients of parts are those of the batch."""
-    recipe = dataclasses.replace(
-        SMALL, base=Stage(epochs=1), replace=Stage(epochs=0), fine_tune=Stage(epochs=0),
-        augmentation=Augmentation(), model={"import": f"{__name__}:plain_network"},
-        model_options={}, layers=["2"], distillation=Distillation(),
-    )  # fmt: skip
-    states = []
-    for parts in (1, 4):
-        train(dataclasses.replace(recipe, accumulate=parts), tmp_path / str(parts))
-        imports = [f"{__name__}:plain_network"]
-        states.append(load_network(tmp_path / str(parts) / "base.pt", imports=imports)[0])
-    for one, other in zip(states[0].parameters(), states[1].parameters(), strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
-
-
-def plain_network(in_channels, n_classes):
-    return nn.Sequential(
-        nn.Conv2d(in_channels, 4, 3, 4), nn.ReLU(), nn.Conv2d(4, 4, 3, 2), nn.Flatten(),
-        nn.Linear(36, n_classes),
-    )  # fmt: skip
-
-
-def test_code_that_a_file_names_must_be_permitted(tmp_path):
-    recipe = dataclasses.replace(
-        SMALL, base=Stage(epochs=0), replace=Stage(epochs=0), fine_tune=Stage(epochs=0),
-        model={"import": f"{__name__}:plain_network"}, model_options={}, layers=["2"],
-    )  # fmt: skip
-    train(recipe, tmp_path)
-    with pytest.raises(HalutError, match=r"plain_network must be permitted .*--import"):
-        load_network(tmp_path / "network.pt")
-
-
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_lower_precision(tmp_path, precision):
-    recipe = dataclasses.replace(SMALL, precision=precision, gradient_clip=0.5)
-    summary = train(recipe, tmp_path)
-    assert 0 <= summary["final_accuracy"] <= 1
-    model, _ = load_network(tmp_path / "network.pt")
-    assert all(p.dtype == torch.float32 for p in model.parameters())
-    assert not torch.equal(*(load_network(tmp_path / name)[0].state_dict()["prep.0.weight"]
-                             for name in ("network.pt", "base.pt")))  # fmt: skip
-
-
-def test_gradients_are_clipped(tmp_path, monkeypatch):
-    seen = []
-    clip = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(
-        torch.nn.utils, "clip_grad_norm_", lambda *args: seen.append(args[1]) or clip(*args)
-    )
-    train(dataclasses.replace(SMALL, gradient_clip=0.25), tmp_path)
-    assert seen == [0.25] * 16
