@@ -24,6 +24,7 @@ from halut.nn import native
 from halut.nn.cache import Cache
 from halut.nn.config import LayerConfig
 from halut.nn.functional import look_up, nearest, nearest_sums, walk
+from halut.nn.operators import in_transform
 from halut.nn.quantize import (
     byte_outputs,
     float_inputs,
@@ -279,6 +280,7 @@ class LookUp(nn.Module):
             and x.dtype != torch.float64
             and self.lut.dtype != torch.float64
             and not _is_exporting()
+            and not in_transform()
             and native.available()
         )
 
