@@ -94,10 +94,10 @@ demo: $(stamp) ## images -> learn -> Verilog -> simulate -> check; pictures in b
 	@$(py) -m sim.demo $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 test: $(torch_stamp) ## all tests but the slow ones
-	@$(py) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+	@$(py) -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
 
 test-slow: $(torch_stamp) ## the slow tests only
-	@$(py) -m pytest -n $(JOBS) -m slow $(ARGS)
+	@$(py) -m pytest -n $(JOBS) --dist worksteal -m slow $(ARGS)
 
 # Results are kept in build/mutants, one file per mutant: an interrupted run goes on.
 mutate: $(stamp) ## faults put into the Verilog one by one: how many the benches find

@@ -146,7 +146,8 @@ def test_bad_places(files, capsys):
     assert '(did you mean "info"?)' in capsys.readouterr().err
     assert run(main, ["bench", "speed"]) == 2
     said = capsys.readouterr().err
-    assert "WHAT must be accuracy, formats, learn, online, kernels, layers, not 'speed'" in said
+    names = "accuracy, formats, learn, online, kernels, layers, forward, networks"
+    assert f"WHAT must be {names}, not 'speed'" in said
     assert run(main, ["bench", "--threads", "0"]) == 2
     assert "--threads must be in [1, 1024], not 0" in capsys.readouterr().err
     assert run(main, []) == 2

@@ -13,6 +13,7 @@ from halut.nn import bench  # noqa: E402
 from halut.nn.forward_bench import medians  # noqa: E402
 
 
+@pytest.mark.slow
 def test_memory_is_less_than_four_times_the_convolution() -> None:
     exact, looked_up = (bench.memory_alone("conv2d", name) for name in ("exact", "int8 tables"))
     assert exact > 16  # the output alone, in MB

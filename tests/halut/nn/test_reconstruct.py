@@ -100,7 +100,12 @@ def test_norms_are_trained_and_exact_weights_are_not() -> None:
 def test_formats(config: dict[str, Any]) -> None:
     model, exact = converted(**config)
     report = reconstruct_(model, exact, images(), SHORT, held_out=images(150))
-    assert report.after.output_error < report.before.output_error
+    # Blocks are kept only where they are no worse on inputs that were kept back. With centroids the
+    # whole network, which nothing but distillation looks at, need not be better on others.
+    assert all((row.trained or row.refit) <= row.before for row in report.rows)
+    assert any((row.trained or row.refit) < row.before for row in report.rows)
+    if config.get("encoder") != "centroid":
+        assert report.after.output_error < report.before.output_error
 
 
 def test_refitting_finds_the_tables_that_gave_the_outputs() -> None:
