@@ -1,4 +1,4 @@
-"""``python -m halut export``: a network file as programs and a manifest, or as C."""
+"""``python -m halut export``: a network file as programs and a manifest, as C, or as ONNX."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ def add_verb(verbs: Any) -> None:
         help="write the programs of a network's layers and a manifest, or the network as C",
         description="Write one program per converted layer (and group) of a network, and the "
         "manifest network.json, which lists them in the order of the forward pass. With --c: the "
-        "whole network as C99, with a Makefile, a test vector and the expected bits.",
+        "whole network as C99, with a Makefile, a test vector and the expected bits. With --onnx: "
+        "an ONNX file, whose looked-up layers are functions.",
     )
     add = verb.add_argument
     add_network(add)
     add("-o", "--output", required=True, metavar="DIR",
-        help="folder for programs and manifest, or C files")  # fmt: skip
+        help="folder for programs and manifest, or C files; with --onnx a file")  # fmt: skip
+    add("--onnx", action="store_true", help="write an ONNX file (default: programs)")
     add("--c", action="store_true", help="write C, see docs/c_network.md (default: programs)")
     add("--inputs", metavar="FILE",
         help="with --c: the test vector's inputs, .npy of shape (n, ...) as the network takes them "
@@ -38,11 +40,15 @@ def _export(options: argparse.Namespace) -> int:
     from halut.nn import need_torch
 
     need_torch()
+    if options.c and options.onnx:
+        raise HalutError("--onnx must not be given with --c")
     if options.c:
         return _export_c(options)
     for name in ("inputs", "images", "exact"):
         if getattr(options, name) is not None:
             raise HalutError(f"--{name} must be given with --c only")
+    if options.onnx:
+        return _export_onnx(options)
     from halut.nn.network import MANIFEST, example_input, export_network
 
     model, header = read_network(options)
@@ -64,6 +70,18 @@ def _export(options: argparse.Namespace) -> int:
     print(f"programs             {total}")
     print(f"layers that stay     {', '.join(stay) or 'none'}")
     print(f"wrote {options.output.rstrip('/')}/{MANIFEST}")
+    return 0
+
+
+def _export_onnx(options: argparse.Namespace) -> int:
+    from halut.nn.interchange.write_onnx import write_onnx
+    from halut.nn.layers import layers_of
+    from halut.nn.network import example_input
+
+    model, header = read_network(options)
+    write_onnx(model, options.output, example_input(header, options.root, options.imports))
+    print(f"functions            {len(layers_of(model))} layers looked up")
+    print(f"wrote {options.output}")
     return 0
 
 

@@ -475,6 +475,8 @@ class LookUp(nn.Module):
 
 def _is_exporting() -> bool:
     """Say whether a model is being exported: its graph must run where there is no library."""
+    if torch.jit.is_tracing():
+        return True
     if hasattr(torch.compiler, "is_exporting"):
         return bool(torch.compiler.is_exporting())
     return bool(torch.compiler.is_compiling())  # before torch 2.7

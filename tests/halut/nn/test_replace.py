@@ -335,3 +335,12 @@ def test_a_bare_layer_stays_after_an_error() -> None:
     with pytest.raises(HalutError, match="at least 16 rows"):
         convert_(model, FOUR, torch.randn(3, 16))
     assert type(model) is nn.Linear and "layer" not in vars(model)
+
+
+def test_a_traced_network_gives_the_same() -> None:
+    """`torch.jit.trace` cannot follow operators that take lists; it gets torch's form."""
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+    convert_(model, LayerConfig(n_prototypes=4, input_format="int8"), torch.randn(100, 2, 6, 6))
+    with torch.no_grad():
+        traced, x = torch.jit.trace(model, torch.randn(2, 2, 6, 6)), torch.randn(2, 2, 6, 6)
+        assert torch.equal(traced(x), model(x))

@@ -90,6 +90,17 @@ def test_a_file_that_is_another_one_now_is_refused() -> None:
         load_network("n.pt")
 
 
+@pytest.mark.usefixtures("place")
+def test_export_as_onnx(capsys) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed (pip install -e .[onnx])")
+    assert main(["convert", "net.pt2", *CONVERT, "-o", "n.pt"]) == 0
+    assert main(["export", "n.pt", "--onnx", "-o", "n.onnx"]) == 0
+    assert "functions            3 layers looked up" in capsys.readouterr().out
+    assert Path("n.onnx").stat().st_size > 1000
+    with pytest.raises(HalutError, match="--onnx must not be given with --c"):
+        main(["export", "n.pt", "--onnx", "--c", "-o", "n.onnx"])
+
+
 def test_a_function_is_run_where_it_is_named(place) -> None:
     assert main(["convert", place, *CONVERT, "-o", "n.pt"]) == 0
     with pytest.raises(HalutError, match="network must be permitted before it is run"):
