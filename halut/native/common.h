@@ -10,17 +10,22 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #define HAS_X86 1
+#elif defined(__aarch64__) && defined(__GNUC__)
+#include <arm_neon.h>
+#define HAS_NEON 1
 #endif
 
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define EXPORT __attribute__((visibility("default")))
-#define PREFETCH_TO_WRITE(address) __builtin_prefetch((address), 1)
+#define PREFETCH(address) __builtin_prefetch((address), 0, 2)
+#define PREFETCH_TO_WRITE(address) __builtin_prefetch((address), 1, 3)
 #else
 #define INLINE static inline
 #define UNROLL
 #define EXPORT
+#define PREFETCH(address) ((void)(address))
 #define PREFETCH_TO_WRITE(address) ((void)(address))
 #endif
 

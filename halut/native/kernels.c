@@ -7,32 +7,7 @@
  * Shapes: rows (N, D), any strides; codes (N, C), uint8; tables (M, C, K); results (N, M).
  * Inside, a block's codes are (quads, ROWS, 4): four neighbouring codebooks, a quad, lie together.
  */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#define HAS_X86 1
-#elif defined(__aarch64__) && defined(__GNUC__)
-#include <arm_neon.h>
-#define HAS_NEON 1
-#endif
-
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-#define PREFETCH(address) __builtin_prefetch((address), 0, 2)
-#define PREFETCH_TO_WRITE(address) __builtin_prefetch((address), 1, 3)
-#define EXPORT __attribute__((visibility("default")))
-#else
-#define INLINE static inline
-#define UNROLL
-#define PREFETCH(address) ((void)(address))
-#define PREFETCH_TO_WRITE(address) ((void)(address))
-#define EXPORT
-#endif
+#include "common.h"
 
 enum {
     ENTRY_BYTES = 64,      /* of the neighbouring outputs, a slice, that a code selects */
@@ -102,11 +77,6 @@ typedef struct {
     Clip clip;
     Ahead *ahead;
 } Pass;
-
-INLINE size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
 
 /* Fetch what is due after some rows of a pass. */
 INLINE void fetch_ahead(Ahead *a, size_t n_rows)

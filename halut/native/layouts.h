@@ -1,17 +1,4 @@
 /* Trees and tables as the kernels read them. */
-static size_t round_up(size_t value, size_t step)
-{
-    return (value + step - 1) / step * step;
-}
-
-/* Memory at a multiple of 64 bytes; `*block` is what is freed. */
-static void *aligned(size_t count, size_t size, void **block)
-{
-    *block = count > (SIZE_MAX - 64) / size ? NULL : malloc(count * size + 64);
-    if (*block == NULL)
-        return NULL;
-    return (void *)(((uintptr_t)*block + 63) & ~(uintptr_t)63);
-}
 
 /* Trees of rows with these strides; codebooks that fill up a group look at what codebook 0 does. */
 static int make_trees(Trees *trees, void **block, const Rows *rows, size_t n_codebooks,

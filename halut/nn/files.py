@@ -7,7 +7,7 @@ import json
 import os
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from halut.errors import HalutError
 from halut.files import atomic_write
 
-__all__ = ["read", "write"]
+__all__ = ["read", "remove_earlier", "write"]
 
 _METADATA = "halut"
 
@@ -113,3 +113,45 @@ def _safetensors() -> Any:
             "file must be .pt without safetensors (pip install halut-stack[torch])"
         ) from None
     return safetensors.torch
+
+
+def remove_earlier(
+    manifest: Path, kind: str, what: str, listed: Callable[[Mapping[str, Any]], Iterable[str]]
+) -> None:
+    """Remove the manifest that an earlier run left, if there is one, then the files that it lists.
+
+    Parameters
+    ----------
+    manifest : pathlib.Path
+        A JSON file in the folder of the other files.
+    kind : str
+        What it must have as ``kind``.
+    what : str
+        What wrote it, in an error.
+    listed : callable
+        Returns the names of the files in a manifest; names of other folders are left alone.
+
+    Raises
+    ------
+    HalutError
+        When it is something else, or files cannot be removed.
+    """
+    folder = manifest.parent
+    if not manifest.exists():
+        return
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        if content["kind"] != kind:
+            raise ValueError
+        names = list(listed(content))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise HalutError(
+            f"output must be a folder of an earlier {what}, or without {manifest.name} ({folder})"
+        ) from None
+    try:
+        manifest.unlink()
+        for name in names:
+            if Path(name).name == name:  # nothing outside of the folder
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise HalutError(f"output must be writable: {error.strerror} ({folder})") from None

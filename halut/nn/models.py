@@ -21,7 +21,7 @@ from halut.checks import integer_in, known, one_of
 from halut.errors import HalutError
 from halut.nn.imported import function, imported
 
-__all__ = ["DSCNN", "MODELS", "ResNet9", "ResNet20", "arguments", "build", "check_model"]
+__all__ = ["DSCNN", "FILES", "MODELS", "ResNet9", "ResNet20", "arguments", "build", "check_model"]
 
 
 def _convolution(in_channels: int, out_channels: int, *, pool: bool = False) -> nn.Sequential:
@@ -215,6 +215,10 @@ MODELS: dict[str, type[nn.Module]] = {"dscnn": DSCNN, "resnet20": ResNet20, "res
 """Networks by the names that `build` and recipes know."""
 
 
+FILES = (".onnx", ".pt2")
+"""Endings of the files that hold networks of other tools."""
+
+
 def check_model(model: object) -> str | dict[str, Any]:
     """Return the name of a network here, or the mapping that names a user's function or file.
 
@@ -296,7 +300,7 @@ def _read(path: Path, sha256: str | None) -> nn.Module:
     from halut.nn.interchange.exported import read_pt2
     from halut.nn.interchange.onnx_network import read_onnx
 
-    readers = {".onnx": read_onnx, ".pt2": read_pt2}
+    readers = dict(zip(FILES, (read_onnx, read_pt2), strict=True))
     if path.suffix not in readers:
         raise HalutError(f"file of a network must end with {' or '.join(readers)}, not {path.name}")
     if sha256 is not None and path.is_file():

@@ -28,6 +28,7 @@ from halut.files import atomic_write, locked
 from halut.nn import files
 from halut.nn.attention import HalutMultiheadAttention
 from halut.nn.data import Dataset, load
+from halut.nn.files import remove_earlier
 from halut.nn.layers import HalutLayer, layer_of, layers_of
 from halut.nn.models import build
 from halut.nn.prune import fit_
@@ -354,7 +355,7 @@ def export_network(
             raise HalutError(f"forward pass must reach every converted layer, not miss {name}")
     place = Path(folder)
     with locked(place):
-        _remove_earlier(place)
+        remove_earlier(place / MANIFEST, MANIFEST_KIND, "export", _programs_in)
         entries: list[dict[str, Any]] = []
         index = 0
         for name, rows in visits.items():
@@ -510,26 +511,6 @@ def _suggested(name: str, program: Program, layer: HalutLayer) -> dict[str, Any]
     }
 
 
-def _remove_earlier(folder: Path) -> None:
-    """Remove the manifest of an earlier export, then the programs that it lists."""
-    path = folder / MANIFEST
-    if not path.exists():
-        return
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["kind"] != MANIFEST_KIND:
-            raise ValueError
-        listed = [
-            program["file"] for layer in manifest["layers"] for program in layer.get("programs", ())
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise HalutError(
-            f"output must be a folder of an earlier export, or without {MANIFEST} ({folder})"
-        ) from None
-    try:
-        path.unlink()
-        for file in listed:
-            if Path(file).name == file:  # nothing outside of the folder
-                (folder / file).unlink(missing_ok=True)
-    except OSError as error:
-        raise HalutError(f"output must be writable: {error.strerror} ({folder})") from None
+def _programs_in(manifest: Mapping[str, Any]) -> list[str]:
+    programs = (layer.get("programs", ()) for layer in manifest["layers"])
+    return [program["file"] for some in programs for program in some]

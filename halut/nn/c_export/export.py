@@ -23,6 +23,7 @@ from halut.nn.c_export.reference import compute
 from halut.nn.c_export.schedule import schedule
 from halut.nn.c_export.steps import LookUp, Network, Product
 from halut.nn.c_export.trace import trace
+from halut.nn.files import remove_earlier
 from halut.nn.watch import evaluating, output_of
 
 __all__ = ["FORMS", "MANIFEST", "Exported", "export_c"]
@@ -154,7 +155,9 @@ def export_c(
     files |= _runtime()
     place = Path(folder)
     with locked(place):
-        _remove_earlier(place)
+        remove_earlier(
+            place / MANIFEST, KIND, "export to C", lambda manifest: map(str, manifest["files"])
+        )
         for name, text in files.items():
             write_text(place / name, text)
         result = Exported(
@@ -235,26 +238,3 @@ def _check_equal(
             f"{float(wanted[image, output])!r}, not {float(given[image, output])!r} "
             f"({len(wrong)} of {given.size} differ)"
         )
-
-
-def _remove_earlier(folder: Path) -> None:
-    """Remove the manifest of an earlier export, then the files that it lists."""
-    path = folder / MANIFEST
-    if not path.exists():
-        return
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["kind"] != KIND:
-            raise ValueError
-        listed = [str(name) for name in manifest["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise HalutError(
-            f"output must be a folder of an earlier export to C, or without {MANIFEST} ({folder})"
-        ) from None
-    try:
-        path.unlink()
-        for name in listed:
-            if Path(name).name == name:  # nothing outside of the folder
-                (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise HalutError(f"output must be writable: {error.strerror} ({folder})") from None

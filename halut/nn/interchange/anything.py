@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from halut.errors import CheckFailed, HalutError
-from halut.nn.models import build
+from halut.nn.models import FILES, build
 from halut.nn.network import load_network
 
 __all__ = ["architecture_of", "check_with_onnxruntime", "read_model"]
 
-_FILES = (".onnx", ".pt2")
 _TOLERANCE = 1e-3  # of the largest output; both compute in float32
 
 
@@ -38,13 +37,14 @@ def read_model(
     if architecture is None:
         model, header = load_network(name, imports=imports)
         return model, header["architecture"], header["data"]
-    return build(architecture["name"]).eval(), architecture, {}
+    source = {key: value for key, value in architecture["name"].items() if key != "sha256"}
+    return build(source).eval(), architecture, {}
 
 
 def architecture_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Return the architecture that stands for a file or a function; None for a network file."""
     path = Path(name)
-    if path.suffix in _FILES:
+    if path.suffix in FILES:
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
