@@ -291,7 +291,11 @@ def test_verilog_equals_reference(name):
 @pytest.mark.needs("verilator")
 @pytest.mark.parametrize(
     "name",
-    ["stored", *(pytest.param(n, marks=pytest.mark.slow) for n in ("dot-product-latch", "systolic"))],
+    [
+        "stored",
+        pytest.param("dot-product-latch", marks=pytest.mark.slow),
+        pytest.param("systolic", marks=pytest.mark.slow),
+    ],
 )
 def test_verilog_equals_reference_in_verilator(name):
     _check_verilog(ENGINES[name], "verilator")
