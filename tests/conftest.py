@@ -100,6 +100,16 @@ def _fashion_mnist() -> str | None:
     return None if os.path.isdir(folder) else "no Fashion-MNIST (apt install dataset-fashion-mnist)"
 
 
+def _placer(family: str) -> Callable[[], str | None]:
+    def find() -> str | None:
+        from flow.fpga.parts import FAMILIES
+        from flow.fpga.tools import missing
+
+        return missing(FAMILIES[family])
+
+    return find
+
+
 def _gpu() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed (pip install -e .[torch])"
@@ -119,6 +129,7 @@ _FIND: dict[str, Callable[[], str | None]] = {
     "iverilog": _program("iverilog", "iverilog"),
     "make": _program("make", "make"),
     "nangate45": _platform("nangate45"),
+    "nextpnr-ecp5": _placer("ecp5"),
     "openroad": _openroad,
     "osu018": _platform("osu018"),
     "pyosys": _package("pyosys", "flow"),
