@@ -1,0 +1,175 @@
+/* The layers, those that are looked up by the custom function unit: halut_layers.c with one function
+ * in front of its counterpart in software.
+ *
+ * A layer goes codebook by codebook over all of its pixels, so that thresholds are given to the unit
+ * once, and then pixel by pixel over its outputs. What the unit does not take, software does. */
+#include "halut_layers.h"
+
+#define halut_look_up_i8_packed halut_look_up_i8_packed_in_software
+#include "halut_layers.c"
+#undef halut_look_up_i8_packed
+
+#include "firmware.h"
+#include "halut_cfu.h"
+
+#if HALUT_CFU_TREE_DEPTH != 4 || HALUT_CFU_LUT_BITS != 8 || HALUT_CFU_N_SUMS != 16
+#error "the unit must have trees of 4 levels, tables of 8 bits and 16 sums"
+#endif
+
+#define MOST_PADDED 16384 /* bytes of an image with its padding */
+#define MOST_CODES 8192   /* pixels times codebooks */
+
+int use_unit;
+
+static int8_t padded[MOST_PADDED];
+static uint16_t steps[MOST_CODES]; /* bytes from the first row of a codebook to that of its code */
+
+/* An image without edges. */
+typedef struct {
+    const int8_t *values;
+    int32_t width; /* pixels in memory */
+} plane;
+
+/* Copies the image into one with as much padding as windows reach; nothing where none does. */
+static int pad_image(const halut_look_up *layer, const int8_t *input, plane *image)
+{
+    const halut_window *const w = &layer->window;
+    const int32_t bottom = (w->out_height - 1) * w->stride_y - w->top + (w->kernel_height - 1) * w->dilation_y + 1;
+    const int32_t right = (w->out_width - 1) * w->stride_x - w->left + (w->kernel_width - 1) * w->dilation_x + 1;
+    image->values = input;
+    image->width = w->width;
+    if (w->top == 0 && w->left == 0 && bottom <= w->height && right <= w->width)
+        return 1;
+    const int32_t width = w->left + (right > w->width ? right : w->width);
+    const int32_t height = w->top + (bottom > w->height ? bottom : w->height);
+    if (height * width * w->channels > MOST_PADDED)
+        return 0;
+    int8_t *to = padded;
+    for (int32_t y = -w->top; y < height - w->top; ++y)
+        for (int32_t x = -w->left; x < width - w->left; ++x)
+            if (on_image(w, y, x)) {
+                const int8_t *const from = input + (y * w->width + x) * w->channels;
+                for (int32_t channel = 0; channel < w->channels; ++channel)
+                    *to++ = from[channel];
+            } else {
+                for (int32_t channel = 0; channel < w->channels; ++channel)
+                    *to++ = (int8_t)(layer->pads != NULL ? layer->pads[channel] : layer->pad);
+            }
+    image->values = padded;
+    image->width = width;
+    return 1;
+}
+
+/* Encodes all pixels with one codebook, whose thresholds the unit has; codes as steps in bytes. */
+static void encode_pixels(const halut_window *w, const plane *image, const int32_t *offset,
+                          uint32_t row_bytes, uint16_t *step, int32_t n_codebooks)
+{
+    const int32_t across = w->stride_x * w->channels, down = w->stride_y * image->width * w->channels;
+    const int32_t to_1 = offset[1] - offset[0], to_2 = offset[2] - offset[0], to_3 = offset[3] - offset[0];
+    const int8_t *line = image->values + offset[0];
+    for (int32_t y = 0; y < w->out_height; ++y, line += down) {
+        const int8_t *first = line, *second = line + to_1, *third = line + to_2, *fourth = line + to_3;
+        for (int32_t x = w->out_width; x != 0; --x) {
+            HALUT_CFU_DO(HALUT_CFU_WALK, 0, *first, *second);
+            const uint32_t code = HALUT_CFU(HALUT_CFU_WALK, 1, *third, *fourth);
+            *step = (uint16_t)(code * row_bytes);
+            step += n_codebooks;
+            first += across;
+            second += across;
+            third += across;
+            fourth += across;
+        }
+    }
+}
+
+static void encode_group(const halut_look_up *layer, const plane *image, int32_t group)
+{
+    const halut_window *const w = &layer->window;
+    const int32_t first = group * layer->n_codebooks;
+    const int16_t *nodes = (const int16_t *)layer->thresholds + first * 15;
+    const int32_t *offset = layer->offset + first * 4;
+    const uint8_t *tap = layer->tap + first * 4;
+    const int32_t wider = (image->width - w->width) * w->channels;
+    const uint32_t row_bytes = (uint32_t)layer->n_outputs;
+    for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += 15, offset += 4, tap += 4) {
+        int32_t moved[4];
+        for (int32_t level = 0; level < 4; ++level) {
+            moved[level] = offset[level];
+            if (wider != 0)
+                for (int32_t line = w->kernel_width; line <= tap[level]; line += w->kernel_width)
+                    moved[level] += wider * w->dilation_y;
+        }
+        HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 0, nodes[0], nodes[1]);
+        HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 1, nodes[2], nodes[3]);
+        HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 2, nodes[4], nodes[5]);
+        HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 3, nodes[6], nodes[7]);
+        HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 4, nodes[8], nodes[9]);
+        HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 5, nodes[10], nodes[11]);
+        HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 6, nodes[12], nodes[13]);
+        HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 7, nodes[14], 0);
+        encode_pixels(w, image, moved, row_bytes, steps + c, layer->n_codebooks);
+    }
+}
+
+#define READ(i) sums[i] = (int32_t)HALUT_CFU(HALUT_CFU_READ, i, 0, 0)
+
+/* Adds up n outputs, 16, 8 or 4, of one pixel. */
+static inline void add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks,
+                               uint32_t codebook_bytes, int32_t n, int32_t *sums)
+{
+    for (const uint16_t *const end = step + n_codebooks; step != end; ++step, column += codebook_bytes) {
+        const uint32_t *const words = (const uint32_t *)(const void *)(column + *step);
+        HALUT_CFU_DO(HALUT_CFU_ADD, 0, words[0], n > 4 ? words[1] : HALUT_CFU_NOTHING);
+        if (n > 8)
+            HALUT_CFU_DO(HALUT_CFU_ADD, 1, words[2], words[3]);
+    }
+    READ(0), READ(1), READ(2), READ(3);
+    if (n > 4)
+        READ(4), READ(5), READ(6), READ(7);
+    if (n > 8) {
+        READ(8), READ(9), READ(10), READ(11);
+        READ(12), READ(13), READ(14), READ(15);
+    }
+}
+
+static void add_pixel(const halut_look_up *layer, const uint8_t *table, const uint16_t *step,
+                      int32_t channel, void *output, int32_t index)
+{
+    const int32_t n_outputs = layer->n_outputs, n_codebooks = layer->n_codebooks;
+    const uint32_t codebook_bytes = 16U * (uint32_t)n_outputs;
+    int32_t n;
+    for (int32_t m = 0; m < n_outputs; m += n) {
+        int32_t sums[16];
+        n = n_outputs - m >= 16 ? 16 : n_outputs - m >= 8 ? 8 : 4;
+        if (n == 16)
+            add_outputs(table + m, step, n_codebooks, codebook_bytes, 16, sums);
+        else if (n == 8)
+            add_outputs(table + m, step, n_codebooks, codebook_bytes, 8, sums);
+        else
+            add_outputs(table + m, step, n_codebooks, codebook_bytes, 4, sums);
+        store(&layer->stage, sums, n, channel + m, output, index + m);
+    }
+}
+
+void halut_look_up_i8_packed(const halut_look_up *layer, const int8_t *input, void *output, uint32_t *rows)
+{
+    const halut_window *const w = &layer->window;
+    const int32_t n_pixels = w->out_height * w->out_width;
+    plane image;
+    if (!use_unit || layer->depth != 4 || layer->n_codebooks > HALUT_CFU_MOST_CODEBOOKS ||
+        layer->n_outputs > 4096 || n_pixels * layer->n_codebooks > MOST_CODES ||
+        !pad_image(layer, input, &image)) {
+        halut_look_up_i8_packed_in_software(layer, input, output, rows);
+        return;
+    }
+    const int32_t channels = layer->n_groups * layer->n_outputs;
+    for (int32_t group = 0; group < layer->n_groups; ++group) {
+        const uint8_t *const table =
+            (const uint8_t *)layer->table + group * 16 * layer->n_codebooks * layer->n_outputs;
+        encode_group(layer, &image, group);
+        const uint16_t *step = steps;
+        int32_t index = group * layer->n_outputs;
+        for (int32_t pixel = n_pixels; pixel != 0; --pixel, index += channels, step += layer->n_codebooks)
+            add_pixel(layer, table, step, group * layer->n_outputs, output, index);
+    }
+}
