@@ -1,4 +1,4 @@
-"""Compiles the firmware: two networks, the layers with and without the unit, and what checks them."""
+"""Compiles the firmware: two networks, their layers with and without the unit, and the checks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ COMPILER = "riscv64-unknown-elf-gcc"
 SOURCES = Path(__file__).with_name("firmware")
 
 # -march=rv32im_zicsr would pick the libraries for 64 bits.
-_FLAGS = (
-    "-std=c99 -O2 -Wall -Wextra -Werror -march=rv32im -mabi=ilp32 -mcmodel=medany "
-    "-ffp-contract=off -ffreestanding -fno-builtin -ffunction-sections -fdata-sections"
-).split()
-_WATCHED = (
-    "halut_look_up_i8_packed halut_look_up_i8_i8 halut_look_up_i8_i4 halut_look_up_f32_packed "
-    "halut_look_up_f32_i8 halut_look_up_f32_i4 halut_product_i8 halut_max_i8 halut_mean_i8 "
-    "halut_add_i8 halut_quantise"
-).split()
+_FLAGS = [
+    "-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-march=rv32im", "-mabi=ilp32",
+    "-mcmodel=medany", "-ffp-contract=off", "-ffreestanding", "-fno-builtin",
+    "-ffunction-sections", "-fdata-sections",
+]  # fmt: skip
+_WATCHED = [
+    "halut_look_up_i8_packed", "halut_look_up_i8_i8", "halut_look_up_i8_i4",
+    "halut_look_up_f32_packed", "halut_look_up_f32_i8", "halut_look_up_f32_i4", "halut_product_i8",
+    "halut_max_i8", "halut_mean_i8", "halut_add_i8", "halut_quantise",
+]  # fmt: skip
 
 
 def build_firmware(
@@ -64,7 +65,10 @@ def build_firmware(
     units = [
         ("plain", "one_network.c", plain, ["-DNETWORK=plain"]),
         ("looked_up", "one_network.c", looked_up, ["-DNETWORK=looked_up"]),
-        *((name, f"{name}.c", looked_up, []) for name in ("look_up_unit", "watch", "main", "start")),
+        *(
+            (name, f"{name}.c", looked_up, [])
+            for name in ("look_up_unit", "watch", "main", "start")
+        ),
     ]
     objects = []
     for name, source, network, defines in units:
@@ -94,4 +98,6 @@ def _run(command: Sequence[str], log: Path) -> None:
     done = process.run(command, log=log, timeout_s=300)
     if done.status != 0:
         lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
-        raise CheckFailed(f"{Path(command[0]).name} must accept its input, not say: {lines[0]} ({log})")
+        raise CheckFailed(
+            f"{Path(command[0]).name} must accept its input, not say: {lines[0]} ({log})"
+        )

@@ -79,7 +79,9 @@ def build_system(litex: Path, config: CfuConfig, folder: Path) -> System:
     try:
         done = process.run(command, log=log, timeout_s=300)
     except OSError as error:
-        raise HalutError(f"--litex must be a Python with LiteX ({error.strerror}): {litex}") from None
+        raise HalutError(
+            f"--litex must be a Python with LiteX ({error.strerror}): {litex}"
+        ) from None
     if done.status != 0:
         lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
         raise CheckFailed(f"LiteX must write the system, not stop with: {lines[-1]} ({log})")

@@ -52,6 +52,7 @@ COMMANDS = {
     "flow scale": OPTIONAL,
     "flow tables": OPTIONAL,
     "flow units": OPTIONAL,
+    "flow cfu": OPTIONAL,
     "flow orfs": OPTIONAL,
     "flow layouts": OPTIONAL,
     "flow sweep": OPTIONAL,

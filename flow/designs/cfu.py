@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,59 +120,63 @@ def without_arrays(verilog: str, modules: tuple[str, ...]) -> str:
     head = re.search(r"^module \w+ \(\n", verilog, re.M)
     if head is None:
         raise HalutError("Verilog of a processor must begin with a module and its list of ports")
-    top_ports = []
+    top_ports: list[_Port] = []
     for module in modules:
-        match = re.search(rf"^module {module} \(\n(.*?)^endmodule\n", verilog, re.M | re.S)
+        match = re.search(rf"^module {module} \(\n.*?^endmodule\n", verilog, re.M | re.S)
         placed = re.search(rf"^  {module} \w+ \(\n", verilog, re.M)
         if match is None or placed is None:
             continue
-        ports: list[tuple[str, int, bool]] = []  # name, bits, whether an input
-        body = _ARRAY.sub(
-            lambda array: _array_ports(array, ports), match[0]
-        )
-        names = {name.removeprefix("array_").rsplit("__", 1)[0] for name, _, _ in ports}
-        widths = {name: bits for name, bits, _ in ports}
-
-        def written(found: re.Match[str], names: set[str] = names) -> str:
-            space, array, address, value = found.groups()
-            if array not in names:
-                return found[0]
-            return f"{space}array_{array}__write <= {{{address}, {value}}};\n"
-
-        def read(found: re.Match[str], names: set[str] = names) -> str:
-            space, register, array, address = found.groups()
-            if array not in names:
-                return found[0]
-            port = f"array_{array}__"
-            return f"{space}{register} <= {port}q;\n{space}{port}read <= {address};\n"
-
-        body = _WRITE.sub(written, _READ.sub(read, body))
-        declared = "".join(
-            f"  {'input' if is_input else 'output reg'} [{widths[name] - 1}:0] {name},\n"
-            for name, _, is_input in ports
-        )
-        body = body.replace(f"module {module} (\n", f"module {module} (\n{declared}", 1)
-        verilog = verilog.replace(match[0], body)
-        joined = "".join(f"    .{name}({module}_{name}),\n" for name, _, _ in ports)
-        verilog = verilog.replace(placed[0], placed[0] + joined, 1)
-        top_ports += [(f"{module}_{name}", bits, is_input) for name, bits, is_input in ports]
-    listed = "".join(
-        f"  {'input' if is_input else 'output'} [{bits - 1}:0] {name},\n"
-        for name, bits, is_input in top_ports
-    )
-    return verilog.replace(head[0], head[0] + listed, 1)
+        body, ports = _opened(match[0])
+        joined = "".join(f"    .{port.name}({module}_{port.name}),\n" for port in ports)
+        verilog = verilog.replace(match[0], body).replace(placed[0], placed[0] + joined, 1)
+        top_ports += [replace(port, name=f"{module}_{port.name}") for port in ports]
+    return verilog.replace(head[0], head[0] + "".join(port.text("") for port in top_ports), 1)
 
 
-def _array_ports(array: re.Match[str], ports: list[tuple[str, int, bool]]) -> str:
-    """Note the ports of an array in place of its declaration."""
-    bits, depth = int(array[1]) + 1, int(array[3]) + 1
-    address = (depth - 1).bit_length()
-    ports += [
-        (f"array_{array[2]}__q", bits, True),
-        (f"array_{array[2]}__read", address, False),
-        (f"array_{array[2]}__write", address + bits, False),
-    ]
-    return ""
+@dataclass(frozen=True)
+class _Port:
+    """A port in place of an array."""
+
+    name: str
+    bits: int
+    is_input: bool = False
+
+    def text(self, kind: str) -> str:
+        """The port in a module's list; `kind` is what an output is besides."""
+        way = "input" if self.is_input else f"output{kind}"
+        return f"  {way} [{self.bits - 1}:0] {self.name},\n"
+
+
+def _opened(module: str) -> tuple[str, list[_Port]]:
+    """A module without its arrays, and the ports that it has in their place."""
+    ports: list[_Port] = []
+    names = []
+    for array in _ARRAY.finditer(module):
+        bits, address = int(array[1]) + 1, int(array[3]).bit_length()
+        name = f"array_{array[2]}__"
+        names.append(array[2])
+        ports += [
+            _Port(f"{name}q", bits, is_input=True),
+            _Port(f"{name}read", address),
+            _Port(f"{name}write", address + bits),
+        ]
+
+    def written(found: re.Match[str]) -> str:
+        space, array, address, value = found.groups()
+        if array not in names:
+            return found[0]
+        return f"{space}array_{array}__write <= {{{address}, {value}}};\n"
+
+    def read(found: re.Match[str]) -> str:
+        space, register, array, address = found.groups()
+        if array not in names:
+            return found[0]
+        port = f"array_{array}__"
+        return f"{space}{register} <= {port}q;\n{space}{port}read <= {address};\n"
+
+    body = _WRITE.sub(written, _READ.sub(read, _ARRAY.sub("", module)))
+    head = body.index("\n") + 1
+    return body[:head] + "".join(port.text(" reg") for port in ports) + body[head:], ports
 
 
 def _without_open_wires(verilog: str, folder: Path) -> str:
@@ -179,7 +184,8 @@ def _without_open_wires(verilog: str, folder: Path) -> str:
     source, result = (folder / name for name in ("source.v", "tied.v"))
     write_text(source, verilog)
     script = (
-        f"read_verilog {plain_path(source)}\nhierarchy -check -top VexRiscv\nproc\nopt_clean\nmemory\n"
+        f"read_verilog {plain_path(source)}\nhierarchy -check -top VexRiscv\n"
+        "proc\nopt_clean\nmemory\n"
         f"setundef -undriven -zero\nwrite_verilog -noattr {plain_path(result)}\n"
     )
     write_text(folder / "tie.ys", script)

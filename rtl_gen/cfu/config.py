@@ -50,7 +50,7 @@ class CfuConfig:
     )
     lut_bits: int = setting(8, "--lut-bits", "width of a table entry in bits, 4 or 8")
     n_sums: int = setting(
-        16, "--n-sums", "sums that the unit holds, a multiple of 64 / lut_bits", within=(8, 128)
+        32, "--n-sums", "sums that the unit holds, a multiple of 64 / lut_bits", within=(8, 128)
     )
     acc_bits: int = setting(16, "--acc-bits", "width of a sum in bits", within=(4, 32))
 

@@ -12,8 +12,8 @@
 #include "firmware.h"
 #include "halut_cfu.h"
 
-#if HALUT_CFU_TREE_DEPTH != 4 || HALUT_CFU_LUT_BITS != 8 || HALUT_CFU_N_SUMS != 16
-#error "the unit must have trees of 4 levels, tables of 8 bits and 16 sums"
+#if HALUT_CFU_TREE_DEPTH != 4 || HALUT_CFU_LUT_BITS != 8 || HALUT_CFU_N_SUMS > 32
+#error "the unit must have trees of 4 levels, tables of 8 bits and at most 32 sums"
 #endif
 
 #define MOST_PADDED 16384 /* bytes of an image with its padding */
@@ -22,7 +22,12 @@
 int use_unit;
 
 static int8_t padded[MOST_PADDED];
-static uint16_t steps[MOST_CODES]; /* bytes from the first row of a codebook to that of its code */
+static uint16_t steps[MOST_CODES + 1]; /* bytes from a codebook's first row to that of its code */
+
+/* Keeps GCC from loading later: an instruction of the unit waits for every load before it. */
+#define LOADED(a, b, c, d) __asm__("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d))
+
+#define LOADED_2(a, b) __asm__("" : "+r"(a), "+r"(b))
 
 /* An image without edges. */
 typedef struct {
@@ -70,14 +75,16 @@ static void encode_pixels(const halut_window *w, const plane *image, const int32
     for (int32_t y = 0; y < w->out_height; ++y, line += down) {
         const int8_t *first = line, *second = line + to_1, *third = line + to_2, *fourth = line + to_3;
         for (int32_t x = w->out_width; x != 0; --x) {
-            HALUT_CFU_DO(HALUT_CFU_WALK, 0, *first, *second);
-            const uint32_t code = HALUT_CFU(HALUT_CFU_WALK, 1, *third, *fourth);
-            *step = (uint16_t)(code * row_bytes);
-            step += n_codebooks;
+            int32_t value_0 = *first, value_1 = *second, value_2 = *third, value_3 = *fourth;
+            LOADED(value_0, value_1, value_2, value_3);
             first += across;
             second += across;
+            HALUT_CFU_DO(HALUT_CFU_WALK, 0, value_0, value_1);
+            const uint32_t code = HALUT_CFU(HALUT_CFU_WALK, 1, value_2, value_3);
             third += across;
             fourth += across;
+            *step = (uint16_t)(code * row_bytes);
+            step += n_codebooks;
         }
     }
 }
@@ -111,25 +118,49 @@ static void encode_group(const halut_look_up *layer, const plane *image, int32_t
     }
 }
 
+#define ADD(bank, first, second) HALUT_CFU_DO(HALUT_CFU_ADD, bank, first, second)
 #define READ(i) sums[i] = (int32_t)HALUT_CFU(HALUT_CFU_READ, i, 0, 0)
+#define READ_8(i) READ(i), READ(i + 1), READ(i + 2), READ(i + 3), READ(i + 4), READ(i + 5), READ(i + 6), READ(i + 7)
 
-/* Adds up n outputs, 16, 8 or 4, of one pixel. */
-static inline void add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks,
-                               uint32_t codebook_bytes, int32_t n, int32_t *sums)
+/* Adds up n outputs, 32, 16, 8 or 4, of one pixel. */
+static inline __attribute__((always_inline)) void
+add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks, uint32_t codebook_bytes,
+            const int32_t n, int32_t *sums)
 {
-    for (const uint16_t *const end = step + n_codebooks; step != end; ++step, column += codebook_bytes) {
-        const uint32_t *const words = (const uint32_t *)(const void *)(column + *step);
-        HALUT_CFU_DO(HALUT_CFU_ADD, 0, words[0], n > 4 ? words[1] : HALUT_CFU_NOTHING);
+    const uint16_t *const end = step + n_codebooks;
+    const uint8_t *row = column + *step;
+    do {
+        const uint32_t *const words = (const uint32_t *)(const void *)row;
+        uint32_t w0 = words[0], w1 = HALUT_CFU_NOTHING, w2 = 0, w3 = 0, w4 = 0, w5 = 0, w6 = 0, w7 = 0;
+        if (n > 4)
+            w1 = words[1];
         if (n > 8)
-            HALUT_CFU_DO(HALUT_CFU_ADD, 1, words[2], words[3]);
-    }
+            w2 = words[2], w3 = words[3];
+        if (n > 16)
+            w4 = words[4], w5 = words[5], w6 = words[6], w7 = words[7];
+        uint32_t next = *++step; /* one behind the last is there, too */
+        LOADED(w0, w1, next, column);
+        if (n > 8)
+            LOADED_2(w2, w3);
+        if (n > 16)
+            LOADED(w4, w5, w6, w7);
+        column += codebook_bytes;
+        ADD(0, w0, w1);
+        if (n > 8)
+            ADD(1, w2, w3);
+        if (n > 16) {
+            ADD(2, w4, w5);
+            ADD(3, w6, w7);
+        }
+        row = column + next;
+    } while (step != end);
     READ(0), READ(1), READ(2), READ(3);
     if (n > 4)
         READ(4), READ(5), READ(6), READ(7);
-    if (n > 8) {
-        READ(8), READ(9), READ(10), READ(11);
-        READ(12), READ(13), READ(14), READ(15);
-    }
+    if (n > 8)
+        READ_8(8);
+    if (n > 16)
+        READ_8(16), READ_8(24);
 }
 
 static void add_pixel(const halut_look_up *layer, const uint8_t *table, const uint16_t *step,
@@ -139,14 +170,16 @@ static void add_pixel(const halut_look_up *layer, const uint8_t *table, const ui
     const uint32_t codebook_bytes = 16U * (uint32_t)n_outputs;
     int32_t n;
     for (int32_t m = 0; m < n_outputs; m += n) {
-        int32_t sums[16];
-        n = n_outputs - m >= 16 ? 16 : n_outputs - m >= 8 ? 8 : 4;
-        if (n == 16)
-            add_outputs(table + m, step, n_codebooks, codebook_bytes, 16, sums);
-        else if (n == 8)
-            add_outputs(table + m, step, n_codebooks, codebook_bytes, 8, sums);
+        const int32_t left = n_outputs - m;
+        int32_t sums[HALUT_CFU_N_SUMS];
+        if (HALUT_CFU_N_SUMS >= 32 && left >= 32)
+            add_outputs(table + m, step, n_codebooks, codebook_bytes, n = 32, sums);
+        else if (HALUT_CFU_N_SUMS >= 16 && left >= 16)
+            add_outputs(table + m, step, n_codebooks, codebook_bytes, n = 16, sums);
+        else if (left >= 8)
+            add_outputs(table + m, step, n_codebooks, codebook_bytes, n = 8, sums);
         else
-            add_outputs(table + m, step, n_codebooks, codebook_bytes, 4, sums);
+            add_outputs(table + m, step, n_codebooks, codebook_bytes, n = 4, sums);
         store(&layer->stage, sums, n, channel + m, output, index + m);
     }
 }

@@ -38,7 +38,7 @@ def test_commands_by_hand() -> None:
     assert c.walk([-128, 3]) == [(0b001, 0xFFFFFF80, 3)]
     assert c.add([-128, 127, 0]) == [(0b010, 0x8080FF00, 0x80808080)]
     assert c.read(5) == (5 << 3 | 0b011, 0, 0)
-    assert (c.lanes, c.banks, c.most_codebooks) == (8, 2, 256)
+    assert (c.lanes, c.banks, c.most_codebooks) == (8, 4, 256)
 
 
 def test_same_bytes_and_names() -> None:
@@ -52,14 +52,14 @@ def test_same_bytes_and_names() -> None:
 
 def test_command_line(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["cfu", "--n-sums", "32", "--lut-bits", "4"]) == 0
-    folder = tmp_path / "build" / "cfu_k16_lut4_s32_acc16" / "rtl"
+    assert main(["cfu", "--n-sums", "48", "--lut-bits", "4"]) == 0
+    folder = tmp_path / "build" / "cfu_k16_lut4_s48_acc16" / "rtl"
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == [
         "halut_cfu.h", "halut_cfu.json", "halut_cfu.sdc", "halut_cfu.v",
     ]  # fmt: skip
     manifest = json.loads((folder / "halut_cfu.json").read_text())
-    assert manifest["configuration"]["n_sums"] == 32
-    assert "adds     16 entries of 4 bits per instruction to 32 sums" in capsys.readouterr().out
+    assert manifest["configuration"]["n_sums"] == 48
+    assert "adds     16 entries of 4 bits per instruction to 48 sums" in capsys.readouterr().out
     with pytest.raises(HalutError, match="output must be a Verilog file"):
         main(["cfu", "-o", "unit.h"])
 
