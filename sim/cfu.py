@@ -87,7 +87,7 @@ def add_rows(
             outputs = slice(first, min(first + config.n_sums, program.n_outputs))
             for codebook, code in enumerate(row):
                 entries = program.lut[outputs, codebook, code].tolist()
-                found += [(command, 0) for command in config.add(entries)]
+                found += [(command, 0) for command in config.add(entries, start=codebook == 0)]
             for index, value in enumerate(total[outputs]):
                 found.append((config.read(index), value & _ANSWER))
     return found

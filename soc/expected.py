@@ -143,7 +143,7 @@ def _look_ups(step: LookUp) -> int:
 
 
 def write_expected(
-    plain: Reference, looked_up: Reference, folder: Path, counts: Sequence[int]
+    plain: Reference, looked_up: Reference, folder: Path, counts: Sequence[int], timed: int
 ) -> None:
     """Write ``expected.h``: images, and what every layer must give.
 
@@ -153,11 +153,14 @@ def write_expected(
         Of the same images.
     counts : sequence of int
         Images that the firmware classifies: plain, looked up in software, with the unit.
+    timed : int
+        Of these, images whose cycles are counted.
     """
     n_images = max(counts)
     constants = {
         "WORKSPACE_BYTES": max(plain.workspace_bytes, looked_up.workspace_bytes, 8),
         "EXPECTED_OUTPUTS": looked_up.outputs.shape[1],
+        "TIMED_IMAGES": timed,
         "PLAIN_IMAGES": counts[0],
         "SOFTWARE_IMAGES": counts[1],
         "UNIT_IMAGES": counts[2],

@@ -12,13 +12,13 @@ from halut.errors import HalutError
 from rtl_gen.config import canonical_hash
 from rtl_gen.settings import check_settings, name_setting, setting
 
-__all__ = ["ADD", "READ", "THRESHOLDS", "WALK", "CfuConfig", "Command"]
+__all__ = ["ADD", "READ", "START", "THRESHOLDS", "WALK", "CfuConfig", "Command"]
 
 Command = tuple[int, int, int]
 """An instruction: function (funct7 and funct3, 10 bits) and two operands (32 bits, unsigned)."""
 
 # funct3 of the instructions; others answer 0 and change nothing.
-THRESHOLDS, WALK, ADD, READ = range(4)
+THRESHOLDS, WALK, START, ADD, READ = range(5)
 
 WORD_BITS = 32
 INPUT_BITS = 8
@@ -142,8 +142,11 @@ class CfuConfig:
             self.command(WALK, k, pairs[2 * k], pairs[2 * k + 1]) for k in range(len(pairs) // 2)
         ]
 
-    def add(self, entries: Sequence[int]) -> list[Command]:
-        """Instructions that add signed entries to the first sums; the rest gets 0."""
+    def add(self, entries: Sequence[int], *, start: bool = False) -> list[Command]:
+        """Instructions that add signed entries to the first sums, or start sums with them.
+
+        What is left of the last bank gets 0.
+        """
         filled = [*entries, *([0] * (-len(entries) % self.lanes))]
         words = []
         for first in range(0, len(filled), self.lanes // 2):
@@ -153,10 +156,10 @@ class CfuConfig:
                 sum((int(value) + bias) << (k * self.lut_bits) for k, value in enumerate(part))
             )
         return [
-            self.command(ADD, bank, words[2 * bank], words[2 * bank + 1])
+            self.command(START if start else ADD, bank, words[2 * bank], words[2 * bank + 1])
             for bank in range(len(words) // 2)
         ]
 
     def read(self, index: int) -> Command:
-        """The instruction that answers a sum and makes it 0."""
+        """The instruction that answers a sum."""
         return self.command(READ, index)

@@ -13,7 +13,7 @@ from halut.files import write_text
 from rtl_gen.generate import Generated, describe_ports, tools, with_constraints, write_generated
 from rtl_gen.verilog import unit_verilog
 
-from .config import ADD, READ, THRESHOLDS, WALK, CfuConfig
+from .config import ADD, READ, START, THRESHOLDS, WALK, CfuConfig
 from .header import header
 from .unit import CustomFunctionUnit
 
@@ -68,7 +68,13 @@ def _manifest(
         "ports": describe_ports(top),
         "instructions": {
             "opcode": "custom-0",
-            "funct3": {"thresholds": THRESHOLDS, "walk": WALK, "add": ADD, "read": READ},
+            "funct3": {
+                "thresholds": THRESHOLDS,
+                "walk": WALK,
+                "start": START,
+                "add": ADD,
+                "read": READ,
+            },
             "entries_per_add": config.lanes,
             "most_codebooks": config.most_codebooks,
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .config import ADD, INPUT_BITS, READ, THRESHOLDS, WALK, CfuConfig
+from .config import ADD, INPUT_BITS, READ, START, THRESHOLDS, WALK, CfuConfig
 
 __all__ = ["header"]
 
@@ -30,10 +30,11 @@ _TEXT = """\
 /* index: pair; operands: values of levels 2 * index and the next one. The last pair answers the
  * code. */
 #define HALUT_CFU_WALK {walk}
-/* index: bank; operands: entries, each plus {bias}, the first in the lowest bits, which are added
- * to sums index * LANES and following. Answers 0. */
+/* index: bank; operands: entries, each plus {bias}, the first in the lowest bits, which sums
+ * index * LANES and following become, or which are added to them. Answers 0. */
+#define HALUT_CFU_START {start}
 #define HALUT_CFU_ADD {add}
-/* index: sum. Answers it, signed, and makes it 0. */
+/* index: sum. Answers it, signed. */
 #define HALUT_CFU_READ {read}
 
 #define HALUT_CFU_NOTHING {nothing:#010x}U /* entries of 0 */
@@ -92,18 +93,17 @@ static inline uint32_t halut_cfu_model(int function, int index, uint32_t first, 
         }}
         unit->node = node;
         return node;
-    }} else if (function == HALUT_CFU_ADD) {{
+    }} else if (function == HALUT_CFU_START || function == HALUT_CFU_ADD) {{
         for (int lane = 0; lane < HALUT_CFU_LANES; ++lane) {{
             const int half = HALUT_CFU_LANES / 2;
             const uint32_t word = operands[lane / half] >> (lane % half * HALUT_CFU_LUT_BITS);
             const int32_t entry = (int32_t)(word & {mask:#x}U) - {bias};
             int32_t *const sum = &unit->sums[index * HALUT_CFU_LANES + lane];
-            *sum = halut_cfu_signed((uint32_t)*sum + (uint32_t)entry, HALUT_CFU_ACC_BITS);
+            const int32_t before = function == HALUT_CFU_START ? 0 : *sum;
+            *sum = halut_cfu_signed((uint32_t)before + (uint32_t)entry, HALUT_CFU_ACC_BITS);
         }}
     }} else if (function == HALUT_CFU_READ) {{
-        const int32_t sum = unit->sums[index];
-        unit->sums[index] = 0;
-        return (uint32_t)sum;
+        return (uint32_t)unit->sums[index];
     }}
     return 0;
 }}
@@ -134,6 +134,7 @@ def header(config: CfuConfig) -> str:
         input_bits=INPUT_BITS,
         thresholds=THRESHOLDS,
         walk=WALK,
+        start=START,
         add=ADD,
         read=READ,
         bias=bias,

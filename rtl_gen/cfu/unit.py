@@ -1,17 +1,17 @@
 # amaranth: UnusedElaboratable=no
-"""The custom function unit: four instructions behind a processor's port for them."""
+"""The custom function unit: five instructions behind a processor's port for them."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from rtl_gen.config import ceil_log2
-from rtl_gen.units.cells import one_hot, one_hot_select
+from rtl_gen.units.cells import equals, one_hot, one_hot_select
 from rtl_gen.units.unit import Unit, named
 
-from .config import ADD, INPUT_BITS, READ, THRESHOLDS, WALK, WORD_BITS, CfuConfig
+from .config import ADD, INPUT_BITS, READ, START, THRESHOLDS, WALK, WORD_BITS, CfuConfig
 
 __all__ = ["CustomFunctionUnit"]
 
@@ -32,13 +32,15 @@ class CustomFunctionUnit(Unit):
     THRESHOLDS pair   thresholds 2 * pair and the next 0
     WALK       pair   values of levels 2 * pair and    number of the node so far: after
                       the next; pair 0 begins          the last pair the code
-    ADD        bank   `lanes` entries, each plus half  0
-                      its range, first one lowest
-    READ       sum    none                             the sum, signed; it becomes 0
+    START      bank   `lanes` entries, each plus half  0
+                      its range, first one lowest:
+                      the bank's sums become them
+    ADD        bank   the same, added to the sums      0
+    READ       sum    none                             the sum, signed
     ========== ====== ================================ ==================================
 
     Thresholds have 9 bits, values 8, both signed; higher bits do not count. A value goes right when
-    it is greater than its threshold. An index must be of something that there is. Functions 4 to 7
+    it is greater than its threshold. An index must be of something that there is. Functions 5 to 7
     answer 0 and change nothing.
 
     Parameters
@@ -56,7 +58,7 @@ class CustomFunctionUnit(Unit):
     Timing
     ------
     An answer comes 1 cycle after its command; one command per cycle while answers are taken.
-    A reset makes the sums 0.
+    A reset forgets the answers that are due; what the unit holds stays.
     """
 
     def __init__(self, config: CfuConfig) -> None:
@@ -83,24 +85,16 @@ class CustomFunctionUnit(Unit):
             m.d.sync += answered.eq(self.cmd.valid)
         operands = [self.cmd.payload.inputs_0, self.cmd.payload.inputs_1]
         index = named(m, "index", self.cmd.payload.function_id[3:])
-        functions = one_hot(
-            m,
-            "functions",
-            self.cmd.payload.function_id[:2],
-            READ + 1,
-            enable=taken & ~self.cmd.payload.function_id[2],
-        )
-        does = {
-            name: named(m, f"do_{name}", functions[funct3])
-            for name, funct3 in (
-                ("thresholds", THRESHOLDS), ("walk", WALK), ("add", ADD), ("read", READ),
-            )
-        }  # fmt: skip
-        thresholds = self._thresholds(m, does["thresholds"], index, operands)
-        code = self._walk(m, does["walk"], index, operands, thresholds)
-        total = self._sums(m, does["add"], does["read"], index, operands)
+        function = self.cmd.payload.function_id[:3]
+        does = [
+            named(m, f"do_{name}", taken & equals(function, funct3))
+            for funct3, name in enumerate(("thresholds", "walk", "start", "add", "read"))
+        ]
+        thresholds = self._thresholds(m, does[THRESHOLDS], index, operands)
+        code = self._walk(m, does[WALK], index, operands, thresholds)
+        total = self._sums(m, does, index, operands)
         answer = Signal(WORD_BITS, name="answer", reset_less=True)
-        lines = named(m, "answers", Cat(does["walk"], does["read"]))
+        lines = named(m, "answers", Cat(does[WALK], does[READ]))
         with m.If(taken):
             m.d.sync += answer.eq(one_hot_select(lines, [code, total]))
         m.d.comb += self.rsp.payload.eq(answer)
@@ -150,26 +144,25 @@ class CustomFunctionUnit(Unit):
             m.d.sync += node.eq(code)
         return code
 
-    def _sums(
-        self, m: Module, add: Value, read: Value, index: Value, operands: list[Value]
-    ) -> Value:
-        """The sum of this index, sign-extended; entries are added to those of a bank."""
+    def _sums(self, m: Module, does: list[Signal], index: Value, operands: list[Value]) -> Value:
+        """The sum of this index, sign-extended; entries begin or join those of a bank."""
         c = self.config
-        sums = [Signal(c.acc_bits, name=f"sum{k}") for k in range(c.n_sums)]
-        banks = _decode(m, "banks", index, c.banks, enable=add)
-        reads = _decode(m, "reads", index, c.n_sums, enable=read)
-        chosen = _decode(m, "chosen", index, c.banks)
-        word = Cat(*operands)
+        sums = [Signal(c.acc_bits, name=f"sum{k}", reset_less=True) for k in range(c.n_sums)]
+        changes = named(m, "changes", does[START] | does[ADD])
+        banks = _decode(m, "banks", index, c.banks, enable=changes)
+        joined = _decode(m, "joined", index, c.banks, enable=does[ADD])
+        reads = _decode(m, "reads", index, c.n_sums, enable=does[READ])
+        # The adders stand still while something else goes on.
+        word = named(m, "entries", Cat(*operands) & changes.replicate(2 * WORD_BITS))
         for lane in range(c.lanes):
             biased = word.word_select(lane, c.lut_bits)
             entry = Cat(biased[:-1], ~biased[-1]).as_signed()
-            before = one_hot_select(chosen, sums[lane :: c.lanes])
+            before = one_hot_select(joined, sums[lane :: c.lanes])
             total = Signal(signed(c.acc_bits), name=f"total{lane}")
             m.d.comb += total.eq(before.as_signed() + entry)
             for bank in range(c.banks):
-                place = bank * c.lanes + lane
-                with m.If(banks[bank] | reads[place]):
-                    m.d.sync += sums[place].eq(Mux(reads[place], 0, total))
+                with m.If(banks[bank]):
+                    m.d.sync += sums[bank * c.lanes + lane].eq(total)
         wanted = named(m, "wanted", one_hot_select(reads, sums))
         extended = Signal(signed(WORD_BITS), name="extended")
         m.d.comb += extended.eq(wanted.as_signed())

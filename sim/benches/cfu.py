@@ -17,7 +17,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 from cocotb.utils import get_sim_time
 
-from rtl_gen.cfu.config import CfuConfig
+from rtl_gen.cfu.config import ADD, THRESHOLDS, CfuConfig
 from sim.cfu import Exchange, job
 from sim.scoreboard import Scoreboard
 from sim.stalls import STALL_PATTERNS, stalls
@@ -145,19 +145,20 @@ async def extremes(dut: Any) -> None:
     low = -(1 << (c.lut_bits - 1))
     n_added = min(c.most_codebooks, 16)
     for entry in (low, -low - 1):
-        for _ in range(n_added):
-            exchanges += [(command, 0) for command in c.add([entry] * c.n_sums)]
-        exchanges += [(c.command(4 + k, k), 0) for k in range(4)]
+        for turn in range(n_added):
+            steps = c.add([entry] * c.n_sums, start=turn == 0)
+            exchanges += [(command, 0) for command in steps]
+        exchanges += [(c.command(5 + k, k), 0) for k in range(3)]
         total = n_added * entry & 0xFFFFFFFF
         exchanges += [(c.read(index), total) for index in reversed(range(c.n_sums))]
-        exchanges += [(c.read(index), 0) for index in range(c.n_sums)]
+        exchanges += [(c.read(index), total) for index in range(c.n_sums)]
     await tb.send(exchanges)
     await tb.drain()
 
 
 @_test()
 async def reset_amid_work(dut: Any) -> None:
-    """After a reset nothing old comes out, and the sums are 0."""
+    """After a reset nothing old comes out."""
     tb = TB(dut)
     seed = cocotb.RANDOM_SEED + 30
     rng = np.random.default_rng(seed)
@@ -181,8 +182,8 @@ async def a_wrong_bit_is_caught(dut: Any, what: str) -> None:
     c = tb.config
     await tb.start()
     exchanges = tb.layer(cocotb.RANDOM_SEED + 40)
-    funct3, bit = {"threshold": (0, c.threshold_bits - 1), "entry": (2, 0)}[what]
-    position = next(k for k, (command, _) in enumerate(exchanges) if command[0] == funct3)
+    funct3, bit = {"threshold": (THRESHOLDS, c.threshold_bits - 1), "entry": (ADD, 0)}[what]
+    position = next(k for k, (command, _) in enumerate(exchanges) if command[0] & 7 == funct3)
     (function, first, second), answer = exchanges[position]
     exchanges[position] = (function, first ^ 1 << bit, second), answer
     tb.board.tolerant = True

@@ -119,6 +119,7 @@ static void encode_group(const halut_look_up *layer, const plane *image, int32_t
 }
 
 #define ADD(bank, first, second) HALUT_CFU_DO(HALUT_CFU_ADD, bank, first, second)
+#define START(bank, first, second) HALUT_CFU_DO(HALUT_CFU_START, bank, first, second)
 #define READ(i) sums[i] = (int32_t)HALUT_CFU(HALUT_CFU_READ, i, 0, 0)
 #define READ_8(i) READ(i), READ(i + 1), READ(i + 2), READ(i + 3), READ(i + 4), READ(i + 5), READ(i + 6), READ(i + 7)
 
@@ -128,9 +129,17 @@ add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks, ui
             const int32_t n, int32_t *sums)
 {
     const uint16_t *const end = step + n_codebooks;
-    const uint8_t *row = column + *step;
-    do {
-        const uint32_t *const words = (const uint32_t *)(const void *)row;
+    const uint32_t *words = (const uint32_t *)(const void *)(column + *step);
+    START(0, words[0], n > 4 ? words[1] : HALUT_CFU_NOTHING);
+    if (n > 8)
+        START(1, words[2], words[3]);
+    if (n > 16) {
+        START(2, words[4], words[5]);
+        START(3, words[6], words[7]);
+    }
+    while (++step != end) {
+        column += codebook_bytes;
+        words = (const uint32_t *)(const void *)(column + *step);
         uint32_t w0 = words[0], w1 = HALUT_CFU_NOTHING, w2 = 0, w3 = 0, w4 = 0, w5 = 0, w6 = 0, w7 = 0;
         if (n > 4)
             w1 = words[1];
@@ -138,13 +147,11 @@ add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks, ui
             w2 = words[2], w3 = words[3];
         if (n > 16)
             w4 = words[4], w5 = words[5], w6 = words[6], w7 = words[7];
-        uint32_t next = *++step; /* one behind the last is there, too */
-        LOADED(w0, w1, next, column);
+        LOADED_2(w0, w1);
         if (n > 8)
             LOADED_2(w2, w3);
         if (n > 16)
             LOADED(w4, w5, w6, w7);
-        column += codebook_bytes;
         ADD(0, w0, w1);
         if (n > 8)
             ADD(1, w2, w3);
@@ -152,8 +159,7 @@ add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks, ui
             ADD(2, w4, w5);
             ADD(3, w6, w7);
         }
-        row = column + next;
-    } while (step != end);
+    }
     READ(0), READ(1), READ(2), READ(3);
     if (n > 4)
         READ(4), READ(5), READ(6), READ(7);

@@ -1,7 +1,8 @@
-/* Classifies images in three ways, compares every layer with what it must give, and marks when.
+/* Classifies images in several ways, compares every layer with what it must give, and marks when.
  *
- * Marks 10 * way + 1 and + 2 are the begin and the end of one image, 10 * way + 3 those of the
- * layers that follow (watch.c). */
+ * The first images run once more, without the comparison: 10 * way + 1 and + 2 mark their begin and
+ * end, 10 * way + 3 that marks of layers follow (watch.c). Another way to run a network is another
+ * line of `ways`. */
 #include "expected.h"
 #include "firmware.h"
 
@@ -78,11 +79,14 @@ static uint32_t classify(uint32_t number, const way *one)
     for (uint32_t image = 0; image < one->n_images; ++image) {
         const float *const input = expected_inputs[image];
         const uint32_t *const wanted = one->outputs + image * EXPECTED_OUTPUTS;
-        watching = 0;
-        mark(10U * number + 1U);
-        int status = one->run(workspace, input, output);
-        mark(10U * number + 2U);
-        n_wrong_outputs += count_wrong_outputs(output, wanted);
+        int status = 0;
+        if (image < TIMED_IMAGES) {
+            watching = 0;
+            mark(10U * number + 1U);
+            status = one->run(workspace, input, output);
+            mark(10U * number + 2U);
+            n_wrong_outputs += count_wrong_outputs(output, wanted);
+        }
         watching = 1;
         n_layers = 0;
         mark(10U * number + 3U);

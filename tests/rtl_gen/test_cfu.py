@@ -36,8 +36,9 @@ def test_commands_by_hand() -> None:
     c = CfuConfig(n_prototypes=4)
     assert c.set_thresholds([1, -1, 2]) == [(0b000, 1, 0xFFFFFFFF), (0b1000, 2, 0)]
     assert c.walk([-128, 3]) == [(0b001, 0xFFFFFF80, 3)]
-    assert c.add([-128, 127, 0]) == [(0b010, 0x8080FF00, 0x80808080)]
-    assert c.read(5) == (5 << 3 | 0b011, 0, 0)
+    assert c.add([-128, 127, 0]) == [(0b011, 0x8080FF00, 0x80808080)]
+    assert c.add([1] * 9, start=True)[1] == (0b1010, 0x80808081, 0x80808080)
+    assert c.read(5) == (5 << 3 | 0b100, 0, 0)
     assert (c.lanes, c.banks, c.most_codebooks) == (8, 4, 256)
 
 

@@ -11,7 +11,7 @@ from flow.figures.metrics import METRICS, Metrics
 from flow.studies.cfu import Row, markdown, processor_file
 from halut.errors import HalutError
 from rtl_gen.cfu import CfuConfig
-from rtl_gen.cfu.config import ADD, READ, THRESHOLDS, WALK
+from rtl_gen.cfu.config import ADD, READ, START, THRESHOLDS, WALK
 
 PROCESSOR = """\
 module Core (
@@ -55,7 +55,7 @@ def test_arrays_become_ports() -> None:
         without_arrays("wire x;", ())
 
 
-@pytest.mark.parametrize(("work", "functions"), [("add", {ADD, READ}),
+@pytest.mark.parametrize(("work", "functions"), [("add", {START, ADD, READ}),
                                                  ("encode", {THRESHOLDS, WALK})])  # fmt: skip
 def test_workloads(work: str, functions: set[int]) -> None:
     design = cfu(CfuConfig(n_sums=16), work)
