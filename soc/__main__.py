@@ -34,9 +34,17 @@ _PROGRAMS = {
 _CYCLES_PER_IMAGE = 100_000_000  # that no image needs
 
 
-def missing_packages() -> list[str]:
-    """Packages of Debian that are needed and not there."""
-    return sorted({package for name, package in _PROGRAMS.items() if shutil.which(name) is None})
+def check_programs() -> None:
+    """Check that the programs are there.
+
+    Raises
+    ------
+    HalutError
+        Otherwise; one line with all packages that are missing.
+    """
+    absent = sorted({package for name, package in _PROGRAMS.items() if shutil.which(name) is None})
+    if absent:
+        raise HalutError(f"these packages must be installed: apt install {' '.join(absent)}")
 
 
 def _parser() -> Parser:
@@ -50,8 +58,11 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--network", default=f"{networks}/network.pt", metavar="FILE",
         help=f"network with looked-up layers (default: {networks}/network.pt)")  # fmt: skip
-    add("--base", metavar="FILE",
-        help="the network before its layers were replaced (default: base.pt beside it)")  # fmt: skip
+    add(
+        "--base",
+        metavar="FILE",
+        help="that network before its layers were replaced (default: base.pt beside it)",
+    )
     add("--litex", default="build/soc/venv/bin/python", metavar="PYTHON",
         help="Python with the extra `soc`, which make soc installs (default: "
         "build/soc/venv/bin/python)")  # fmt: skip
@@ -64,7 +75,9 @@ def _parser() -> Parser:
     add("--timed", type=int, default=1, metavar="N",
         help="images of each that are run once more to count cycles (default: 1)")  # fmt: skip
     add("--n-sums", type=int, default=CfuConfig().n_sums, metavar="N",
-        help=f"sums of the custom function unit: 8, 16, 24 or 32 (default: {CfuConfig().n_sums})")  # fmt: skip
+        help="sums of the custom function unit: 8, 16, 24 or 32 (default: "
+        f"{CfuConfig().n_sums})")  # fmt: skip
+    add("--check", action="store_true", help="only say which programs are missing")
     add("-o", "--output", default="build/soc", metavar="DIR", help="folder for all products")
     return parser
 
@@ -81,15 +94,15 @@ def _checked(arguments: argparse.Namespace) -> tuple[Path, Path]:
             raise HalutError(f"{flag} must be a network file (make network, or make soc): {path}")
     if not Path(arguments.litex).exists():
         raise HalutError(f"--litex must be a Python with LiteX (make soc): {arguments.litex}")
-    absent = missing_packages()
-    if absent:
-        raise HalutError(f"these packages must be installed: apt install {' '.join(absent)}")
     return network, base
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
+    check_programs()
+    if arguments.check:
+        return 0
     network, base = _checked(arguments)
     # What imports torch, after what can be wrong without.
     from halut.nn import need_torch

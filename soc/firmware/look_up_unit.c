@@ -21,7 +21,7 @@
 
 int use_unit;
 
-static int8_t padded[MOST_PADDED];
+static union { uint32_t words[MOST_PADDED / 4]; int8_t bytes[MOST_PADDED]; } padded;
 static uint16_t steps[MOST_CODES + 1]; /* bytes from a codebook's first row to that of its code */
 
 /* Keeps GCC from loading later: an instruction of the unit waits for every load before it. */
@@ -34,6 +34,19 @@ typedef struct {
     const int8_t *values;
     int32_t width; /* pixels in memory */
 } plane;
+
+static void copy(int8_t *to, const int8_t *from, int32_t n)
+{
+    if ((((uintptr_t)to | (uintptr_t)from | (uintptr_t)n) & 3U) == 0) {
+        uint32_t *target = (uint32_t *)(void *)to;
+        const uint32_t *source = (const uint32_t *)(const void *)from;
+        for (; n != 0; n -= 4)
+            *target++ = *source++;
+        return;
+    }
+    for (; n != 0; --n)
+        *to++ = *from++;
+}
 
 /* Copies the image into one with as much padding as windows reach; nothing where none does. */
 static int pad_image(const halut_look_up *layer, const int8_t *input, plane *image)
@@ -49,18 +62,15 @@ static int pad_image(const halut_look_up *layer, const int8_t *input, plane *ima
     const int32_t height = w->top + (bottom > w->height ? bottom : w->height);
     if (height * width * w->channels > MOST_PADDED)
         return 0;
-    int8_t *to = padded;
+    int8_t *to = padded.bytes;
     for (int32_t y = -w->top; y < height - w->top; ++y)
-        for (int32_t x = -w->left; x < width - w->left; ++x)
-            if (on_image(w, y, x)) {
-                const int8_t *const from = input + (y * w->width + x) * w->channels;
+        for (int32_t x = -w->left; x < width - w->left; ++x, to += w->channels)
+            if (on_image(w, y, x))
+                copy(to, input + (y * w->width + x) * w->channels, w->channels);
+            else
                 for (int32_t channel = 0; channel < w->channels; ++channel)
-                    *to++ = from[channel];
-            } else {
-                for (int32_t channel = 0; channel < w->channels; ++channel)
-                    *to++ = (int8_t)(layer->pads != NULL ? layer->pads[channel] : layer->pad);
-            }
-    image->values = padded;
+                    to[channel] = (int8_t)(layer->pads != NULL ? layer->pads[channel] : layer->pad);
+    image->values = padded.bytes;
     image->width = width;
     return 1;
 }
@@ -120,8 +130,16 @@ static void encode_group(const halut_look_up *layer, const plane *image, int32_t
 
 #define ADD(bank, first, second) HALUT_CFU_DO(HALUT_CFU_ADD, bank, first, second)
 #define START(bank, first, second) HALUT_CFU_DO(HALUT_CFU_START, bank, first, second)
-#define READ(i) sums[i] = (int32_t)HALUT_CFU(HALUT_CFU_READ, i, 0, 0)
-#define READ_8(i) READ(i), READ(i + 1), READ(i + 2), READ(i + 3), READ(i + 4), READ(i + 5), READ(i + 6), READ(i + 7)
+/* Reads first and stores then: the unit waits for stores, too. */
+#define READ_4(i)                                                                                   \
+    do {                                                                                            \
+        uint32_t r0 = HALUT_CFU(HALUT_CFU_READ, i, 0, 0), r1 = HALUT_CFU(HALUT_CFU_READ, i + 1, 0, 0); \
+        uint32_t r2 = HALUT_CFU(HALUT_CFU_READ, i + 2, 0, 0);                                       \
+        uint32_t r3 = HALUT_CFU(HALUT_CFU_READ, i + 3, 0, 0);                                       \
+        LOADED(r0, r1, r2, r3);                                                                     \
+        sums[i] = (int32_t)r0, sums[i + 1] = (int32_t)r1;                                           \
+        sums[i + 2] = (int32_t)r2, sums[i + 3] = (int32_t)r3;                                       \
+    } while (0)
 
 /* Adds up n outputs, 32, 16, 8 or 4, of one pixel. */
 static inline __attribute__((always_inline)) void
@@ -137,9 +155,10 @@ add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks, ui
         START(2, words[4], words[5]);
         START(3, words[6], words[7]);
     }
-    while (++step != end) {
+    uint32_t next = *++step; /* there is one behind the last, too */
+    while (step != end) {
         column += codebook_bytes;
-        words = (const uint32_t *)(const void *)(column + *step);
+        words = (const uint32_t *)(const void *)(column + next);
         uint32_t w0 = words[0], w1 = HALUT_CFU_NOTHING, w2 = 0, w3 = 0, w4 = 0, w5 = 0, w6 = 0, w7 = 0;
         if (n > 4)
             w1 = words[1];
@@ -147,11 +166,10 @@ add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks, ui
             w2 = words[2], w3 = words[3];
         if (n > 16)
             w4 = words[4], w5 = words[5], w6 = words[6], w7 = words[7];
-        LOADED_2(w0, w1);
-        if (n > 8)
-            LOADED_2(w2, w3);
-        if (n > 16)
-            LOADED(w4, w5, w6, w7);
+        next = *++step;
+        LOADED(w0, w1, w2, w3);
+        LOADED(w4, w5, w6, w7);
+        LOADED_2(next, step);
         ADD(0, w0, w1);
         if (n > 8)
             ADD(1, w2, w3);
@@ -160,13 +178,19 @@ add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks, ui
             ADD(3, w6, w7);
         }
     }
-    READ(0), READ(1), READ(2), READ(3);
+    READ_4(0);
     if (n > 4)
-        READ(4), READ(5), READ(6), READ(7);
-    if (n > 8)
-        READ_8(8);
-    if (n > 16)
-        READ_8(16), READ_8(24);
+        READ_4(4);
+    if (n > 8) {
+        READ_4(8);
+        READ_4(12);
+    }
+    if (n > 16) {
+        READ_4(16);
+        READ_4(20);
+        READ_4(24);
+        READ_4(28);
+    }
 }
 
 static void add_pixel(const halut_look_up *layer, const uint8_t *table, const uint16_t *step,
