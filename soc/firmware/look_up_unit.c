@@ -1,8 +1,8 @@
-/* The layers, those that are looked up by the custom function unit: halut_layers.c with one function
- * in front of its counterpart in software.
+/* The layers, those that are looked up by the custom function unit: halut_layers.c with one
+ * function in front of its counterpart in software.
  *
- * A layer goes codebook by codebook over all of its pixels, so that thresholds are given to the unit
- * once, and then pixel by pixel over its outputs. What the unit does not take, software does. */
+ * A layer goes codebook by codebook over all of its pixels, so that thresholds are given to the
+ * unit once, and then pixel by pixel over its outputs. What the unit does not take, software does. */
 #include "halut_layers.h"
 
 #define halut_look_up_i8_packed halut_look_up_i8_packed_in_software
@@ -35,25 +35,51 @@ typedef struct {
     int32_t width; /* pixels in memory */
 } plane;
 
+static int by_words(const void *a, const void *b, int32_t n)
+{
+    return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)n) & 3U) == 0;
+}
+
 static void copy(int8_t *to, const int8_t *from, int32_t n)
 {
-    if ((((uintptr_t)to | (uintptr_t)from | (uintptr_t)n) & 3U) == 0) {
+    if (by_words(to, from, n)) {
         uint32_t *target = (uint32_t *)(void *)to;
         const uint32_t *source = (const uint32_t *)(const void *)from;
-        for (; n != 0; n -= 4)
+        for (; n > 0; n -= 4)
             *target++ = *source++;
         return;
     }
-    for (; n != 0; --n)
+    for (; n > 0; --n)
         *to++ = *from++;
+}
+
+/* Stores what lies outside of the image, for some pixels that follow one another. */
+static void fill(const halut_look_up *layer, int8_t *to, int32_t n_pixels)
+{
+    const int32_t channels = layer->window.channels;
+    int32_t n = n_pixels * channels;
+    if (layer->pads != NULL) {
+        for (int32_t i = 0; i < n_pixels; ++i)
+            for (int32_t channel = 0; channel < channels; ++channel)
+                *to++ = (int8_t)layer->pads[channel];
+    } else if (by_words(to, to, n)) {
+        const uint32_t word = 0x01010101U * (uint8_t)layer->pad;
+        for (uint32_t *target = (uint32_t *)(void *)to; n > 0; n -= 4)
+            *target++ = word;
+    } else {
+        for (; n > 0; --n)
+            *to++ = (int8_t)layer->pad;
+    }
 }
 
 /* Copies the image into one with as much padding as windows reach; nothing where none does. */
 static int pad_image(const halut_look_up *layer, const int8_t *input, plane *image)
 {
     const halut_window *const w = &layer->window;
-    const int32_t bottom = (w->out_height - 1) * w->stride_y - w->top + (w->kernel_height - 1) * w->dilation_y + 1;
-    const int32_t right = (w->out_width - 1) * w->stride_x - w->left + (w->kernel_width - 1) * w->dilation_x + 1;
+    const int32_t kernel_height = (w->kernel_height - 1) * w->dilation_y + 1;
+    const int32_t kernel_width = (w->kernel_width - 1) * w->dilation_x + 1;
+    const int32_t bottom = (w->out_height - 1) * w->stride_y - w->top + kernel_height;
+    const int32_t right = (w->out_width - 1) * w->stride_x - w->left + kernel_width;
     image->values = input;
     image->width = w->width;
     if (w->top == 0 && w->left == 0 && bottom <= w->height && right <= w->width)
@@ -62,14 +88,20 @@ static int pad_image(const halut_look_up *layer, const int8_t *input, plane *ima
     const int32_t height = w->top + (bottom > w->height ? bottom : w->height);
     if (height * width * w->channels > MOST_PADDED)
         return 0;
+    /* Line by line: what is left of the image, the image, what is right of it. */
+    const int32_t behind = width - w->left - w->width, line = width * w->channels;
     int8_t *to = padded.bytes;
-    for (int32_t y = -w->top; y < height - w->top; ++y)
-        for (int32_t x = -w->left; x < width - w->left; ++x, to += w->channels)
-            if (on_image(w, y, x))
-                copy(to, input + (y * w->width + x) * w->channels, w->channels);
-            else
-                for (int32_t channel = 0; channel < w->channels; ++channel)
-                    to[channel] = (int8_t)(layer->pads != NULL ? layer->pads[channel] : layer->pad);
+    for (int32_t y = -w->top; y < height - w->top; ++y, to += line) {
+        if (y < 0 || y >= w->height) {
+            fill(layer, to, width);
+            continue;
+        }
+        const int32_t n = w->width * w->channels;
+        int8_t *const first = to + w->left * w->channels;
+        fill(layer, to, w->left);
+        copy(first, input + y * n, n);
+        fill(layer, first + n, behind);
+    }
     image->values = padded.bytes;
     image->width = width;
     return 1;
@@ -79,11 +111,14 @@ static int pad_image(const halut_look_up *layer, const int8_t *input, plane *ima
 static void encode_pixels(const halut_window *w, const plane *image, const int32_t *offset,
                           uint32_t row_bytes, uint16_t *step, int32_t n_codebooks)
 {
-    const int32_t across = w->stride_x * w->channels, down = w->stride_y * image->width * w->channels;
-    const int32_t to_1 = offset[1] - offset[0], to_2 = offset[2] - offset[0], to_3 = offset[3] - offset[0];
+    const int32_t across = w->stride_x * w->channels;
+    const int32_t down = w->stride_y * image->width * w->channels;
+    const int32_t to_second = offset[1] - offset[0], to_third = offset[2] - offset[0];
+    const int32_t to_fourth = offset[3] - offset[0];
     const int8_t *line = image->values + offset[0];
     for (int32_t y = 0; y < w->out_height; ++y, line += down) {
-        const int8_t *first = line, *second = line + to_1, *third = line + to_2, *fourth = line + to_3;
+        const int8_t *first = line, *second = line + to_second;
+        const int8_t *third = line + to_third, *fourth = line + to_fourth;
         for (int32_t x = w->out_width; x != 0; --x) {
             int32_t value_0 = *first, value_1 = *second, value_2 = *third, value_3 = *fourth;
             LOADED(value_0, value_1, value_2, value_3);
@@ -131,20 +166,21 @@ static void encode_group(const halut_look_up *layer, const plane *image, int32_t
 #define ADD(bank, first, second) HALUT_CFU_DO(HALUT_CFU_ADD, bank, first, second)
 #define START(bank, first, second) HALUT_CFU_DO(HALUT_CFU_START, bank, first, second)
 /* Reads first and stores then: the unit waits for stores, too. */
-#define READ_4(i)                                                                                   \
-    do {                                                                                            \
-        uint32_t r0 = HALUT_CFU(HALUT_CFU_READ, i, 0, 0), r1 = HALUT_CFU(HALUT_CFU_READ, i + 1, 0, 0); \
-        uint32_t r2 = HALUT_CFU(HALUT_CFU_READ, i + 2, 0, 0);                                       \
-        uint32_t r3 = HALUT_CFU(HALUT_CFU_READ, i + 3, 0, 0);                                       \
-        LOADED(r0, r1, r2, r3);                                                                     \
-        sums[i] = (int32_t)r0, sums[i + 1] = (int32_t)r1;                                           \
-        sums[i + 2] = (int32_t)r2, sums[i + 3] = (int32_t)r3;                                       \
+#define READ_4(i)                                             \
+    do {                                                      \
+        uint32_t r0 = HALUT_CFU(HALUT_CFU_READ, i, 0, 0);     \
+        uint32_t r1 = HALUT_CFU(HALUT_CFU_READ, i + 1, 0, 0); \
+        uint32_t r2 = HALUT_CFU(HALUT_CFU_READ, i + 2, 0, 0); \
+        uint32_t r3 = HALUT_CFU(HALUT_CFU_READ, i + 3, 0, 0); \
+        LOADED(r0, r1, r2, r3);                               \
+        sums[i] = (int32_t)r0, sums[i + 1] = (int32_t)r1;     \
+        sums[i + 2] = (int32_t)r2, sums[i + 3] = (int32_t)r3; \
     } while (0)
 
 /* Adds up n outputs, 32, 16, 8 or 4, of one pixel. */
 static inline __attribute__((always_inline)) void
-add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks, uint32_t codebook_bytes,
-            const int32_t n, int32_t *sums)
+add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks,
+            uint32_t codebook_bytes, const int32_t n, int32_t *sums)
 {
     const uint16_t *const end = step + n_codebooks;
     const uint32_t *words = (const uint32_t *)(const void *)(column + *step);
@@ -159,7 +195,8 @@ add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks, ui
     while (step != end) {
         column += codebook_bytes;
         words = (const uint32_t *)(const void *)(column + next);
-        uint32_t w0 = words[0], w1 = HALUT_CFU_NOTHING, w2 = 0, w3 = 0, w4 = 0, w5 = 0, w6 = 0, w7 = 0;
+        uint32_t w0 = words[0], w1 = HALUT_CFU_NOTHING, w2 = 0, w3 = 0;
+        uint32_t w4 = 0, w5 = 0, w6 = 0, w7 = 0;
         if (n > 4)
             w1 = words[1];
         if (n > 8)
@@ -214,7 +251,8 @@ static void add_pixel(const halut_look_up *layer, const uint8_t *table, const ui
     }
 }
 
-void halut_look_up_i8_packed(const halut_look_up *layer, const int8_t *input, void *output, uint32_t *rows)
+void halut_look_up_i8_packed(const halut_look_up *layer, const int8_t *input, void *output,
+                             uint32_t *rows)
 {
     const halut_window *const w = &layer->window;
     const int32_t n_pixels = w->out_height * w->out_width;
@@ -232,7 +270,10 @@ void halut_look_up_i8_packed(const halut_look_up *layer, const int8_t *input, vo
         encode_group(layer, &image, group);
         const uint16_t *step = steps;
         int32_t index = group * layer->n_outputs;
-        for (int32_t pixel = n_pixels; pixel != 0; --pixel, index += channels, step += layer->n_codebooks)
+        for (int32_t pixel = 0; pixel < n_pixels; ++pixel) {
             add_pixel(layer, table, step, group * layer->n_outputs, output, index);
+            index += channels;
+            step += layer->n_codebooks;
+        }
     }
 }
