@@ -40,6 +40,7 @@ COMMANDS = {
     "rtl_gen front-end": OPTIONAL + ",sim,flow",
     "rtl_gen schedule": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",
+    "soc": OPTIONAL + ",flow",
     "sim.bench": OPTIONAL + ",flow",
     "sim.demo": OPTIONAL + ",flow",
     "flow": OPTIONAL,
