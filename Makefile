@@ -73,7 +73,7 @@ $(VENV)/.installed-%: pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(call q,$(CONSTRAINTS))) -e '.[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network docs test test-slow mutate lint doctor rtl synth pnr formal fpga orfs report bench tables sweep pareto bench-software clean distclean
+.PHONY: help venv demo network soc docs test test-slow mutate lint doctor rtl synth pnr formal fpga orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -159,6 +159,15 @@ network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hard
 	@$(py) -m halut train $(call q,$(RECIPE)) -o $(network_out) $(ARGS)
 	@$(py) -m sim --network $(network_out)/network.pt \
 	  --config configs/digits_network.yaml --images $(call q,$(IMAGES))
+
+# LiteX has an environment of its own. A network that was trained before is used again.
+soc_network = build/networks/"$$(basename $(call q,$(RECIPE)) .yaml)"
+soc: $(torch_stamp) ## a processor runs RECIPE's network in simulation, with custom instructions too
+	@$(py) -m soc --check
+	@$(MAKE) --no-print-directory VENV=build/soc/venv EXTRAS=soc venv
+	@test -f $(soc_network)/network.pt || $(py) -m halut train $(call q,$(RECIPE)) -o $(soc_network)
+	@$(py) -m soc --network $(soc_network)/network.pt --images $(call q,$(IMAGES)) \
+	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 docs: $(docs_stamp) ## the documentation as a site that needs no network (to OUT, build/docs)
 	@$(py) docs/site/build.py $(if $(OUT),-o $(call q,$(OUT)))

@@ -134,6 +134,12 @@ def _pdk_folder() -> str | None:
     )
 
 
+def _litex() -> str | None:
+    """Where LiteX is installed: the environment that `make soc` makes."""
+    found = sorted(Path("build/soc/venv").glob("lib/python3*/site-packages/litex-*.dist-info"))
+    return f"{found[-1].name[6:-10]} (build/soc/venv)" if found else _package("litex")
+
+
 def _python() -> str | None:
     version = platform.python_version()
     return f"{version} ({sys.executable})" if sys.version_info >= (3, 10) else None
@@ -202,6 +208,8 @@ _ROWS: tuple[_Row, ...] = (
      _APT.format("gcc-riscv64-unknown-elf"), "networks as C on this machine", False),
     ("processors", "qemu-system-riscv32", lambda: _command("qemu-system-riscv32", "--version"),
      "running them", _APT.format("qemu-system-misc"), "building them", False),
+    ("processors", "litex", _litex, "a system around a processor (make soc)", "make soc",
+     "everything else; networks as C on QEMU", False),
     ("processors", "arm-none-eabi-gcc", lambda: _command("arm-none-eabi-gcc", "--version"),
      "networks as C on Cortex-M", _APT.format("gcc-arm-none-eabi"),
      "networks as C on this machine", False),

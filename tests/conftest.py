@@ -110,6 +110,11 @@ def _placer(family: str) -> Callable[[], str | None]:
     return find
 
 
+def _litex() -> str | None:
+    found = os.path.exists("build/soc/venv/bin/python") or os.environ.get("HALUT_LITEX")
+    return None if found else "no LiteX (make soc installs it, or HALUT_LITEX names its Python)"
+
+
 def _gpu() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed (pip install -e .[torch])"
@@ -127,6 +132,7 @@ _FIND: dict[str, Callable[[], str | None]] = {
     "gcc": _program("gcc", "gcc"),
     "gpu": _gpu,
     "iverilog": _program("iverilog", "iverilog"),
+    "litex": _litex,
     "make": _program("make", "make"),
     "nangate45": _platform("nangate45"),
     "nextpnr-ecp5": _placer("ecp5"),
