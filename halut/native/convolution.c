@@ -50,7 +50,7 @@ typedef struct {
     Work w;
     const Shuffle *shuffle;
     size_t pieces_per_band, n_bands;
-    float *thresholds; /* (groups, codebooks filled up, n_nodes): the root at 1 */
+    float *thresholds; /* (groups, codebooks filled up, n_nodes): see shuffle.h */
     size_t n_nodes;
     size_t n_quads;
     int by_quads;      /* codes are words of quads */
@@ -71,7 +71,7 @@ static void plan_bands(Bands *b, const Geometry *g, int variant, const float *x,
     b->n_bands = (b->w.n_pieces + b->pieces_per_band - 1) / b->pieces_per_band;
     b->n_quads = ((size_t)g->n_codebooks + QUAD - 1) / QUAD;
     b->by_quads = b->shuffle->encode_quad != NULL && g->depth <= 4;
-    b->n_nodes = g->depth <= 4 ? 32 : (size_t)1 << g->depth; /* one load reads 16 */
+    b->n_nodes = b->by_quads ? QUAD_DEPTH * LEVEL : (size_t)1 << g->depth;
     b->n_tiles = round_up(b->pieces_per_band * positions, TILE) / TILE;
     b->tile_bytes = b->n_quads * QUAD * TILE;
 }
@@ -90,10 +90,13 @@ static int open_bands(Bands *b, const int32_t *dims, const float *thresholds)
         return 1;
     memset(b->codes, 0, groups * b->n_tiles * b->tile_bytes);
     memset(b->thresholds, 0, groups * filled_up * b->n_nodes * 4);
-    for (size_t i = 0; i < groups * n_codebooks; i++)
-        memcpy(b->thresholds +
-                   (i / n_codebooks * filled_up + i % n_codebooks) * b->n_nodes + 1,
-               thresholds + i * n, n * 4);
+    for (size_t i = 0; i < groups * n_codebooks; i++) {
+        float *to = b->thresholds + (i / n_codebooks * filled_up + i % n_codebooks) * b->n_nodes;
+        if (b->by_quads)
+            make_levels(thresholds + i * n, (size_t)g->depth, to);
+        else
+            memcpy(to + 1, thresholds + i * n, n * 4);
+    }
     return 0;
 }
 
