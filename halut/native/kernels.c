@@ -473,3 +473,4 @@ EXPORT int halut_add_in_order(int variant, const uint8_t *codes, size_t n_rows, 
 }
 
 #include "learning.h"
+#include "trees.h"
