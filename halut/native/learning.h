@@ -70,9 +70,23 @@ EXPORT int halut_column_sums(int variant, const uint8_t *codes, size_t n_rows,
 {
     (void)variant;
     memset(sums, 0, n_prototypes * n_columns * sizeof *sums);
-    for (size_t c = 0; c < n_columns; c++)
-        for (size_t r = 0; r < n_rows; r++)
-            sums[codes[r] * n_columns + c] += columns[c * n_rows + r] - centres[c];
+    for (size_t c = 0; c < n_columns; c += PAIRED) {
+        /* A few columns at a time: sums of rows with the same code wait for each other. */
+        const float *from[PAIRED], *centre = centres + c;
+        const size_t n = smaller(PAIRED, n_columns - c);
+        for (size_t i = 0; i < n; i++)
+            from[i] = columns + (c + i) * n_rows;
+        if (n == PAIRED)
+            for (size_t r = 0; r < n_rows; r++) {
+                double *sum = sums + codes[r] * n_columns + c;
+                for (size_t i = 0; i < PAIRED; i++)
+                    sum[i] += from[i][r] - centre[i];
+            }
+        else
+            for (size_t r = 0; r < n_rows; r++)
+                for (size_t i = 0; i < n; i++)
+                    sums[codes[r] * n_columns + c + i] += from[i][r] - centre[i];
+    }
     return 0;
 }
 
