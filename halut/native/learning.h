@@ -72,7 +72,7 @@ EXPORT int halut_column_sums(int variant, const uint8_t *codes, size_t n_rows,
     memset(sums, 0, n_prototypes * n_columns * sizeof *sums);
     for (size_t c = 0; c < n_columns; c += PAIRED) {
         /* A few columns at a time: sums of rows with the same code wait for each other. */
-        const float *from[PAIRED], *centre = centres + c;
+        const float *from[PAIRED] = {NULL}, *centre = centres + c;
         const size_t n = smaller(PAIRED, n_columns - c);
         for (size_t i = 0; i < n; i++)
             from[i] = columns + (c + i) * n_rows;

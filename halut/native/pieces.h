@@ -49,6 +49,7 @@ typedef struct {
     int64_t left, right, above, below; /* padding */
     int64_t in_by_pixel, out_by_pixel;
     int64_t wrap_bits, relu; /* of the sums; 0: none */
+    int64_t rectify, pool;   /* of the values: ReLU, then 2x2 max pooling; 0: none */
 } Geometry;
 
 /* What stays the same from piece to piece. */
@@ -101,7 +102,8 @@ static void plan_work(Work *w, const Geometry *g, int variant, const float *x, c
     const size_t halo = rows_read(g, 1) - 1;
     rows = rows > halo ? (rows - halo) / (size_t)g->stride_y : 0;
     rows = smaller(rows, (positions + w->out_width - 1) / w->out_width);
-    w->piece_rows = smaller(rows ? rows : 1, w->out_height);
+    rows = rows ? rows : 1;
+    w->piece_rows = smaller(g->pool ? round_up(rows, 2) : rows, w->out_height);
     w->pieces_per_item = (w->out_height + w->piece_rows - 1) / w->piece_rows;
     w->n_pieces = w->pieces_per_item * (size_t)g->n_items;
     w->plane = round_up(rows_read(g, w->piece_rows) * w->padded_width, 16) + 16;

@@ -33,20 +33,31 @@ INLINE void walk(const Tree *tree, const size_t depth, size_t n, uint8_t *codes)
     }
 }
 
-/* Values of n sums of one output. */
-INLINE void to_plane(const int32_t *sums, size_t n, float scale, float offset, float *to)
+INLINE float value_of(int32_t sum, float scale, float offset, int rectify)
 {
-    for (size_t i = 0; i < n; i++)
-        to[i] = (float)sums[i] * scale + offset;
+    const float value = (float)sum * scale + offset;
+    return rectify && value < 0 ? 0 : value;
+}
+
+/* Values of n sums of one output. */
+INLINE void to_plane(const int32_t *sums, size_t n, float scale, float offset, int rectify,
+                     float *to)
+{
+    if (rectify)
+        for (size_t i = 0; i < n; i++)
+            to[i] = value_of(sums[i], scale, offset, 1);
+    else
+        for (size_t i = 0; i < n; i++)
+            to[i] = value_of(sums[i], scale, offset, 0);
 }
 
 /* Values of n positions, up to SLICE outputs each, of sums (SLICE, TILE). */
 INLINE void to_pixels(const int32_t *sums, size_t n, size_t n_outputs, const float *scale,
-                      const float *offset, float *to, size_t stride)
+                      const float *offset, int rectify, float *to, size_t stride)
 {
     for (size_t p = 0; p < n; p++)
         for (size_t k = 0; k < n_outputs; k++)
-            to[p * stride + k] = (float)sums[k * TILE + p] * scale[k] + offset[k];
+            to[p * stride + k] = value_of(sums[k * TILE + p], scale[k], offset[k], rectify);
 }
 
 #define PLAIN(target, name)                                                                     \
@@ -55,16 +66,16 @@ INLINE void to_pixels(const int32_t *sums, size_t n, size_t n_outputs, const flo
         walk(tree, depth, n, codes);                                                            \
     }                                                                                           \
     target static void to_plane_##name(const int32_t *sums, size_t n, float scale,              \
-                                       float offset, float *to)                                 \
+                                       float offset, int rectify, float *to)                    \
     {                                                                                           \
-        to_plane(sums, n, scale, offset, to);                                                   \
+        to_plane(sums, n, scale, offset, rectify, to);                                          \
     }
 #define PLAIN_PIXELS(target, name)                                                              \
     target static void to_pixels_##name(const int32_t *sums, size_t n, size_t n_outputs,        \
-                                        const float *scale, const float *offset, float *to,     \
-                                        size_t stride)                                          \
+                                        const float *scale, const float *offset, int rectify,   \
+                                        float *to, size_t stride)                               \
     {                                                                                           \
-        to_pixels(sums, n, n_outputs, scale, offset, to, stride);                               \
+        to_pixels(sums, n, n_outputs, scale, offset, rectify, to, stride);                      \
     }
 
 #define NO_TARGET
@@ -166,9 +177,10 @@ TARGET_QUADS static void look_up_vnni(const void *codes, const int8_t *tables, s
 }
 
 TARGET_QUADS static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_outputs,
-                                       const float *scale, const float *offset, float *to,
-                                       size_t stride)
+                                       const float *scale, const float *offset, int rectify,
+                                       float *to, size_t stride)
 {
+    const __m512 least = _mm512_set1_ps(rectify ? 0 : -INFINITY);
     const __mmask16 some = (__mmask16)(0xffffU >> (SLICE - n_outputs));
     const __m512 scales = _mm512_maskz_loadu_ps(some, scale);
     const __m512 offsets = _mm512_maskz_loadu_ps(some, offset);
@@ -183,8 +195,9 @@ TARGET_QUADS static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_
         for (size_t i = 0; i < 16; i++) {
             const __m512 value = _mm512_cvtepi32_ps(_mm512_castps_si512(block[i]));
             if (i < here)
-                _mm512_mask_storeu_ps(to + (p + i) * stride, some,
-                                      _mm512_add_ps(_mm512_mul_ps(value, scales), offsets));
+                _mm512_mask_storeu_ps(
+                    to + (p + i) * stride, some,
+                    _mm512_max_ps(least, _mm512_add_ps(_mm512_mul_ps(value, scales), offsets)));
         }
     }
 }
