@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 from halut.cli import run
 
-from .commands import accelerator, direct, front_end, schedule
+from .commands import accelerator, axi, direct, front_end, schedule
 
 COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
+    "axi": axi.main,
     "direct": direct.main,
     "front-end": front_end.main,
     "schedule": schedule.main,

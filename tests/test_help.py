@@ -36,6 +36,7 @@ COMMANDS = {
     "halut analyse": OPTIONAL + ",amaranth,yaml",
     "halut train": OPTIONAL + ",amaranth,yaml",
     "rtl_gen": OPTIONAL + ",sim,flow",
+    "rtl_gen axi": OPTIONAL + ",sim,flow",
     "rtl_gen front-end": OPTIONAL + ",sim,flow",
     "rtl_gen schedule": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",

@@ -1,0 +1,77 @@
+"""`halut_axi` on its Verilog: every test of the bench, on one accelerator of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halut import golden
+from halut.errors import CheckFailed
+from halut.program import Program
+from rtl_gen import reference
+from rtl_gen.axi.config import AxiConfig
+from rtl_gen.axi.generate import register_files
+from rtl_gen.front_end import FrontEndConfig
+from sim import runner
+from sim.axi import build_axi, write_job
+from tests.rtl_gen.axi.support import CONFIGS
+from tests.rtl_gen.test_front_end import _case as front_end_case
+from tests.rtl_gen.test_front_end import _words as gathered_words
+from tests.sim.support import QUICK
+
+pytest.importorskip(
+    "cocotbext.axi", reason="cocotbext-axi is not installed (pip install -e .[dev])"
+)
+pytestmark = pytest.mark.sim
+N_TESTS = 12
+
+
+def _example(config: AxiConfig) -> tuple[Program, np.ndarray, np.ndarray]:
+    """A program, what goes in, and what must come out."""
+    if isinstance(config.core, FrontEndConfig):
+        program, images = front_end_case(config.core, 3)
+        return program, images, golden.matmul(program, gathered_words(program, images))
+    a = config.accelerator
+    rng = np.random.default_rng(1)
+    program = reference.random_program(a, rng)
+    shape = (12 * a.rows, a.n_codebooks, a.tree_depth)
+    if a.input_format == "fp16":
+        words = rng.standard_normal(shape).astype(np.float16).view(np.uint16)
+    else:
+        most = 1 << (a.input_bits - 1)
+        words = rng.integers(-most, most, shape, dtype=np.int16)
+    return program, words, reference.results(a, program, words)
+
+
+def _job(folder: Path, config: AxiConfig, *, wrong_bit: bool = False) -> dict[str, str]:
+    program, words, expected = _example(config)
+    if wrong_bit:
+        expected = expected.copy()
+        expected.view(f"u{expected.itemsize}").flat[-1] ^= 1
+    header = register_files(config)[".h"]
+    write_job(folder, config, program, words, expected, **{"registers.h": header})
+    return {"HALUT_JOB": str(folder)}
+
+
+@pytest.mark.parametrize("name", ["small", "odd"])
+def test_bench(name: str, tmp_path: Path) -> None:
+    built = build_axi(CONFIGS[name], simulator=QUICK)
+    done = runner.run(built, "sim.benches.axi", env=_job(tmp_path, CONFIGS[name]))
+    assert len(done.tests) == N_TESTS
+    # A wrong bit of one result is noticed.
+    job = _job(tmp_path, CONFIGS[name], wrong_bit=True)
+    with pytest.raises(CheckFailed, match="results must equal the model: 1 of"):
+        runner.run(built, "sim.benches.axi", testcase="reset_in_flight", env=job)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+def test_every_kind(name: str, simulator: str, tmp_path: Path) -> None:
+    if simulator not in runner.available_simulators():
+        pytest.skip(f"{simulator} is not installed")
+    built = build_axi(CONFIGS[name], simulator=simulator)
+    done = runner.run(built, "sim.benches.axi", env=_job(tmp_path, CONFIGS[name]), seed=7)
+    assert len(done.tests) == N_TESTS
