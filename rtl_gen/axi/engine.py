@@ -55,13 +55,17 @@ class Engine(Unit):
     Members
     -------
     doorbell : In(stream.Signature(32))
-        Address of a chain's first descriptor.
+        Address of a chain's first descriptor; with streams, valid while a packet is there.
     high : In(address_bits - 32)
         Of all addresses; only of more than 32 bits.
     read, write : Out(stream.Signature(transfer_command(config)))
         `read` of descriptors and of their data in turns.
     job : Out(stream.Signature(32))
         Row groups of a run, with its `write`.
+    data : Out(1)
+        `read` is of data, not of a descriptor.
+    ended : In(1)
+        Of streams only: the packet ended with the last word.
     word : In(stream.Signature(word_payload(config)))
         What was read of a descriptor, while `fetching`.
     fetching : Out(1)
@@ -74,10 +78,11 @@ class Engine(Unit):
     stop, clear : In(1)
         `stop`: asks for nothing more. `clear`: begins anew.
     idle : Out(1)
-    bad, wrong : Out(1)
-        In this cycle a descriptor is refused: it breaks a rule, or is of another configuration.
+    bad, wrong, cut : Out(1)
+        In this cycle a descriptor is refused: it breaks a rule, is of another configuration, or its
+        packet ends too early or too late.
     address : Out(address_bits)
-        Of the present descriptor.
+        Of the present descriptor; with streams, the packets before.
 
     Timing
     ------
@@ -97,6 +102,8 @@ class Engine(Unit):
                 "read": Out(command),
                 "write": Out(command),
                 "job": Out(stream.Signature(32)),
+                "data": Out(1),
+                **({"ended": In(1)} if config.bus == "stream" else {}),
                 "word": In(stream.Signature(word_payload(config))),
                 "fetching": Out(1),
                 "active": Out(1),
@@ -112,6 +119,7 @@ class Engine(Unit):
                 "idle": Out(1),
                 "bad": Out(1),
                 "wrong": Out(1),
+                "cut": Out(1),
                 "address": Out(config.address_bits),
             },
             module_name=f"halut_engine_{tag}",
@@ -154,6 +162,10 @@ class Engine(Unit):
         wrong = named(m, "of_other_configuration", field["configuration"] != self._digest)
         reads = named(m, "reads", ~is_op["switch"])
         ahead = Signal(name="asks_ahead")
+        is_stream = c.bus == "stream"
+        ends = Const(1, 1) if is_stream else field["end"]
+        # A packet goes on with the data, if there are any.
+        cut = named(m, "packet_cut", self.ended == reads) if is_stream else Const(0, 1)
         m.d.comb += [
             self.read.payload.address.eq(
                 self._full(Mux(at[_State.ISSUE], field["source"], Mux(ahead, field["next"], place)))
@@ -162,11 +174,14 @@ class Engine(Unit):
             self.write.payload.address.eq(self._full(field["destination"])),
             self.write.payload.bytes.eq(out_bytes),
             self.job.payload.eq(groups),
+            self.data.eq(at[_State.ISSUE]),
         ]
         with m.If(at[_State.IDLE]):
             m.d.comb += self.doorbell.ready.eq(~self.stop)
             with m.If(self.doorbell.valid & ~self.stop):
-                m.d.sync += [place.eq(self.doorbell.payload), state.eq(_State.REQUEST)]
+                m.d.sync += state.eq(_State.REQUEST)
+                if not is_stream:
+                    m.d.sync += place.eq(self.doorbell.payload)
         with m.If(at[_State.REQUEST]):
             m.d.comb += self.read.valid.eq(1)
             with m.If(self.read.ready):
@@ -191,8 +206,9 @@ class Engine(Unit):
             m.d.comb += [
                 self.bad.eq(broken & ~wrong & ~self.stop),
                 self.wrong.eq(wrong & ~self.stop),
+                self.cut.eq(cut & ~wrong & ~broken & ~self.stop),
             ]
-            with m.If(broken | wrong):
+            with m.If(broken | wrong | cut):
                 m.d.sync += state.eq(_State.STOPPED)
             with m.Elif(~waits | self.drained):
                 m.d.sync += state.eq(_State.ISSUE)
@@ -207,17 +223,21 @@ class Engine(Unit):
             with m.Else():
                 m.d.comb += self.read.valid.eq(reads)
             with m.If((self.read.ready & self.read.valid) | ~reads):
-                m.d.sync += [state.eq(_State.EXECUTE), ahead.eq(~field["end"])]
+                m.d.sync += [state.eq(_State.EXECUTE), ahead.eq(~ends)]
         with m.If(at[_State.EXECUTE]):
             m.d.comb += [self.read.valid.eq(ahead), self.completion.valid.eq(self.done & ~ahead)]
             with m.If(self.read.ready):
                 m.d.sync += ahead.eq(0)
             with m.If(self.done & ~ahead & self.completion.ready):
-                m.d.sync += state.eq(Mux(field["end"], _State.IDLE, _State.FETCH))
+                m.d.sync += state.eq(Mux(ends, _State.IDLE, _State.FETCH))
                 # Of a chain that ended the last address stays, for the watchdog.
-                with m.If(~field["end"]):
+                with m.If(~ends):
                     m.d.sync += place.eq(field["next"])
+                if is_stream:
+                    m.d.sync += place.eq(place + 1)
         with m.If(self.clear):
+            if is_stream:
+                m.d.sync += place.eq(0)
             m.d.sync += [state.eq(_State.IDLE), ahead.eq(0)]
 
     @property

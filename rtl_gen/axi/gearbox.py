@@ -81,7 +81,7 @@ class Gearbox(Unit):
             given = Mux(full, n_out, level) * self.unit_bytes
         m.d.comb += [
             self.empty.eq(Mux(self.flush, ~level.any(), ~full)),
-            self.ends.eq(level <= n_out),
+            self.ends.eq(level <= n_out if capacity > n_out else 1),
             self.o.valid.eq(full | (self.flush & level.any())),
             self.o.payload.data.eq(Cat(units[:n_out])),
             self.o.payload.bytes.eq(given),

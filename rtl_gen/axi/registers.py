@@ -23,10 +23,14 @@ ERRORS = {
     "write_error": "the bus answered a write with an error",
     "bad_descriptor": "a descriptor broke a rule",
     "wrong_configuration": "a descriptor was made for another configuration",
+    "bad_packet": "a packet of a stream does not end where its descriptor says",
     "watchdog": "nothing moved for WATCHDOG cycles",
 }
-"""Bits of ERROR from bit 0, and what each means. What ERROR_ADDRESS then holds: the word that was
-read, the burst that was written, or else the descriptor."""
+"""Bits of ERROR from bit 0, and what each means.
+
+ERROR_ADDRESS then holds the word that was read, the burst that was written, or else the descriptor;
+with streams, the number of packets before.
+"""
 
 WATCHDOG_CYCLES = (1 << 20) - 1
 
@@ -162,7 +166,7 @@ def registers(config: AxiConfig) -> list[Register]:
             Field("busy", 0, 1, "status", "descriptors wait or run, or transfers are open"),
             Field("halted", 1, 1, "status", "an error stopped it; CONTROL.reset goes on"),
             Field("draining", 2, 1, "status", "open transfers are being finished"),
-            Field("full", 3, 1, "status", "DOORBELL takes nothing now"),
+            *([Field("full", 3, 1, "status", "DOORBELL takes nothing now")] if master else []),
         )),
         _whole("COMPLETED", 0x048, "status", "Descriptors done since reset, modulo 2^32"),
         _whole("ITEMS", 0x04C, "status", "Row groups whose results left the accelerator"),

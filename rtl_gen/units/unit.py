@@ -127,7 +127,13 @@ class Unit(wiring.Component):
 
     def _make_ports(self) -> dict[str, Port]:
         """Ports by Verilog name: a stream's payload is called data, or split by its fields."""
-        ports = {}
+        ports: dict[str, Port] = {}
+
+        def add(name: str, signal: Signal, member: Value, is_output: bool) -> None:
+            if name in ports:
+                raise TypeError(f"{self.module_name} must have one port {name}, not two")
+            ports[name] = Port(signal, member, is_output)
+
         for path, member, value in self.signature.flatten(self):
             is_output = member.flow == Out
             names = [str(part) for part in path]
@@ -136,12 +142,12 @@ class Unit(wiring.Component):
                 for field, _ in layout:
                     part = Value.cast(value[field])
                     name = "_".join([*names[:-1], field])
-                    ports[name] = Port(Signal(len(part), name=name), part, is_output)
+                    add(name, Signal(len(part), name=name), part, is_output)
                 continue
             if names[-1] == "payload":
                 names[-1] = "data"
             signal = value if isinstance(value, Signal) else value.as_value()
-            ports["_".join(names)] = Port(signal, signal, is_output)
+            add("_".join(names), signal, signal, is_output)
         return ports
 
     def build(self, m: Module, platform: object) -> None:  # noqa: ARG002

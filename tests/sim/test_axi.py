@@ -25,7 +25,7 @@ pytest.importorskip(
     "cocotbext.axi", reason="cocotbext-axi is not installed (pip install -e .[dev])"
 )
 pytestmark = pytest.mark.sim
-N_TESTS = 12
+N_TESTS = {"master": 12, "stream": 9}
 
 
 def _example(config: AxiConfig) -> tuple[Program, np.ndarray, np.ndarray]:
@@ -45,6 +45,10 @@ def _example(config: AxiConfig) -> tuple[Program, np.ndarray, np.ndarray]:
     return program, words, reference.results(a, program, words)
 
 
+def _bench(config: AxiConfig) -> str:
+    return "sim.benches.axi_stream" if config.bus == "stream" else "sim.benches.axi"
+
+
 def _job(folder: Path, config: AxiConfig, *, wrong_bit: bool = False) -> dict[str, str]:
     program, words, expected = _example(config)
     if wrong_bit:
@@ -55,15 +59,16 @@ def _job(folder: Path, config: AxiConfig, *, wrong_bit: bool = False) -> dict[st
     return {"HALUT_JOB": str(folder)}
 
 
-@pytest.mark.parametrize("name", ["small", "odd"])
+@pytest.mark.parametrize("name", ["small", "stream"])
 def test_bench(name: str, tmp_path: Path) -> None:
-    built = build_axi(CONFIGS[name], simulator=QUICK)
-    done = runner.run(built, "sim.benches.axi", env=_job(tmp_path, CONFIGS[name]))
-    assert len(done.tests) == N_TESTS
+    config = CONFIGS[name]
+    built = build_axi(config, simulator=QUICK)
+    done = runner.run(built, _bench(config), env=_job(tmp_path, config))
+    assert len(done.tests) == N_TESTS[config.bus]
     # A wrong bit of one result is noticed.
-    job = _job(tmp_path, CONFIGS[name], wrong_bit=True)
+    job = _job(tmp_path, config, wrong_bit=True)
     with pytest.raises(CheckFailed, match="results must equal the model: 1 of"):
-        runner.run(built, "sim.benches.axi", testcase="reset_in_flight", env=job)
+        runner.run(built, _bench(config), testcase="runs_under_stalls", env=job)
 
 
 @pytest.mark.slow
@@ -72,6 +77,7 @@ def test_bench(name: str, tmp_path: Path) -> None:
 def test_every_kind(name: str, simulator: str, tmp_path: Path) -> None:
     if simulator not in runner.available_simulators():
         pytest.skip(f"{simulator} is not installed")
-    built = build_axi(CONFIGS[name], simulator=simulator)
-    done = runner.run(built, "sim.benches.axi", env=_job(tmp_path, CONFIGS[name]), seed=7)
-    assert len(done.tests) == N_TESTS
+    config = CONFIGS[name]
+    built = build_axi(config, simulator=simulator)
+    done = runner.run(built, _bench(config), env=_job(tmp_path, config), seed=7)
+    assert len(done.tests) == N_TESTS[config.bus]

@@ -46,4 +46,8 @@ CONFIGS = {
         ),
         data_bits=32,
     ),
+    "stream": AxiConfig(
+        core=AcceleratorConfig(**_ODD), bus="stream", control="wishbone", data_bits=32
+    ),
+    "wishbone": AxiConfig(core=AcceleratorConfig(**_SMALL), control="wishbone", data_bits=128),
 }  # fmt: skip
