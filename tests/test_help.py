@@ -38,6 +38,7 @@ COMMANDS = {
     "rtl_gen": OPTIONAL + ",sim,flow",
     "rtl_gen axi": OPTIONAL + ",sim,flow",
     "rtl_gen front-end": OPTIONAL + ",sim,flow",
+    "rtl_gen image": OPTIONAL + ",sim,flow",
     "rtl_gen schedule": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",
     "sim.bench": OPTIONAL + ",flow",

@@ -74,6 +74,8 @@ class Collector(Unit):
             wide = Signal(element, name=f"result{k}")
             m.d.comb += wide.eq(payload.data[k])
             fields.append(wide)
+        there = [box.o.payload.bytes > k for k in range(c.word_bytes)]
+        mask = named(m, "given_bytes", Cat(bit.replicate(8) for bit in there))
         moved = named(m, "beat_moved", self.i.valid & self.i.ready)
         m.d.comb += [
             jobs.i.payload.eq(self.job.payload),
@@ -87,7 +89,8 @@ class Collector(Unit):
             box.i.valid.eq(self.i.valid & active & ~flushing),
             self.i.ready.eq(box.i.ready & active & ~flushing),
             box.flush.eq(flushing),
-            self.o.payload.data.eq(box.o.payload.data),
+            # Bytes that are not given are 0, not what was there before.
+            self.o.payload.data.eq(box.o.payload.data & mask),
             self.o.payload.bytes.eq(box.o.payload.bytes),
             # `flushing` rises with the level that holds the last result.
             self.o.payload.last.eq(flushing & box.ends),

@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
 def axi_config(arguments: argparse.Namespace) -> AxiConfig:
     """The configuration that the flags stand for; with --height, behind a front end."""
     core = load_config(arguments.config)
-    given = given_settings(arguments, {"": AxiConfig})
+    given = {}
+    if hasattr(arguments, "bus"):
+        given = given_settings(arguments, {"": AxiConfig})
     pixels = given_settings(arguments, {"": FrontEndConfig})
     if pixels:
         for name in ("height", "width", "channels"):

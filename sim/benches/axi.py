@@ -9,36 +9,16 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
-from cocotbext.axi import AxiBus, AxiSlave, MemoryRegion
+from cocotbext.axi import AxiBus, AxiSlave
 
 from rtl_gen.axi.descriptor import descriptor
 from rtl_gen.axi.image import loads, run_descriptor, switch_descriptor
 from rtl_gen.axi.registers import ERRORS
 from sim.axi import AxiRules
-from sim.benches.axi_host import LIMIT_CYCLES, Host, Lite, parts
+from sim.benches.axi_host import LIMIT_CYCLES, BusMemory, Host, Lite, parts
 from sim.stalls import STALL_PATTERNS, stalls
 
 MEMORY_BYTES = 1 << 18
-
-
-class _Memory(MemoryRegion):
-    """Memory with bytes that answer errors."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.bad: set[int] = set()
-
-    def _check(self, address: int, length: int) -> None:
-        if any(address <= byte < address + length for byte in self.bad):
-            raise ValueError("a byte that answers errors")
-
-    async def _read(self, address: int, length: int, **kwargs: Any) -> bytes:
-        self._check(address, length)
-        return await super()._read(address, length, **kwargs)
-
-    async def _write(self, address: int, data: bytes, **kwargs: Any) -> None:
-        self._check(address, len(data))
-        await super()._write(address, data, **kwargs)
 
 
 class TB(Host):
@@ -46,7 +26,7 @@ class TB(Host):
 
     def __init__(self, dut: Any) -> None:
         super().__init__(dut)
-        self.memory = _Memory(MEMORY_BYTES)
+        self.memory = BusMemory(MEMORY_BYTES)
         # Memory that nobody wrote is not zero.
         self.memory.mem[:] = self.random.randbytes(MEMORY_BYTES)
         self.rules = AxiRules(dut, self.config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import mmap
 import os
 import random
 import re
@@ -19,7 +20,7 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
-from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
+from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp, MemoryRegion
 
 from halut.program import Program
 from rtl_gen.axi.config import AxiConfig
@@ -39,6 +40,26 @@ def parts(n: int, at_most: int) -> Iterator[slice]:
             return
         yield slice(begin, min(begin + size, n))
         begin += size
+
+
+class BusMemory(MemoryRegion):
+    """Memory with bytes that answer errors."""
+
+    def __init__(self, size: int, mem: mmap.mmap | None = None) -> None:
+        super().__init__(size, mem)
+        self.bad: set[int] = set()
+
+    def _check(self, address: int, length: int) -> None:
+        if any(address <= byte < address + length for byte in self.bad):
+            raise ValueError("a byte that answers errors")
+
+    async def _read(self, address: int, length: int, **kwargs: Any) -> bytes:
+        self._check(address, length)
+        return await super()._read(address, length, **kwargs)
+
+    async def _write(self, address: int, data: bytes, **kwargs: Any) -> None:
+        self._check(address, len(data))
+        await super()._write(address, data, **kwargs)
 
 
 class _Wishbone:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from halut import golden
 from halut.errors import CheckFailed
-from halut.program import Program
-from rtl_gen import reference
 from rtl_gen.axi.config import AxiConfig
 from rtl_gen.axi.generate import register_files
-from rtl_gen.front_end import FrontEndConfig
 from sim import runner
 from sim.axi import build_axi, write_job
 from tests.rtl_gen.axi.support import CONFIGS
-from tests.rtl_gen.test_front_end import _case as front_end_case
-from tests.rtl_gen.test_front_end import _words as gathered_words
+from tests.sim.axi_examples import example
 from tests.sim.support import QUICK
 
 pytest.importorskip(
@@ -28,29 +22,12 @@ pytestmark = pytest.mark.sim
 N_TESTS = {"master": 12, "stream": 9}
 
 
-def _example(config: AxiConfig) -> tuple[Program, np.ndarray, np.ndarray]:
-    """A program, what goes in, and what must come out."""
-    if isinstance(config.core, FrontEndConfig):
-        program, images = front_end_case(config.core, 3)
-        return program, images, golden.matmul(program, gathered_words(program, images))
-    a = config.accelerator
-    rng = np.random.default_rng(1)
-    program = reference.random_program(a, rng)
-    shape = (12 * a.rows, a.n_codebooks, a.tree_depth)
-    if a.input_format == "fp16":
-        words = rng.standard_normal(shape).astype(np.float16).view(np.uint16)
-    else:
-        most = 1 << (a.input_bits - 1)
-        words = rng.integers(-most, most, shape, dtype=np.int16)
-    return program, words, reference.results(a, program, words)
-
-
 def _bench(config: AxiConfig) -> str:
     return "sim.benches.axi_stream" if config.bus == "stream" else "sim.benches.axi"
 
 
 def _job(folder: Path, config: AxiConfig, *, wrong_bit: bool = False) -> dict[str, str]:
-    program, words, expected = _example(config)
+    program, words, expected = example(config)
     if wrong_bit:
         expected = expected.copy()
         expected.view(f"u{expected.itemsize}").flat[-1] ^= 1
