@@ -1,30 +1,32 @@
-"""Simulations of `halut_axi`: what the testbench is given, and the rules that a bus obeys."""
+"""Simulations of `halut_axi`: what the testbench is given, and what they measure.
+
+``python -m sim.axi --config FILE`` measures the cycles of a command and of an item.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cocotb.triggers import RisingEdge
 from numpy.typing import NDArray
 
+from halut.cli import Parser, run
+from halut.errors import HalutError
 from halut.program import Program
 from rtl_gen.axi.config import AxiConfig
-from rtl_gen.axi.generate import generate_axi
+from rtl_gen.axi.generate import generate_axi, register_files
+from rtl_gen.reference import random_program, results
+from rtl_gen.settings import add_flags, given_settings
+from rtl_gen.tiled_config import load_config
 from sim import runner
 from sim.simulation import kept_verilog
-from sim.streams import ProtocolError
 
-__all__ = ["AxiRules", "build_axi", "write_job"]
-
-_BOUNDARY = 4096
-_CHANNELS = {
-    "ar": ("araddr", "arlen", "arsize", "arburst", "arid"),
-    "aw": ("awaddr", "awlen", "awsize", "awburst", "awid"),
-    "w": ("wdata", "wstrb", "wlast"),
-}
+__all__ = ["build_axi", "measure", "write_job"]
 
 
 def build_axi(
@@ -66,98 +68,59 @@ def write_job(
         (folder / name).write_text(text)
 
 
-class AxiRules:
-    """Watches an AXI4 master, cycle by cycle.
-
-    Valid stays until ready, and what it offers stays as it is; bursts increment, do not cross 4 kB
-    and are not longer than allowed; a write has as many words as it announced, the last one is
-    marked, and no word comes before its address was offered.
+def measure(config: AxiConfig, simulator: str | None = None) -> dict[str, float]:
+    """Measure what the master costs, with memory that answers at once.
 
     Parameters
     ----------
-    dut : cocotb handle
     config : AxiConfig
+        Of an accelerator without front end.
+    simulator : str, optional
 
-    Attributes
-    ----------
-    moved : dict of str to int
-        Transfers of every channel so far.
-    most_reads : int
-        Most reads that were open at a time.
+    Returns
+    -------
+    dict
+        Items (row groups) of one run; cycles from its doorbell to its interrupt; the accelerator's
+        own cycles for an item, and the words that the bus moves for it in the busier direction;
+        cycles of the doorbell's write.
     """
+    a = config.accelerator
+    rng = np.random.default_rng(1)
+    program = random_program(a, rng)
+    words = program.input_words(np.zeros((a.rows, program.n_features)))
+    expected = results(a, program, words)
+    with tempfile.TemporaryDirectory() as folder:
+        header = register_files(config)[".h"]
+        write_job(Path(folder), config, program, words, expected, **{"registers.h": header})
+        built = build_axi(config, simulator=simulator)
+        env = {"HALUT_JOB": folder}
+        runner.run(built, "sim.benches.axi", testcase="speed", env=env)
+        found: dict[str, float] = json.loads((Path(folder) / "speed.json").read_text())
+    return found
 
-    def __init__(self, dut: Any, config: AxiConfig) -> None:
-        self.dut = dut
-        self.config = config
-        self.moved = dict.fromkeys(("ar", "r", "aw", "w", "b"), 0)
-        self.most_reads = 0
-        self._reads = 0
-        self._forget()
 
-    def _forget(self) -> None:
-        self._pending: dict[str, tuple[int, ...]] = {}
-        self._bursts: list[int] = []
-        self._beat = 0
-        self._reads = 0
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = Parser(
+        prog="python -m sim.axi",
+        description="Measure cycles of halut_axi with a bus master: a command, and a row group.",
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="the accelerator (.yaml)")
+    add_flags(parser, {"": AxiConfig})
+    arguments = parser.parse_args(argv)
+    given = given_settings(arguments, {"": AxiConfig})
+    config = AxiConfig(core=load_config(arguments.config), **given)
+    if config.bus != "master":
+        raise HalutError(f"--bus must be master to measure, not {config.bus}")
+    found = measure(config)
+    print(
+        f"{config.accelerator.name}, {config.data_bits} bits: {found['items']} row groups in "
+        f"{found['cycles']} cycles, {found['cycles'] / found['items']:.2f} each; accelerator "
+        f"{found['core_cycles_per_item']}, bus {found['bus_words_per_item']:g}; doorbell "
+        f"{found['doorbell_cycles']}"
+    )
+    return 0
 
-    def _value(self, name: str) -> int:
-        return int(getattr(self.dut, f"m_axi_{name}").value)
 
-    async def run(self) -> None:
-        """Watch for ever; start it with ``cocotb.start_soon``."""
-        edge = RisingEdge(self.dut.clk_i)
-        while True:
-            await edge
-            if not int(self.dut.rst_ni.value):
-                self._forget()
-                continue
-            for channel, names in _CHANNELS.items():
-                self._watch(channel, names)
-            for channel in ("r", "b"):
-                if self._value(f"{channel}valid") and self._value(f"{channel}ready"):
-                    self.moved[channel] += 1
-                    if channel == "r" and self._value("rlast"):
-                        self._reads -= 1
-
-    def _watch(self, channel: str, names: tuple[str, ...]) -> None:
-        valid = self._value(f"{channel}valid")
-        item = tuple(self._value(name) for name in names) if valid else ()
-        before = self._pending.pop(channel, None)
-        if before is not None and item != before:
-            raise ProtocolError(f"m_axi_{channel}: {before} must stay until taken, not be {item}")
-        if not valid:
-            return
-        if channel == "aw" and before is None:
-            self._bursts.append(item[1] + 1)
-        if channel == "w" and before is None and not self._bursts:
-            raise ProtocolError("m_axi_w: a word must come after its address was offered")
-        if not self._value(f"{channel}ready"):
-            self._pending[channel] = item
-            return
-        self.moved[channel] += 1
-        if channel == "w":
-            self._beat += 1
-            if item[2] != (self._beat == self._bursts[0]):
-                raise ProtocolError(
-                    f"m_axi_wlast must mark word {self._bursts[0]}, not word {self._beat}"
-                )
-            if item[2]:
-                self._bursts.pop(0)
-                self._beat = 0
-            return
-        if channel == "ar":
-            self._reads += 1
-            self.most_reads = max(self.most_reads, self._reads)
-        self._burst(channel, *item)
-
-    def _burst(self, channel: str, address: int, length: int, size: int, kind: int, _: int) -> None:
-        c = self.config
-        n_bytes = (length + 1) << size
-        if 1 << size != c.word_bytes or kind != 1:
-            raise ProtocolError(f"m_axi_{channel}: whole words must increment, not {size}, {kind}")
-        if length >= c.burst_beats or address % c.word_bytes:
-            raise ProtocolError(f"m_axi_{channel}: burst of {length + 1} words at {address:#x}")
-        if address // _BOUNDARY != (address + n_bytes - 1) // _BOUNDARY:
-            raise ProtocolError(
-                f"m_axi_{channel}: no burst may cross 4 kB, as {n_bytes} bytes at {address:#x} do"
-            )
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -41,6 +41,7 @@ COMMANDS = {
     "rtl_gen image": OPTIONAL + ",sim,flow",
     "rtl_gen schedule": OPTIONAL + ",sim,flow",
     "sim": OPTIONAL + ",flow",
+    "sim.axi": OPTIONAL + ",flow",
     "sim.bench": OPTIONAL + ",flow",
     "sim.demo": OPTIONAL + ",flow",
     "flow": OPTIONAL,

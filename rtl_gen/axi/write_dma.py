@@ -105,7 +105,7 @@ class WriteDma(Unit):
             m.d.sync += [active.eq(1), offset.eq(self.command.payload.address[: self.shift])]
         with m.If(self.clear):
             m.d.sync += active.eq(0)
-        self._align(m, words, active, taken, offset)
+        self._align(m, words, active & running, taken, offset)
         self._write(m, platform, words, bursts, active, taken)
         m.d.comb += [
             self.bready.eq(running),
@@ -115,7 +115,7 @@ class WriteDma(Unit):
             self.done.eq(bursts.o.ready & ~self.bresp[1] & bursts.o.payload[0]),
         ]
 
-    def _align(self, m: Module, words: Fifo, active: Signal, taken: Signal, offset: Signal) -> None:
+    def _align(self, m: Module, words: Fifo, active: Value, taken: Signal, offset: Signal) -> None:
         """Shift words to their place in those of the bus; strobes say which bytes are there."""
         c = self.config
         n = c.word_bytes

@@ -21,7 +21,7 @@ from cocotbext.axi import AxiBus, AxiSlave
 
 from halut.driver import Device, DeviceError
 from halut.errors import HalutError
-from sim.axi import AxiRules
+from sim.axi_rules import AxiRules
 from sim.benches.axi_host import BusMemory, Host
 
 MEMORY_BYTES = 1 << 17
