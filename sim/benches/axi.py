@@ -18,7 +18,7 @@ from rtl_gen.axi.descriptor import descriptor
 from rtl_gen.axi.image import loads, run_descriptor, switch_descriptor
 from rtl_gen.axi.registers import ERRORS
 from sim.axi_rules import AxiRules
-from sim.benches.axi_host import LIMIT_CYCLES, BusMemory, Host, Lite, parts
+from sim.benches.axi_host import LIMIT_CYCLES, BusMemory, Host, Lite, fail_fast, parts
 from sim.stalls import STALL_PATTERNS, stalls
 
 MEMORY_BYTES = 1 << 18
@@ -130,15 +130,20 @@ async def _ready(dut: Any) -> TB:
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
+@fail_fast
 async def registers_are_as_described(dut: Any) -> None:
     """Every register, by the header's addresses: reset value, access, and errors elsewhere."""
     tb = await _ready(dut)
     await tb.check_registers()
+    if isinstance(tb.port, Lite):
+        tb.stall("both")
+        await tb.check_overlap()
     assert tb.rules.moved["ar"] == 0
 
 
 @cocotb.test(timeout_time=3, timeout_unit="ms")
 @cocotb.parametrize(pattern=STALL_PATTERNS)
+@fail_fast
 async def runs_under_stalls(dut: Any, pattern: str) -> None:
     """A program and runs of 1, 2, 3, … items in one chain, at addresses of any alignment."""
     tb = await _ready(dut)
@@ -160,6 +165,7 @@ async def runs_under_stalls(dut: Any, pattern: str) -> None:
 
 
 @cocotb.test(timeout_time=3, timeout_unit="ms")
+@fail_fast
 async def doorbells_and_interrupts(dut: Any) -> None:
     """Chains queue up; a full queue refuses; tags and interrupts come with the right one."""
     tb = await _ready(dut)
@@ -227,6 +233,7 @@ async def _fails(tb: TB, address: int, error: str, where: int, mask: int = -1) -
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
+@fail_fast
 async def bus_errors(dut: Any) -> None:
     """Errors of reads of data and of descriptors, and of writes; each at its address."""
     tb = await _ready(dut)
@@ -254,6 +261,7 @@ async def bus_errors(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
+@fail_fast
 async def bad_descriptors(dut: Any) -> None:
     """Every rule of a descriptor, broken alone."""
     tb = await _ready(dut)
@@ -284,6 +292,7 @@ async def bad_descriptors(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
+@fail_fast
 async def watchdog(dut: Any) -> None:
     """A bus that does not answer is an error, and no hang; when it answers, all goes on."""
     tb = await _ready(dut)
@@ -309,6 +318,7 @@ async def watchdog(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
+@fail_fast
 async def reset_in_flight(dut: Any) -> None:
     """Reset by the register or by the pin, at any time; what runs afterwards is right."""
     tb = await _ready(dut)
@@ -325,6 +335,7 @@ async def reset_in_flight(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
+@fail_fast
 async def banks(dut: Any) -> None:
     """Two programs: one is loaded while the other computes, and commands switch."""
     tb = await _ready(dut)
@@ -350,6 +361,7 @@ async def banks(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=8, timeout_unit="ms")
+@fail_fast
 async def speed(dut: Any) -> None:
     """Cycles per item with the master, beside the accelerator's own; ``speed.json`` has them."""
     tb = await _ready(dut)
@@ -365,12 +377,16 @@ async def speed(dut: Any) -> None:
     address = tb.place(raw, 32)
     tb.memory.mem[address : address + 32] = raw
     await tb.command("IRQ_ENABLE", 1)
+    idle = await tb.read("BUSY_CYCLES")
+    assert idle == await tb.read("BUSY_CYCLES"), "cycles count while busy only"
     before = tb.cycle
     await tb.command("DOORBELL", address)
     rung = tb.cycle - before
     while not int(dut.irq_o.value):
         await RisingEdge(dut.clk_i)
     total = tb.cycle - before
+    busy = await tb.read("BUSY_CYCLES") - idle
+    assert total - rung - 8 < busy <= total, f"{busy} cycles must be counted of {total}"
     words = max(c.item_bytes, c.result_bytes) / c.word_bytes
     bound = max(c.core_cycles, words)
     report = {

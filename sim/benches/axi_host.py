@@ -1,18 +1,20 @@
 """What testbenches of `halut_axi` share: its job, and a processor's accesses to the registers.
 
 The environment's ``HALUT_JOB`` is a folder that `sim.axi.write_job` wrote, with the C header
-``registers.h``, whose addresses are used.
+``registers.h``, whose addresses are used. With ``HALUT_FAIL_FAST=1`` no test runs after one that
+failed.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import mmap
 import os
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,29 @@ from rtl_gen.axi.registers import INTERFACE_VERSION, SPACE_BYTES, registers
 PERIOD_NS = 2
 LIMIT_CYCLES = 6000
 """No wait of a test is longer."""
+
+
+_failed = False
+
+
+def fail_fast(
+    test: Callable[..., Coroutine[Any, Any, None]],
+) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Let a test fail at once where one before failed and ``HALUT_FAIL_FAST`` is 1."""
+
+    @functools.wraps(test)
+    async def run(*arguments: Any, **named: Any) -> None:
+        global _failed
+        if _failed and os.environ.get("HALUT_FAIL_FAST") == "1":
+            raise AssertionError("a test before failed")
+        passed = False
+        try:
+            await test(*arguments, **named)
+            passed = True
+        finally:
+            _failed = _failed or not passed
+
+    return run
 
 
 def parts(n: int, at_most: int) -> Iterator[slice]:
@@ -189,6 +214,21 @@ class Host:
         assert not await self.write("CONTROL", 1, 1)
         assert await self.read("VERSION") == INTERFACE_VERSION[0] << 16 | INTERFACE_VERSION[1]
         assert await self.read("STATUS") == 0
+
+    async def check_overlap(self) -> None:
+        """Reads and writes that are offered before those before are answered, of AXI4-Lite."""
+        constants = [r for r in registers(self.config) if r.readable and not r.writable]
+        chosen = [self.random.choice(constants) for _ in range(24)]
+        tasks = []
+        for k, register in enumerate(chosen):
+            read = cocotb.start_soon(self.port.access(register.offset, None, 15))
+            write = cocotb.start_soon(self.port.access(self.offsets["SCRATCH"], k, 15))
+            tasks.append((register, read, write))
+        for register, read, write in tasks:
+            value, okay = await read
+            assert okay and value == register.reset, f"{register.name}: {value:#x}"
+            assert (await write)[1], "a write must be acknowledged"
+        assert await self.read("SCRATCH") == len(chosen) - 1
 
     async def wait_done(self, count: int) -> None:
         """Wait until `count` descriptors are done and nothing is busy."""

@@ -15,7 +15,7 @@ from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStream
 from rtl_gen.axi.descriptor import descriptor
 from rtl_gen.axi.image import loads, run_descriptor, switch_descriptor
 from rtl_gen.axi.registers import ERRORS
-from sim.benches.axi_host import LIMIT_CYCLES, Host, parts
+from sim.benches.axi_host import LIMIT_CYCLES, Host, fail_fast, parts
 from sim.stalls import STALL_PATTERNS, stalls
 
 
@@ -60,6 +60,7 @@ async def _ready(dut: Any) -> TB:
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
+@fail_fast
 async def registers_are_as_described(dut: Any) -> None:
     """Every register: reset value and access, and errors elsewhere."""
     tb = await _ready(dut)
@@ -68,6 +69,7 @@ async def registers_are_as_described(dut: Any) -> None:
 
 @cocotb.test(timeout_time=3, timeout_unit="ms")
 @cocotb.parametrize(pattern=STALL_PATTERNS)
+@fail_fast
 async def runs_under_stalls(dut: Any, pattern: str) -> None:
     """Runs of 1, 2, 3, … items; each run's results are one packet."""
     tb = await _ready(dut)
@@ -89,6 +91,7 @@ async def runs_under_stalls(dut: Any, pattern: str) -> None:
 
 
 @cocotb.test(timeout_time=3, timeout_unit="ms")
+@fail_fast
 async def banks(dut: Any) -> None:
     """Two programs: one is loaded while the other computes, and commands switch."""
     tb = await _ready(dut)
@@ -124,6 +127,7 @@ async def _recovers(tb: TB) -> None:
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
+@fail_fast
 async def bad_packets(dut: Any) -> None:
     """Packets that are too short, too long or have holes, and bad descriptors."""
     tb = await _ready(dut)
@@ -154,6 +158,7 @@ async def bad_packets(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
+@fail_fast
 async def watchdog(dut: Any) -> None:
     """Results that nobody takes are an error, and no hang."""
     tb = await _ready(dut)
@@ -171,6 +176,7 @@ async def watchdog(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
+@fail_fast
 async def reset_in_flight(dut: Any) -> None:
     """Reset by the register at any time; what runs afterwards is right."""
     tb = await _ready(dut)
