@@ -198,6 +198,14 @@ async def doorbells_and_interrupts(dut: Any) -> None:
     await tb.command("IRQ_STATUS", 1)
     assert int(dut.irq_o.value) == 0
     assert sum(tb.check(*job) for job in jobs) > 0
+    # A run is done when its results are written, not before.
+    done = len(steps) + len(first)
+    tb.slave.write_if.b_channel.pause = True
+    await tb.command("DOORBELL", first[0])
+    await ClockCycles(dut.clk_i, 300)
+    assert await tb.read("COMPLETED") == done and await tb.read("STATUS") & 1
+    tb.slave.write_if.b_channel.pause = False
+    await tb.wait_done(done + 1)
 
 
 async def _recovers(tb: TB) -> None:
