@@ -9,10 +9,11 @@ from flow.formal.prove import Check, Property
 from rtl_gen.axi.config import AxiConfig
 from rtl_gen.axi.lite import AxiLiteSlave
 from rtl_gen.axi.read_dma import ReadDma
+from rtl_gen.axi.streams import StreamSink
 from rtl_gen.axi.write_dma import WriteDma
 from rtl_gen.config import AcceleratorConfig
 
-__all__ = ["lite_check", "read_check", "write_check"]
+__all__ = ["lite_check", "read_check", "sink_check", "write_check"]
 
 
 def lite_check() -> Check:
@@ -80,5 +81,24 @@ def write_check(beats: int, outstanding: int) -> Check:
             Property("waits", "once a burst began all of its words are there", 8),
             Property("abort", "no burst begins while aborted", 9),
             Property("reset", "nothing is offered or taken in a cycle of reset", 10),
+        ),
+    )
+
+
+def sink_check() -> Check:
+    """The stream of results, without bound."""
+    config = _config(2, 1)
+    return Check(
+        name="axi_stream_sink",
+        unit=partial(StreamSink, config),
+        checker="axi_stream.v",
+        parameters={"DATA": config.data_bits, "N": config.word_bytes, "BITS": 3},
+        properties=(
+            Property("stable", "an offer stays as it is until taken", 1),
+            Property("order", "every word leaves once, in order, with its bytes and its last", 2),
+            Property("added", "a word without bytes ends a packet that was cut, and none else", 3),
+            Property("open", "while idle, every packet that began has ended", 4),
+            Property("taken", "nothing is taken while aborted", 5),
+            Property("reset", "nothing is offered or taken in a cycle of reset", 6),
         ),
     )

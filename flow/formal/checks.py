@@ -66,6 +66,7 @@ def all_checks() -> list[Check | StillCheck | BoundCheck | NetlistCheck]:
         *(check for each in configs["still"] for check in _still(*each)),
         *_still_converters(),
         axi.lite_check(),
+        axi.sink_check(),
         axi.read_check(4, 2),
         axi.read_check(2, 1),
         axi.write_check(4, 2),

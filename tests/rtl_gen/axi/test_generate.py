@@ -74,6 +74,18 @@ def test_ip_xact(written: Path) -> None:
     assert offsets == {r.name: r.offset for r in registers(config)}
 
 
+def test_ip_xact_is_read_by_others(written: Path) -> None:
+    """PeakRDL finds every register at its place in it."""
+    systemrdl = pytest.importorskip("systemrdl")
+    peakrdl = pytest.importorskip("peakrdl_ipxact")
+    compiler = systemrdl.RDLCompiler()
+    peakrdl.IPXACTImporter(compiler).import_file(str(written / "a.xml"))
+    nodes = compiler.elaborate().top.descendants(skip_not_present=False)
+    found = {n.inst_name: n.absolute_address for n in nodes if hasattr(n, "fields")}
+    manifest = json.loads((written / "a.json").read_text())
+    assert found == manifest["interface"]["registers"]
+
+
 def test_fusesoc(written: Path) -> None:
     first, _, rest = (written / "a.core").read_text().partition("\n")
     core = yaml.safe_load(rest)
