@@ -20,13 +20,14 @@ from halut.errors import HalutError
 from halut.program import Program
 from rtl_gen.axi.config import AxiConfig
 from rtl_gen.axi.generate import generate_axi, register_files
+from rtl_gen.axi.image_file import image_file
 from rtl_gen.reference import random_program, results
 from rtl_gen.settings import add_flags, given_settings
 from rtl_gen.tiled_config import load_config
 from sim import runner
 from sim.simulation import kept_verilog
 
-__all__ = ["build_axi", "measure", "write_job"]
+__all__ = ["build_axi", "measure", "simulate_driver", "write_job"]
 
 
 def build_axi(
@@ -66,6 +67,54 @@ def write_job(
     np.save(folder / "expected.npy", expected)
     for name, text in files.items():
         (folder / name).write_text(text)
+
+
+def simulate_driver(
+    config: AxiConfig,
+    script: Path | str,
+    program: Program,
+    rows: bytes,
+    *,
+    simulator: str | None = None,
+    waves: bool | None = None,
+) -> bytes:
+    """Run a script that drives the block on a board, on its simulated Verilog instead.
+
+    Parameters
+    ----------
+    config : AxiConfig
+        With a bus master.
+    script : path-like
+        Has ``multiply(device, image, rows)``, as ``examples/axi_driver.py``; `device` is a
+        `halut.driver.Device`.
+    program : Program
+        Goes into the image.
+    rows : bytes
+        Whole items, as they lie in memory (`rtl_gen.axi.image.row_bytes`).
+    simulator, waves
+        See `sim.runner.build`.
+
+    Returns
+    -------
+    bytes
+        What the script returned: `rtl_gen.axi.image.result_array` reads it.
+
+    Raises
+    ------
+    SimulationFailed
+        When the script raised an error.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = register_files(config)
+        texts = {"registers.h": files[".h"], "description.py": files[".py"]}
+        write_job(folder, config, program, np.zeros(0), np.zeros(0), **texts)
+        (folder / "image.bin").write_bytes(image_file(config, [program]))
+        (folder / "rows.bin").write_bytes(rows)
+        built = build_axi(config, simulator=simulator, waves=waves)
+        env = {"HALUT_JOB": name, "HALUT_EXAMPLE": str(Path(script).resolve())}
+        runner.run(built, "sim.benches.axi_driver", testcase="users_script", env=env)
+        return (folder / "results.bin").read_bytes()
 
 
 def measure(config: AxiConfig, simulator: str | None = None) -> dict[str, float]:

@@ -24,7 +24,7 @@ from halut.errors import HalutError
 from sim.axi_rules import AxiRules
 from sim.benches.axi_host import BusMemory, Host
 
-MEMORY_BYTES = 1 << 17
+MEMORY_BYTES = 1 << 22
 _ADDRESS = 0  # of memory on the bus
 
 
@@ -93,6 +93,19 @@ async def python_example(dut: Any) -> None:
     example = runpy.run_path(os.environ["HALUT_EXAMPLE"])
     results = await bridge(example["multiply"])(device, tb.image, tb.input_bytes(tb.items))
     assert tb.compare(tb.items, results) == tb.expected.size > 0
+
+
+@cocotb.test(timeout_time=500, timeout_unit="ms")
+async def users_script(dut: Any) -> None:
+    """A script of the user's on ``rows.bin``: its results go to ``results.bin``."""
+    tb = TB(dut)
+    await tb.start()
+    device = await _device(tb, polls=1_000_000)
+    script = runpy.run_path(os.environ["HALUT_EXAMPLE"])
+    rows = (tb.folder / "rows.bin").read_bytes()
+    results = await bridge(script["multiply"])(device, tb.image, rows)
+    assert len(results) == len(rows) // tb.config.item_bytes * tb.config.result_bytes > 0
+    (tb.folder / "results.bin").write_bytes(results)
 
 
 async def _raises(call: Any, *arguments: Any) -> str:

@@ -6,13 +6,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rtl_gen.axi.config import AxiConfig
 from rtl_gen.axi.generate import register_files
+from rtl_gen.axi.image import result_array, row_bytes
 from rtl_gen.axi.image_file import image_file
 from sim import runner
-from sim.axi import build_axi, write_job
+from sim.axi import build_axi, simulate_driver, write_job
 from tests.rtl_gen.axi.support import CONFIGS
 from tests.sim.axi_examples import example
 from tests.sim.support import QUICK
@@ -55,7 +57,20 @@ def test_drivers(name: str, tmp_path: Path) -> None:
         "HALUT_OTHER": _compiled(tmp_path, "other", CONFIGS["tiled"]),
     }
     built = build_axi(config, simulator=QUICK)
-    assert len(runner.run(built, "sim.benches.axi_driver", env=env).tests) == 3
+    tests = ("python_example", "python_refuses", "c_example")
+    done = runner.run(built, "sim.benches.axi_driver", testcase=tests, env=env)
+    assert len(done.tests) == len(tests)
+
+
+@pytest.mark.sim
+def test_script_on_a_desk() -> None:
+    """What runs on a board runs on the simulation, by one call."""
+    pytest.importorskip("cocotbext.axi", reason="cocotbext-axi is not installed")
+    config = CONFIGS["small"]
+    program, words, expected = example(config)
+    script = ROOT / "examples" / "axi_driver.py"
+    data = simulate_driver(config, script, program, row_bytes(config, words), simulator=QUICK)
+    assert np.array_equal(result_array(config, data, len(words)), expected)
 
 
 @pytest.mark.needs("riscv64-unknown-elf-gcc")
