@@ -108,7 +108,8 @@ def simulate_driver(
         folder = Path(name)
         files = register_files(config)
         texts = {"registers.h": files[".h"], "description.py": files[".py"]}
-        write_job(folder, config, program, np.zeros(0), np.zeros(0), **texts)
+        nothing = np.zeros(0, dtype=np.int16)
+        write_job(folder, config, program, nothing, nothing, **texts)
         (folder / "image.bin").write_bytes(image_file(config, [program]))
         (folder / "rows.bin").write_bytes(rows)
         built = build_axi(config, simulator=simulator, waves=waves)
