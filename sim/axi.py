@@ -27,15 +27,47 @@ from rtl_gen.tiled_config import load_config
 from sim import runner
 from sim.simulation import kept_verilog
 
-__all__ = ["build_axi", "measure", "simulate_driver", "write_job"]
+__all__ = ["build_axi", "measure", "simulate_driver", "write_job", "write_random_job"]
 
 
 def build_axi(
-    config: AxiConfig, *, simulator: str | None = None, waves: bool | None = None
+    config: AxiConfig,
+    *,
+    verilog: Path | None = None,
+    simulator: str | None = None,
+    waves: bool | None = None,
+    timeout_s: float = runner.DEFAULT_TIMEOUT_S,
 ) -> runner.Build:
-    """Build the simulation of a block; its Verilog is generated, or kept from an earlier run."""
-    verilog = kept_verilog("halut_axi", config.to_dict(), lambda: generate_axi(config).verilog)
-    return runner.build(verilog, "halut_axi", simulator=simulator, waves=waves)
+    """Build the simulation of a block; its Verilog is generated, or kept from an earlier run.
+
+    Parameters
+    ----------
+    config : AxiConfig
+    verilog : pathlib.Path, optional
+        An edited file to simulate instead; lint warnings do not stop it.
+    simulator, waves, timeout_s
+        See `sim.runner.build`.
+    """
+    if verilog is not None:
+        text = verilog.read_text(encoding="utf-8")
+    else:
+        text = kept_verilog("halut_axi", config.to_dict(), lambda: generate_axi(config).verilog)
+    return runner.build(
+        text, "halut_axi", simulator=simulator, waves=waves, strict=verilog is None,
+        timeout_s=timeout_s,
+    )  # fmt: skip
+
+
+def write_random_job(folder: Path, config: AxiConfig, n_groups: int) -> None:
+    """Write a job of a random program and random rows, of an accelerator without front end."""
+    a = config.accelerator
+    rng = np.random.default_rng(1)
+    program = random_program(a, rng)
+    rows = rng.uniform(-100, 100, (n_groups * a.rows, program.n_features))
+    words = program.input_words(rows)
+    header = register_files(config)[".h"]
+    expected = results(a, program, words)
+    write_job(folder, config, program, words, expected, **{"registers.h": header})
 
 
 def write_job(
@@ -134,14 +166,8 @@ def measure(config: AxiConfig, simulator: str | None = None) -> dict[str, float]
         own cycles for an item, and the words that the bus moves for it in the busier direction;
         cycles of the doorbell's write.
     """
-    a = config.accelerator
-    rng = np.random.default_rng(1)
-    program = random_program(a, rng)
-    words = program.input_words(np.zeros((a.rows, program.n_features)))
-    expected = results(a, program, words)
     with tempfile.TemporaryDirectory() as folder:
-        header = register_files(config)[".h"]
-        write_job(Path(folder), config, program, words, expected, **{"registers.h": header})
+        write_random_job(Path(folder), config, 1)
         built = build_axi(config, simulator=simulator)
         env = {"HALUT_JOB": folder}
         runner.run(built, "sim.benches.axi", testcase="speed", env=env)

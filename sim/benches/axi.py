@@ -323,6 +323,25 @@ async def watchdog(dut: Any) -> None:
         await tb.wait_halted()
         await _recovers(tb)
         await tb.command("WATCHDOG", 300)
+    # A bus that is slow, but moves, is no error.
+    answers = tb.slave.read_if.r_channel
+    await tb.command("WATCHDOG", 100)
+    answers.pause = True
+    await tb.command("DOORBELL", chain[0])
+    for _ in range(4):
+        await ClockCycles(dut.clk_i, 60)
+        answers.pause = False
+        await ClockCycles(dut.clk_i, 2)
+        answers.pause = True
+    # Without a limit nothing is.
+    await tb.command("WATCHDOG", 0)
+    await ClockCycles(dut.clk_i, 300)
+    assert await tb.read("ERROR") == 0
+    answers.pause = False
+    start = tb.cycle
+    while await tb.read("STATUS"):
+        assert tb.cycle - start < LIMIT_CYCLES, "it must go on"
+    assert await tb.read("ERROR") == 0
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
