@@ -127,7 +127,7 @@ def test_every_board_has_a_part_and_pins() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "x.yaml", "--board", "ulx4s"], "board must be one of .* did you mean"),
+        (["--config", "x.yaml", "--board", "ulx4s"], "board must be one of .* .did you mean"),
         (["--config", "x.yaml", "--device", "ecp5"], "part must be one of"),
         ([], "--config or --engine must be given"),
         (["--engine", "tensor"], "engine must be one of"),
