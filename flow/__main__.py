@@ -14,6 +14,7 @@ from halut.errors import HalutError
 _COMMANDS = {
     "synth": ("cli:synth", "area, timing and energy of a configuration"),
     "pnr": ("cli:pnr", "a routed, extracted, timed layout of a configuration, with OpenROAD"),
+    "fpga": ("fpga.cli:main", "a configuration on an FPGA: resources, period, bitstream"),
     "layouts": ("studies.layouts:main", "routed runs in one table, beside published layouts"),
     "formal": ("formal.cli:main", "proofs of what the units promise"),
     "report": ("report.html.cli:main", "runs as one HTML page"),

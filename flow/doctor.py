@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flow.fpga.parts import FAMILIES
+from flow.fpga.tools import find_placer
 from flow.tools.find import find_abc, openroad_command, version_in
 from halut import process
 from halut.cli import run
@@ -105,6 +107,14 @@ def _abc() -> str | None:
     return place if found.version == place else f"{found.version} ({place})"
 
 
+def _placer(family: str) -> str | None:
+    try:
+        found = find_placer(FAMILIES[family])
+    except HalutError:
+        return None
+    return f"{found.version} ({found.command[0]})"
+
+
 def _openroad() -> str | None:
     try:
         command = openroad_command()
@@ -187,6 +197,10 @@ _ROWS: tuple[_Row, ...] = (
     ("synthesis", "openroad", _openroad, "place and route",
      "github.com/The-OpenROAD-Project/OpenROAD (build), on PATH or OPENROAD_EXE",
      "everything before the layout", False),
+    ("synthesis", "nextpnr-ecp5", lambda: _placer("ecp5"), "make fpga on Lattice ECP5",
+     ".venv/bin/pip install -e .[fpga]", "everything but bitstreams", False),
+    ("synthesis", "nextpnr-ice40", lambda: _placer("ice40"), "make fpga on Lattice iCE40",
+     ".venv/bin/pip install -e .[fpga]", "everything but bitstreams", False),
     ("synthesis", "tclsh", lambda: shutil.which("tclsh"), "tests of the layout scripts",
      _APT.format("tcl"), "everything else", False),
     ("processors", "riscv64-unknown-elf-gcc",
