@@ -31,6 +31,12 @@ ROOT = Path(__file__).resolve().parents[3]
 FORMATS = [None, *FLOAT_FORMATS, "int2", "int8", "int16"]
 
 
+@pytest.fixture(autouse=True)
+def with_a_library() -> None:
+    if not library.variants():
+        pytest.skip(f"there is no native library: {library.status()[1]}")
+
+
 @pytest.fixture(params=library.VARIANTS)
 def forced(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param not in library.variants():
