@@ -63,10 +63,10 @@ def test_large_programs_are_cut() -> None:
     config = CONFIGS["small"]
     program = golden.random_program(np.random.default_rng(1), 6, 4, 5, "int8")
     entries = _entries(image_file(config, [program]))
-    tiling = tile(program, 4, 2)
-    assert len(entries) == len(tiling.tiles) == 6
+    tiling = tile(program, 4, 3)
+    assert len(entries) == len(tiling.tiles) == 4
     found = [(p["codebook_part"], p["first_output"], p["outputs"], p["parts"]) for p in entries]
-    assert found == [(d, 2 * m, min(2, 5 - 2 * m), 2) for d in range(2) for m in range(3)]
+    assert found == [(d, 3 * m, min(3, 5 - 3 * m), 2) for d in range(2) for m in range(2)]
 
 
 def test_rules() -> None:
@@ -76,7 +76,7 @@ def test_rules() -> None:
     with pytest.raises(HalutError, match="programs must be at least one"):
         image_file(CONFIGS["odd"], [])
     with pytest.raises(HalutError, match=r"program\.n_prototypes must be"):
-        deeper = golden.random_program(np.random.default_rng(1), 4, 8, 2, "int8")
+        deeper = golden.random_program(np.random.default_rng(1), 4, 8, 3, "int8")
         image_file(CONFIGS["small"], [deeper])
 
 
