@@ -57,8 +57,8 @@ autodoc_mock_imports = [name for name in _OPTIONAL.split() if find_spec(name) is
 # The side bar. A page that is in none of these ends the build with an error.
 _PAGES = {
     "Start": ["tutorial_matrix", "tutorial_network"],
-    "Hardware": ["architecture", "interfaces", "axi", "direct_engines", "verification"],
-    "Software": ["kernels", "c_network"],
+    "Hardware": ["architecture", "interfaces", "axi", "direct_engines", "fpga", "verification"],
+    "Software": ["kernels", "c_network", "soc"],
     "Networks": ["networks", "system"],
     "Flow": ["flow", "platforms", "model", "sweep", "scaling"],
     "Results": ["RESULTS", "LAYOUTS", "TABLES", "experiments"],
