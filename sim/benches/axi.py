@@ -33,7 +33,8 @@ class TB(Host):
         # Memory that nobody wrote is not zero.
         self.memory.mem[:] = self.random.randbytes(MEMORY_BYTES)
         self.rules = AxiRules(dut, self.config)
-        self.free = 64
+        # What is placed first crosses a boundary of 4 kB.
+        self.free = 4096 - self.random.randrange(16, 512)
         self.slave = AxiSlave(
             AxiBus.from_prefix(dut, "m_axi"), dut.clk_i, dut.rst_ni, target=self.memory,
             reset_active_level=False,
