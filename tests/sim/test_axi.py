@@ -20,7 +20,7 @@ pytest.importorskip(
     "cocotbext.axi", reason="cocotbext-axi is not installed (pip install -e .[dev])"
 )
 pytestmark = pytest.mark.sim
-N_TESTS = {"master": 12, "stream": 9}
+N_TESTS = {"master": 13, "stream": 10}
 
 
 def _bench(config: AxiConfig) -> str:
