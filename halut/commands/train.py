@@ -29,11 +29,9 @@ def add_verb(verbs: Any) -> None:
     add("--exact", action="store_true",
         help="replace nothing, and train the exact network for as many epochs in all, to compare "
         "with (default folder: build/networks/<name>_exact)")  # fmt: skip
-    add(
-        "--base",
-        metavar="DIR",
-        help="begin with the exact network of another run that trained it by the same settings",
-    )
+    add("--base", metavar="DIR",
+        help="begin with the exact network of another run that trained it by the same settings "
+        "(default: train it)")  # fmt: skip
     add("--seed", type=int, metavar="N", help="another seed (default: the recipe's)")
     add("--device", metavar="X",
         help="as torch names it (default: cuda when there is one, else cpu)")  # fmt: skip

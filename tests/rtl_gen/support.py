@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -67,8 +67,7 @@ class TopBench:
             is_tiled = isinstance(config, TiledConfig)
             self.top = HalutTiled(config) if is_tiled else HalutMatmul(config)
         self.rng = random.Random(seed)
-        self.input_pause = pause(self.rng, stall in ("gaps", "both"))
-        self.output_pause = pause(self.rng, stall in ("backpressure", "both"))
+        self.stall(stall)
         self.input_cycles: list[int] = []
         self.output_cycles: list[int] = []
         self.results: list[int] = []
@@ -131,24 +130,46 @@ class TopBench:
             simulator.add_testbench(process)
         simulator.run()
 
+    def stall(self, pattern: str) -> None:
+        """Pause inputs, or outputs, or both, from now on."""
+        self.input_pause = pause(self.rng, pattern in ("gaps", "both"))
+        self.output_pause = pause(self.rng, pattern in ("backpressure", "both"))
+
     def matmul(self, program: Program, words: np.ndarray) -> np.ndarray:
         """Load a program, send words (N, C, T), return results (N, M) as integers."""
-        n_groups = len(words) // self.config.rows
+        [results] = self.matmuls([(program, words)])
+        return results
+
+    def matmuls(
+        self, cases: Sequence[tuple[Program, np.ndarray]], stalls: Sequence[str] = ()
+    ) -> list[np.ndarray]:
+        """Do the same for one case after the other, each with its pattern of stalls."""
+        n_beats = [len(words) // self.config.rows * self.config.n_beats for _, words in cases]
+        n_finished = 0
 
         async def stimulus(ctx):
-            await self.send(ctx, self.top.program, self.image(program))
-            await self.send(
-                ctx, self.top.i, self.payloads(words), self.input_cycles, self.input_pause
-            )
+            for number, (program, words) in enumerate(cases):
+                while n_finished < number:
+                    await ctx.tick()
+                if stalls:
+                    self.stall(stalls[number])
+                await self.send(ctx, self.top.program, self.image(program))
+                payloads = self.payloads(words)
+                await self.send(ctx, self.top.i, payloads, self.input_cycles, self.input_pause)
 
         async def response(ctx):
-            await self.receive(ctx, n_groups * self.config.n_beats)
+            nonlocal n_finished
+            for n in n_beats:
+                await self.receive(ctx, n)
+                n_finished += 1
 
         self.run(stimulus, response)
-        sums = np.empty((n_groups, self.config.rows * self.config.n_outputs), dtype=np.int64)
         order = result_order(self.config).ravel()
-        sums[:, order] = np.array(self.results).reshape(n_groups, -1)
-        return sums.reshape(len(words), self.config.n_outputs)
+        found = np.array(self.results).reshape(-1, len(order))
+        sums = np.empty_like(found)
+        sums[:, order] = found
+        ends = np.cumsum([len(words) for _, words in cases])[:-1]
+        return np.split(sums.reshape(-1, self.config.n_outputs), ends)
 
 
 def random_case(config: AnyConfig, n_rows: int, seed: int = 1, corner: bool = False):
@@ -156,6 +177,30 @@ def random_case(config: AnyConfig, n_rows: int, seed: int = 1, corner: bool = Fa
     rng = np.random.default_rng(seed)
     program = reference.random_program(config, rng, corner)
     return program, golden.random_words(rng, program, n_rows, corner=corner)
+
+
+def check_sums_latency_and_rate(config: AnyConfig) -> None:
+    """Random and corner programs with every pattern of stalls give the reference's results.
+
+    Without stalls, the first case's come after the stated latency and at the stated interval.
+    """
+    n_groups = 6
+    stalls = [stall for stall in STALLS for _ in range(2)]
+    cases = [
+        random_case(config, n_groups * config.rows, seed=1 + number, corner=bool(number % 2))
+        for number in range(len(stalls))
+    ]
+    bench = TopBench(config)
+    found = bench.matmuls(cases, stalls)
+    assert len(found) == len(cases)
+    for (program, words), results in zip(cases, found, strict=True):
+        expected = reference.result_words(reference.results(config, program, words))
+        np.testing.assert_array_equal(results, expected)
+    sent = bench.input_cycles[config.n_groups - 1 :: config.n_groups][:n_groups]
+    received = bench.output_cycles[:: config.n_beats][:n_groups]
+    assert len(sent) == len(received) == n_groups
+    assert received[0] - sent[0] == config.latency_cycles
+    assert set(np.diff(received[2:])) == {config.interval_cycles}
 
 
 def lint(path, top, *flags):

@@ -177,10 +177,9 @@ def _packed(config, items):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-@pytest.mark.parametrize("stall", ["none", "both"])
-def test_sums_equal_reference(name, stall):
+def test_sums_equal_reference(name):
     config = ENGINES[name]
-    for corner in (False, True):
+    for corner, stall in ((False, "none"), (True, "both")):
         work = job(config, np.random.default_rng(3), 6, corner=corner)
         expected = _packed(config, work.outputs[work.n_filling :])
         assert expected
@@ -290,7 +289,14 @@ def test_verilog_equals_reference(name):
 
 @pytest.mark.sim
 @pytest.mark.needs("verilator")
-@pytest.mark.parametrize("name", ["dot-product-latch", "systolic", "stored"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stored",
+        pytest.param("dot-product-latch", marks=pytest.mark.slow),
+        pytest.param("systolic", marks=pytest.mark.slow),
+    ],
+)
 def test_verilog_equals_reference_in_verilator(name):
     _check_verilog(ENGINES[name], "verilator")
 

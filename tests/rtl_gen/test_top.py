@@ -8,7 +8,7 @@ import pytest
 from halut import golden
 from rtl_gen import reference
 from rtl_gen.config import AcceleratorConfig
-from tests.rtl_gen.support import STALLS, TopBench, random_case
+from tests.rtl_gen.support import TopBench, check_sums_latency_and_rate, random_case
 
 CONFIGS = {
     "interleaved": {"n_codebooks": 3, "n_prototypes": 8, "n_outputs": 2},
@@ -67,28 +67,10 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("stall", STALLS)
-def test_sums_equal_golden(name, stall):
+def test_sums_latency_and_rate(name):
+    """Random and corner programs, with every pattern of stalls; without them in time."""
     config = AcceleratorConfig(**CONFIGS[name])
-    for corner in (False, True):
-        program, words = random_case(config, 6 * config.rows, corner=corner)
-        bench = TopBench(config, stall)
-        expected = reference.result_words(reference.results(config, program, words))
-        np.testing.assert_array_equal(bench.matmul(program, words), expected)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_latency_and_rate_are_as_stated(name):
-    config = AcceleratorConfig(**CONFIGS[name])
-    n_groups = 6
-    program, words = random_case(config, n_groups * config.rows)
-    bench = TopBench(config)
-    bench.matmul(program, words)
-    sent = bench.input_cycles[config.n_groups - 1 :: config.n_groups]
-    received = bench.output_cycles[:: config.n_beats]
-    assert len(sent) == len(received) == n_groups
-    assert received[0] - sent[0] == config.latency_cycles
-    assert set(np.diff(received[2:])) == {config.interval_cycles}
+    check_sums_latency_and_rate(config)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_unit_equals_model_in_verilator(kind: str) -> None:
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize(("kind", "name"), _pairs("interleaved", "unrolled"))
+@pytest.mark.parametrize(("kind", "name"), _pairs("unrolled"))
 def test_one_spoiled_bit_is_caught(kind: str, name: str) -> None:
     with pytest.raises(runner.SimulationFailed, match=r"must be|received"):
         _run(kind, name, spoil=True)

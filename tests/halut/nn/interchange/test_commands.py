@@ -82,6 +82,16 @@ def test_from_a_file_to_a_report(capsys) -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_a_report_is_a_page_or_json() -> None:
+    assert main(["convert", "net.pt2", *CONVERT, "-o", "n.pt", "--report", "r.html"]) == 0
+    page = Path("r.html").read_text()
+    assert "<svg" in page and "http" not in page.replace("http://www.w3.org", "")
+    with pytest.raises(HalutError, match=r"--report must end with \.json or \.html, not 'r\.txt'"):
+        main(["convert", "net.pt2", *CONVERT, "-o", "m.pt", "--report", "r.txt"])
+    assert not Path("m.pt").exists()
+
+
+@pytest.mark.usefixtures("place")
 def test_a_file_that_is_another_one_now_is_refused() -> None:
     assert main(["convert", "net.pt2", *CONVERT, "-o", "n.pt"]) == 0
     content = bytearray(Path("net.pt2").read_bytes())
