@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from halut.native import learning
 from halut.ridge import Gram, table_sums
-from halut.trees import Bins, fill_empty_leaves, learn_tree
+from halut.trees import SortedColumns, fill_empty_leaves, learn_tree
 
 __all__ = ["Forest", "subspaces"]
 
@@ -119,7 +119,7 @@ class Forest:
             some = A[rows[begin : begin + 256]]
             self.columns[:, begin : begin + 256] = some.T
             np.matmul(some - centre, weights, out=self.targets[begin : begin + 256])
-        self.bins: list[dict[int, Bins]] = [{} for _ in self.groups]
+        self.bins = [SortedColumns() for _ in self.groups]
         shape = (n_codebooks, self.tree_depth)
         self.split_dims = np.zeros(shape, dtype=np.int32)
         self.thresholds = np.zeros((n_codebooks, n_prototypes - 1), dtype=np.float32)

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from halut.native import learning
 
-__all__ = ["Bins", "fill_empty_leaves", "learn_tree", "walk"]
+__all__ = ["Bins", "SortedColumns", "fill_empty_leaves", "learn_tree", "walk"]
 
-_BINS = 512
+_BINS = learning.MOST_BINS
 """Thresholds lie between bins; with fewer values than this, between any two values."""
 
 _RANKING_ROWS = 4096
@@ -71,13 +71,29 @@ class Bins:
         return cls(index=index, low=values[begins], high=values[ends - 1])
 
 
+class SortedColumns:
+    """Columns in bins, sorted when a tree first needs them.
+
+    Attributes
+    ----------
+    by_column : dict of int to Bins
+        By NumPy.
+    native : BinnedColumns or None
+        By the native library.
+    """
+
+    def __init__(self) -> None:
+        self.by_column: dict[int, Bins] = {}
+        self.native: learning.BinnedColumns | None = None
+
+
 def learn_tree(
     columns: NDArray[np.float32],
     targets: NDArray[np.float64],
     tree_depth: int,
     n_candidates: int = 4,
     shrinkage: float = 0.0,
-    bins: dict[int, Bins] | None = None,
+    bins: SortedColumns | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]:
     """Learn one tree.
 
@@ -94,7 +110,7 @@ def learn_tree(
     shrinkage : float, default 0
         Added to the row counts of both halves when the gain of a split is computed: the error is
         then that of means shrunk by ridge regression, and tiny leaves gain less.
-    bins : dict of int to Bins, optional
+    bins : SortedColumns, optional
         Kept between calls with the same columns, it saves sorting them again.
 
     Returns
@@ -106,21 +122,27 @@ def learn_tree(
     codes : uint8 ndarray of shape (n_rows,), range [0, 2**tree_depth)
         The leaf of every row.
     """
-    if bins is None:
-        bins = {}
+    kept = SortedColumns() if bins is None else bins
+    every = -(-columns.shape[1] // _RANKING_ROWS)
+    if kept.native is None:
+        kept.native = learning.BinnedColumns(*columns.shape)
+    found = learning.learn_tree(
+        columns, targets, tree_depth, n_candidates, shrinkage, every, kept.native
+    )
+    if found is not None:
+        return found
     split_dims = np.zeros(tree_depth, dtype=np.int32)
     thresholds = np.zeros(2**tree_depth - 1, dtype=np.float32)
     codes = np.zeros(columns.shape[1], dtype=np.uint8)
-    every = -(-columns.shape[1] // _RANKING_ROWS)
     ranked = np.ascontiguousarray(columns[:, ::every]), np.ascontiguousarray(targets[:, ::every])
     for level in range(tree_depth):
         n_nodes = 2**level
         here = slice(n_nodes - 1, 2 * n_nodes - 1)
         best = -1.0
         for column in _rank_columns(*ranked, np.ascontiguousarray(codes[::every]), n_candidates):
-            if column not in bins:
-                bins[column] = Bins.of(columns[column])
-            gain, chosen = _split_nodes(bins[column], targets, codes, n_nodes, shrinkage)
+            if column not in kept.by_column:
+                kept.by_column[column] = Bins.of(columns[column])
+            gain, chosen = _split_nodes(kept.by_column[column], targets, codes, n_nodes, shrinkage)
             if gain > best:
                 best = gain
                 split_dims[level] = column
@@ -129,6 +151,18 @@ def learn_tree(
         codes += codes
         codes += columns[split_dims[level]] > reached
     return split_dims, thresholds, codes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Splits:
+    """The best split of every node: its rows, what the squared error falls by, the last bin on the
+    left, the first on the right that has rows (0 when none has), the last that has rows."""
+
+    sizes: NDArray[np.integer[Any]]
+    gains: NDArray[np.float64]
+    places: NDArray[np.intp]
+    nexts: NDArray[np.intp]
+    lasts: NDArray[np.intp]
 
 
 def _split_nodes(
@@ -140,9 +174,7 @@ def _split_nodes(
 ) -> tuple[float, NDArray[np.float32]]:
     """Find every node's best threshold in one column: (their gain, thresholds (n_nodes,))."""
     n_bins = len(bins.low)
-    found = learning.split_nodes(codes, bins.index, n_nodes, n_bins, targets, shrinkage)
-    if found is None:
-        found = _best_splits(bins, targets, codes, n_nodes, shrinkage)
+    found = _best_splits(bins, targets, codes, n_nodes, shrinkage)
     # Between the largest value on the left and the smallest on the right, of values in use here.
     low, high = bins.high[found.places], bins.low[found.nexts]
     middle = ((low.astype(np.float64) + high) / 2).astype(np.float32)
@@ -159,8 +191,8 @@ def _best_splits(
     codes: NDArray[np.uint8],
     n_nodes: int,
     shrinkage: float,
-) -> learning.Splits:
-    """Find the best place to cut each node's rows in two: `learning.split_nodes` in NumPy."""
+) -> _Splits:
+    """Find the best place to cut each node's rows in two."""
     size, shape = n_nodes * len(bins.low), (n_nodes, len(bins.low))
     cell = codes.astype(np.intp)
     cell *= len(bins.low)
@@ -180,7 +212,7 @@ def _best_splits(
     gain[(n_left == 0) | (n_right == 0)] = 0
     node = np.arange(n_nodes)
     places = gain.argmax(axis=1)
-    return learning.Splits(
+    return _Splits(
         sizes=n_rows[:, 0],
         gains=gain[node, places],
         places=places,
@@ -192,7 +224,7 @@ def _best_splits(
 def _explained(
     columns: NDArray[np.float32], targets: NDArray[np.float64], codes: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
-    """Say how much straight lines explain: `learning.rank_columns` in NumPy."""
+    """Return how much of the targets a straight line in each node explains, for every column."""
     explained = np.zeros(len(columns))
     for node in range(int(codes.max()) + 1):
         rows = np.flatnonzero(codes == node)
@@ -217,9 +249,7 @@ def _rank_columns(
     """Return the columns of which a straight line in each node explains most of the targets."""
     if wanted >= len(columns):
         return list(range(len(columns)))
-    explained = learning.rank_columns(codes, columns, targets)
-    if explained is None:
-        explained = _explained(columns, targets, codes)
+    explained = _explained(columns, targets, codes)
     return [int(column) for column in np.argsort(-explained, kind="stable")[:wanted]]
 
 

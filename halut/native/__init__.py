@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,16 @@ from numpy.typing import ArrayLike, NDArray
 from halut import golden
 from halut.accumulation import Accumulation, add_in_order
 from halut.encoding import check_words, comparison_keys, float_thresholds
-from halut.native.layouts import RAW, Tables, are, dequantised, lay_out, matrix, parts
+from halut.native.layouts import (
+    RAW,
+    Tables,
+    address,
+    are,
+    dequantised,
+    lay_out,
+    matrix,
+    parts,
+)
 from halut.native.library import VARIABLE, VARIANTS, Kernels, Stage, kernels, status, variants
 from halut.program import Program
 
@@ -213,7 +223,8 @@ def product(
         or lut.shape[1:] != (len(split_dims), thresholds.shape[1] + 1)
     ):
         return None
-    return _multiply(chosen, rows, split_dims, thresholds, lay_out(chosen, lut, offset), RAW)[0]
+    tables = lay_out(chosen, lut, offset)
+    return _Multiplication(chosen, split_dims, thresholds, tables, RAW)(rows)[0]
 
 
 class QuantisedProduct:
@@ -228,7 +239,8 @@ class QuantisedProduct:
         self.program = program
         self._trees = program.split_dims, float_thresholds(program)
         self._stage = dequantised(program.lut_scale, program.lut_offset)
-        self._tables: dict[str, Tables] = {}
+        self._made: dict[Kernels, _Multiplication] = {}
+        self._is_native = program.lut_format != "fp16" and not _is_too_wide(program)
 
     def encode(self, rows: NDArray[Any]) -> NDArray[np.uint8] | None:
         """Return codes (n_rows, n_codebooks) of rows (n_rows, n_features).
@@ -257,17 +269,14 @@ class QuantisedProduct:
         As `encode` does; NumPy computes also what tables of half floats, and too wide sums, give.
         """
         chosen = kernels()
-        if (
-            chosen is None
-            or rows.dtype.type not in _EXACT_FLOATS
-            or self.program.lut_format == "fp16"
-            or _is_too_wide(self.program)
-        ):
+        if chosen is None or not self._is_native or rows.dtype.type not in _EXACT_FLOATS:
             return None
-        if chosen.variant not in self._tables:
-            self._tables[chosen.variant] = lay_out(chosen, self.program.lut)
-        tables = self._tables[chosen.variant]
-        out, unordered = _multiply(chosen, rows, *self._trees, tables, self._stage)
+        multiply = self._made.get(chosen)
+        if multiply is None:
+            tables = lay_out(chosen, self.program.lut)
+            multiply = _Multiplication(chosen, *self._trees, tables, self._stage)
+            self._made[chosen] = multiply
+        out, unordered = multiply(rows)
         self._check(unordered)
         return out
 
@@ -276,30 +285,41 @@ class QuantisedProduct:
             self.program.check_not_nan(True)
 
 
-def _multiply(
-    chosen: Kernels,
-    rows: NDArray[Any],
-    split_dims: NDArray[np.int32],
-    thresholds: NDArray[np.float32],
-    tables: Tables,
-    stage: Stage,
-) -> tuple[NDArray[np.float32], bool]:
-    """Return the product, and whether a value that was compared was NaN."""
-    n_outputs, n_codebooks, _ = tables.shape
-    out = np.empty((len(rows), n_outputs), dtype=np.float32)
+class _Multiplication:
+    """Rows times laid-out tables. Little is left to do for each call, for which caches are cold."""
 
-    def multiply(share: slice) -> bool:
+    def __init__(
+        self,
+        chosen: Kernels,
+        split_dims: NDArray[np.int32],
+        thresholds: NDArray[np.float32],
+        tables: Tables,
+        stage: Stage,
+    ) -> None:
+        n_outputs, n_codebooks, _ = tables.shape
+        self._n_outputs, self._additions = n_outputs, n_outputs * n_codebooks
+        self._call = partial(chosen.call, "halut_product")
+        self._given = (
+            *split_dims.shape, address(split_dims), address(thresholds), n_outputs, tables.layout,
+            address(tables.memory), ctypes.byref(stage),
+        )  # fmt: skip
+        self._held = split_dims, thresholds, tables
+
+    def __call__(self, rows: NDArray[Any]) -> tuple[NDArray[np.float32], bool]:
+        """Return the product, and whether a value that was compared was NaN."""
+        out = np.empty((len(rows), self._n_outputs), dtype=np.float32)
+        additions = len(rows) * self._additions
+        if additions < 2 * _WORTH_A_THREAD:
+            return out, self._multiply(rows, out)
+        found = _share(len(rows), additions, lambda one: self._multiply(rows[one], out[one]))
+        return out, any(found)
+
+    def _multiply(self, rows: NDArray[Any], out: NDArray[np.float32]) -> bool:
         unordered = False
-        for part, values in parts(rows[share]):
-            to = out[share][part]
-            unordered |= chosen.call(
-                "halut_product", ctypes.byref(matrix(values)), *split_dims.shape,
-                split_dims.ctypes.data, thresholds.ctypes.data, n_outputs, tables.layout,
-                tables.memory.ctypes.data, ctypes.byref(stage), to.ctypes.data,
-            )  # fmt: skip
+        for part, values in parts(rows):
+            to = address(out) + part.start * self._n_outputs * 4
+            unordered |= self._call(matrix(values), *self._given, to)
         return unordered
-
-    return out, any(_share(len(rows), len(rows) * n_codebooks * n_outputs, multiply))
 
 
 def _look_up(
@@ -347,7 +367,7 @@ def _encode(
 ) -> bool:
     """Write codes; return whether a value that was compared was NaN."""
     return chosen.call(
-        "halut_encode", ctypes.byref(matrix(rows)), *split_dims.shape, split_dims.ctypes.data,
+        "halut_encode", matrix(rows), *split_dims.shape, split_dims.ctypes.data,
         thresholds.ctypes.data, codes.ctypes.data,
     )  # fmt: skip
 

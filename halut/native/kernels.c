@@ -8,6 +8,8 @@
  * Inside, a block's codes are (quads, ROWS, 4): four neighbouring codebooks, a quad, lie together.
  */
 #include "common.h"
+#include "quads.h"
+#include <math.h>
 
 enum {
     ENTRY_BYTES = 64,      /* of the neighbouring outputs, a slice, that a code selects */
@@ -32,15 +34,30 @@ typedef struct {
     ptrdiff_t row_stride, column_stride;
 } Rows;
 
+/* Where 16 codebooks find, in a row of bytes, what they look at: byte 16 * level + codebook is byte
+ * `where` of the vector of 64 whose mask `from` has its bit. */
+typedef struct {
+    uint8_t where[64];
+    const uint64_t *from; /* of every vector */
+    size_t first, end;    /* vectors */
+    size_t at_once;       /* vectors from the first on, all in the row; 0: as many as there are */
+} Pick;
+
 typedef struct {
     ptrdiff_t row_stride;
-    size_t n_codebooks, padded; /* to a multiple of GROUP */
+    size_t n_features, n_codebooks, padded; /* to a multiple of GROUP */
     size_t depth;
     const int32_t *places;    /* (depth, padded): where a level's value lies in its row */
     const float *by_node;     /* thresholds (2**depth - 1, padded) */
     const float *by_codebook; /* thresholds (n_codebooks, 2**depth - 1) */
     uint32_t place_word;      /* what is added to the codes of every quad */
     uint8_t place[4];         /* the same byte by byte */
+    /* What quad_blocks.h reads; NULL where it cannot compute. */
+    const float *levels;       /* (padded, QUAD_DEPTH, LEVEL), see quads.h */
+    const int8_t *byte_levels; /* the same for bytes, which have integer thresholds */
+    const int8_t *byte_nodes;  /* (padded / GROUP, 16, GROUP) */
+    const Pick *picks;         /* (padded / GROUP) */
+    void *blocks[2];
 } Trees;
 
 /* Memory that is read soon: `n_runs` of `bytes` each. */
@@ -109,14 +126,16 @@ INLINE void fetch_ahead(Ahead *a, size_t n_rows)
 #define VARIANT avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
 #include "avx512.h"
-#include "quads.h"
 #define VARIANT vnni
 #define TARGET TARGET_QUADS
 #include "avx512.h"
+#include "quad_blocks.h"
 #endif
 #ifdef HAS_NEON
 #include "neon.h"
 #endif
+
+enum { PORTABLE, AVX2, AVX512, VNNI, NEON };
 
 #include "layouts.h"
 
@@ -134,26 +153,25 @@ typedef struct {
     void (*add_entries)(const uint8_t *, size_t, const float *, size_t, int, float *);
 } Variant;
 
-#define KERNELS(name)                                             \
+#define KERNELS(name, encoder)                                    \
     {                                                             \
-        {encode_f_##name, encode_b_##name},                       \
+        {encode_f_##encoder, encode_b_##encoder},                 \
         {look_up_f_##name, look_up_i_##name, look_up_h_##name},   \
         {NULL, finish_i_##name, finish_h_##name},                 \
         add_in_order_##name,                                      \
         add_rows_##name,                                          \
         add_entries_##name,                                       \
     }
-enum { PORTABLE, AVX2, AVX512, VNNI, NEON };
 
 static const Variant variants[] = {
-    [PORTABLE] = KERNELS(portable),
+    [PORTABLE] = KERNELS(portable, portable),
 #ifdef HAS_X86
-    [AVX2] = KERNELS(avx2),
-    [AVX512] = KERNELS(avx512),
-    [VNNI] = KERNELS(vnni),
+    [AVX2] = KERNELS(avx2, avx2),
+    [AVX512] = KERNELS(avx512, avx512),
+    [VNNI] = KERNELS(vnni, quads),
 #endif
 #ifdef HAS_NEON
-    [NEON] = KERNELS(neon),
+    [NEON] = KERNELS(neon, neon),
 #endif
 };
 
@@ -269,7 +287,8 @@ static int encode_block(const Variant *variant, const Trees *trees, const Rows *
                      (ptrdiff_t)begin * rows->row_stride * (ptrdiff_t)size;
     int (*const encode)(const Trees *, const void *, size_t, uint8_t *) =
         variant->encode[rows->kind];
-    if (rows->kind == FLOAT32 || rows->row_stride == 1 || begin + n < rows->n_rows)
+    if (rows->kind == FLOAT32 || trees->byte_levels != NULL || rows->row_stride == 1 ||
+        begin + n < rows->n_rows)
         return encode(trees, at, n, codes);
     /* What gathers bytes reads three beyond them. */
     memcpy(last_row, at + (ptrdiff_t)(n - 1) * rows->row_stride, rows->n_features);
@@ -317,8 +336,8 @@ EXPORT int halut_encode(int variant, const Rows *rows, size_t n_codebooks, size_
                         const int32_t *dims, const float *thresholds, uint8_t *codes)
 {
     Trees trees;
-    void *tree_block, *code_block = NULL;
-    if (make_trees(&trees, &tree_block, rows, n_codebooks, depth, dims, thresholds))
+    void *code_block = NULL;
+    if (make_trees(&trees, variant, rows, n_codebooks, depth, dims, thresholds))
         return 1;
     trees.place_word = place_codes(INTS, trees.place);
     uint8_t *grouped = aligned((size_t)ROWS * trees.padded + rows->n_features + 4, 1, &code_block);
@@ -332,7 +351,7 @@ EXPORT int halut_encode(int variant, const Rows *rows, size_t n_codebooks, size_
             ungroup_codes(codes + begin * n_codebooks, grouped, n, n_codebooks);
         }
     free(code_block);
-    free(tree_block);
+    free_trees(&trees);
     return status;
 }
 
@@ -393,11 +412,11 @@ EXPORT int halut_product(int variant, const Rows *rows, size_t n_codebooks, size
                          int layout, const void *tables, const Stage *stage, void *out)
 {
     Trees trees;
-    void *tree_block = NULL, *scratch_block = NULL, *code_block = NULL;
+    void *scratch_block = NULL, *code_block = NULL;
     Product product = {&variants[variant], layout, tables, n_codebooks, (size_t)1 << depth,
                        n_outputs, {0, 0, 0}, *stage, NULL};
     uint8_t *codes = NULL;
-    int status = make_trees(&trees, &tree_block, rows, n_codebooks, depth, dims, thresholds);
+    int status = make_trees(&trees, variant, rows, n_codebooks, depth, dims, thresholds);
     if (!status) {
         trees.place_word = place_codes(layout, trees.place);
         product.scratch = aligned(ROWS, ENTRY_BYTES, &scratch_block);
@@ -424,7 +443,7 @@ EXPORT int halut_product(int variant, const Rows *rows, size_t n_codebooks, size
     }
     free(code_block);
     free(scratch_block);
-    free(tree_block);
+    free_trees(&trees);
     return status;
 }
 
@@ -454,3 +473,4 @@ EXPORT int halut_add_in_order(int variant, const uint8_t *codes, size_t n_rows, 
 }
 
 #include "learning.h"
+#include "trees.h"

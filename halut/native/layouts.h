@@ -1,12 +1,94 @@
 /* Trees and tables as the kernels read them. */
 
-/* Trees of rows with these strides; codebooks that fill up a group look at what codebook 0 does. */
-static int make_trees(Trees *trees, void **block, const Rows *rows, size_t n_codebooks,
-                      size_t depth, const int32_t *dims, const float *thresholds)
+/* Thresholds of floats as those of bytes that decide alike; whether there are such. */
+static int byte_thresholds(int8_t *bytes, const float *thresholds, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float at = floorf(thresholds[i]);
+        if (!(at >= INT8_MIN)) /* all bytes are above; or it is NaN */
+            return 0;
+        bytes[i] = (int8_t)(at < INT8_MAX ? at : INT8_MAX);
+    }
+    return 1;
+}
+
+/* Where 16 codebooks find what they look at in rows of bytes; `from` has a mask for every vector. */
+static void make_pick(Pick *pick, uint64_t *from, const Trees *trees, size_t first)
+{
+    memset(pick, 0, sizeof *pick);
+    pick->from = from;
+    pick->first = SIZE_MAX;
+    for (size_t t = 0; t < trees->depth; t++)
+        for (size_t c = first; c < smaller(first + GROUP, trees->n_codebooks); c++) {
+            const size_t place = (size_t)trees->places[t * trees->padded + c], v = place / 64;
+            const size_t byte = t * GROUP + c - first;
+            pick->where[byte] = place % 64;
+            from[v] |= (uint64_t)1 << byte;
+            pick->first = smaller(pick->first, v);
+            pick->end = v < pick->end ? pick->end : v + 1;
+        }
+    for (size_t n = 2; n <= 8 && !pick->at_once; n *= 2)
+        if (pick->end <= pick->first + n && (pick->first + n) * 64 <= trees->n_features)
+            pick->at_once = n;
+}
+
+/* What quad_blocks.h reads; whether there was too little memory. */
+static int make_quad_trees(Trees *trees, const Rows *rows)
+{
+    const size_t n_nodes = ((size_t)1 << trees->depth) - 1, padded = trees->padded;
+    if (rows->kind == FLOAT32) {
+        if (rows->row_stride != 1)
+            return 0;
+        float *levels = aligned(padded * QUAD_DEPTH * LEVEL, 4, &trees->blocks[1]);
+        if (levels == NULL)
+            return 1;
+        for (size_t c = 0; c < padded; c++)
+            make_levels(trees->by_codebook + (c < trees->n_codebooks ? c * n_nodes : 0),
+                        trees->depth, levels + c * QUAD_DEPTH * LEVEL);
+        trees->levels = levels;
+        return 0;
+    }
+    if (rows->row_stride != 1 && rows->column_stride != 1)
+        return 0;
+    const size_t n_vectors = (rows->n_features + 63) / 64, groups = padded / GROUP;
+    const size_t level_bytes = padded * QUAD_DEPTH * LEVEL, node_bytes = padded * 16;
+    const size_t mask_bytes = round_up(groups * n_vectors * sizeof(uint64_t), 64);
+    char *block = aligned(level_bytes + node_bytes + mask_bytes + groups * sizeof(Pick), 1,
+                          &trees->blocks[1]);
+    if (block == NULL)
+        return 1;
+    int8_t *byte_levels = (int8_t *)block, *nodes = byte_levels + level_bytes;
+    uint64_t *from = (uint64_t *)(void *)(nodes + node_bytes);
+    Pick *picks = (Pick *)(void *)(nodes + node_bytes + mask_bytes);
+    memset(from, 0, mask_bytes);
+    for (size_t c = 0; c < padded; c++) {
+        const float *thresholds = trees->by_codebook + (c < trees->n_codebooks ? c * n_nodes : 0);
+        float levels[QUAD_DEPTH * LEVEL];
+        int8_t bytes[16];
+        make_levels(thresholds, trees->depth, levels);
+        if (!byte_thresholds(bytes, thresholds, n_nodes) ||
+            !byte_thresholds(byte_levels + c * QUAD_DEPTH * LEVEL, levels, QUAD_DEPTH * LEVEL))
+            return 0;
+        for (size_t n = 0; n < n_nodes; n++)
+            nodes[(c / GROUP * 16 + n) * GROUP + c % GROUP] = bytes[n];
+    }
+    for (size_t g = 0; rows->column_stride == 1 && g < groups; g++)
+        make_pick(picks + g, from + g * n_vectors, trees, g * GROUP);
+    trees->byte_levels = byte_levels;
+    trees->byte_nodes = nodes;
+    trees->picks = picks;
+    return 0;
+}
+
+/* Trees of rows with these strides; codebooks that fill up a group look at what codebook 0 does.
+ * `free_trees` gives their memory back, also after a failure. */
+static int make_trees(Trees *trees, int variant, const Rows *rows, size_t n_codebooks, size_t depth,
+                      const int32_t *dims, const float *thresholds)
 {
     const size_t n_nodes = ((size_t)1 << depth) - 1;
     const size_t padded = round_up(n_codebooks, GROUP);
-    float *nodes = aligned((n_nodes + depth) * padded, 4, block);
+    memset(trees, 0, sizeof *trees);
+    float *nodes = aligned((n_nodes + depth) * padded, 4, &trees->blocks[0]);
     if (nodes == NULL)
         return 1;
     int32_t *places = (int32_t *)(void *)(nodes + n_nodes * padded);
@@ -18,13 +100,20 @@ static int make_trees(Trees *trees, void **block, const Rows *rows, size_t n_cod
             places[t * padded + c] = (int32_t)(dims[from * depth + t] * rows->column_stride);
     }
     trees->row_stride = rows->row_stride;
+    trees->n_features = rows->n_features;
     trees->n_codebooks = n_codebooks;
     trees->padded = padded;
     trees->depth = depth;
     trees->places = places;
     trees->by_node = nodes;
     trees->by_codebook = thresholds;
-    return 0;
+    return variant == VNNI && depth <= QUAD_DEPTH ? make_quad_trees(trees, rows) : 0;
+}
+
+static void free_trees(Trees *trees)
+{
+    free(trees->blocks[0]);
+    free(trees->blocks[1]);
 }
 
 static size_t slice_of(int layout)

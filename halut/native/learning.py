@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.native.layouts import are
+from halut.native.layouts import address, are
 from halut.native.library import kernels
 
-__all__ = ["Splits", "add_entries", "column_sums", "count_meetings", "rank_columns",
-           "split_nodes", "table_sums"]  # fmt: skip
+__all__ = ["MOST_BINS", "BinnedColumns", "add_entries", "column_sums", "count_meetings",
+           "learn_tree", "table_sums"]  # fmt: skip
+
+MOST_BINS = 512
+"""Bins of a column, at most, as in trees.h."""
 
 _MOST_ROWS = 2**31
 
 
-class Splits(NamedTuple):
-    """The best split of every node.
+class BinnedColumns:
+    """Columns sorted into bins, by `learn_tree` when it first needs them; see `halut.trees.Bins`.
+
+    Parameters
+    ----------
+    n_columns, n_rows : int
 
     Attributes
     ----------
-    sizes : int64 ndarray of shape (n_nodes,)
-        Rows.
-    gains : float64 ndarray of shape (n_nodes,)
-        What the squared error falls by; at least 0.
-    places : int64 ndarray of shape (n_nodes,)
-        The last bin on the left.
-    nexts : int64 ndarray of shape (n_nodes,)
-        The first bin on the right that has rows; 0 when none has.
-    lasts : int64 ndarray of shape (n_nodes,)
-        The last bin that has rows; 0 when none has.
+    index : uint16 ndarray of shape (n_columns, n_rows)
+    low, high : float32 ndarray of shape (n_columns, 512)
+    n_bins : int64 ndarray of shape (n_columns,)
+        0 for a column that was not sorted yet.
     """
 
-    sizes: NDArray[np.int64]
-    gains: NDArray[np.float64]
-    places: NDArray[np.int64]
-    nexts: NDArray[np.int64]
-    lasts: NDArray[np.int64]
-
-    @staticmethod
-    def dtypes() -> tuple[type, ...]:
-        """Return the types of the arrays."""
-        return np.int64, np.float64, np.int64, np.int64, np.int64
+    def __init__(self, n_columns: int, n_rows: int) -> None:
+        self.index = np.empty((n_columns, n_rows), dtype=np.uint16)
+        self.low, self.high = np.empty((2, n_columns, MOST_BINS), dtype=np.float32)
+        self.n_bins = np.zeros(n_columns, dtype=np.int64)
+        parts = self.index, self.low, self.high, self.n_bins
+        self.addresses = np.array([address(part) for part in parts], dtype=np.uintp)
 
 
 def count_meetings(codes: NDArray[np.uint8], n_prototypes: int) -> NDArray[np.float64] | None:
@@ -70,61 +67,35 @@ def table_sums(
     return sums
 
 
-def split_nodes(
-    nodes: NDArray[np.uint8],
-    bins: NDArray[np.uint16],
-    n_nodes: int,
-    n_bins: int,
+def learn_tree(
+    columns: NDArray[np.float32],
     targets: NDArray[np.float64],
+    tree_depth: int,
+    n_candidates: int,
     shrinkage: float,
-) -> Splits | None:
-    """Find the best place to cut each node's rows in two; see `halut.trees`.
+    every: int,
+    bins: BinnedColumns,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]] | None:
+    """Do what `halut.trees.learn_tree` does, and rank columns by every so many-th rows.
 
-    Parameters
-    ----------
-    nodes : uint8 ndarray of shape (n_rows,), range [0, n_nodes)
-    bins : uint16 ndarray of shape (n_rows,), range [0, n_bins)
-    n_nodes, n_bins : int
-    targets : float64 ndarray of shape (n_targets, n_rows)
-    shrinkage : float
+    `bins` is of as many columns and rows; what is missing in it is added.
     """
     chosen = kernels()
-    if chosen is None or not (
-        are(np.uint8, nodes) and are(np.uint16, bins) and are(np.float64, targets)
+    if (
+        chosen is None
+        or not (are(np.float32, columns) and are(np.float64, targets))
+        or not (columns.size and targets.size)
+        or columns.shape[1] >= _MOST_ROWS
     ):
         return None
-    found = Splits(*(np.empty(n_nodes, dtype=dtype) for dtype in Splits.dtypes()))
-    chosen.call("halut_split_nodes", nodes.ctypes.data, bins.ctypes.data, len(nodes), n_nodes,
-                n_bins, targets.ctypes.data, len(targets), shrinkage,
-                *(array.ctypes.data for array in found))  # fmt: skip
-    return found
-
-
-def rank_columns(
-    nodes: NDArray[np.uint8], columns: NDArray[np.float32], targets: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """Return how much of the targets a straight line in each node explains, for every column.
-
-    Parameters
-    ----------
-    nodes : uint8 ndarray of shape (n_rows,)
-    columns : float32 ndarray of shape (n_columns, n_rows)
-    targets : float64 ndarray of shape (n_targets, n_rows)
-
-    Returns
-    -------
-    float64 ndarray of shape (n_columns,), or None
-    """
-    chosen = kernels()
-    if chosen is None or not (
-        are(np.uint8, nodes) and are(np.float32, columns) and are(np.float64, targets)
-    ):
-        return None
-    explained = np.empty(len(columns))
-    chosen.call("halut_rank_columns", nodes.ctypes.data, len(nodes), int(nodes.max()) + 1,
-                columns.ctypes.data, len(columns), targets.ctypes.data, len(targets),
-                explained.ctypes.data)  # fmt: skip
-    return explained
+    split_dims = np.zeros(tree_depth, dtype=np.int32)
+    thresholds = np.zeros(2**tree_depth - 1, dtype=np.float32)
+    codes = np.empty(columns.shape[1], dtype=np.uint8)
+    chosen.call("halut_learn_tree", address(columns), *columns.shape, address(targets),
+                len(targets), tree_depth, n_candidates, shrinkage, every,
+                address(bins.addresses), address(split_dims), address(thresholds),
+                address(codes))  # fmt: skip
+    return split_dims, thresholds, codes
 
 
 def column_sums(

@@ -20,7 +20,7 @@ from halut.errors import HalutError
 from halut.files import atomic_write, locked, write_text
 from halut.native.sources import FLAGS, FOLDER, LIBRARIES, SOURCES, fingerprint
 
-__all__ = ["VARIABLE", "VARIANTS", "Kernels", "Rows", "Stage", "build", "kernels", "status",
+__all__ = ["VARIABLE", "VARIANTS", "Kernels", "Stage", "build", "kernels", "status",
            "variants"]  # fmt: skip
 
 VARIABLE = "HALUT_NATIVE"
@@ -31,15 +31,8 @@ VARIANTS = ("portable", "avx2", "avx512", "vnni", "neon")
 
 _BUILD_S = 300.0
 
-_SIZE, _STEP, _POINTER = ctypes.c_size_t, ctypes.c_ssize_t, ctypes.c_void_p
+_SIZE, _POINTER = ctypes.c_size_t, ctypes.c_void_p
 _INT, _INT32 = ctypes.c_int, ctypes.c_int32
-
-
-class Rows(ctypes.Structure):
-    """`Rows` of kernels.c: a matrix; strides in values."""
-
-    _fields_ = [("values", _POINTER), ("kind", _INT), ("n_rows", _SIZE), ("n_features", _SIZE),
-                ("row_stride", _STEP), ("column_stride", _STEP)]  # fmt: skip
 
 
 class Stage(ctypes.Structure):
@@ -49,7 +42,7 @@ class Stage(ctypes.Structure):
 
 
 # variant, rows, C, T, split dimensions, thresholds
-_TREES = [_INT, ctypes.POINTER(Rows), _SIZE, _SIZE, _POINTER, _POINTER]
+_TREES = [_INT, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER]
 _CODES = [_INT, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE]  # variant, codes, N, C, K, M
 _STAGE = ctypes.POINTER(Stage)
 _ARGUMENTS = {
@@ -62,28 +55,18 @@ _ARGUMENTS = {
     "halut_add_in_order": [*_CODES, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER],
     "halut_count_meetings": [_INT, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER],
     "halut_table_sums": [_INT, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER],
-    "halut_split_nodes": [
+    "halut_learn_tree": [
         _INT,
         _POINTER,
+        _SIZE,
+        _SIZE,
         _POINTER,
         _SIZE,
         _SIZE,
-        _SIZE,
-        _POINTER,
         _SIZE,
         ctypes.c_double,
-        *[_POINTER] * 5,
-    ],
-    "halut_rank_columns": [
-        _INT,
-        _POINTER,
         _SIZE,
-        _SIZE,
-        _POINTER,
-        _SIZE,
-        _POINTER,
-        _SIZE,
-        _POINTER,
+        *[_POINTER] * 4,
     ],
     "halut_column_sums": [_INT, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER],
     "halut_add_entries": [_INT, _POINTER, _SIZE, _POINTER, _SIZE, _INT, _POINTER],
@@ -219,6 +202,9 @@ def _compile(command: list[str], path: Path, failed: Path) -> None:
 _loaded: dict[str, ctypes.CDLL] = {}
 """The library, once it is loaded, under its only key."""
 
+_chosen: dict[str, Kernels] = {}
+"""Kernels that were chosen from it, by the value of ``HALUT_NATIVE``."""
+
 _missing: dict[tuple[str | None, ...], str] = {}
 """Why there is none, once that is known, for the $CC and $PATH that were asked."""
 
@@ -276,6 +262,8 @@ def kernels() -> Kernels | None:
         When ``HALUT_NATIVE`` is wrong, or names what cannot be used here.
     """
     wanted = os.environ.get(VARIABLE, "")
+    if wanted in _chosen:
+        return _chosen[wanted]
     if wanted == "off":
         return None
     if wanted and wanted not in VARIANTS:
@@ -290,7 +278,7 @@ def kernels() -> Kernels | None:
         return None
     for k in range(len(VARIANTS) - 1, -1, -1):
         if wanted in ("", VARIANTS[k]) and library.halut_supports(k):
-            return Kernels(library, VARIANTS[k])
+            return _chosen.setdefault(wanted, Kernels(library, VARIANTS[k]))
     raise HalutError(
         f"{VARIABLE} must be off, {' or '.join(variants())} on this processor, not {wanted}"
     )

@@ -1,116 +1,114 @@
-/* Tables of at most 16 one-byte entries, for AVX-512 with VBMI and VNNI: one permutation of 64
- * bytes looks up four codebooks (a quad) of one output for 16 rows, and one dot product with ones
- * adds them.
+/* For AVX-512 with VBMI and VNNI: trees of up to four levels, and tables of up to 16 one-byte
+ * entries; four codebooks, a quad, go together.
  *
- * A word of codes holds in byte j 16 * j + code, the place in the 64 bytes of a quad's tables.
- * Tables are (outputs / 4, quads, 4, 64 bytes).
+ * A word of codes holds in byte j 16 * j + code, the place in the 64 bytes of a quad's tables: one
+ * permutation of bytes looks up four codebooks of one output for 16 positions, one dot product with
+ * ones adds them. Tables are (outputs / 4, quads, 4, 64 bytes).
+ *
+ * A tree is a vector of thresholds for each level, (4, 16): at the place that the decisions so far
+ * give, the first of them as the highest bit of a code.
  */
+#ifndef HALUT_QUADS_H
+#define HALUT_QUADS_H
+#include "common.h"
+#include "transpose.h"
+
+enum {
+    QUAD = 4,         /* codebooks whose tables of one output are 64 bytes */
+    QUAD_OUTPUTS = 4, /* whose tables lie together */
+    QUAD_ROWS = 64,   /* positions that are looked up together */
+    QUAD_SLICE = 16,  /* outputs that are stored together, position by position */
+    QUAD_DEPTH = 4,   /* levels of trees, at most */
+    LEVEL = 16        /* thresholds of a level, filled up */
+};
+
+/* Thresholds, 2**depth - 1 of them, breadth-first, as levels. */
+static inline void make_levels(const float *thresholds, size_t depth, float *levels)
+{
+    memset(levels, 0, QUAD_DEPTH * LEVEL * sizeof *levels);
+    for (size_t level = 0; level < depth; level++)
+        for (size_t i = 0; i < LEVEL; i++)
+            levels[level * LEVEL + i] =
+                thresholds[((size_t)1 << level) - 1 + (i >> (depth - level) & (((size_t)1 << level) - 1))];
+}
+
+#ifdef HAS_X86
 #define TARGET_QUADS \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")))
 
-enum { QUAD_OUTPUTS = 4, QUAD_ROWS = 64, QUAD_SLICE = 16 };
-
-/* Sums (QUAD_OUTPUTS, QUAD_ROWS) of one tile. */
-TARGET_QUADS INLINE void add_quads(const uint8_t *codes, const int8_t *table, size_t n_quads,
-                                   int32_t *sums)
+/* Codes of 16 positions of one codebook, from a level's values each; `ordered` loses positions
+ * where a value is NaN, and is NULL where nobody asks. */
+TARGET_QUADS INLINE __m512i quad_code(const float *const *features, const float *levels,
+                                      const size_t depth, size_t p, __mmask16 *ordered)
 {
-    const __m512i ones = _mm512_set1_epi8(1);
-    __m512i sum[QUAD_OUTPUTS][QUAD_ROWS / 16];
+    __m512i code = _mm512_setzero_si512();
+    __m512 before = _mm512_setzero_ps();
     UNROLL
-    for (size_t o = 0; o < QUAD_OUTPUTS; o++)
-        for (size_t i = 0; i < QUAD_ROWS / 16; i++)
-            sum[o][i] = _mm512_setzero_si512();
-    for (size_t q = 0; q < n_quads; q++) {
-        __m512i word[QUAD_ROWS / 16];
+    for (size_t level = 0; level < depth; level++) {
+        const __m512 x = _mm512_loadu_ps(features[level] + p);
+        const __m512 nodes = _mm512_loadu_ps(levels + level * LEVEL);
+        const __m512 reached = level ? _mm512_permutexvar_ps(code, nodes) : nodes;
+        const __mmask16 right = _mm512_cmp_ps_mask(x, reached, _CMP_GT_OQ);
+        const __m512i bit = _mm512_set1_epi32(1 << (depth - 1 - level));
+        code = level ? _mm512_mask_or_epi32(code, right, code, bit)
+                     : _mm512_maskz_mov_epi32(right, bit);
+        if (ordered != NULL && (level % 2 || level + 1 == depth))
+            *ordered = _mm512_mask_cmp_ps_mask(*ordered, x, level % 2 ? before : x, _CMP_ORD_Q);
+        before = x;
+    }
+    return code;
+}
+
+/* Four codebooks' codes as words; `place` is added to each. */
+TARGET_QUADS INLINE __m512i quad_word(const __m512i *code, __m512i place)
+{
+    enum { OR_OF_THREE = 0xfe };
+    const __m512i low = _mm512_ternarylogic_epi32(code[0], _mm512_slli_epi32(code[1], 8), place,
+                                                  OR_OF_THREE);
+    return _mm512_ternarylogic_epi32(low, _mm512_slli_epi32(code[2], 16),
+                                     _mm512_slli_epi32(code[3], 24), OR_OF_THREE);
+}
+
+/* Words of a quad for n positions, filled up to 16, from features (QUAD, QUAD_DEPTH) and levels of
+ * its codebooks. */
+TARGET_QUADS INLINE void encode_quad(const float *const (*features)[QUAD_DEPTH],
+                                     const float *const *levels, const size_t depth, size_t n,
+                                     __m512i place, __mmask16 *ordered, uint32_t *words)
+{
+    for (size_t p = 0; p < n; p += 16) {
+        __m512i code[QUAD];
         UNROLL
-        for (size_t i = 0; i < QUAD_ROWS / 16; i++)
-            word[i] = _mm512_load_si512(codes + 64 * i);
+        for (size_t j = 0; j < QUAD; j++)
+            code[j] = quad_code(features[j], levels[j], depth, p,
+                                ordered == NULL ? NULL : ordered + j);
+        _mm512_storeu_si512(words + p, quad_word(code, place));
+    }
+}
+
+/* Sums (QUAD_OUTPUTS, QUAD_ROWS / 16) of 64 positions, as vectors; words of a quad are `step`
+ * apart. */
+TARGET_QUADS INLINE void add_quads(const uint32_t *words, size_t step, const int8_t *tables,
+                                   size_t n_quads, __m512i *sum)
+{
+    enum { VECTORS = QUAD_ROWS / 16 };
+    const __m512i ones = _mm512_set1_epi8(1);
+    UNROLL
+    for (size_t i = 0; i < QUAD_OUTPUTS * VECTORS; i++)
+        sum[i] = _mm512_setzero_si512();
+    for (size_t q = 0; q < n_quads; q++, words += step, tables += QUAD_OUTPUTS * 64) {
+        __m512i word[VECTORS];
+        UNROLL
+        for (size_t i = 0; i < VECTORS; i++)
+            word[i] = _mm512_loadu_si512(words + 16 * i);
         UNROLL
         for (size_t o = 0; o < QUAD_OUTPUTS; o++) {
-            const __m512i entries = _mm512_load_si512(table + 64 * o);
+            const __m512i entries = _mm512_loadu_si512(tables + o * 64);
             UNROLL
-            for (size_t i = 0; i < QUAD_ROWS / 16; i++)
-                sum[o][i] = _mm512_dpbusd_epi32(sum[o][i], ones,
-                                                _mm512_permutexvar_epi8(word[i], entries));
-        }
-        codes += ROWS * 4;
-        table += QUAD_OUTPUTS * 64;
-    }
-    UNROLL
-    for (size_t o = 0; o < QUAD_OUTPUTS; o++)
-        for (size_t i = 0; i < QUAD_ROWS / 16; i++)
-            _mm512_store_si512(sums + o * QUAD_ROWS + 16 * i, sum[o][i]);
-}
-
-/* Sixteen vectors of 16 values, read as columns. */
-TARGET_QUADS INLINE void transpose(__m512i *v)
-{
-    __m512i t[16];
-    UNROLL
-    for (size_t i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    UNROLL
-    for (size_t i = 0; i < 16; i += 4) {
-        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    /* Lane l of v[4 * b + j] is column 4 * l + j of rows 4 * b and on; lanes of 128 bits. */
-    UNROLL
-    for (size_t j = 0; j < 4; j++) {
-        t[j] = _mm512_shuffle_i32x4(v[j], v[4 + j], 0x88);
-        t[4 + j] = _mm512_shuffle_i32x4(v[j], v[4 + j], 0xdd);
-        t[8 + j] = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0x88);
-        t[12 + j] = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0xdd);
-    }
-    UNROLL
-    for (size_t j = 0; j < 4; j++) {
-        v[j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0x88);
-        v[8 + j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0xdd);
-        v[4 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0x88);
-        v[12 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0xdd);
-    }
-}
-
-/* One slice of outputs, `first` and `n` on, for the rows of a block. */
-TARGET_QUADS static void look_up_quads(const uint8_t *codes, const int8_t *table, size_t n_quads,
-                                       size_t n_rows, size_t first, size_t n, const Stage *stage,
-                                       void *out, size_t stride, Ahead *ahead)
-{
-    int32_t block[QUAD_SLICE * QUAD_ROWS + 16];
-    int32_t *sums = (int32_t *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
-    const __mmask16 some = (__mmask16)(0xffffU >> (QUAD_SLICE - n));
-    __m512 scale = _mm512_setzero_ps(), offset = scale;
-    if (stage->kind == DEQUANTIZED) {
-        scale = _mm512_maskz_loadu_ps(some, stage->scale + first);
-        offset = _mm512_maskz_loadu_ps(some, stage->offset + first);
-    }
-    for (size_t begin = 0; begin < n_rows; begin += QUAD_ROWS) {
-        for (size_t o = 0; o < n; o += QUAD_OUTPUTS) {
-            fetch_ahead(ahead, QUAD_ROWS / QUAD_OUTPUTS);
-            add_quads(codes + begin * 4, table + o * n_quads * 64, n_quads, sums + o * QUAD_ROWS);
-        }
-        for (size_t r = 0; r < QUAD_ROWS && begin + r < n_rows; r += 16) {
-            __m512i v[16];
-            UNROLL
-            for (size_t o = 0; o < 16; o++)
-                v[o] = _mm512_load_si512(sums + o * QUAD_ROWS + r);
-            transpose(v);
-            const size_t here = smaller(16, n_rows - begin - r);
-            int32_t *to = (int32_t *)out + (begin + r) * stride + first;
-            if (stage->kind == DEQUANTIZED) {
-                UNROLL
-                for (size_t i = 0; i < 16; i++)
-                    v[i] = _mm512_castps_si512(_mm512_add_ps(
-                        _mm512_mul_ps(_mm512_cvtepi32_ps(v[i]), scale), offset));
-            }
-            UNROLL
-            for (size_t i = 0; i < 16; i++)
-                if (i < here)
-                    _mm512_mask_storeu_epi32(to + i * stride, some, v[i]);
+            for (size_t i = 0; i < VECTORS; i++)
+                sum[o * VECTORS + i] = _mm512_dpbusd_epi32(
+                    sum[o * VECTORS + i], ones, _mm512_permutexvar_epi8(word[i], entries));
         }
     }
 }
+#endif
+#endif

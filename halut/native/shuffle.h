@@ -4,15 +4,12 @@
  * suits a variant. Tables are (outputs / 4, quads, 4, 64): what one tile of four outputs reads lies
  * together, and 64 bytes are the tables of four codebooks.
  */
-enum {
-    QUAD = 4,    /* codebooks whose tables of one output are 64 bytes */
-    OUTPUTS = 4, /* that are looked up together */
-    SLICE = 16,  /* outputs that are stored together, pixel by pixel */
-    DEEPEST = 8
-};
+#include "quads.h"
 
-/* One codebook's features of neighbouring positions, a pointer for each level; its thresholds,
- * breadth-first, the root at index 1. */
+enum { OUTPUTS = QUAD_OUTPUTS, SLICE = QUAD_SLICE, DEEPEST = 8 };
+
+/* One codebook's features of neighbouring positions, a pointer for each level; its thresholds:
+ * breadth-first, the root at index 1, or levels (see quads.h). */
 typedef struct {
     const float *features[DEEPEST];
     const float *thresholds;
@@ -36,20 +33,31 @@ INLINE void walk(const Tree *tree, const size_t depth, size_t n, uint8_t *codes)
     }
 }
 
-/* Values of n sums of one output. */
-INLINE void to_plane(const int32_t *sums, size_t n, float scale, float offset, float *to)
+INLINE float value_of(int32_t sum, float scale, float offset, int rectify)
 {
-    for (size_t i = 0; i < n; i++)
-        to[i] = (float)sums[i] * scale + offset;
+    const float value = (float)sum * scale + offset;
+    return rectify && value < 0 ? 0 : value;
+}
+
+/* Values of n sums of one output. */
+INLINE void to_plane(const int32_t *sums, size_t n, float scale, float offset, int rectify,
+                     float *to)
+{
+    if (rectify)
+        for (size_t i = 0; i < n; i++)
+            to[i] = value_of(sums[i], scale, offset, 1);
+    else
+        for (size_t i = 0; i < n; i++)
+            to[i] = value_of(sums[i], scale, offset, 0);
 }
 
 /* Values of n positions, up to SLICE outputs each, of sums (SLICE, TILE). */
 INLINE void to_pixels(const int32_t *sums, size_t n, size_t n_outputs, const float *scale,
-                      const float *offset, float *to, size_t stride)
+                      const float *offset, int rectify, float *to, size_t stride)
 {
     for (size_t p = 0; p < n; p++)
         for (size_t k = 0; k < n_outputs; k++)
-            to[p * stride + k] = (float)sums[k * TILE + p] * scale[k] + offset[k];
+            to[p * stride + k] = value_of(sums[k * TILE + p], scale[k], offset[k], rectify);
 }
 
 #define PLAIN(target, name)                                                                     \
@@ -58,16 +66,16 @@ INLINE void to_pixels(const int32_t *sums, size_t n, size_t n_outputs, const flo
         walk(tree, depth, n, codes);                                                            \
     }                                                                                           \
     target static void to_plane_##name(const int32_t *sums, size_t n, float scale,              \
-                                       float offset, float *to)                                 \
+                                       float offset, int rectify, float *to)                    \
     {                                                                                           \
-        to_plane(sums, n, scale, offset, to);                                                   \
+        to_plane(sums, n, scale, offset, rectify, to);                                          \
     }
 #define PLAIN_PIXELS(target, name)                                                              \
     target static void to_pixels_##name(const int32_t *sums, size_t n, size_t n_outputs,        \
-                                        const float *scale, const float *offset, float *to,     \
-                                        size_t stride)                                          \
+                                        const float *scale, const float *offset, int rectify,   \
+                                        float *to, size_t stride)                               \
     {                                                                                           \
-        to_pixels(sums, n, n_outputs, scale, offset, to, stride);                               \
+        to_pixels(sums, n, n_outputs, scale, offset, rectify, to, stride);                      \
     }
 
 #define NO_TARGET
@@ -90,8 +98,6 @@ static void look_up_portable(const void *codes, const int8_t *tables, size_t n_q
 
 #ifdef HAS_X86
 #define TARGET_AVX2 __attribute__((target("avx2")))
-#define TARGET_VNNI \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")))
 
 PLAIN(TARGET_AVX2, avx2)
 PLAIN_PIXELS(TARGET_AVX2, avx2)
@@ -140,87 +146,41 @@ TARGET_AVX2 static void look_up_avx2(const void *codes, const int8_t *tables, si
         }
 }
 
-PLAIN(TARGET_VNNI, vnni)
+PLAIN(TARGET_QUADS, vnni)
 
-/* The nodes, 2**depth to 2**(depth + 1) - 1, that a tree of at most 16 leaves ends in. */
-TARGET_VNNI INLINE __m512i leaf_vnni(const Tree *tree, const size_t depth, size_t p)
+/* Words of a quad for n positions, from its codebooks' levels. */
+TARGET_QUADS static void encode_quad_vnni(const Tree *trees, size_t depth, size_t n, uint32_t *words)
 {
-    const __m512 thresholds = _mm512_loadu_ps(tree->thresholds);
-    const __m512i one = _mm512_set1_epi32(1);
-    __m512i node = one;
-    UNROLL
-    for (size_t level = 0; level < depth; level++) {
-        const __m512 x = _mm512_loadu_ps(tree->features[level] + p);
-        const __m512 reached = level == 0 ? _mm512_set1_ps(tree->thresholds[1])
-                                          : _mm512_permutexvar_ps(node, thresholds);
-        const __mmask16 right = _mm512_cmp_ps_mask(x, reached, _CMP_GT_OQ);
-        node = _mm512_add_epi32(node, node);
-        node = _mm512_mask_add_epi32(node, right, node, one);
+    const float *features[QUAD][QUAD_DEPTH], *levels[QUAD];
+    const __m512i place = _mm512_set1_epi32(0x30201000);
+    for (size_t j = 0; j < QUAD; j++) {
+        levels[j] = trees[j].thresholds;
+        for (size_t level = 0; level < depth; level++)
+            features[j][level] = trees[j].features[level];
     }
-    return node;
-}
-
-/* Words of four codebooks: byte j is 16 * j + code, its place in the 64 bytes of their tables. */
-TARGET_VNNI INLINE void encode_quad(const Tree *trees, const size_t depth, size_t n,
-                                    uint32_t *words)
-{
-    const uint32_t leaf = 1U << depth;
-    const uint32_t places = (16 - leaf) * 0x100U + (32 - leaf) * 0x10000U + (48 - leaf) * 0x1000000U;
-    const __m512i base = _mm512_set1_epi32((int)(places - leaf));
-    for (size_t p = 0; p < n; p += 16) {
-        const __m512i a = leaf_vnni(trees, depth, p), b = leaf_vnni(trees + 1, depth, p);
-        const __m512i c = leaf_vnni(trees + 2, depth, p), d = leaf_vnni(trees + 3, depth, p);
-        const __m512i ab = _mm512_add_epi32(a, _mm512_slli_epi32(b, 8));
-        const __m512i cd = _mm512_add_epi32(c, _mm512_slli_epi32(d, 8));
-        _mm512_storeu_si512(words + p, _mm512_add_epi32(
-            _mm512_add_epi32(ab, _mm512_slli_epi32(cd, 16)), base));
-    }
-}
-
-TARGET_VNNI static void encode_quad_vnni(const Tree *trees, size_t depth, size_t n, uint32_t *words)
-{
     switch (depth) {
-    case 1: encode_quad(trees, 1, n, words); break;
-    case 2: encode_quad(trees, 2, n, words); break;
-    case 3: encode_quad(trees, 3, n, words); break;
-    default: encode_quad(trees, 4, n, words); break;
+    case 1: encode_quad(features, levels, 1, n, place, NULL, words); break;
+    case 2: encode_quad(features, levels, 2, n, place, NULL, words); break;
+    case 3: encode_quad(features, levels, 3, n, place, NULL, words); break;
+    default: encode_quad(features, levels, 4, n, place, NULL, words); break;
     }
 }
 
-TARGET_VNNI static void look_up_vnni(const void *codes, const int8_t *tables, size_t n_quads,
-                                     int32_t *sums)
+TARGET_QUADS static void look_up_vnni(const void *codes, const int8_t *tables, size_t n_quads,
+                                      int32_t *sums)
 {
-    const __m512i ones = _mm512_set1_epi8(1);
-    const uint32_t *words = codes;
-    __m512i sum[OUTPUTS][4];
+    __m512i sum[OUTPUTS * TILE / 16];
+    add_quads(codes, TILE, tables, n_quads, sum);
     UNROLL
-    for (size_t o = 0; o < OUTPUTS; o++)
-        for (size_t i = 0; i < 4; i++)
-            sum[o][i] = _mm512_setzero_si512();
-    for (size_t q = 0; q < n_quads; q++, words += TILE, tables += OUTPUTS * 64) {
-        __m512i word[4];
-        UNROLL
-        for (size_t i = 0; i < 4; i++)
-            word[i] = _mm512_loadu_si512(words + 16 * i);
-        UNROLL
-        for (size_t o = 0; o < OUTPUTS; o++) {
-            const __m512i table = _mm512_loadu_si512(tables + o * 64);
-            UNROLL
-            for (size_t i = 0; i < 4; i++)
-                sum[o][i] = _mm512_dpbusd_epi32(sum[o][i], ones,
-                                                _mm512_permutexvar_epi8(word[i], table));
-        }
-    }
-    UNROLL
-    for (size_t o = 0; o < OUTPUTS; o++)
-        for (size_t i = 0; i < 4; i++)
-            _mm512_storeu_si512(sums + o * TILE + 16 * i, sum[o][i]);
+    for (size_t i = 0; i < OUTPUTS * TILE / 16; i++)
+        _mm512_storeu_si512(sums + 16 * i, sum[i]);
 }
 
-TARGET_VNNI static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_outputs,
-                                       const float *scale, const float *offset, float *to,
-                                       size_t stride)
+TARGET_QUADS static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_outputs,
+                                       const float *scale, const float *offset, int rectify,
+                                       float *to, size_t stride)
 {
+    const __m512 least = _mm512_set1_ps(rectify ? 0 : -INFINITY);
     const __mmask16 some = (__mmask16)(0xffffU >> (SLICE - n_outputs));
     const __m512 scales = _mm512_maskz_loadu_ps(some, scale);
     const __m512 offsets = _mm512_maskz_loadu_ps(some, offset);
@@ -235,8 +195,9 @@ TARGET_VNNI static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_o
         for (size_t i = 0; i < 16; i++) {
             const __m512 value = _mm512_cvtepi32_ps(_mm512_castps_si512(block[i]));
             if (i < here)
-                _mm512_mask_storeu_ps(to + (p + i) * stride, some,
-                                      _mm512_add_ps(_mm512_mul_ps(value, scales), offsets));
+                _mm512_mask_storeu_ps(
+                    to + (p + i) * stride, some,
+                    _mm512_max_ps(least, _mm512_add_ps(_mm512_mul_ps(value, scales), offsets)));
         }
     }
 }

@@ -1,13 +1,6 @@
 /* Rows of values become columns. */
-/* Rows (n, stride) of values as planes (n_columns, plane). */
-static void transpose_portable(const float *rows, size_t stride, size_t n, size_t n_columns,
-                               float *planes, size_t plane)
-{
-    for (size_t r = 0; r < n; r++)
-        for (size_t c = 0; c < n_columns; c++)
-            planes[c * plane + r] = rows[r * stride + c];
-}
-
+#ifndef HALUT_TRANSPOSE_H
+#define HALUT_TRANSPOSE_H
 #ifdef HAS_X86
 #define TARGET_VECTORS __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
 
@@ -45,27 +38,5 @@ TARGET_VECTORS INLINE void transpose_16(__m512 *r)
     for (size_t i = 0; i < 16; i++)
         r[i] = t[i];
 }
-
-TARGET_VECTORS static void transpose_avx512(const float *rows, size_t stride, size_t n,
-                                       size_t n_columns, float *planes, size_t plane)
-{
-    for (size_t r = 0; r < n; r += 16) {
-        const size_t n_rows = smaller(16, n - r);
-        const __mmask16 some_rows = (__mmask16)(0xffffU >> (16 - n_rows));
-        for (size_t c = 0; c < n_columns; c += 16) {
-            const size_t n_here = smaller(16, n_columns - c);
-            const __mmask16 some = (__mmask16)(0xffffU >> (16 - n_here));
-            __m512 block[16];
-            UNROLL
-            for (size_t i = 0; i < 16; i++)
-                block[i] = i < n_rows ? _mm512_maskz_loadu_ps(some, rows + (r + i) * stride + c)
-                                      : _mm512_setzero_ps();
-            transpose_16(block);
-            UNROLL
-            for (size_t i = 0; i < 16; i++)
-                if (i < n_here)
-                    _mm512_mask_storeu_ps(planes + (c + i) * plane + r, some_rows, block[i]);
-        }
-    }
-}
+#endif
 #endif

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from halut.nn.budget import Budget
     from halut.nn.config import LayerConfig
     from halut.nn.convert import ConversionReport, ConversionRow, convert_
+    from halut.nn.fuse import fused
     from halut.nn.handlers import as_called, register_handler
     from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
     from halut.nn.reconstruct import Reconstruction, ReconstructionReport, reconstruct_
@@ -32,11 +33,13 @@ __all__ = [
     "ReconstructionReport",
     "as_called",
     "convert_",
+    "fused",
     "reconstruct_",
     "register_handler",
 ]
 
-_MODULES = {"HalutMultiheadAttention": "attention", "Budget": "budget", "LayerConfig": "config"}
+_MODULES = {"HalutMultiheadAttention": "attention", "Budget": "budget", "LayerConfig": "config",
+            "fused": "fuse"}  # fmt: skip
 _MODULES |= dict.fromkeys(("ConversionReport", "ConversionRow", "convert_"), "convert")
 _MODULES |= dict.fromkeys(("as_called", "register_handler"), "handlers")
 _MODULES |= dict.fromkeys(("Reconstruction", "ReconstructionReport", "reconstruct_"), "reconstruct")

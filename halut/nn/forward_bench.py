@@ -25,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from halut.bench import conditions
 from halut.nn.config import LayerConfig
+from halut.nn.fuse import fused
 from halut.nn.layers import HalutConv2d, HalutLinear
 from halut.nn.models import ResNet9
 
@@ -226,7 +227,6 @@ def networks(repeats: int = 11) -> dict[str, Any]:
             calls[f"float32, {name}"] = partial(exact, x)
             quantised = _int8_calls(exact, x, alone=False).items()
             calls |= {f"{engine}, {name}": call for engine, call in quantised}
-            ours = _laid_out(copy.deepcopy(looked_up), layout)
-            calls[f"looked up, {name}"] = partial(ours, x)
+            calls[f"looked up, {name}"] = partial(_laid_out(fused(looked_up), layout), x)
         rows += _rows(f"ResNet-9, 28x28, batch {n_images}", calls, repeats)
     return {"conditions": _conditions(), "repeats": repeats, "rows": rows}

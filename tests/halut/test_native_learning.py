@@ -5,7 +5,7 @@ import pytest
 
 from halut import native, ridge
 from halut.native import learning
-from halut.trees import learn_tree
+from halut.trees import Bins, SortedColumns, learn_tree
 from tests.halut.variants import VARIANTS
 
 
@@ -69,24 +69,44 @@ def test_learned_trees(forced, n_rows, n_targets, shrinkage):
             assert np.array_equal(one, other)
 
 
-def test_ranks_of_columns(forced):
+def test_the_columns_that_explain_most_are_split(forced):
     rng = np.random.default_rng(5)
-    columns = rng.standard_normal((9, 500)).astype(np.float32) + 3000
+    columns = rng.standard_normal((9, 5000)).astype(np.float32) + 3000
     columns[2], columns[5] = 7, columns[5].round()
-    targets = rng.standard_normal((3, 500)) + columns[4] - 2 * columns[6]
-    for n_nodes in (1, 8):
-        nodes = rng.integers(0, n_nodes, 500).astype(np.uint8)
-        nodes[nodes == 5] = 4
-        found = learning.rank_columns(nodes, columns, targets)
-        want = np.zeros(9)
-        for node in np.unique(nodes):
-            x, y = columns[:, nodes == node].astype(np.float64), targets[:, nodes == node]
-            x, y = (each - each.mean(axis=1, keepdims=True) for each in (x, y))
-            want += np.square(x @ y.T).sum(axis=1) / np.maximum(np.square(x).sum(axis=1), 1e-30)
-        assert np.allclose(found, want, rtol=1e-6)
-        assert found.argsort()[-2:].tolist() == [4, 6]
-    forced.setenv(native.VARIABLE, "off")
-    assert learning.rank_columns(nodes, columns, targets) is None
+    targets = rng.standard_normal((3, 5000)) + 2 * columns[4] - 4 * columns[6]
+    targets -= targets.mean(axis=1, keepdims=True)
+    for n_candidates in (1, 2):
+        found = learn_tree(columns, targets, 5, n_candidates)
+        assert set(found[0].tolist()) == {4, 6}
+        with forced.context() as context:
+            context.setenv(native.VARIABLE, "off")
+            want = learn_tree(columns, targets, 5, n_candidates)
+        for one, other in zip(found, want, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_columns_are_sorted_once_into_the_bins_of_numpy(forced):
+    del forced
+    rng = np.random.default_rng(7)
+    columns = rng.standard_normal((6, 3000)).astype(np.float32)
+    columns[1] = columns[1].round()
+    columns[2, ::2], columns[2, 1::2] = 0.0, -0.0
+    columns[3] *= np.float32(1e-42)  # also zeros
+    columns[4] = rng.integers(0, 520, 3000)  # more values than bins
+    kept = SortedColumns()
+    found = learn_tree(columns, columns[:2].astype(np.float64), 3, 6, 0.0, kept)
+    native_bins = kept.native
+    assert native_bins is not None
+    for place, column in enumerate(columns):
+        want, n_bins = Bins.of(column), int(native_bins.n_bins[place])
+        assert n_bins == len(want.low)
+        assert np.array_equal(native_bins.index[place], want.index)
+        assert np.array_equal(native_bins.low[place, :n_bins], want.low)
+        assert np.array_equal(native_bins.high[place, :n_bins], want.high)
+    native_bins.low[:], native_bins.high[:] = 9, 9  # is used again
+    again = learn_tree(columns, columns[:2].astype(np.float64), 3, 6, 0.0, kept)
+    assert again[0][0] == found[0][0]
+    assert set(again[1].tolist()) == {9.0}
 
 
 def test_column_sums(forced):

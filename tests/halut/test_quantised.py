@@ -76,6 +76,34 @@ def test_sizes_at_the_ends_of_blocks():
 
 
 @pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize(
+    ("n_features", "n_codebooks", "n_prototypes"),
+    [(512, 16, 16), (512, 64, 16), (512, 32, 4), (300, 33, 8), (1000, 20, 16), (64, 16, 2),
+     (130, 5, 16), (63, 3, 8)],
+)  # fmt: skip
+def test_wide_rows(n_features, n_codebooks, n_prototypes, everywhere):
+    rng = np.random.default_rng(8)
+    program = _program(rng, "int8", n_codebooks, n_prototypes, 5)
+    shape = program.split_dims.shape
+    object.__setattr__(program, "n_features", n_features)
+    if everywhere:
+        dims = rng.integers(0, n_features, shape)
+    else:  # of its own features, as learning gives them
+        own = n_features // n_codebooks
+        dims = rng.integers(0, own, shape) + own * np.arange(n_codebooks)[:, None]
+    dims[-1, -1] = n_features - 1
+    object.__setattr__(program, "split_dims", dims.astype(np.int32))
+    for scale in (1.0, 1.5):  # thresholds within the range of bytes, and beyond
+        object.__setattr__(program, "input_scale", np.full(shape, scale, dtype=np.float32))
+        object.__setattr__(program, "input_offset", np.zeros(shape, dtype=np.float32))
+        for n_rows in (1, 17, 130):
+            for rows in _matrices(rng, program, n_rows):
+                _check(program, rows)
+                _check(program, rows[::-1][: n_rows // 2])
+
+
+@pytest.mark.usefixtures("forced")
 @pytest.mark.parametrize("lut_bits", [2, 7, 8, 9, 12, 16])
 def test_every_width_of_entries(lut_bits):
     rng = np.random.default_rng(3)
