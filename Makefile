@@ -24,6 +24,8 @@ CONSTRAINTS ?=
 JOBS     ?= auto
 CONFIG   ?= configs/small.yaml
 PLATFORM ?= generic
+BOARD    ?=
+DEVICE   ?=
 CLOCK_NS ?= 6
 TARGET_NS ?=
 SYNTH_ONLY ?=
@@ -39,7 +41,7 @@ ARGS     ?=
 platform := $(if $(filter file,$(origin PLATFORM)),,set)
 clock := $(if $(filter file,$(origin CLOCK_NS)),,set)
 # What users give is text: a $ in it means nothing to make, and q makes it one word for the shell.
-$(foreach name,CONFIG PLATFORM CLOCK_NS TARGET_NS BASELINE RECIPE IMAGES SPACE OUT CONSTRAINTS \
+$(foreach name,CONFIG BOARD DEVICE PLATFORM CLOCK_NS TARGET_NS BASELINE RECIPE IMAGES SPACE OUT CONSTRAINTS \
   PYTHON VENV,$(eval override $(name) := $$(value $(name))))
 q = '$(subst ','\'',$(1))'
 conditions = $(if $(platform),--platform $(call q,$(PLATFORM))) $(if $(clock),--clock-ns $(call q,$(CLOCK_NS)))
@@ -55,6 +57,7 @@ stamp := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 # The tests of networks need torch, too; TORCH= leaves it out, and they are skipped.
 torch_stamp := $(stamp)$(if $(TORCH),-$(TORCH))
 docs_stamp := $(VENV)/.installed-docs
+fpga_stamp := $(VENV)/.installed-fpga
 
 $(VENV)/.installed-%: pyproject.toml
 	@$(call q,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -70,13 +73,14 @@ $(VENV)/.installed-%: pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(call q,$(CONSTRAINTS))) -e '.[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network docs test test-slow mutate lint doctor rtl synth pnr formal orfs report bench tables sweep pareto bench-software clean distclean
+.PHONY: help venv demo network soc docs test test-slow mutate lint doctor rtl synth pnr formal fpga orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 	  awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo "Variables (defaults):"
+	@echo "  BOARD=$(BOARD)  DEVICE=$(DEVICE)  (of fpga; python -m flow fpga --help lists them)"
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
 	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth, pnr, report: metrics.json to compare)"
 	@echo "  RUNS=  (report: folders to compare, in place of CONFIG's run)"
@@ -126,6 +130,11 @@ pnr: $(stamp) ## CONFIG placed and routed with OpenROAD (on PATH or OPENROAD_EXE
 report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page (to OUT)
 	@$(py) -m flow report $(or $(RUNS),--config $(call q,$(CONFIG)) $(conditions)) $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
+fpga: $(fpga_stamp) ## CONFIG on an FPGA: DEVICE's resources and period, or BOARD's bitstream
+	@$(py) -m flow fpga --config $(call q,$(CONFIG)) \
+	  $(if $(BOARD),--board $(call q,$(BOARD)),$(if $(DEVICE),--device $(call q,$(DEVICE)))) \
+	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
+
 formal: $(stamp) ## proofs of what the units promise, each with a broken twin
 	@$(py) -m flow formal $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
@@ -150,6 +159,15 @@ network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hard
 	@$(py) -m halut train $(call q,$(RECIPE)) -o $(network_out) $(ARGS)
 	@$(py) -m sim --network $(network_out)/network.pt \
 	  --config configs/digits_network.yaml --images $(call q,$(IMAGES))
+
+# LiteX has an environment of its own. A network that was trained before is used again.
+soc_network = build/networks/"$$(basename $(call q,$(RECIPE)) .yaml)"
+soc: $(torch_stamp) ## a processor runs RECIPE's network in simulation, with custom instructions too
+	@$(py) -m soc --check
+	@$(MAKE) --no-print-directory VENV=build/soc/venv EXTRAS=soc venv
+	@test -f $(soc_network)/network.pt || $(py) -m halut train $(call q,$(RECIPE)) -o $(soc_network)
+	@$(py) -m soc --network $(soc_network)/network.pt --images $(call q,$(IMAGES)) \
+	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 docs: $(docs_stamp) ## the documentation as a site that needs no network (to OUT, build/docs)
 	@$(py) docs/site/build.py $(if $(OUT),-o $(call q,$(OUT)))

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flow.fpga.parts import FAMILIES
+from flow.fpga.tools import find_placer
 from flow.tools.find import find_abc, openroad_command, version_in
 from halut import process
 from halut.cli import run
@@ -105,6 +107,14 @@ def _abc() -> str | None:
     return place if found.version == place else f"{found.version} ({place})"
 
 
+def _placer(family: str) -> str | None:
+    try:
+        found = find_placer(FAMILIES[family])
+    except HalutError:
+        return None
+    return f"{found.version} ({found.command[0]})"
+
+
 def _openroad() -> str | None:
     try:
         command = openroad_command()
@@ -122,6 +132,12 @@ def _pdk_folder() -> str | None:
     return _folder(os.environ.get("HALUT_PDK_DIR"), "HALUT_PDK_DIR") or _folder(
         f"{flow_home}/platforms" if flow_home else None, "FLOW_HOME"
     )
+
+
+def _litex() -> str | None:
+    """Where LiteX is installed: the environment that `make soc` makes."""
+    found = sorted(Path("build/soc/venv").glob("lib/python3*/site-packages/litex-*.dist-info"))
+    return f"{found[-1].name[6:-10]} (build/soc/venv)" if found else _package("litex")
 
 
 def _python() -> str | None:
@@ -181,6 +197,10 @@ _ROWS: tuple[_Row, ...] = (
     ("synthesis", "openroad", _openroad, "place and route",
      "github.com/The-OpenROAD-Project/OpenROAD (build), on PATH or OPENROAD_EXE",
      "everything before the layout", False),
+    ("synthesis", "nextpnr-ecp5", lambda: _placer("ecp5"), "make fpga on Lattice ECP5",
+     ".venv/bin/pip install -e .[fpga]", "everything but bitstreams", False),
+    ("synthesis", "nextpnr-ice40", lambda: _placer("ice40"), "make fpga on Lattice iCE40",
+     ".venv/bin/pip install -e .[fpga]", "everything but bitstreams", False),
     ("synthesis", "tclsh", lambda: shutil.which("tclsh"), "tests of the layout scripts",
      _APT.format("tcl"), "everything else", False),
     ("processors", "riscv64-unknown-elf-gcc",
@@ -188,6 +208,8 @@ _ROWS: tuple[_Row, ...] = (
      _APT.format("gcc-riscv64-unknown-elf"), "networks as C on this machine", False),
     ("processors", "qemu-system-riscv32", lambda: _command("qemu-system-riscv32", "--version"),
      "running them", _APT.format("qemu-system-misc"), "building them", False),
+    ("processors", "litex", _litex, "a system around a processor (make soc)", "make soc",
+     "everything else; networks as C on QEMU", False),
     ("processors", "arm-none-eabi-gcc", lambda: _command("arm-none-eabi-gcc", "--version"),
      "networks as C on Cortex-M", _APT.format("gcc-arm-none-eabi"),
      "networks as C on this machine", False),

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 
 from halut.cli import run
 
-from .commands import accelerator, direct, front_end, schedule
+from .commands import accelerator, axi, cfu, direct, front_end, image, schedule
 
 COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
+    "axi": axi.main,
+    "cfu": cfu.main,
     "direct": direct.main,
     "front-end": front_end.main,
+    "image": image.main,
     "schedule": schedule.main,
 }
 """By their names; without a name the accelerator's Verilog is written."""

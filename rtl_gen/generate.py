@@ -37,6 +37,7 @@ __all__ = [
     "with_constraints",
     "write",
     "write_generated",
+    "write_if_changed",
 ]
 
 MANIFEST_VERSION = 2
@@ -266,7 +267,7 @@ def with_constraints(verilog: str, manifest: dict[str, Any]) -> Generated:
     return Generated(verilog=verilog, manifest=manifest, sdc=sdc)
 
 
-def _write_if_changed(path: Path, text: str) -> None:
+def write_if_changed(path: Path, text: str) -> None:
     """Leave an equal file alone, so that whatever depends on it is not built again."""
     try:
         if path.read_text(encoding="utf-8") == text:
@@ -313,7 +314,7 @@ def write_generated(generated: Generated, path: str | Path | None, slug: str) ->
         )
     # Another process must not put its manifest beside this Verilog.
     with locked(path.parent, path):
-        _write_if_changed(path, generated.verilog)
-        _write_if_changed(path.with_suffix(".json"), generated.manifest_text)
-        _write_if_changed(path.with_suffix(".sdc"), generated.sdc)
+        write_if_changed(path, generated.verilog)
+        write_if_changed(path.with_suffix(".json"), generated.manifest_text)
+        write_if_changed(path.with_suffix(".sdc"), generated.sdc)
     return path

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,34 @@ class SimulationResult:
 
 @functools.lru_cache(maxsize=32)
 def generated(config: AnyConfig) -> str:
-    """Return a configuration's Verilog: generated, or kept from an earlier run.
+    """Return a configuration's Verilog: generated, or kept from an earlier run."""
+    return kept_verilog(
+        top_name(config), config.to_dict(), lambda: rtl_gen.generate(config).verilog
+    )
+
+
+def kept_verilog(name: str, values: dict[str, Any], make: Callable[[], str]) -> str:
+    """Return the Verilog that `make` makes of a configuration, or that was kept earlier.
 
     What is kept is found by a hash of the configuration and of everything that makes Verilog of
     it, and begins with a hash of itself.
+
+    Parameters
+    ----------
+    name : str
+        Begins the name of the file.
+    values : dict
+        The configuration.
+    make : callable () -> str
     """
-    content = [json.dumps(config.to_dict(), sort_keys=True), _generator()]
+    content = [json.dumps(values, sort_keys=True), _generator()]
     digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
-    path = _KEPT / f"{top_name(config)}-{digest}.v"
+    path = _KEPT / f"{name}-{digest}.v"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         first, _, text = path.read_text(encoding="utf-8").partition("\n")
         if first == _first_line(text):
             return text
-    text = rtl_gen.generate(config).verilog
+    text = make()
     with atomic_write(path) as temporary:
         temporary.write_text(f"{_first_line(text)}\n{text}", encoding="utf-8")
     return text

@@ -100,6 +100,21 @@ def _fashion_mnist() -> str | None:
     return None if os.path.isdir(folder) else "no Fashion-MNIST (apt install dataset-fashion-mnist)"
 
 
+def _placer(family: str) -> Callable[[], str | None]:
+    def find() -> str | None:
+        from flow.fpga.parts import FAMILIES
+        from flow.fpga.tools import missing
+
+        return missing(FAMILIES[family])
+
+    return find
+
+
+def _litex() -> str | None:
+    found = os.path.exists("build/soc/venv/bin/python") or os.environ.get("HALUT_LITEX")
+    return None if found else "no LiteX (make soc installs it, or HALUT_LITEX names its Python)"
+
+
 def _gpu() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed (pip install -e .[torch])"
@@ -117,8 +132,10 @@ _FIND: dict[str, Callable[[], str | None]] = {
     "gcc": _program("gcc", "gcc"),
     "gpu": _gpu,
     "iverilog": _program("iverilog", "iverilog"),
+    "litex": _litex,
     "make": _program("make", "make"),
     "nangate45": _platform("nangate45"),
+    "nextpnr-ecp5": _placer("ecp5"),
     "openroad": _openroad,
     "osu018": _platform("osu018"),
     "pyosys": _package("pyosys", "flow"),

@@ -20,6 +20,7 @@ CONFIG = ROOT / "configs" / "small.yaml"
 WRITERS = [
     "rtl_gen --config {config}",
     "rtl_gen direct dot_product",
+    "rtl_gen cfu",
     "rtl_gen front-end --config {config} --height 4 --width 4 --channels 4",
     "halut learn --a a.npy --b b.npy --num-c 4 -o build/p.npz",
     "sim --config {config} --program p.npz --input x.npy",

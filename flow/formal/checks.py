@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from flow.formal import checkers
+from flow.formal import axi, checkers
 from flow.formal.prove import Check
 from flow.formal.still import StillCheck
 from flow.formal.whole import BoundCheck, NetlistCheck
@@ -65,4 +65,10 @@ def all_checks() -> list[Check | StillCheck | BoundCheck | NetlistCheck]:
         tiled("2_output_tiles", {"output_tiles": 2}),
         *(check for each in configs["still"] for check in _still(*each)),
         *_still_converters(),
+        axi.lite_check(),
+        axi.sink_check(),
+        axi.read_check(4, 2),
+        axi.read_check(2, 1),
+        axi.write_check(4, 2),
+        axi.write_check(2, 1),
     ]

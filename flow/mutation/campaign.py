@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -32,15 +33,20 @@ from halut.files import write_text
 from halut.schedule import schedule
 from halut.sources import folder_hash
 from rtl_gen import AcceleratorConfig, reference
+from rtl_gen.axi.config import AxiConfig
+from rtl_gen.axi.generate import generate_axi
 from rtl_gen.machine import machine
 from sim import runner
+from sim.axi import build_axi, write_random_job
 from sim.schedule import simulate_schedule
 from sim.simulation import build_accelerator, simulate
 
 from .equivalence import proved_equal
 from .operators import Mutant, apply, mutants, sample
 
-__all__ = ["BENCHES", "CONFIGS", "argued", "campaign", "judge", "summary", "table"]
+__all__ = ["BENCHES", "BLOCKS", "CONFIGS", "argued", "campaign", "judge", "summary", "table"]
+
+AnySubject = AcceleratorConfig | AxiConfig
 
 CONFIGS: dict[str, AcceleratorConfig] = {
     "small": AcceleratorConfig(
@@ -57,6 +63,18 @@ CONFIGS: dict[str, AcceleratorConfig] = {
     ),
 }  # fmt: skip
 """What is mutated: one program; two programs; an output stage and the interleaved encoder."""
+
+BLOCKS: dict[str, AxiConfig] = {
+    # Three words per codebook and prototype: addresses of a program have gaps.
+    "axi": AxiConfig(core=dataclasses.replace(CONFIGS["small"], n_outputs=3, write_word_bits=8)),
+    "axi_stream": AxiConfig(core=CONFIGS["double"], bus="stream", data_bits=32),
+}
+"""What is mutated when it is asked for: what `halut_axi` has around an accelerator."""
+_BLOCK_MODULES = (
+    "axi", "collector", "completion", "engine", "feeder", "fifo", "gearbox", "master", "read_dma",
+    "registers", "stream", "supervisor", "write_dma",
+)  # fmt: skip
+_BLOCK_GROUPS = 12  # row groups that its benches send
 
 _ARGUMENTS = Path(__file__).with_name("equivalent.yaml")
 # Whatever decides about a mutant beside the Verilog.
@@ -103,6 +121,36 @@ BENCHES: dict[str, Callable[[AcceleratorConfig, Path, str, float], None]] = {
 """The benches of the top module, those that find most first."""
 
 
+def _block(config: AxiConfig, verilog: Path, simulator: str, timeout_s: float) -> None:
+    built = build_axi(config, verilog=verilog, simulator=simulator, timeout_s=timeout_s)
+    bench = "axi_stream" if config.bus == "stream" else "axi"
+    with tempfile.TemporaryDirectory() as folder:
+        write_random_job(Path(folder), config, _BLOCK_GROUPS)
+        env = {"HALUT_JOB": folder, "HALUT_FAIL_FAST": "1"}
+        runner.run(built, f"sim.benches.{bench}", env=env, timeout_s=timeout_s)
+
+
+def _build(config: AnySubject, verilog: Path, simulator: str, timeout_s: float) -> runner.Build:
+    build: Callable[..., runner.Build] = build_accelerator
+    if isinstance(config, AxiConfig):
+        build = build_axi
+    return build(config, verilog=verilog, simulator=simulator, timeout_s=timeout_s)
+
+
+def _benches(config: AnySubject) -> Mapping[str, Callable[..., None]]:
+    return {"bench_axi": _block} if isinstance(config, AxiConfig) else BENCHES
+
+
+def _population(config: AnySubject) -> tuple[str, list[Mutant]]:
+    """Verilog and its mutants; of a block, those of what is around the accelerator."""
+    if not isinstance(config, AxiConfig):
+        verilog = rtl_gen.generate(config).verilog
+        return verilog, mutants(verilog)
+    verilog = generate_axi(config).verilog
+    names = tuple(f"halut_{name}" for name in _BLOCK_MODULES)
+    return verilog, [mutant for mutant in mutants(verilog) if mutant.module.startswith(names)]
+
+
 def argued(path: Path = _ARGUMENTS) -> dict[str, str]:
     """Return why mutants are equivalent, by id, as the committed list argues."""
     listed = yaml.safe_load(path.read_text(encoding="utf-8")) or []
@@ -110,7 +158,7 @@ def argued(path: Path = _ARGUMENTS) -> dict[str, str]:
 
 
 def judge(
-    config: AcceleratorConfig,
+    config: AnySubject,
     verilog: str,
     mutant: Mutant,
     folder: Path,
@@ -139,12 +187,10 @@ def judge(
     built = None
     try:
         try:
-            built = build_accelerator(
-                config, verilog=path, simulator=simulator, timeout_s=timeout_s
-            )
+            built = _build(config, path, simulator, timeout_s)
         except runner.SimulationFailed as error:
             return result("rejected", reason=_short(error))
-        for name, bench in BENCHES.items():
+        for name, bench in _benches(config).items():
             try:
                 bench(config, path, simulator, timeout_s)
             except CheckFailed as error:
@@ -181,7 +227,7 @@ def _fingerprint(verilog: str, simulator: str) -> str:
 
 
 def campaign(
-    names: Mapping[str, AcceleratorConfig],
+    names: Mapping[str, AnySubject],
     out: Path,
     *,
     count: int,
@@ -203,9 +249,9 @@ def campaign(
     """
     parts: list[list[tuple[str, str, str, Mutant]]] = []
     for name, config in names.items():
-        verilog = rtl_gen.generate(config).verilog
+        verilog, population = _population(config)
         mark = _fingerprint(verilog, simulator)
-        chosen = sample(mutants(verilog), count, seed)
+        chosen = sample(population, count, seed)
         parts.append([(name, verilog, mark, mutant) for mutant in chosen])
     # Configurations take turns: what is there after a while is a sample of all of them.
     turns = itertools.zip_longest(*parts)
@@ -314,8 +360,9 @@ def default_jobs() -> int:
     return os.cpu_count() or 1
 
 
-def pick_configs(text: str | None) -> dict[str, AcceleratorConfig]:
-    """Return the configurations of a list with commas, by default all."""
+def pick_configs(text: str | None) -> dict[str, AnySubject]:
+    """Return the configurations of a list with commas, by default all of `CONFIGS`."""
+    every: dict[str, AnySubject] = {**CONFIGS, **BLOCKS}
     names = text.split(",") if text else list(CONFIGS)
-    known("config", names, CONFIGS)
-    return {name: CONFIGS[name] for name in names}
+    known("config", names, every)
+    return {name: every[name] for name in names}

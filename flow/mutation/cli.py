@@ -11,17 +11,21 @@ from halut.errors import CheckFailed, HalutError
 from halut.files import write_text
 
 _DESCRIPTION = """\
-Puts one small fault at a time into the emitted Verilog of three configurations and runs the
-benches of the top module on it. Mutants that no bench finds must be equivalent: Yosys proves it,
-or flow/mutation/equivalent.yaml argues it. Results are kept per mutant: a run that was interrupted
-goes on where it was."""
+Puts one small fault at a time into the emitted Verilog of three configurations, or of what
+halut_axi has around an accelerator, and runs the benches of the top module on it. Mutants that
+no bench finds must be equivalent: Yosys proves it, or flow/mutation/equivalent.yaml argues it.
+Results are kept per mutant: a run that was interrupted goes on where it was."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = Parser(prog="python -m flow mutate", description=_DESCRIPTION)
     add = parser.add_argument
-    add("--config", metavar="NAMES", help="small, double or bytes, with commas (default: all)")
+    add(
+        "--config",
+        metavar="NAMES",
+        help="small, double, bytes, axi or axi_stream, with commas (default: the first three)",
+    )
     add("--count", type=int, default=100, metavar="N",
         help="mutants of each configuration")  # fmt: skip
     add("--seed", type=int, default=1, metavar="N", help="which ones")

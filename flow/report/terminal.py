@@ -9,7 +9,7 @@ from flow.figures.words import UNITS, title
 from flow.report.conditions import caption
 from flow.report.table import fixed, number, terminal
 
-__all__ = ["PLACED_ROWS", "ROUTED_ROWS", "ROWS", "comparison", "summary"]
+__all__ = ["FPGA_ROWS", "PLACED_ROWS", "ROUTED_ROWS", "ROWS", "comparison", "summary"]
 
 ROWS = [
     "synth__design__instance__area__stdcell",
@@ -71,6 +71,18 @@ ROUTED_ROWS = [
     "halut__routed__energy_per_mac",
     "halut__routed__energy_per_program_word",
 ]
+FPGA_ROWS = [
+    "halut__fpga__luts",
+    "halut__fpga__luts_share",
+    "halut__fpga__flip_flops",
+    "halut__fpga__lut_rams",
+    "halut__fpga__block_rams",
+    "halut__fpga__multipliers",
+    "halut__fpga__luts_per_mac_per_cycle",
+    "halut__fpga__shortest_period",
+    "halut__fpga__frequency",
+    "halut__fpga__setup_slack",
+]
 _POWERS = ("internal", "switching", "leakage")
 
 
@@ -88,7 +100,9 @@ def summary(metrics: Metrics) -> str:
     source, notes = metrics.provenance, metrics.notes
     lines = [f"{source['design']} on {caption(source)}"]
     given: set[str] = set()
-    lines += _table(metrics, ROWS, given, notes.get("glitches") == NOT_COUNTED)
+    on_fpga = metrics.values["halut__fpga__frequency"] is not None
+    rows = FPGA_ROWS if on_fpga else ROWS
+    lines += _table(metrics, rows, given, notes.get("glitches") == NOT_COUNTED)
     width_of_code = metrics.values["halut__design__codebook_width"]
     if width_of_code and metrics.values["halut__energy__per_mac"] is not None:
         lines.append(f"  (one look-up counted as {width_of_code} MACs)")
@@ -102,10 +116,11 @@ def summary(metrics: Metrics) -> str:
             )
     if metrics.breakdown:
         lines += ["by kind of unit:", _breakdown(metrics.breakdown)]
-    for heading, rows in (
+    stages = (
         ("placed, wires estimated (OpenROAD):", PLACED_ROWS),
         ("routed (OpenROAD):", ROUTED_ROWS),
-    ):
+    )
+    for heading, rows in () if on_fpga else stages:
         table = _table(metrics, rows, given)
         if table:
             lines += [heading, *table]

@@ -26,6 +26,12 @@ def add_verb(verbs: Any) -> None:
     add("--root", metavar="DIR", help="folder of the data set (default: build/data)")
     add("--resume", action="store_true",
         help="fail when there is no run to go on with (default: begin one)")  # fmt: skip
+    add("--exact", action="store_true",
+        help="replace nothing, and train the exact network for as many epochs in all, to compare "
+        "with (default folder: build/networks/<name>_exact)")  # fmt: skip
+    add("--base", metavar="DIR",
+        help="begin with the exact network of another run that trained it by the same settings "
+        "(default: train it)")  # fmt: skip
     add("--seed", type=int, metavar="N", help="another seed (default: the recipe's)")
     add("--device", metavar="X",
         help="as torch names it (default: cuda when there is one, else cpu)")  # fmt: skip
@@ -47,8 +53,12 @@ def _train(options: argparse.Namespace) -> int:
     recipe = Recipe.from_yaml(options.recipe)
     if options.seed is not None:
         recipe = dataclasses.replace(recipe, seed=options.seed)
-    output = Path(options.output or Path("build/networks") / recipe.name)
-    summary = train(recipe, output, root=options.root, device=options.device, resume=options.resume)
+    default = Path("build/networks") / f"{recipe.name}{'_exact' if options.exact else ''}"
+    output = Path(options.output or default)
+    summary = train(
+        recipe, output, root=options.root, device=options.device, resume=options.resume,
+        exact=options.exact, base=options.base,
+    )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":
         return 0  # the first process of torchrun speaks for all
     width = max(len(stage["name"]) for stage in summary["stages"])
@@ -58,6 +68,10 @@ def _train(options: argparse.Namespace) -> int:
             f"{stage['name']:{width}}  {stage['epochs']:4} epochs"
             f"  test accuracy {100 * stage['test_accuracy']:6.2f} %{error}"
         )
+    if not summary["layers"]:
+        print(f"seconds           {summary['seconds']:.0f}")
+        print(f"wrote {output / NETWORK}")
+        return 0
     change = 100 * (summary["final_accuracy"] - summary["base_accuracy"])
     print(f"change            {change:+.2f} points on {summary['n_test']} images")
     print(f"tables            {summary['table_bytes']} bytes")

@@ -13,8 +13,8 @@ from torch import nn
 from halut.errors import HalutError
 from halut.nn import files
 from halut.nn.layers import layer_of, layers_of
-from halut.nn.models import build
 from halut.nn.optimise import new_optimizer
+from halut.nn.plan import build_model
 from halut.nn.recipe import Recipe, Stage
 from halut.nn.replace import replace_module
 
@@ -94,7 +94,7 @@ class State:
     Attributes
     ----------
     teacher : nn.Module or None
-        The exact network, once layers are replaced, for distillation.
+        The exact network, once layers are replaced, for distillation and reconstruction.
     optimizer : torch.optim.Optimizer or None
         Of the stage under way.
     generator : torch.Generator
@@ -102,6 +102,8 @@ class State:
     progress : Progress
     errors : dict of str to float or None
         Of the layers replaced in this stage.
+    units : dict of str to float
+        What the temperatures of layers are multiples of; 1 where absent.
     best : Best or None
         Where validation inputs choose.
     scaler : torch.amp.GradScaler
@@ -121,6 +123,7 @@ class State:
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.progress = Progress()
         self.errors: dict[str, float | None] = {}
+        self.units: dict[str, float] = {}
         self.best: Best | None = None
         device = next(model.parameters()).device.type
         self.scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "float16")
@@ -158,6 +161,10 @@ class State:
             "generator": self.generator.get_state(),
             "random": torch.get_rng_state(),
         }
+        if (self.progress.stage, self.progress.prepared) == (1, False):
+            content["base"] = self.recipe.base_hash  # other runs may begin here
+        if self.units:
+            content["units"] = self.units
         if self.best is not None:
             content["best"] = vars(self.best)
         if self.scaler.is_enabled():
@@ -176,10 +183,10 @@ class State:
             self.progress = Progress(**content["progress"])
             if not 0 <= self.progress.stage <= len(self.stages):
                 raise ValueError(f"stage {self.progress.stage} of {len(self.stages)}")
-            self.errors = content["errors"]
+            self.errors, self.units = content["errors"], content.get("units", {})
             device = next(self.model.parameters()).device
             if content["teacher"] is not None:
-                teacher = build(self.recipe.model, **self.arguments).to(device)
+                teacher = build_model(self.recipe, self.arguments).to(device)
                 teacher.load_state_dict(content["teacher"])
                 self.set_teacher(teacher)
             for name, entry in content["layers"].items():

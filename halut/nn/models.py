@@ -1,8 +1,9 @@
-"""Networks to try the layers on: ResNet-9, ResNet-20 and a depthwise-separable keyword spotter.
+"""Networks to try the layers on: ResNets, a depthwise-separable keyword spotter, a transformer.
 
 ResNet-9 is the network of Stella Nera (arXiv 2311.10207, section V); ResNet-20 is that of He et
 al. for CIFAR-10 (arXiv 1512.03385, with its parameter-free shortcuts); DS-CNN is that of Zhang et
-al. (arXiv 1711.07128, size S). Activations and poolings are modules, so that each stage of a
+al. (arXiv 1711.07128, size S); the transformer is a small one of Dosovitskiy et al. (arXiv
+2010.11929). Activations and poolings are modules, so that each stage of a
 network has a name.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,7 +23,17 @@ from halut.checks import integer_in, known, one_of
 from halut.errors import HalutError
 from halut.nn.imported import function, imported
 
-__all__ = ["DSCNN", "FILES", "MODELS", "ResNet9", "ResNet20", "arguments", "build", "check_model"]
+__all__ = [
+    "DSCNN",
+    "FILES",
+    "MODELS",
+    "ResNet9",
+    "ResNet20",
+    "VisionTransformer",
+    "arguments",
+    "build",
+    "check_model",
+]
 
 
 def _convolution(in_channels: int, out_channels: int, *, pool: bool = False) -> nn.Sequential:
@@ -211,7 +223,104 @@ class DSCNN(nn.Module):
         return logits
 
 
-MODELS: dict[str, type[nn.Module]] = {"dscnn": DSCNN, "resnet20": ResNet20, "resnet9": ResNet9}
+class _Attention(nn.Module):
+    """Self-attention of several heads; its four projections are linear layers of their own."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)  # softmax would cancel its bias
+        self.value = nn.Linear(width, width)
+        self.projection = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (
+            one(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for one in (self.query, self.key, self.value)
+        )
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.projection(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class VisionTransformer(nn.Module):
+    """Blocks of attention and a perceptron over the patches of an image.
+
+    Parameters
+    ----------
+    in_channels : int, default 3
+        Channels of an image, 1 to 1024.
+    n_classes : int, default 10
+        Outputs, 1 to 65536.
+    width : int, default 64
+        Features of a patch, a multiple of `heads`.
+    image_size : int, default 32
+        Height and width of the images, a multiple of `patch`.
+    patch : int, default 2
+        Height and width of a patch.
+    depth : int, default 2
+        Blocks, 1 to 64.
+    heads : int, default 4
+
+    Examples
+    --------
+    >>> import torch
+    >>> VisionTransformer(in_channels=1, width=16, image_size=8)(torch.zeros(3, 1, 8, 8)).shape
+    torch.Size([3, 10])
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        n_classes: int = 10,
+        width: int = 64,
+        image_size: int = 32,
+        patch: int = 2,
+        depth: int = 2,
+        heads: int = 4,
+    ) -> None:
+        super().__init__()
+        channels = integer_in("in_channels", in_channels, 1, 1024)
+        size, patch = (
+            integer_in("image_size", image_size, 1, 1024),
+            integer_in("patch", patch, 1, 1024),
+        )
+        if size % patch:
+            raise HalutError(f"patch must divide image_size {size}, not {patch}")
+        width, heads = integer_in("width", width, 1, 4096), integer_in("heads", heads, 1, 4096)
+        if width % heads:
+            raise HalutError(f"heads must divide width {width}, not {heads}")
+        self.embedding = nn.Conv2d(channels, width, patch, stride=patch)
+        self.positions = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width))
+        self.blocks = nn.Sequential()
+        for _ in range(integer_in("depth", depth, 1, 64)):
+            self.blocks.append(_Residual(nn.LayerNorm(width), _Attention(width, heads)))
+            self.blocks.append(
+                _Residual(
+                    nn.LayerNorm(width),
+                    nn.Linear(width, 2 * width),
+                    nn.ReLU(),
+                    nn.Linear(2 * width, width),
+                )
+            )
+        self.norm = nn.LayerNorm(width)
+        self.classifier = nn.Linear(width, integer_in("n_classes", n_classes, 1, 65536))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (n_images, n_classes), of images (n_images, in_channels, H, W)."""
+        patches = self.embedding(x).flatten(2).transpose(1, 2)  # (n_images, patches, width)
+        y = self.norm(self.blocks(patches + self.positions))
+        logits: Tensor = self.classifier(y.mean(dim=1))
+        return logits
+
+
+MODELS: dict[str, type[nn.Module]] = {
+    "dscnn": DSCNN,
+    "resnet20": ResNet20,
+    "resnet9": ResNet9,
+    "transformer": VisionTransformer,
+}
 """Networks by the names that `build` and recipes know."""
 
 

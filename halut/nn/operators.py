@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 __all__ = ["differentiable", "in_transform"]
 
@@ -48,10 +49,22 @@ def differentiable(
     def no_gradient(*_: Any) -> None:
         raise RuntimeError(f"{name} has no gradient")
 
+    def each_alone(info: Any, in_dims: Any, *args: Any) -> Any:
+        """Compute one item of a batch of `torch.func.vmap` after the other."""
+        found = [
+            call(*(one if at is None or not isinstance(one, Tensor) else one.select(at, index)
+                   for one, at in zip(args, in_dims, strict=True)))
+            for index in range(info.batch_size)
+        ]  # fmt: skip
+        if isinstance(found[0], Tensor):
+            return torch.stack(found), 0
+        return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0,) * len(found[0])
+
     methods = {
         "forward": staticmethod(lambda *args: operator(*args)),
         "setup_context": staticmethod(context),
         "backward": staticmethod(backward or no_gradient),
+        "vmap": staticmethod(each_alone),
     }
     function = type(name, (torch.autograd.Function,), methods)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,27 +19,34 @@ _LOWEST_TEMPERATURE = 1e-3
 def new_optimizer(model: nn.Module, recipe: Recipe, stage: Stage) -> torch.optim.Optimizer:
     """Return the optimiser of a stage; its groups have a ``factor`` of the learning rate.
 
-    Weights of exact layers decay; thresholds and temperatures of Halut layers have a rate of their
-    own.
+    Weights of exact layers decay; tables, thresholds and temperatures of Halut layers have rates
+    of their own, and so do biases and norms where there are Halut layers.
     """
     weights: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
+    norms_lr = recipe.norms_lr if layers_of(model) else 1.0
+    tables: list[nn.Parameter] = rest if recipe.tables_lr == norms_lr else []
     thresholds: list[nn.Parameter] = []
     temperatures: list[nn.Parameter] = []
+    by_name = {"thresholds": thresholds, "temperature": temperatures, "lut": tables}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             if isinstance(module, HalutLayer):
-                group = {"thresholds": thresholds, "temperature": temperatures}.get(name, rest)
-                group.append(parameter)
+                by_name.get(name, rest).append(parameter)
             elif parameter.ndim > 1:
                 weights.append(parameter)
             else:
                 rest.append(parameter)
     groups = [
         {"params": weights, "factor": 1.0, "weight_decay": stage.weight_decay},
-        {"params": rest, "factor": 1.0, "weight_decay": 0.0},
+        {"params": rest, "factor": norms_lr, "weight_decay": 0.0},
+        {
+            "params": [] if tables is rest else tables,
+            "factor": recipe.tables_lr,
+            "weight_decay": 0.0,
+        },
         {"params": thresholds, "factor": recipe.thresholds_lr, "weight_decay": 0.0},
         {"params": temperatures, "factor": recipe.temperature.lr, "weight_decay": 0.0},
     ]
@@ -53,11 +62,16 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["factor"]
 
 
-def set_temperatures(model: nn.Module, schedule: Temperature, done: float) -> None:
-    """Set the temperature that is scheduled when a share `done` of the steps is over."""
+def set_temperatures(
+    model: nn.Module, schedule: Temperature, done: float, units: Mapping[str, float]
+) -> None:
+    """Set the temperature that is scheduled when a share `done` of the steps is over.
+
+    `units` says, by the name of a layer, what its temperature is a multiple of; 1 where absent.
+    """
     if schedule.schedule in ("linear", "cosine"):
-        for layer in layers_of(model).values():
-            layer.temperature.data.fill_(schedule.at(done))
+        for name, layer in layers_of(model).items():
+            layer.temperature.data.fill_(schedule.at(done) * units.get(name, 1.0))
 
 
 def limit_temperatures(model: nn.Module, schedule: Temperature) -> None:
@@ -72,7 +86,7 @@ def loss_of(
 ) -> Tensor:
     """Return the loss of a batch: from labels, and from a teacher's outputs where there is one."""
     loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    if teacher is None:
+    if teacher is None or not recipe.distillation.weight:
         return loss
     share, temperature = recipe.distillation.weight, recipe.distillation.temperature
     with torch.no_grad():

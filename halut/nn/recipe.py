@@ -26,6 +26,7 @@ from halut.errors import HalutError
 from halut.nn.config import LayerConfig
 from halut.nn.data import check_source
 from halut.nn.models import check_model
+from halut.nn.reconstruct import Reconstruction
 
 __all__ = ["Augmentation", "Distillation", "Recipe", "Stage", "Temperature", "Validation"]
 
@@ -33,8 +34,19 @@ RECIPE_VERSION = 1
 MODES = ("sequential", "simultaneous")
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine", "trained")
+UNITS = ("absolute", "spread")
+PERIODS = ("run", "stage")
 PRECISIONS = ("float32", "bfloat16", "float16")
-_ADDED = ("validation", "precision", "accumulate", "gradient_clip", "layer_settings")
+_ADDED = (
+    "validation", "precision", "accumulate", "gradient_clip", "layer_settings", "channels_last",
+    "tables_lr", "norms_lr", "reconstruct",
+)  # fmt: skip
+_OPTIONAL = ("reconstruct",)
+_OF_BASE = (
+    "data", "model", "model_options", "seed", "n_train", "n_test", "batch_size", "augmentation",
+    "label_smoothing", "validation", "precision", "accumulate", "gradient_clip", "channels_last",
+    "base",
+)  # fmt: skip
 KEPT = ("last", "best")
 MOMENTS = ("replace", "fine_tune", "end")
 
@@ -148,18 +160,28 @@ class Temperature:
         At least 0.001; `end` is for "linear" and "cosine".
     lr : float, default 1
         "trained": its learning rate over that of the stage.
+    unit : {"absolute", "spread"}, default "absolute"
+        What temperatures are multiples of: 1, or the standard deviation of what the trees of a
+        layer compare, measured when the layer is replaced.
+    over : {"run", "stage"}, default "run"
+        "linear", "cosine": from `start` to `end` once, over all steps after the base, or anew in
+        every stage.
     """
 
     schedule: str = "constant"
     start: float = 1.0
     end: float = 1.0
     lr: float = 1.0
+    unit: str = "absolute"
+    over: str = "run"
 
     def __post_init__(self) -> None:
         either("schedule", self.schedule, SCHEDULES)
         _number("start", self.start, 0.001)
         _number("end", self.end, 0.001)
         _number("lr", self.lr, 0)
+        either("unit", self.unit, UNITS)
+        either("over", self.over, PERIODS)
 
     def at(self, done: float) -> float:
         """Return the temperature when a share `done`, in [0, 1], of the steps is over.
@@ -244,9 +266,10 @@ class Recipe:
     mode : {"sequential", "simultaneous"}, default "sequential"
         Replace layers one after the other, each learned from the activations of the network as
         trained so far; or all at once.
-    layers : "interior", "all" or sequence of str, default "interior"
-        What to replace: all convolutions and linear layers but the first and the last; all; or
-        those whose names match one of these patterns (``layer1.*``).
+    layers : "interior", "all", "none" or sequence of str, default "interior"
+        What to replace: all convolutions and linear layers but the first and the last; all; none,
+        and the base is the only stage; or those whose names match one of these patterns
+        (``layer1.*``).
     exclude : sequence of str, default none
         Patterns of names that stay in any case.
     layer : LayerConfig
@@ -259,6 +282,14 @@ class Recipe:
         or only after all training.
     thresholds_lr : float, default 0.5
         Learning rate of thresholds over that of the stage.
+    tables_lr, norms_lr : float, default 1
+        The same of table entries, and of biases and norms, once layers are replaced.
+    channels_last : bool, default False
+        Whether convolutions compute with channels last in memory: faster on many CPUs and GPUs;
+        sums are rounded otherwise.
+    reconstruct : Reconstruction, optional
+        How newly replaced layers are first trained to do what the exact network's do, before the
+        stage's training; see `halut.nn.reconstruct_`.
     calibration_images : int, default 1024
         Training images that layers are learned from.
     temperature : Temperature
@@ -301,6 +332,10 @@ class Recipe:
     lut_bits_from: str = "replace"
     input_format_from: str = "replace"
     thresholds_lr: float = 0.5
+    tables_lr: float = 1.0
+    norms_lr: float = 1.0
+    channels_last: bool = False
+    reconstruct: Reconstruction | None = None
     calibration_images: int = 1024
     temperature: Temperature = Temperature()
     distillation: Distillation = Distillation()
@@ -316,6 +351,8 @@ class Recipe:
             raise HalutError(f"model_options must be a mapping, not {self.model_options!r}")
         object.__setattr__(self, "model_options", dict(self.model_options))
         for name, kind in _nested(typing.cast("type", type(self))).items():
+            if name in _OPTIONAL and getattr(self, name) is None:
+                continue
             if not isinstance(getattr(self, name), kind):
                 raise HalutError(f"{name} must be a {kind.__name__}, not {getattr(self, name)!r}")
         integer_in("seed", self.seed, 0, 2**31 - 1)
@@ -333,13 +370,15 @@ class Recipe:
             self._with(pattern, settings)
         either("mode", self.mode, MODES)
         if isinstance(self.layers, str):
-            either("layers", self.layers, ("interior", "all"))
+            either("layers", self.layers, ("interior", "all", "none"))
         else:
             object.__setattr__(self, "layers", _patterns("layers", self.layers))
         object.__setattr__(self, "exclude", _patterns("exclude", self.exclude))
         either("lut_bits_from", self.lut_bits_from, MOMENTS)
         either("input_format_from", self.input_format_from, MOMENTS)
-        _number("thresholds_lr", self.thresholds_lr, 0)
+        for name in ("thresholds_lr", "tables_lr", "norms_lr"):
+            _number(name, getattr(self, name), 0)
+        boolean("channels_last", self.channels_last)
         integer_in("calibration_images", self.calibration_images, 1, 10**9)
 
     def layer_config(self, layer: str) -> LayerConfig:
@@ -361,8 +400,13 @@ class Recipe:
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of the recipe as canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _hash(self.to_dict())
+
+    @property
+    def base_hash(self) -> str:
+        """The same of what the training of the exact network depends on."""
+        values = self.to_dict()
+        return _hash({name: values[name] for name in _OF_BASE if name in values})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, with the file's version, as YAML and JSON have them.
@@ -370,6 +414,9 @@ class Recipe:
         Those that were added later are there where they are set.
         """
         values = {**dataclasses.asdict(self), "layer": self.layer.to_dict()}
+        for name in ("unit", "over"):
+            if values["temperature"][name] == getattr(Temperature, name):
+                del values["temperature"][name]
         for entry in dataclasses.fields(self):
             if entry.name in _ADDED and getattr(self, entry.name) == _default(entry):
                 del values[entry.name]
@@ -398,6 +445,11 @@ class Recipe:
             return cls.from_dict(values)
 
 
+def _hash(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _default(entry: dataclasses.Field[Any]) -> Any:
     made = entry.default_factory
     return entry.default if made is dataclasses.MISSING else made()
@@ -414,12 +466,12 @@ def _patterns(name: str, value: object) -> tuple[str, ...]:
 @cache
 def _nested(cls: type) -> dict[str, type]:
     """Return the fields that are dataclasses themselves."""
-    hints = typing.get_type_hints(cls)
-    return {
-        name: hint
-        for name, hint in hints.items()
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
-    }
+    found: dict[str, type] = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        for kind in typing.get_args(hint) or (hint,):
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                found[name] = kind
+    return found
 
 
 def _made(cls: type, values: Mapping[str, Any], where: str) -> Any:
@@ -432,7 +484,7 @@ def _made(cls: type, values: Mapping[str, Any], where: str) -> Any:
             raise HalutError(f"{where}{name} must be given")
     given = dict(values)
     for name, kind in _nested(cls).items():
-        if name in given:
+        if name in given and not (name in _OPTIONAL and given[name] is None):
             if not isinstance(given[name], Mapping):
                 raise HalutError(f"{where}{name} must be a mapping, not {given[name]!r}")
             given[name] = _made(kind, given[name], f"{where}{name}.")

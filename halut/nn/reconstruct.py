@@ -38,7 +38,7 @@ from halut.nn.imitation import Training, class_loss, copy_of, in_random_order, v
 from halut.nn.layers import HalutLayer, layers_of
 from halut.nn.refit import refit_
 from halut.nn.study import fingerprint, tensors_in
-from halut.nn.watch import batches_of, calls_of, evaluating, hooked, run_batch
+from halut.nn.watch import batches_of, evaluating, hooked, run_batch, spreads_of
 
 __all__ = ["BlockRow", "Reconstruction", "ReconstructionReport", "reconstruct_"]
 
@@ -328,12 +328,9 @@ class _Work:
     def _set_temperatures(self, share: float) -> None:
         """Let temperatures fit what the trees of a layer compare."""
         layers = layers_of(self.model)
-        calls = calls_of(self.model, list(layers), [self.batches[self.used[0]]])
+        spreads = spreads_of(self.model, list(layers), self.batches[self.used[0]])
         for name, layer in layers.items():
-            seen = [call.args[0] for call in calls[name] if call.args and call.args[0].numel()]
-            if seen:
-                spread = float(torch.cat([one.flatten() for one in seen]).float().std())
-                layer.temperature.fill_(share * spread if spread > 0 else 1.0)
+            layer.temperature.fill_(share * spreads[name])
 
     # Blocks.
 

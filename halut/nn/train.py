@@ -36,7 +36,6 @@ from halut.nn.convert import convert_
 from halut.nn.data import Dataset, Shifts, load
 from halut.nn.display import epochs_shown, scalars
 from halut.nn.layers import layers_of
-from halut.nn.models import build
 from halut.nn.network import save_network
 from halut.nn.optimise import (
     limit_temperatures,
@@ -44,15 +43,18 @@ from halut.nn.optimise import (
     set_rate,
     set_temperatures,
 )
-from halut.nn.plan import model_arguments, stages, targets
+from halut.nn.plan import build_model, exact_recipe, model_arguments, stages, targets
+from halut.nn.processes import device_of, group, place
 from halut.nn.recipe import Augmentation, Recipe, Stage
-from halut.nn.watch import finite_outputs, first_not_finite
+from halut.nn.reconstruct import reconstruct_
+from halut.nn.watch import evaluating, finite_outputs, first_not_finite, spreads_of
 
 __all__ = ["BASE", "CHECKPOINT", "HISTORY", "NETWORK", "SUMMARY", "train"]
 
 _log = logging.getLogger(__name__)
 
 CHECKPOINT, NETWORK, BASE = "checkpoint.pt", "network.pt", "base.pt"
+AFTER_BASE = "after-base.pt"
 HISTORY, SUMMARY, RECIPE = "history.jsonl", "summary.json", "recipe.yaml"
 
 _TEST_BATCH = 512
@@ -65,6 +67,8 @@ def train(
     root: str | os.PathLike[str] | None = None,
     device: str | None = None,
     resume: bool = False,
+    exact: bool = False,
+    base: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Carry out a recipe, or what is left of it.
@@ -81,6 +85,12 @@ def train(
         As torch names it; by default "cuda" when there is one, else "cpu".
     resume : bool, default False
         Raise when there is nothing to continue.
+    exact : bool, default False
+        Replace nothing, and train the exact network for as many epochs as the recipe has in all
+        stages, along one schedule: what the recipe's result is to be compared with.
+    base : path-like, optional
+        Folder of another run whose recipe trains the same exact network: a new run begins where
+        that one's base was trained, as if it had trained it itself.
     on_epoch : callable, optional
         Takes each new entry of the history, after its checkpoint is written.
 
@@ -101,35 +111,16 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         raise HalutError(f"recipe must be a Recipe, not {type(recipe).__name__}")
-    rank, world = _place()
+    rank, world = place()
     with torch.random.fork_rng(devices=[]):
-        run = _Run(recipe, Path(output), root, device, rank, world)
+        run = _Run(recipe, Path(output), root, device, rank, world, exact)
         if resume:
             run.check_begun()
         # Before processes meet: who is refused must not leave the others waiting inside.
-        with locked(output, wait=False) if rank == 0 else nullcontext(), _group(world):
+        with locked(output, wait=False) if rank == 0 else nullcontext(), group(world):
+            if base is not None:
+                run.take_base(Path(base))
             return run.resumed() or run.carry_out(on_epoch)
-
-
-def _place() -> tuple[int, int]:
-    """Return this process' number and how many share the work, as ``torchrun`` says."""
-    if distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    return int(os.environ.get("RANK", "0")) if world > 1 else 0, world
-
-
-@contextmanager
-def _group(world: int) -> Iterator[None]:
-    """Let the processes meet, unless they have met already."""
-    if world == 1 or distributed.is_initialized():
-        yield
-        return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
 
 
 class _Run:
@@ -143,6 +134,7 @@ class _Run:
         device: str | None,
         rank: int,
         world: int,
+        exact: bool = False,
     ) -> None:
         self.recipe, self.output, self.rank, self.world = recipe, output, rank, world
         if recipe.batch_size % world:
@@ -154,7 +146,7 @@ class _Run:
                 f"accumulate must leave at least 2 inputs per part, not {recipe.accumulate} parts "
                 f"of {recipe.batch_size // world}"
             )
-        self.device = _device(device)
+        self.device = device_of(device)
         self.load_arguments: dict[str, Any] = {
             "name": recipe.data,
             "seed": recipe.seed,
@@ -179,8 +171,11 @@ class _Run:
 
         torch.manual_seed(recipe.seed)
         self.kwargs = model_arguments(recipe, self.data)
-        model = build(recipe.model, **self.kwargs)
+        model = build_model(recipe, self.kwargs)
         self.targets = targets(recipe, model, self.data.test_x[:1].cpu())
+        if exact:
+            self.recipe = recipe = exact_recipe(recipe, self.targets)
+            self.targets = []
         for pattern in recipe.layer_settings:
             if not fnmatch.filter(self.targets, pattern):
                 raise HalutError(
@@ -227,7 +222,7 @@ class _Run:
     def _prepare(self, name: str, layers: list[str]) -> None:
         """Replace the layers of a stage, and switch on the formats that begin with it."""
         recipe = self.recipe
-        if self.state.progress.stage == 1 and recipe.distillation.weight:
+        if self.state.progress.stage == 1 and (recipe.distillation.weight or recipe.reconstruct):
             self.state.set_teacher(copy.deepcopy(self.state.model))
         if layers:
             changes: dict[str, Any] = {"temperature": recipe.temperature.start}
@@ -251,8 +246,25 @@ class _Run:
             if missing:
                 raise HalutError(f"layers must be ones that can be converted, not {missing.pop()}")
             self.state.train_temperatures()
+            self._fit(layers, images)
         if name == "fine-tune":
             self._set_formats("fine_tune")
+
+    def _fit(self, layers: list[str], images: Tensor) -> None:
+        """Fit newly replaced layers to what they get, and to what the exact network's give."""
+        recipe, model = self.recipe, self.state.model
+        if recipe.reconstruct is not None:
+            assert self.state.teacher is not None
+            report = reconstruct_(model, self.state.teacher, images, recipe.reconstruct)
+            _log.info("reconstruction:\n%s", report)
+        if recipe.temperature.unit == "spread":
+            with evaluating(model):
+                self.state.units |= spreads_of(model, layers, images[:_TEST_BATCH])
+        if recipe.temperature.unit == "spread" or recipe.reconstruct is not None:
+            at = recipe.temperature.at(self._done())
+            replaced = layers_of(model)
+            for name in layers:
+                replaced[name].temperature.data.fill_(at * self.state.units.get(name, 1.0))
 
     def _set_formats(self, moment: str) -> None:
         for name, layer in layers_of(self.state.model).items():
@@ -291,6 +303,7 @@ class _Run:
         self.state.optimizer = None
         if name == "base" and self.rank == 0:
             self._save_network(BASE)
+            self.state.save(self.output / AFTER_BASE, self.world)
 
     # An epoch
 
@@ -362,7 +375,7 @@ class _Run:
         for index in range(self.steps_per_epoch):
             rate = stage.lr_at(now.epoch * self.steps_per_epoch + index, self.steps_per_epoch)
             set_rate(self.state.optimizer, rate)
-            set_temperatures(self.state.model, recipe.temperature, self._done())
+            set_temperatures(self.state.model, recipe.temperature, self._done(), self.state.units)
             chosen = order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
             chosen = chosen.to(self.device)
             part = slice(self.rank, None, self.world)
@@ -392,7 +405,15 @@ class _Run:
         }
 
     def _done(self) -> float:
-        """Return the share, in [0, 1], of the steps after the base that are done."""
+        """Return the share, in [0, 1], of the steps that are done: of the stage, or after the base.
+
+        As the recipe's temperature says.
+        """
+        if self.recipe.temperature.over == "stage":
+            _, stage, _ = self.stages[self.state.progress.stage]
+            earlier = sum(one.epochs for _, one, _ in self.stages[: self.state.progress.stage])
+            steps = self.state.progress.step - earlier * self.steps_per_epoch
+            return min(1.0, steps / max(1, stage.epochs * self.steps_per_epoch - 1))
         before = self.recipe.base.epochs * self.steps_per_epoch
         after = self.n_epochs * self.steps_per_epoch - before
         return min(1.0, max(0, self.state.progress.step - before) / max(1, after - 1))
@@ -461,6 +482,25 @@ class _Run:
         if not path.exists():
             raise HalutError(f"--resume must be given a folder with {CHECKPOINT}, not {path}")
 
+    def take_base(self, folder: Path) -> None:
+        """Begin where another run's base was trained, unless this folder has a run already."""
+        if (self.output / CHECKPOINT).exists():
+            return
+        path = folder / AFTER_BASE
+        if not path.exists():
+            raise HalutError(f"base must be the folder of a run with {AFTER_BASE}, not {folder}")
+        content = checkpoint.read(path)
+        if content.get("base") != self.recipe.base_hash:
+            raise HalutError(
+                f"base must be a run whose exact network is trained by the same settings, "
+                f"not {folder} (see its {RECIPE})"
+            )
+        self.state.restore(content, path)
+        if self.rank == 0:
+            self._save_network(BASE)
+            self.state.save(self.output / AFTER_BASE, self.world)
+        self._save()
+
     def resumed(self) -> dict[str, Any] | None:
         """Take up the run in the folder, if there is one; return the summary of a finished one."""
         path = self.output / CHECKPOINT
@@ -526,19 +566,6 @@ class _Run:
             self._save_network(NETWORK)
             _write(self.output / SUMMARY, json.dumps(summary, indent=2) + "\n")
         return summary
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cuda" and "LOCAL_RANK" in os.environ:
-            name = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        raise HalutError(f"device must be one that torch can use here, not {name!r}") from None
-    return device
 
 
 def _write(path: Path, text: str) -> None:

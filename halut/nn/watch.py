@@ -27,6 +27,7 @@ __all__ = [
     "hooked",
     "output_of",
     "run_batch",
+    "spreads_of",
 ]
 
 
@@ -197,6 +198,17 @@ def calls_of(
             with suppress(_Enough):
                 run_batch(model, batch)
     return calls
+
+
+@torch.no_grad()
+def spreads_of(model: nn.Module, names: Sequence[str], batch: Any) -> dict[str, float]:
+    """Return the standard deviation of what the named modules get; 1 where there is none."""
+    spreads: dict[str, float] = {}
+    for name, calls in calls_of(model, names, [batch]).items():
+        seen = [call.args[0].flatten() for call in calls if call.args and call.args[0].numel()]
+        found = float(torch.cat(seen).float().std()) if seen else 0.0
+        spreads[name] = found if found > 0 else 1.0
+    return spreads
 
 
 def _copied(value: Any) -> Any:

@@ -72,9 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m rtl_gen",
         description="Write the Verilog of a MADDNESS accelerator and its manifest.",
-        epilog="python -m rtl_gen front-end --help: behind a front end for 3x3 convolutions. "
+        epilog="python -m rtl_gen axi --help: as a block with registers and a bus master. "
+        "python -m rtl_gen front-end --help: behind a front end for 3x3 convolutions. "
         "python -m rtl_gen schedule --help: products of any size on it, tile by tile. "
-        "python -m rtl_gen direct --help: the exact engines that it is compared with.",
+        "python -m rtl_gen direct --help: the exact engines that it is compared with. "
+        "python -m rtl_gen cfu --help: instructions for a processor in its place.",
     )
     add_config_flags(parser)
     add_output_flags(parser, "halut_matmul.v, or halut_tiled.v")

@@ -11,7 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, ResetSignal, Signal, Value
+from amaranth.hdl import (
+    ClockDomain,
+    ClockSignal,
+    Instance,
+    Module,
+    ResetInserter,
+    ResetSignal,
+    Signal,
+    Value,
+)
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
@@ -118,7 +127,13 @@ class Unit(wiring.Component):
 
     def _make_ports(self) -> dict[str, Port]:
         """Ports by Verilog name: a stream's payload is called data, or split by its fields."""
-        ports = {}
+        ports: dict[str, Port] = {}
+
+        def add(name: str, signal: Signal, member: Value, is_output: bool) -> None:
+            if name in ports:
+                raise TypeError(f"{self.module_name} must have one port {name}, not two")
+            ports[name] = Port(signal, member, is_output)
+
         for path, member, value in self.signature.flatten(self):
             is_output = member.flow == Out
             names = [str(part) for part in path]
@@ -127,12 +142,12 @@ class Unit(wiring.Component):
                 for field, _ in layout:
                     part = Value.cast(value[field])
                     name = "_".join([*names[:-1], field])
-                    ports[name] = Port(Signal(len(part), name=name), part, is_output)
+                    add(name, Signal(len(part), name=name), part, is_output)
                 continue
             if names[-1] == "payload":
                 names[-1] = "data"
             signal = value if isinstance(value, Signal) else value.as_value()
-            ports["_".join(names)] = Port(signal, signal, is_output)
+            add("_".join(names), signal, signal, is_output)
         return ports
 
     def build(self, m: Module, platform: object) -> None:  # noqa: ARG002
@@ -180,18 +195,29 @@ class Unit(wiring.Component):
             ports["rst_ni"] = self.rst_ni
         return ports
 
-    def add(self, m: Module, name: str, unit: Unit, platform: object) -> None:
+    def add(
+        self,
+        m: Module,
+        name: str,
+        unit: Unit,
+        platform: object,
+        *,
+        reset: Signal | None = None,
+    ) -> None:
         """Place `unit` inside this one under the instance name `name`.
 
-        The caller connects the unit's ports by its attributes, whichever way it is placed.
+        The caller connects the unit's ports by its attributes, whichever way it is placed. `reset`
+        resets the unit, beside what resets this one.
         """
         if not isinstance(platform, VerilogTarget):
-            m.submodules[name] = unit
+            m.submodules[name] = unit if reset is None else ResetInserter(reset)(unit)
             return
         platform.require(unit)
         connections: dict[str, Any] = {
             f"i_{clock}": getattr(self, clock) for clock in unit.clock_ports()
         }
+        if reset is not None:
+            connections["i_rst_ni"] = named(m, f"{name}_rst_n", self.rst_ni & ~reset)
         # What this module calls its signals; inside the unit's own module they are ports.
         self.placed_ports |= dict.fromkeys(unit.name_signals(f"{name}_"), False)
         for port_name, port in unit.ports.items():

@@ -30,7 +30,7 @@ _FENCE = re.compile(
 )
 _INLINE = re.compile(r"(?<!`)`((?:python -m|make) [^`]+)`(?!`)", re.S)
 # Names of the project's own folders: what begins so must be there.
-_FOLDERS = ("configs", "docs", "flow", "halut", "rtl_gen", "sim", "tests")
+_FOLDERS = ("configs", "docs", "flow", "halut", "rtl_gen", "sim", "soc", "tests")
 # Other programs that a page may name where its block is not run, or as a small step.
 _KNOWN = {"cd", "cp", "dask", "mkdir", "pip", "python3", "source", "tensorboard", "torchrun"}
 

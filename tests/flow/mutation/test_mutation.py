@@ -158,7 +158,10 @@ def test_wrong_arguments() -> None:
     for arguments, message in (
         (["--count", "0"], "--count must be at least 1"),
         (["--bar", "101"], "--bar must be in"),
-        (["--config", "big"], "config must be one of small, double, bytes, not 'big'"),
+        (
+            ["--config", "big"],
+            "config must be one of small, double, bytes, axi, axi_stream, not 'big'",
+        ),
     ):
         with pytest.raises(HalutError, match=message):
             main(arguments)

@@ -85,3 +85,25 @@ def test_gradients_reach_every_parameter(name):
 def test_rules(name, kwargs, message):
     with pytest.raises(HalutError, match=message):
         build(name, **kwargs)
+
+
+def test_transformer_mixes_patches_by_attention():
+    model = build("transformer", in_channels=1, width=16, image_size=8, depth=2)
+    linear = [one for one in model.modules() if isinstance(one, nn.Linear)]
+    assert len(linear) == 2 * (4 + 2) + 1
+    x = torch.randn(1, 1, 8, 8)
+    model.eval()
+    patches = model.embedding(x).flatten(2).transpose(1, 2)
+    attention = model.blocks[0].body[1]
+    changed = patches.clone()
+    changed[:, 0] += 1.0
+    assert not torch.allclose(attention(patches)[:, 1:], attention(changed)[:, 1:])
+    only = attention.value(patches[:, :1])  # one patch attends to itself alone
+    assert torch.allclose(attention(patches[:, :1]), attention.projection(only), atol=1e-6)
+
+
+def test_transformer_errors():
+    with pytest.raises(HalutError, match="patch must divide image_size 8, not 3"):
+        build("transformer", image_size=8, patch=3)
+    with pytest.raises(HalutError, match="heads must divide width 10, not 4"):
+        build("transformer", width=10)

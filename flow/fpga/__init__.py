@@ -1,0 +1,1 @@
+"""FPGA: a design on a part, or as a bitstream that tests itself on a board."""

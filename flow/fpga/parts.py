@@ -1,0 +1,178 @@
+"""Parts and boards: one YAML file names them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from halut.checks import read_yaml
+from halut.errors import HalutError, closest
+
+__all__ = ["FAMILIES", "Board", "Family", "Part", "board", "boards", "part", "parts"]
+
+_FILE = Path(__file__).with_name("parts.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Parts that one set of tools is for.
+
+    Attributes
+    ----------
+    synthesis : str
+        Yosys' command.
+    placer, packer : str
+        Programs; ``pip install yowasp-<placer>`` has both under names with the prefix ``yowasp-``.
+    alone : tuple of str
+        The placer's flags for a design without pins; empty where it must have them.
+    constraints : str
+        The placer's flag for the file of pins.
+    placed : str
+        Its flag for the file that the packer reads.
+    counts : mapping of str to tuple of str
+        Metric, and the kinds of cells of the placer that it adds.
+    """
+
+    synthesis: str
+    placer: str
+    packer: str
+    alone: tuple[str, ...]
+    constraints: str
+    placed: str
+    counts: Mapping[str, tuple[str, ...]]
+
+
+FAMILIES = {
+    "ecp5": Family(
+        synthesis="synth_ecp5",
+        placer="nextpnr-ecp5",
+        packer="ecppack",
+        alone=("--out-of-context",),
+        constraints="--lpf",
+        placed="--textcfg",
+        counts={
+            "halut__fpga__luts": ("TRELLIS_COMB",),
+            "halut__fpga__flip_flops": ("TRELLIS_FF",),
+            "halut__fpga__lut_rams": ("TRELLIS_RAMW",),
+            "halut__fpga__block_rams": ("DP16KD",),
+            "halut__fpga__multipliers": ("MULT18X18D",),
+        },
+    ),
+    "ice40": Family(
+        synthesis="synth_ice40",
+        placer="nextpnr-ice40",
+        packer="icepack",
+        alone=(),
+        constraints="--pcf",
+        placed="--asc",
+        counts={
+            "halut__fpga__luts": ("ICESTORM_LC",),
+            "halut__fpga__block_rams": ("ICESTORM_RAM", "ICESTORM_SPRAM"),
+            "halut__fpga__multipliers": ("ICESTORM_DSP",),
+        },
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """An FPGA: a family, and the flags that tell its placer which one."""
+
+    name: str
+    title: str
+    family: Family
+    flags: tuple[str, ...]
+    #: Of the synthesis command: ``-dsp`` puts products into multipliers, ``-nodsp`` does not; empty
+    #: where the part has none.
+    multipliers: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board: its part, its clock, and three LEDs for running, passed, failed."""
+
+    name: str
+    title: str
+    part: Part
+    clock_mhz: float
+    clock_pin: str
+    led_pins: tuple[str, ...]
+    leds_active_low: bool
+
+    def pins(self) -> str:
+        """The file of pins that the placer reads."""
+        pins = {"clk": self.clock_pin}
+        pins |= {f"leds[{number}]": pin for number, pin in enumerate(self.led_pins)}
+        if self.part.family.constraints == "--pcf":
+            return "".join(f"set_io {port} {pin}\n" for port, pin in pins.items())
+        return "".join(
+            f'LOCATE COMP "{port}" SITE "{pin}";\nIOBUF PORT "{port}" IO_TYPE=LVCMOS33;\n'
+            for port, pin in pins.items()
+        )
+
+
+@cache
+def _read() -> dict[str, Any]:
+    content: dict[str, Any] = read_yaml(_FILE)
+    return content
+
+
+def parts() -> list[str]:
+    """Names of the parts."""
+    return sorted(_read()["parts"])
+
+
+def boards() -> list[str]:
+    """Names of the boards."""
+    return sorted(_read()["boards"])
+
+
+def _entry(kind: str, name: str) -> dict[str, Any]:
+    known = _read()[f"{kind}s"]
+    if name not in known:
+        raise HalutError(
+            f"{kind} must be one of {', '.join(sorted(known))}, not {name!r}{closest(name, known)}"
+        )
+    entry: dict[str, Any] = known[name]
+    return entry
+
+
+def part(name: str) -> Part:
+    """The part of a name.
+
+    Raises
+    ------
+    HalutError
+        When there is none.
+    """
+    entry = _entry("part", name)
+    return Part(
+        name=name,
+        title=entry["title"],
+        family=FAMILIES[entry["family"]],
+        flags=tuple(entry["flags"]),
+        multipliers=entry.get("multipliers", ""),
+    )
+
+
+def board(name: str) -> Board:
+    """The board of a name.
+
+    Raises
+    ------
+    HalutError
+        When there is none.
+    """
+    entry = _entry("board", name)
+    return Board(
+        name=name,
+        title=entry["title"],
+        part=part(entry["part"]),
+        clock_mhz=entry["clock_mhz"],
+        clock_pin=entry["clock_pin"],
+        led_pins=tuple(entry["led_pins"]),
+        leds_active_low=entry["leds_active"] == "low",
+    )

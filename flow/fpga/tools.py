@@ -1,0 +1,74 @@
+"""Finds place-and-route tools of FPGAs: programs on PATH, or YoWASP's pip packages."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+
+from flow.fpga.parts import Family
+from flow.tools.find import version_in, version_of
+from flow.tools.tool import Tool
+from halut.errors import HalutError
+
+__all__ = ["find_packer", "find_placer", "missing"]
+
+
+def _find(program: str, family: Family) -> Tool | None:
+    path = shutil.which(program)
+    if path is not None:
+        version = version_in(version_of([path, "--version"])) or path
+        return Tool(program, (path,), version)
+    package = f"yowasp-{family.placer}"
+    module = package.replace("-", "_")
+    if find_spec(module) is None:
+        return None
+    call = f"import sys, {module} as tool; sys.exit(tool.run_{program.replace('-', '_')}"
+    return Tool(
+        program,
+        (sys.executable, "-c", f"{call}(sys.argv[1:]))"),
+        f"{package} {metadata.version(package)}",
+    )
+
+
+def missing(family: Family) -> str | None:
+    """Why a family's tools cannot be used; None where they can."""
+    if all(_find(program, family) for program in (family.placer, family.packer)):
+        return None
+    return (
+        f"{family.placer} is not installed (pip install -e .[fpga], or put it and {family.packer} "
+        "on PATH)"
+    )
+
+
+def _found(program: str, family: Family) -> Tool:
+    tool = _find(program, family)
+    if tool is None:
+        raise HalutError(
+            f"{program} must be installed: pip install yowasp-{family.placer} (or pip install -e "
+            ".[fpga]), or put it on PATH; everything but flow fpga works without it"
+        )
+    return tool
+
+
+def find_placer(family: Family) -> Tool:
+    """The program that packs, places and routes.
+
+    Raises
+    ------
+    HalutError
+        When there is none; says how to get it.
+    """
+    return _found(family.placer, family)
+
+
+def find_packer(family: Family) -> Tool:
+    """The program that makes the bitstream.
+
+    Raises
+    ------
+    HalutError
+        When there is none; says how to get it.
+    """
+    return _found(family.packer, family)

@@ -1,0 +1,103 @@
+"""Compiles the firmware: two networks, their layers with and without the unit, and the checks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from halut import process
+from halut.errors import CheckFailed, HalutError
+from halut.files import write_text
+
+__all__ = ["COMPILER", "SOURCES", "build_firmware"]
+
+COMPILER = "riscv64-unknown-elf-gcc"
+SOURCES = Path(__file__).with_name("firmware")
+
+# -march=rv32im_zicsr would pick the libraries for 64 bits.
+_FLAGS = [
+    "-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-march=rv32im", "-mabi=ilp32",
+    "-mcmodel=medany", "-ffp-contract=off", "-ffreestanding", "-fno-builtin",
+    "-ffunction-sections", "-fdata-sections",
+]  # fmt: skip
+_WATCHED = [
+    "halut_look_up_i8_packed", "halut_look_up_i8_i8", "halut_look_up_i8_i4",
+    "halut_look_up_f32_packed", "halut_look_up_f32_i8", "halut_look_up_f32_i4", "halut_product_i8",
+    "halut_max_i8", "halut_mean_i8", "halut_add_i8", "halut_quantise",
+]  # fmt: skip
+
+
+def build_firmware(
+    plain: Path, looked_up: Path, headers: Sequence[Path], folder: Path, rom: int, ram: int
+) -> Path:
+    """Compile the firmware.
+
+    Parameters
+    ----------
+    plain, looked_up : Path
+        Folders of the two networks in C.
+    headers : sequence of Path
+        Folders with ``console.h``, ``expected.h`` and ``halut_cfu.h``.
+    folder : Path
+        For objects and the program.
+    rom, ram : int
+        Bytes of the two memories.
+
+    Returns
+    -------
+    Path
+        Content of the read-only memory, a word in hexadecimal a line, as ``$readmemh`` takes it.
+
+    Raises
+    ------
+    HalutError
+        When the compiler is missing.
+    CheckFailed
+        When it refuses the sources, or they do not fit the memories.
+    """
+    if shutil.which(COMPILER) is None:
+        raise HalutError(f"{COMPILER} must be on PATH (apt install gcc-riscv64-unknown-elf)")
+    folder.mkdir(parents=True, exist_ok=True)
+    includes = [f"-I{SOURCES}", *(f"-I{header}" for header in headers)]
+    units = [
+        ("plain", "one_network.c", plain, ["-DNETWORK=plain"]),
+        ("looked_up", "one_network.c", looked_up, ["-DNETWORK=looked_up"]),
+        *(
+            (name, f"{name}.c", looked_up, [])
+            for name in ("look_up_unit", "watch", "main", "start")
+        ),
+    ]
+    objects = []
+    for name, source, network, defines in units:
+        objects.append(str(folder / f"{name}.o"))
+        _run(
+            [COMPILER, *_FLAGS, *defines, *includes, f"-I{network}", "-c", str(SOURCES / source),
+             "-o", objects[-1]],
+            folder / f"{name}.log",
+        )  # fmt: skip
+    program, image = folder / "firmware.elf", folder / "firmware.bin"
+    _run(
+        [COMPILER, *_FLAGS, "-nostdlib", f"-Wl,--defsym=ROM_BYTES={rom},--defsym=RAM_BYTES={ram}",
+         "-Wl,--gc-sections", *(f"-Wl,--wrap={name}" for name in _WATCHED), "-T",
+         str(SOURCES / "system.ld"), "-o", str(program), *objects, "-lgcc"],
+        folder / "link.log",
+    )  # fmt: skip
+    copy = COMPILER.replace("gcc", "objcopy")
+    _run([copy, "-O", "binary", str(program), str(image)], folder / "objcopy.log")
+    content = image.read_bytes()
+    words = np.frombuffer(content + bytes(-len(content) % 4), dtype="<u4")
+    result = folder / "rom.init"
+    write_text(result, "".join(f"{word:08x}\n" for word in words.tolist()))
+    return result
+
+
+def _run(command: Sequence[str], log: Path) -> None:
+    done = process.run(command, log=log, timeout_s=300)
+    if done.status != 0:
+        lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
+        raise CheckFailed(
+            f"{Path(command[0]).name} must accept its input, not say: {lines[0]} ({log})"
+        )

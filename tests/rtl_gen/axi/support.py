@@ -1,0 +1,54 @@
+"""Configurations of `halut_axi` that tests share: one of every kind of accelerator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rtl_gen.axi.config import AxiConfig
+from rtl_gen.config import AcceleratorConfig
+from rtl_gen.front_end import FrontEndConfig
+from rtl_gen.tiled_config import TiledConfig
+
+_SMALL: dict[str, Any] = {
+    "n_codebooks": 4, "n_prototypes": 4, "n_outputs": 3, "encoder": "pipelined",
+    "input_format": "int8", "write_word_bits": 8,
+}  # fmt: skip
+_ODD: dict[str, Any] = {
+    "n_codebooks": 6, "n_prototypes": 8, "n_outputs": 3, "rows": 2, "parallel_codebooks": 3,
+    "encoder": "pipelined", "input_format": "int4", "output_format": "int8",
+    "double_buffer": True,
+}  # fmt: skip
+_UNIT: dict[str, Any] = {
+    "n_codebooks": 4, "n_prototypes": 4, "n_outputs": 6, "parallel_codebooks": 2,
+    "encoder": "pipelined", "output_format": "fp16", "write_word_bits": 16,
+}  # fmt: skip
+_PIXELS: dict[str, Any] = {
+    "n_codebooks": 2, "n_prototypes": 4, "n_outputs": 3, "rows": 2, "parallel_codebooks": 2,
+    "encoder": "pipelined", "input_format": "int8",
+}  # fmt: skip
+
+CONFIGS = {
+    # Three words per codebook and prototype: addresses of a program have gaps.
+    "small": AxiConfig(core=AcceleratorConfig(**_SMALL)),
+    # Sizes that are no powers of two, two programs, the narrowest bus.
+    "odd": AxiConfig(
+        core=AcceleratorConfig(**_ODD), data_bits=32, burst_beats=4, outstanding=2, address_bits=40
+    ),
+    # Eight units, the widest bus, one short burst at a time.
+    "tiled": AxiConfig(
+        core=TiledConfig(
+            unit=AcceleratorConfig(**_UNIT), row_tiles=2, output_tiles=2, codebook_tiles=2
+        ),
+        data_bits=128, burst_beats=2, outstanding=1,
+    ),
+    "pixels": AxiConfig(
+        core=FrontEndConfig(
+            accelerator=AcceleratorConfig(**_PIXELS), height=3, width=4, channels=2
+        ),
+        data_bits=32,
+    ),
+    "stream": AxiConfig(
+        core=AcceleratorConfig(**_ODD), bus="stream", control="wishbone", data_bits=32
+    ),
+    "wishbone": AxiConfig(core=AcceleratorConfig(**_SMALL), control="wishbone", data_bits=128),
+}  # fmt: skip
