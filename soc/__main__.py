@@ -74,9 +74,12 @@ def _parser() -> Parser:
         help="images as plain INT8 (default: 1)")  # fmt: skip
     add("--timed", type=int, default=1, metavar="N",
         help="images of each that are run once more to count cycles (default: 1)")  # fmt: skip
+    add("--lut-bits", type=int, default=CfuConfig().lut_bits, metavar="N",
+        help="width of the entries that the custom function unit adds, 4 or 8, those of the "
+        f"network's tables (default: {CfuConfig().lut_bits})")  # fmt: skip
     add("--n-sums", type=int, default=CfuConfig().n_sums, metavar="N",
-        help="sums of the custom function unit: 8, 16, 24 or 32 (default: "
-        f"{CfuConfig().n_sums})")  # fmt: skip
+        help="sums of the custom function unit, at most 64, a multiple of 64 / lut-bits "
+        f"(default: {CfuConfig().n_sums})")  # fmt: skip
     add("--check", action="store_true", help="only say which programs are missing")
     add("-o", "--output", default="build/soc", metavar="DIR", help="folder for all products")
     return parser
@@ -86,7 +89,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[Path, Path]:
     """Check what was given; return the two networks."""
     for name in ("images", "software_images", "plain_images", "timed"):
         integer_in(f"--{name.replace('_', '-')}", getattr(arguments, name), 1, 10_000)
-    integer_in("--n-sums", arguments.n_sums, 8, 32)
+    integer_in("--n-sums", arguments.n_sums, 8, 64)
     network = Path(arguments.network)
     base = Path(arguments.base) if arguments.base else network.with_name("base.pt")
     for flag, path in (("--network", network), ("--base", base)):
@@ -114,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     need_torch()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     folder = Path(arguments.output)
-    config = CfuConfig(n_sums=arguments.n_sums)
+    config = CfuConfig(n_sums=arguments.n_sums, lut_bits=arguments.lut_bits)
     counts = (arguments.plain_images, arguments.software_images, arguments.images)
     started = time.monotonic()
     log.info("[1/4] system: LiteX, then Verilator")

@@ -17,6 +17,7 @@ from flow.run.options import BUILD
 from halut.checks import known
 from halut.cli import Parser
 from halut.errors import HalutError
+from rtl_gen.direct import DotProductConfig
 from rtl_gen.settings import add_flags, given_settings
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# Rows of `flow bench` without latches; products written as ``*`` go into multipliers.
-_ENGINES = ("dot_product", "dot_product_operators", "systolic")
+# Direct engines of a size that parts have multipliers for; products written as ``*`` go into those.
+_ENGINES = {
+    "int8_multipliers": DotProductConfig(
+        name="int8_multipliers", length=8, columns=8, cuts=(), recode="synthesis"
+    ),
+    "int8_luts": DotProductConfig(name="int8_luts", length=8, columns=8, recode="weights"),
+}
 _COLUMNS = (
     Column("halut__design__look_ups_per_cycle"),
     Column("halut__design__macs_per_cycle"),
@@ -73,7 +79,7 @@ def _parser() -> Parser:
 
 def _designs(arguments: argparse.Namespace) -> Iterator[Design]:
     """The designs that were asked for, each when its turn comes."""
-    from flow.studies.bench import ROWS
+    from flow.designs.direct import engine
 
     for name in arguments.engine:
         known("engine", [name], _ENGINES, "be one of {}")
@@ -83,7 +89,7 @@ def _designs(arguments: argparse.Namespace) -> Iterator[Design]:
             print(changed)
         yield design
     for name in arguments.engine:
-        yield ROWS[name].design()
+        yield engine(_ENGINES[name])
 
 
 def _accelerator(path: str) -> tuple[Design, str]:

@@ -65,7 +65,8 @@ CONFIGS: dict[str, AcceleratorConfig] = {
 """What is mutated: one program; two programs; an output stage and the interleaved encoder."""
 
 BLOCKS: dict[str, AxiConfig] = {
-    "axi": AxiConfig(core=CONFIGS["small"]),
+    # Three words per codebook and prototype: addresses of a program have gaps.
+    "axi": AxiConfig(core=dataclasses.replace(CONFIGS["small"], n_outputs=3, write_word_bits=8)),
     "axi_stream": AxiConfig(core=CONFIGS["double"], bus="stream", data_bits=32),
 }
 """What is mutated when it is asked for: what `halut_axi` has around an accelerator."""

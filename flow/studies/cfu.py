@@ -150,7 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics, _ = measure(design, platform, replace(options, power=False), build)
         rows.append(Row(name=source.stem, metrics=metrics))
     sizes = (CfuConfig(n_sums=8), CfuConfig(n_sums=16), CfuConfig(n_sums=32),
-             CfuConfig(lut_bits=4, n_sums=16), CfuConfig(lut_bits=4, n_sums=32))  # fmt: skip
+             CfuConfig(lut_bits=4, n_sums=16), CfuConfig(lut_bits=4, n_sums=32),
+             CfuConfig(lut_bits=4, n_sums=64))  # fmt: skip
     rows += [_unit(config, platform, options, build) for config in sizes]
     for config in accelerators:
         metrics, _ = measure(accelerator(config), platform, options, build)

@@ -157,6 +157,19 @@ class Device:
         bits = self.read("ERROR")
         return [name for name, bit in self._map["ERRORS"].items() if bits & bit]
 
+    def interrupts(self, *, done: bool = False, error: bool = False) -> None:
+        """Let these raise the interrupt, and no others."""
+        self.write("IRQ_ENABLE", int(done) | int(error) << 1)
+
+    def acknowledge(self) -> tuple[bool, bool]:
+        """Whether (a run is done, an error stopped the block) since the last call.
+
+        They do not raise the interrupt any more.
+        """
+        found = self.read("IRQ_STATUS")
+        self.write("IRQ_STATUS", found)
+        return bool(found & 1), bool(found & 2)
+
     def _failure(self) -> DeviceError:
         where = self.read("ERROR_ADDRESS")
         return DeviceError(f"the block must work, but stopped: {self.errors()} at {where:#x}")

@@ -112,6 +112,19 @@ uint32_t halut_error_address(const halut_device *device)
     return read_register(device, HALUT_AXI_ERROR_ADDRESS_OFFSET);
 }
 
+void halut_interrupts(const halut_device *device, uint32_t which)
+{
+    write_register(device, HALUT_AXI_IRQ_ENABLE_OFFSET, which);
+}
+
+uint32_t halut_acknowledge(const halut_device *device)
+{
+    uint32_t found = read_register(device, HALUT_AXI_IRQ_STATUS_OFFSET);
+
+    write_register(device, HALUT_AXI_IRQ_STATUS_OFFSET, found);
+    return found;
+}
+
 static const uint32_t *entry(const halut_image *image, uint32_t program)
 {
     return image->words + IMAGE_HEAD + program * ENTRY_WORDS;

@@ -12,6 +12,12 @@
 #define HALUT_AXI_REGISTERS "halut_axi.h"
 #endif
 #include HALUT_AXI_REGISTERS
+#ifndef HALUT_AXI_DOORBELL_OFFSET
+#error "the block has streams and no bus master: it is not driven by descriptors in memory"
+#endif
+
+#define HALUT_IRQ_DONE HALUT_AXI_IRQ_STATUS_DONE_MASK
+#define HALUT_IRQ_ERROR HALUT_AXI_IRQ_STATUS_ERROR_MASK
 
 typedef enum {
     HALUT_OK = 0,
@@ -56,7 +62,13 @@ halut_status halut_done(const halut_device *device);
 uint32_t halut_errors(const halut_device *device);
 uint32_t halut_error_address(const halut_device *device);
 
-/* Check an image of `bytes` bytes that lies at `data`, and let its descriptors have addresses of the
+/* Let these of HALUT_IRQ_DONE and HALUT_IRQ_ERROR raise the interrupt, and no others. */
+void halut_interrupts(const halut_device *device, uint32_t which);
+
+/* Which of them happened since the last call; they do not raise the interrupt any more. */
+uint32_t halut_acknowledge(const halut_device *device);
+
+/* Check an image of `bytes` bytes that lies at `data` (a multiple of 4), and let its descriptors have addresses of the
    bus, on which it begins at `address`. May be called again for another address. */
 halut_status halut_place(halut_image *image, void *data, uint32_t bytes, uint32_t address);
 

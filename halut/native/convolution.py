@@ -24,6 +24,9 @@ __all__ = [
     "pack",
     "packed_shape",
     "pieces",
+    "quantise",
+    "table_ranges",
+    "transpose_scaled",
 ]
 
 FIELDS = (
@@ -120,6 +123,77 @@ def decisions(
     chosen.call(
         "halut_decisions", ctypes.addressof(kind), n_trees, depth, nodes, scale, offset, out
     )
+
+
+def table_ranges(
+    chosen: Kernels, n_tables: int, n_prototypes: int, entries: int, middle: int, span: int
+) -> bool:
+    """Find the middle and the span of each table's entries; return whether none is NaN.
+
+    Parameters
+    ----------
+    chosen : Kernels
+    n_tables, n_prototypes : int
+    entries : int
+        Address of float32 (n_tables, n_prototypes).
+    middle, span : int
+        Of float32 (n_tables,), which are written: ``(low + high) / 2`` and ``high - low``.
+    """
+    return not chosen.call("halut_table_ranges", entries, n_tables, n_prototypes, middle, span)
+
+
+def quantise(
+    chosen: Kernels,
+    shape: tuple[int, int, int],
+    half: float,
+    *,
+    entries: int,
+    middle: int,
+    scale: int,
+    out: int,
+) -> None:
+    """Write entries in steps: ``rint((entry - middle) / scale - 0.5)`` in [-half, half - 1].
+
+    Parameters
+    ----------
+    chosen : Kernels
+    shape : tuple of int
+        (outputs, tables of each, prototypes).
+    half : float
+    entries, out : int
+        Addresses of float32 of that shape; the second is written.
+    middle : int
+        Of float32 (outputs, tables).
+    scale : int
+        Of float32 (outputs,).
+    """
+    chosen.call("halut_quantise", entries, *shape, middle, scale, half, out)
+
+
+def transpose_scaled(
+    chosen: Kernels,
+    shape: tuple[int, int],
+    *,
+    matrix: int,
+    row_scale: int | None,
+    column_scale: int | None,
+    out: int,
+) -> None:
+    """Transpose a matrix, and multiply each of its rows, or of its columns, by a number.
+
+    Parameters
+    ----------
+    chosen : Kernels
+    shape : tuple of int
+        Rows and columns of the matrix.
+    matrix : int
+        Address of float32.
+    row_scale, column_scale : int or None
+        Of float32; one of the two.
+    out : int
+        Of float32, which is written.
+    """
+    chosen.call("halut_transpose_scaled", matrix, *shape, row_scale, column_scale, out)
 
 
 def bands(chosen: Kernels, given: list[int]) -> int:

@@ -313,3 +313,28 @@ EXPORT int halut_convolve_backward(int variant, const Geometry *g, const Format 
     close_backward(&b);
     return failed;
 }
+
+/* Rows (n_rows, n_columns), each times its scale, as columns; or columns, times theirs. */
+EXPORT int halut_transpose_scaled(int variant, const float *from, size_t n_rows, size_t n_columns,
+                                  const float *row_scale, const float *column_scale, float *to)
+{
+    enum { SIDE = 64 };
+    Transpose *const transpose = transpose_of(variant);
+    float block[SIDE * SIDE];
+    for (size_t r = 0; r < n_rows; r += SIDE)
+        for (size_t c = 0; c < n_columns; c += SIDE) {
+            const size_t high = smaller(SIDE, n_rows - r), wide = smaller(SIDE, n_columns - c);
+            transpose(from + r * n_columns + c, n_columns, high, wide, block, SIDE);
+            for (size_t y = 0; y < wide; y++) {
+                const float *restrict line = block + y * SIDE;
+                float *restrict out = to + (c + y) * n_rows + r;
+                if (row_scale != NULL)
+                    for (size_t x = 0; x < high; x++)
+                        out[x] = line[x] * row_scale[r + x];
+                else
+                    for (size_t x = 0; x < high; x++)
+                        out[x] = line[x] * column_scale[c + y];
+            }
+        }
+    return 0;
+}

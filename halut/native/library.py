@@ -72,6 +72,19 @@ _ARGUMENTS = {
     "halut_add_entries": [_INT, _POINTER, _SIZE, _POINTER, _SIZE, _INT, _POINTER],
     "halut_decisions": [_INT, _POINTER, _SIZE, _SIZE, *[_POINTER] * 4],
     "halut_pack": [_INT, *[_SIZE] * 4, _POINTER, _POINTER],
+    "halut_table_ranges": [_INT, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER],
+    "halut_quantise": [
+        _INT,
+        _POINTER,
+        _SIZE,
+        _SIZE,
+        _SIZE,
+        _POINTER,
+        _POINTER,
+        ctypes.c_float,
+        _POINTER,
+    ],
+    "halut_transpose_scaled": [_INT, _POINTER, _SIZE, _SIZE, *[_POINTER] * 3],
     "halut_bands": [_INT, _POINTER],
     "halut_convolve": [_INT, *[_POINTER] * 10, _SIZE, _SIZE],
     "halut_pieces": [_INT, _POINTER],
@@ -82,6 +95,10 @@ _RESULTS = {"halut_table_bytes": _SIZE, "halut_make_tables": None}
 
 class _Missing(Exception):
     """Why there is no library."""
+
+
+class _Interrupted(_Missing):
+    """The compiler was killed: perhaps it works the next time."""
 
 
 @dataclass(frozen=True)
@@ -192,9 +209,13 @@ def _compile(command: list[str], path: Path, failed: Path) -> None:
                 timeout_s=_BUILD_S,
             )  # fmt: skip
             said = done.output + done.errors or said
+            if (done.status or 0) < 0:
+                raise _Interrupted(f"{command[0]} was killed")
             if done.status or not temporary.stat().st_size:
                 raise _Missing(said)
             _load(temporary)
+    except _Interrupted:
+        raise
     except (_Missing, OSError) as error:
         write_text(failed, f"{error}\n{said}")
 

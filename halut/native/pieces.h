@@ -52,11 +52,24 @@ typedef struct {
     int64_t rectify, pool;   /* of the values: ReLU, then 2x2 max pooling; 0: none */
 } Geometry;
 
+typedef void Transpose(const float *, size_t, size_t, size_t, float *, size_t);
+
+/* Variants are numbered as in kernels.c. */
+static Transpose *transpose_of(int variant)
+{
+#ifdef HAS_X86
+    if (variant == 2 || variant == 3)
+        return transpose_avx512;
+#endif
+    (void)variant;
+    return transpose_portable;
+}
+
 /* What stays the same from piece to piece. */
 typedef struct {
     const Geometry *g;
     const float *x, *pad; /* pad (channels), or NULL: 0 */
-    void (*transpose)(const float *, size_t, size_t, size_t, float *, size_t);
+    Transpose *transpose;
     size_t out_height, out_width, padded_width;
     size_t piece_rows, pieces_per_item, n_pieces; /* a piece: rows of one item */
     int whole;      /* positions lie in a staged channel as they do in the output */
@@ -85,12 +98,7 @@ static void plan_work(Work *w, const Geometry *g, int variant, const float *x, c
     w->g = g;
     w->x = x;
     w->pad = pad;
-    w->transpose = transpose_portable;
-#ifdef HAS_X86
-    if (variant >= 2)
-        w->transpose = transpose_avx512;
-#endif
-    (void)variant;
+    w->transpose = transpose_of(variant);
     w->out_height =
         output_size(g->height, g->above + g->below, g->kernel_height, g->stride_y, g->dilation_y);
     w->out_width =

@@ -87,3 +87,95 @@ EXPORT int halut_pack(int variant, size_t n_groups, size_t n_outputs, size_t n_c
     }
     return 0;
 }
+
+/* The middle and the span of entries (n, K), n of them; whether none is NaN. */
+INLINE int ranges(const float *entries, size_t n, size_t n_prototypes, float *middle, float *span)
+{
+    int unordered = 0;
+    for (size_t i = 0; i < n; i++, entries += n_prototypes) {
+        float low = entries[0], high = low;
+        for (size_t k = 0; k < n_prototypes; k++) {
+            low = entries[k] < low ? entries[k] : low;
+            high = entries[k] > high ? entries[k] : high;
+            unordered |= entries[k] != entries[k];
+        }
+        middle[i] = (low + high) / 2;
+        span[i] = high - low;
+    }
+    return !unordered;
+}
+
+/* Entries (n, K) less their middle, in steps of one scale, as integers. */
+INLINE void in_steps(const float *restrict entries, size_t n, size_t n_prototypes,
+                     const float *restrict middle, float scale, float half, float *restrict to)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < n_prototypes; k++) {
+            const size_t at = i * n_prototypes + k;
+            const float steps = rintf((entries[at] - middle[i]) / scale - 0.5F);
+            const float above = steps < -half ? -half : steps;
+            to[at] = above > half - 1 ? half - 1 : above;
+        }
+}
+
+/* Compiled for 16 prototypes, too, which are vectors. */
+#define QUANTISE(target, name)                                                                  \
+    target static int ranges_##name(const float *entries, size_t n, size_t K, float *middle,    \
+                                    float *span)                                                \
+    {                                                                                           \
+        return K == 16 ? ranges(entries, n, 16, middle, span)                                   \
+                       : ranges(entries, n, K, middle, span);                                   \
+    }                                                                                           \
+    target static void in_steps_##name(const float *entries, size_t n, size_t K,                \
+                                       const float *middle, float scale, float half, float *to) \
+    {                                                                                           \
+        if (K == 16)                                                                            \
+            in_steps(entries, n, 16, middle, scale, half, to);                                  \
+        else                                                                                    \
+            in_steps(entries, n, K, middle, scale, half, to);                                   \
+    }
+#define ANY_TARGET
+QUANTISE(ANY_TARGET, portable)
+#ifdef HAS_X86
+QUANTISE(__attribute__((target("avx2"))), avx2)
+QUANTISE(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))), avx512)
+#endif
+
+/* Middles and spans (n) of the entries (n, K) of every table; 2: one is NaN. */
+EXPORT int halut_table_ranges(int variant, const float *entries, size_t n, size_t n_prototypes,
+                              float *middle, float *span)
+{
+    int ordered;
+#ifdef HAS_X86
+    if (variant == 2 || variant == 3)
+        ordered = ranges_avx512(entries, n, n_prototypes, middle, span);
+    else if (variant == 1)
+        ordered = ranges_avx2(entries, n, n_prototypes, middle, span);
+    else
+#endif
+        ordered = ranges_portable(entries, n, n_prototypes, middle, span);
+    (void)variant;
+    return ordered ? 0 : 2;
+}
+
+/* Entries (outputs, tables, K) of tables with these middles (outputs, tables), in steps of their
+ * output's scale, as integers in [-half, half - 1]. */
+EXPORT int halut_quantise(int variant, const float *entries, size_t n_outputs, size_t n_tables,
+                          size_t n_prototypes, const float *middle, const float *scale, float half,
+                          float *to)
+{
+    for (size_t m = 0; m < n_outputs; m++) {
+        const float *from = entries + m * n_tables * n_prototypes, *middles = middle + m * n_tables;
+        float *out = to + m * n_tables * n_prototypes;
+#ifdef HAS_X86
+        if (variant == 2 || variant == 3)
+            in_steps_avx512(from, n_tables, n_prototypes, middles, scale[m], half, out);
+        else if (variant == 1)
+            in_steps_avx2(from, n_tables, n_prototypes, middles, scale[m], half, out);
+        else
+#endif
+            in_steps_portable(from, n_tables, n_prototypes, middles, scale[m], half, out);
+    }
+    (void)variant;
+    return 0;
+}

@@ -15,7 +15,7 @@ from halut.bench import conditions, peak_gb
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
 from halut.nn.forward_bench import forward, medians, networks
-from halut.nn.layers import HalutConv2d, HalutLinear
+from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 
 __all__ = ["forward", "layers", "networks"]
 
@@ -25,31 +25,35 @@ FORMATS = {
     "int8": LayerConfig(input_format="int8"),
     "fp16": LayerConfig(input_format="fp16"),
 }
-CASES = ("conv2d", "linear")
-_TITLES = {
-    "conv2d": "Conv2d 64->128, 3x3, 32x32, batch 32, C=64, K=16",
-    "linear": "Linear 512->512, batch 1024, C=64, K=16",
-}
+CASES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
+    "conv2d": (
+        "Conv2d 64->128, 3x3, 32x32, batch 32, C=64, K=16", (32, 64, 32, 32), (32, 128, 32, 32)
+    ),
+    "linear": ("Linear 512->512, batch 1024, C=64, K=16", (1024, 512), (1024, 512)),
+    "wide linear": ("Linear 768->3072, batch 128, C=96, K=16", (128, 768), (128, 3072)),
+}  # fmt: skip
+"""By name: how it is shown, and the shapes of input and output."""
+
+
+def _layer(case: str, what: str) -> nn.Module:
+    _, (_, n_inputs, *_), (_, n_outputs, *_) = CASES[case]
+    if case == "conv2d":
+        if what == "exact":
+            return nn.Conv2d(n_inputs, n_outputs, 3, padding=1)
+        return HalutConv2d(n_inputs, n_outputs, 3, padding=1, config=FORMATS[what])
+    if what == "exact":
+        return nn.Linear(n_inputs, n_outputs)
+    return HalutLinear(n_inputs, n_outputs, config=FORMATS[what])
 
 
 def _case(case: str, what: str) -> Callable[[], None]:
     """Return one training step of a layer: forward, and backward to inputs and parameters."""
     torch.manual_seed(0)
-    layer: nn.Module
-    if case == "conv2d":
-        x, upstream = torch.randn(32, 64, 32, 32), torch.randn(32, 128, 32, 32)
-        if what == "exact":
-            layer = nn.Conv2d(64, 128, 3, padding=1)
-        else:
-            layer = HalutConv2d(64, 128, 3, padding=1, config=FORMATS[what])
-    else:
-        x, upstream = torch.randn(1024, 512), torch.randn(1024, 512)
-        if what == "exact":
-            layer = nn.Linear(512, 512)
-        else:
-            layer = HalutLinear(512, 512, config=FORMATS[what])
-    if isinstance(layer, (HalutConv2d, HalutLinear)) and layer.n_codebooks != 64:
-        raise HalutError(f"n_codebooks must be 64, not {layer.n_codebooks}")
+    title, *shapes = CASES[case]
+    x, upstream = (torch.randn(shape) for shape in shapes)
+    layer = _layer(case, what)
+    if isinstance(layer, HalutLayer) and f"C={layer.n_codebooks}," not in title:
+        raise HalutError(f"n_codebooks must be that of {title!r}, not {layer.n_codebooks}")
     x.requires_grad_()
 
     def step() -> None:
@@ -84,7 +88,7 @@ def layers(repeats: int = 11) -> dict[str, Any]:
         rows += [
             {
                 "case": case,
-                "title": _TITLES[case],
+                "title": CASES[case][0],
                 "format": name,
                 "ms": times[name][0],
                 "time_ratio": times[name][1],

@@ -21,7 +21,7 @@ from halut.errors import HalutError
 from halut.native import convolution
 from halut.native.library import Kernels, kernels
 
-__all__ = ["Prepared", "available", "convolve", "decisions", "pack_tables", "train"]
+__all__ = ["Prepared", "available", "convolve", "decisions", "pack_tables", "quantised", "train"]
 
 _Result = TypeVar("_Result")
 _WORTH_A_THREAD = 1 << 25
@@ -39,6 +39,43 @@ def _chosen() -> Kernels:
     if found is None:
         raise HalutError("native library must be usable for operators that it computes")
     return found
+
+
+def quantised(
+    lut: Tensor, lut_bits: int, scale_of: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Quantise float32 tables (G, M, C, K) as `halut.nn.quantize.quantize_tables` does.
+
+    Parameters
+    ----------
+    lut : Tensor
+    lut_bits : int
+    scale_of : callable
+        Takes the largest spans (G, M), returns the scales.
+
+    Returns
+    -------
+    entries (G, M, C, K), middles (G, M, C), scale (G, M); or None
+        None where torch is to compute them: also for tables with NaN.
+    """
+    chosen = kernels() if lut.device.type == "cpu" and lut.dtype == torch.float32 else None
+    if chosen is None or not lut.numel():
+        return None
+    groups, n_outputs, n_codebooks, n_prototypes = lut.shape
+    lut = lut.contiguous()
+    middle, span = lut.new_empty((2, groups, n_outputs, n_codebooks))
+    n_tables = groups * n_outputs * n_codebooks
+    if not convolution.table_ranges(
+        chosen, n_tables, n_prototypes, lut.data_ptr(), middle.data_ptr(), span.data_ptr()
+    ):
+        return None
+    scale, entries = scale_of(span.amax(dim=2)).contiguous(), torch.empty_like(lut)
+    convolution.quantise(
+        chosen, (groups * n_outputs, n_codebooks, n_prototypes), 2.0 ** (lut_bits - 1),
+        entries=lut.data_ptr(), middle=middle.data_ptr(), scale=scale.data_ptr(),
+        out=entries.data_ptr(),
+    )  # fmt: skip
+    return entries, middle, scale
 
 
 @dataclass(frozen=True)
@@ -302,8 +339,15 @@ def _train_backward(
     chosen, given = _chosen(), list(geometry)
     if given[_BY_PIXEL]:
         grad = grad.permute(0, 2, 3, 1)
-    by_output = scale[..., None, None]
-    tables = (entries * by_output).permute(0, 2, 3, 1).contiguous()  # (G, C, K, M)
+    groups, n_outputs, n_codebooks, n_prototypes = entries.shape
+    n_leaves = n_codebooks * n_prototypes
+    tables = entries.new_empty((groups, n_codebooks, n_prototypes, n_outputs))
+    entries, scale = entries.contiguous(), scale.contiguous()
+    for one, scales, out in zip(entries, scale, tables, strict=True):
+        convolution.transpose_scaled(
+            chosen, (n_outputs, n_leaves), matrix=one.data_ptr(), row_scale=scales.data_ptr(),
+            column_scale=None, out=out.data_ptr(),
+        )  # fmt: skip
     read = {
         "x": x, "pad": pad, "dims": dims, "nodes": nodes.contiguous(), "slope": slope.contiguous(),
         "input_scale": input_scale.contiguous(), "input_offset": input_offset.contiguous(),
@@ -333,7 +377,12 @@ def _train_backward(
     grad_tables, grad_nodes, grad_slope = (
         sum(parts[1:], parts[0]) for parts in zip(*found, strict=True)
     )
-    grad_entries = grad_tables.permute(0, 3, 1, 2) * by_output
+    grad_entries = torch.empty_like(entries)
+    for one, scales, out in zip(grad_tables, scale, grad_entries, strict=True):
+        convolution.transpose_scaled(
+            chosen, (n_leaves, n_outputs), matrix=one.data_ptr(), row_scale=None,
+            column_scale=scales.data_ptr(), out=out.data_ptr(),
+        )  # fmt: skip
     return grad_x, grad_nodes, grad_entries, grad_slope
 
 
@@ -353,12 +402,10 @@ def _(
     _geometry: Sequence[int],
     with_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    groups, n_outputs, n_codebooks, n_prototypes = entries.shape
-    by_leaf = entries.new_empty((groups, n_codebooks, n_prototypes, n_outputs))
     return (
         torch.empty_like(x) if with_x else x.new_empty(0),
         nodes.new_empty(nodes.shape),
-        by_leaf.permute(0, 3, 1, 2),
+        entries.new_empty(entries.shape),
         slope.new_empty(slope.shape),
     )
 

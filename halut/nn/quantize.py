@@ -18,6 +18,7 @@ from torch import Tensor
 
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
+from halut.nn import native
 from halut.nn.operators import differentiable
 from halut.output import byte_grid, byte_stage
 
@@ -57,17 +58,24 @@ def quantize_tables(lut: Tensor, lut_bits: int, granularity: str) -> tuple[Tenso
     offset : float32 Tensor of shape (G, M)
         ``sum of entries * scale + offset`` is about the sum of table entries; no gradient.
     """
-    low, high = torch.aminmax(lut, dim=3)  # (G, M, C)
-    middle = (low + high) / 2
-    span = (high - low).amax(dim=2)  # (G, M)
-    if granularity == "table":
-        span = span.amax(dim=1, keepdim=True).expand_as(span)
-    # Not below what float32 holds in full: a constant column.
-    scale = (span / (2**lut_bits - 1)).clamp_min(torch.finfo(torch.float32).tiny)
-    scale = scale.float().to(lut.dtype)
-    half = 2 ** (lut_bits - 1)
-    entries = (lut - middle[..., None]) / scale[..., None, None] - 0.5
-    entries = entries.round_().clamp_(-half, half - 1)
+
+    def scale_of(span: Tensor) -> Tensor:
+        if granularity == "table":
+            span = span.amax(dim=1, keepdim=True).expand_as(span)
+        # Not below what float32 holds in full: a constant column.
+        scale = (span / (2**lut_bits - 1)).clamp_min(torch.finfo(torch.float32).tiny)
+        return scale.float().to(lut.dtype)
+
+    found = native.quantised(lut, lut_bits, scale_of)
+    if found is not None:
+        entries, middle, scale = found
+    else:
+        low, high = torch.aminmax(lut, dim=3)  # (G, M, C)
+        middle = (low + high) / 2
+        scale = scale_of((high - low).amax(dim=2))  # (G, M)
+        half = 2 ** (lut_bits - 1)
+        entries = (lut - middle[..., None]) / scale[..., None, None] - 0.5
+        entries = entries.round_().clamp_(-half, half - 1)
     offset = middle.sum(dim=2) + 0.5 * scale * lut.shape[2]
     return entries, scale.float(), offset.float()
 

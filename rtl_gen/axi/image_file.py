@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 from halut.errors import HalutError
 from halut.program import Program
@@ -13,7 +15,7 @@ from .config import AxiConfig
 from .descriptor import DESCRIPTOR_BYTES
 from .image import loads, run_descriptor, switch_descriptor
 
-__all__ = ["ENTRY_FIELDS", "HEAD_FIELDS", "IMAGE_MAGIC", "image_file"]
+__all__ = ["ENTRY_FIELDS", "HEAD_FIELDS", "IMAGE_MAGIC", "image_file", "image_plan"]
 
 IMAGE_MAGIC = 0x494C4148
 """The letters HALI."""
@@ -117,3 +119,52 @@ def image_file(config: AxiConfig, programs: Sequence[Program]) -> bytes:
     words = [head[name] for name in HEAD_FIELDS]
     words += [entry[name] for entry in entries for name in ENTRY_FIELDS]
     return struct.pack(f"<{len(words)}I", *words) + descriptors + data
+
+
+def image_plan(
+    config: AxiConfig,
+    programs: Sequence[Program],
+    names: Sequence[str],
+    rows: Sequence[float | None],
+) -> dict[str, Any]:
+    """Return what a program that runs an image has to know, ready for JSON.
+
+    Parameters
+    ----------
+    config, programs
+        See `image_file`.
+    names : sequence of str
+        Of the layers.
+    rows : sequence of float or None
+        Rows of each layer for one input of the network, where they are known.
+
+    Returns
+    -------
+    dict
+        ``programs``: the fields of every entry of the image, the layer's name, and the bytes that
+        go in and come out for one input. ``buffers``: bytes that hold those of every program.
+    """
+    a = config.accelerator
+    found = []
+    for index, (_, place) in enumerate(_tiles(config, programs)):
+        entry: dict[str, Any] = {"program": index, "name": names[place["layer"]], **place}
+        n_rows = rows[place["layer"]]
+        if n_rows is not None:
+            items = math.ceil(n_rows / (a.rows * config.item_groups))
+            entry |= {
+                "items": items,
+                "input_bytes": items * config.item_bytes,
+                "result_bytes": items * config.result_bytes,
+            }
+        found.append(entry)
+    sizes = {
+        key: max((entry[key] for entry in found if key in entry), default=0)
+        for key in ("input_bytes", "result_bytes")
+    }
+    return {
+        "kind": "halut-axi-image-plan",
+        "version": 1,
+        "configuration": config.core_hash,
+        "programs": found,
+        "buffers": sizes,
+    }

@@ -42,6 +42,9 @@ class CfuConfig:
         128.
     acc_bits : int
         Width of a sum; from lut_bits to 32.
+    port : {"cfu", "pcpi"}
+        What is around the unit: the ports that LiteX connects to VexRiscv, or PicoRV32's
+        co-processor interface.
     """
 
     name: str = name_setting()
@@ -53,6 +56,10 @@ class CfuConfig:
         32, "--n-sums", "sums that the unit holds, a multiple of 64 / lut_bits", within=(8, 128)
     )
     acc_bits: int = setting(16, "--acc-bits", "width of a sum in bits", within=(4, 32))
+    port: str = setting(
+        "cfu", "--port", "the processor's interface, VexRiscv's or PicoRV32's",
+        choices=("cfu", "pcpi"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -101,7 +108,8 @@ class CfuConfig:
     @property
     def slug(self) -> str:
         """File-system name made of the parameters that change the hardware."""
-        return f"cfu_k{self.n_prototypes}_lut{self.lut_bits}_s{self.n_sums}_acc{self.acc_bits}"
+        sizes = f"k{self.n_prototypes}_lut{self.lut_bits}_s{self.n_sums}_acc{self.acc_bits}"
+        return f"{self.port}_{sizes}"
 
     @property
     def hash(self) -> str:

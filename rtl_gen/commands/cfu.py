@@ -18,12 +18,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = Parser(
         prog="python -m rtl_gen cfu",
-        description="Write the Verilog of a custom function unit for VexRiscv's CFU port, its "
-        "manifest and the C header of its instructions.",
+        description="Write the Verilog of a custom function unit for VexRiscv's CFU port or "
+        "PicoRV32's PCPI, its manifest and the C header of its instructions.",
     )
     configs = {"cfu": CfuConfig}
     add_flags(parser, configs)
-    add_output_flags(parser, "halut_cfu.v")
+    add_output_flags(parser, "halut_cfu.v, or halut_pcpi.v")
     arguments = parser.parse_args(argv)
     config = CfuConfig(**given_settings(arguments, configs))
     summary = (

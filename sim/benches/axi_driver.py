@@ -137,6 +137,8 @@ async def python_refuses(dut: Any) -> None:
     await bridge(device.load)(0)
     await bridge(device.run)(0, MEMORY_BYTES - 1, 0, 4)
     assert "read_error" in await _raises(device.wait)
+    assert await bridge(device.acknowledge)() == (False, True)
+    assert await bridge(device.acknowledge)() == (False, False)
     assert isinstance(DeviceError(""), HalutError)
     await bridge(device.reset)()
     tb.slave.read_if.ar_channel.pause = True
@@ -144,8 +146,12 @@ async def python_refuses(dut: Any) -> None:
     assert "within 300 polls" in await _raises(device.wait)
     tb.slave.read_if.ar_channel.pause = False
     await bridge(device.wait)()
+    await bridge(device.interrupts)(done=True)
     results = await bridge(device.multiply)(0, tb.input_bytes(tb.items))
     assert tb.compare(tb.items, results) > 0
+    assert int(dut.irq_o.value) == 1
+    assert await bridge(device.acknowledge)() == (True, False)
+    assert int(dut.irq_o.value) == 0
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -161,6 +167,8 @@ async def c_example(dut: Any) -> None:
     size = tb.n_items * tb.config.result_bytes
     assert await _serve(tb, at, results, tb.n_items) == 0
     assert tb.compare(tb.items, tb.map[results : results + size]) == tb.expected.size > 0
+    # Its run asked for an interrupt, which is there until acknowledged.
+    assert await _answer(tb, [os.environ["HALUT_PROGRAM"], str(tb.file)]) == 10
     # The image stays placed, and may be placed again.
     tb.map[results : results + size] = bytes(size)
     assert await _serve(tb, at, results, tb.n_items) == 0
@@ -179,9 +187,13 @@ async def c_example(dut: Any) -> None:
 
 
 async def _serve(tb: TB, rows: int, results: int, items: int, name: str = "HALUT_PROGRAM") -> int:
-    """Run the program; its accesses are those of the simulation. Returns the status."""
+    """Run the example; returns its status."""
     numbers = [MEMORY_BYTES, len(tb.image), rows, results, items]
-    command = [os.environ[name], str(tb.file), *map(str, numbers)]
+    return await _answer(tb, [os.environ[name], str(tb.file), *map(str, numbers)])
+
+
+async def _answer(tb: TB, command: list[str]) -> int:
+    """Run a program, whose accesses are those of the simulation; returns its last number."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as program:

@@ -28,6 +28,7 @@ from halut.program import Program
 from rtl_gen.axi.config import AxiConfig
 from rtl_gen.axi.image import pixel_bytes, result_array, row_bytes
 from rtl_gen.axi.registers import INTERFACE_VERSION, SPACE_BYTES, registers
+from sim.stalls import stalls
 
 PERIOD_NS = 2
 LIMIT_CYCLES = 6000
@@ -214,15 +215,28 @@ class Host:
         assert not await self.write("CONTROL", 1, 1)
         assert await self.read("VERSION") == INTERFACE_VERSION[0] << 16 | INTERFACE_VERSION[1]
         assert await self.read("STATUS") == 0
+        if isinstance(self.port, Lite):
+            self.stall_control("both")
+            await self._check_overlap(self.port)
 
-    async def check_overlap(self) -> None:
+    def stall_control(self, pattern: str) -> None:
+        """Let a processor pause on AXI4-Lite: "gaps" in requests, "backpressure" of answers."""
+        if not isinstance(self.port, Lite):
+            return
+        reads, writes = self.port.master.read_if, self.port.master.write_if
+        for channel in (writes.b_channel, reads.r_channel):
+            channel.set_pause_generator(stalls(pattern, "sink", cocotb.RANDOM_SEED))
+        for channel in (writes.aw_channel, writes.w_channel, reads.ar_channel):
+            channel.set_pause_generator(stalls(pattern, "source", cocotb.RANDOM_SEED))
+
+    async def _check_overlap(self, port: Lite) -> None:
         """Reads and writes that are offered before those before are answered, of AXI4-Lite."""
         constants = [r for r in registers(self.config) if r.readable and not r.writable]
         chosen = [self.random.choice(constants) for _ in range(24)]
         tasks = []
         for k, register in enumerate(chosen):
-            read = cocotb.start_soon(self.port.access(register.offset, None, 15))
-            write = cocotb.start_soon(self.port.access(self.offsets["SCRATCH"], k, 15))
+            read = cocotb.start_soon(port.access(register.offset, None, 15))
+            write = cocotb.start_soon(port.access(self.offsets["SCRATCH"], k, 15))
             tasks.append((register, read, write))
         for register, read, write in tasks:
             value, okay = await read

@@ -82,11 +82,16 @@ async def runs_under_stalls(dut: Any, pattern: str) -> None:
     for k, items in enumerate(pieces):
         await tb.source.send(tb.run(items, tag=k))
         sent += 1
+    # Once more, right behind rows that are on their way.
+    for packet in [*tb.loads(), tb.run(slice(0, 1), tag=99)]:
+        await tb.source.send(packet)
+        sent += 1
     compared = sum([await tb.results(items) for items in pieces])
     assert compared == tb.expected.size > 0
+    assert await tb.results(slice(0, 1)) > 0
     await tb.wait_done(sent)
-    assert await tb.read("ITEMS") == tb.n_items * tb.config.item_groups
-    assert await tb.read("ERROR") == 0 and await tb.read("TAG") == len(pieces) - 1
+    assert await tb.read("ITEMS") == (tb.n_items + 1) * tb.config.item_groups
+    assert await tb.read("ERROR") == 0 and await tb.read("TAG") == 99
     assert tb.sink.empty()
 
 
@@ -108,6 +113,40 @@ async def banks(dut: Any) -> None:
         await tb.source.send(packet)
     assert sum([await tb.results(items) for items in pieces]) == tb.expected.size
     await tb.wait_done(len(packets))
+
+
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+@fail_fast
+async def results_wait(dut: Any) -> None:
+    """Results that nobody takes hold the rows up; none is lost, and no run is done before."""
+    tb = await _ready(dut)
+    copies, items = 20, slice(0, tb.n_items)
+    packets = list(tb.loads())
+    data = tb.input_bytes(items) * copies
+    packets += [
+        tb.run(slice(0, 1)),
+        run_descriptor(tb.config, 0, 0, copies * tb.n_items, interrupt=1) + data,
+    ]
+    await tb.command("IRQ_ENABLE", 1)
+    for packet in packets[:-1]:
+        await tb.source.send(packet)
+    assert await tb.results(slice(0, 1)) > 0
+    await tb.wait_done(len(packets) - 1)
+    tb.sink.pause = True
+    await tb.source.send(packets[-1])
+    await ClockCycles(dut.clk_i, 1000)
+    assert await tb.read("COMPLETED") == len(packets) - 1 and int(dut.irq_o.value) == 0
+    tb.sink.pause = False
+    while tb.sink.empty():
+        await RisingEdge(dut.clk_i)
+    received = bytes(tb.sink.recv_nowait().tdata)
+    size = len(received) // copies
+    for k in range(copies):
+        assert tb.compare(items, received[k * size : (k + 1) * size]) > 0
+    await tb.wait_done(len(packets))
+    assert int(dut.irq_o.value) == 1
+    await tb.command("IRQ_STATUS", 1)
+    assert int(dut.irq_o.value) == 0
 
 
 async def _recovers(tb: TB) -> None:

@@ -3,18 +3,28 @@
  *
  * A layer goes codebook by codebook over all of its pixels, so that thresholds are given to the
  * unit once, and then pixel by pixel over its outputs. What the unit does not take, software does. */
-#include "halut_layers.h"
-
-#define halut_look_up_i8_packed halut_look_up_i8_packed_in_software
-#include "halut_layers.c"
-#undef halut_look_up_i8_packed
-
 #include "firmware.h"
 #include "halut_cfu.h"
+#include "halut_layers.h"
 
-#if HALUT_CFU_TREE_DEPTH != 4 || HALUT_CFU_LUT_BITS != 8 || HALUT_CFU_N_SUMS > 32
-#error "the unit must have trees of 4 levels, tables of 8 bits and at most 32 sums"
+/* Tables of the width that the unit adds; others stay in software. */
+#if HALUT_CFU_LUT_BITS == 8
+#define LOOK_UP_I8 halut_look_up_i8_packed
+#define halut_look_up_i8_packed look_up_in_software
+#include "halut_layers.c"
+#undef halut_look_up_i8_packed
+#else
+#define LOOK_UP_I8 halut_look_up_i8_i4
+#define halut_look_up_i8_i4 look_up_in_software
+#include "halut_layers.c"
+#undef halut_look_up_i8_i4
 #endif
+
+#if HALUT_CFU_TREE_DEPTH != 4 || HALUT_CFU_N_SUMS > 64
+#error "the unit must have trees of 4 levels and at most 64 sums"
+#endif
+
+#define IN_WORD (32 / HALUT_CFU_LUT_BITS) /* entries of a word */
 
 #define MOST_PADDED 16384 /* bytes of an image with its padding */
 #define MOST_CODES 8192   /* pixels times codebooks */
@@ -142,7 +152,7 @@ static void encode_group(const halut_look_up *layer, const plane *image, int32_t
     const int32_t *offset = layer->offset + first * 4;
     const uint8_t *tap = layer->tap + first * 4;
     const int32_t wider = (image->width - w->width) * w->channels;
-    const uint32_t row_bytes = (uint32_t)layer->n_outputs;
+    const uint32_t row_bytes = 4U * (uint32_t)layer->row_size;
     for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += 15, offset += 4, tap += 4) {
         int32_t moved[4];
         for (int32_t level = 0; level < 4; ++level) {
@@ -166,107 +176,112 @@ static void encode_group(const halut_look_up *layer, const plane *image, int32_t
 #define ADD(bank, first, second) HALUT_CFU_DO(HALUT_CFU_ADD, bank, first, second)
 #define START(bank, first, second) HALUT_CFU_DO(HALUT_CFU_START, bank, first, second)
 /* Reads first and stores then: the unit waits for stores, too. */
-#define READ_4(i)                                             \
-    do {                                                      \
-        uint32_t r0 = HALUT_CFU(HALUT_CFU_READ, i, 0, 0);     \
-        uint32_t r1 = HALUT_CFU(HALUT_CFU_READ, i + 1, 0, 0); \
-        uint32_t r2 = HALUT_CFU(HALUT_CFU_READ, i + 2, 0, 0); \
-        uint32_t r3 = HALUT_CFU(HALUT_CFU_READ, i + 3, 0, 0); \
-        LOADED(r0, r1, r2, r3);                               \
-        sums[i] = (int32_t)r0, sums[i + 1] = (int32_t)r1;     \
-        sums[i + 2] = (int32_t)r2, sums[i + 3] = (int32_t)r3; \
+#define READ_4(i)                                                 \
+    do {                                                          \
+        if (i < n * IN_WORD) {                                    \
+            uint32_t r0 = HALUT_CFU(HALUT_CFU_READ, i, 0, 0);     \
+            uint32_t r1 = HALUT_CFU(HALUT_CFU_READ, i + 1, 0, 0); \
+            uint32_t r2 = HALUT_CFU(HALUT_CFU_READ, i + 2, 0, 0); \
+            uint32_t r3 = HALUT_CFU(HALUT_CFU_READ, i + 3, 0, 0); \
+            LOADED(r0, r1, r2, r3);                               \
+            sums[i] = (int32_t)r0, sums[i + 1] = (int32_t)r1;     \
+            sums[i + 2] = (int32_t)r2, sums[i + 3] = (int32_t)r3; \
+        }                                                         \
     } while (0)
+#define READ_8(i) \
+    READ_4(i);    \
+    READ_4(i + 4)
 
-/* Adds up n outputs, 32, 16, 8 or 4, of one pixel. */
+static const uint32_t *behind(const uint32_t *column, uint32_t bytes)
+{
+    return (const uint32_t *)(const void *)((const uint8_t *)column + bytes);
+}
+
+/* Adds up the entries of n words, 8, 4, 2 or 1, of one pixel. */
 static inline __attribute__((always_inline)) void
-add_outputs(const uint8_t *column, const uint16_t *step, int32_t n_codebooks,
-            uint32_t codebook_bytes, const int32_t n, int32_t *sums)
+add_words(const uint32_t *column, const uint16_t *step, int32_t n_codebooks, int32_t codebook_words,
+          const int32_t n, int32_t *sums)
 {
     const uint16_t *const end = step + n_codebooks;
-    const uint32_t *words = (const uint32_t *)(const void *)(column + *step);
-    START(0, words[0], n > 4 ? words[1] : HALUT_CFU_NOTHING);
-    if (n > 8)
+    const uint32_t *words = behind(column, *step);
+    START(0, words[0], n > 1 ? words[1] : HALUT_CFU_NOTHING);
+    if (n > 2)
         START(1, words[2], words[3]);
-    if (n > 16) {
+    if (n > 4) {
         START(2, words[4], words[5]);
         START(3, words[6], words[7]);
     }
     uint32_t next = *++step; /* there is one behind the last, too */
     while (step != end) {
-        column += codebook_bytes;
-        words = (const uint32_t *)(const void *)(column + next);
+        column += codebook_words;
+        words = behind(column, next);
         uint32_t w0 = words[0], w1 = HALUT_CFU_NOTHING, w2 = 0, w3 = 0;
         uint32_t w4 = 0, w5 = 0, w6 = 0, w7 = 0;
-        if (n > 4)
+        if (n > 1)
             w1 = words[1];
-        if (n > 8)
+        if (n > 2)
             w2 = words[2], w3 = words[3];
-        if (n > 16)
+        if (n > 4)
             w4 = words[4], w5 = words[5], w6 = words[6], w7 = words[7];
         next = *++step;
         LOADED(w0, w1, w2, w3);
         LOADED(w4, w5, w6, w7);
         LOADED_2(next, step);
         ADD(0, w0, w1);
-        if (n > 8)
+        if (n > 2)
             ADD(1, w2, w3);
-        if (n > 16) {
+        if (n > 4) {
             ADD(2, w4, w5);
             ADD(3, w6, w7);
         }
     }
-    READ_4(0);
-    if (n > 4)
-        READ_4(4);
-    if (n > 8) {
-        READ_4(8);
-        READ_4(12);
-    }
-    if (n > 16) {
-        READ_4(16);
-        READ_4(20);
-        READ_4(24);
-        READ_4(28);
-    }
+    /* Indices are constants: what is behind the last sum goes away. */
+    READ_8(0);
+    READ_8(8);
+    READ_8(16);
+    READ_8(24);
+    READ_8(32);
+    READ_8(40);
+    READ_8(48);
+    READ_8(56);
 }
 
-static void add_pixel(const halut_look_up *layer, const uint8_t *table, const uint16_t *step,
+static void add_pixel(const halut_look_up *layer, const uint32_t *table, const uint16_t *step,
                       int32_t channel, void *output, int32_t index)
 {
-    const int32_t n_outputs = layer->n_outputs, n_codebooks = layer->n_codebooks;
-    const uint32_t codebook_bytes = 16U * (uint32_t)n_outputs;
+    const int32_t n_codebooks = layer->n_codebooks, codebook_words = 16 * layer->row_size;
     int32_t n;
-    for (int32_t m = 0; m < n_outputs; m += n) {
-        const int32_t left = n_outputs - m;
-        int32_t sums[HALUT_CFU_N_SUMS];
-        if (HALUT_CFU_N_SUMS >= 32 && left >= 32)
-            add_outputs(table + m, step, n_codebooks, codebook_bytes, n = 32, sums);
-        else if (HALUT_CFU_N_SUMS >= 16 && left >= 16)
-            add_outputs(table + m, step, n_codebooks, codebook_bytes, n = 16, sums);
-        else if (left >= 8)
-            add_outputs(table + m, step, n_codebooks, codebook_bytes, n = 8, sums);
+    for (int32_t word = 0; word < layer->row_size; word += n) {
+        const uint32_t *const column = table + word;
+        const int32_t left = layer->row_size - word, first = word * IN_WORD;
+        int32_t sums[8 * IN_WORD];
+        if (HALUT_CFU_N_SUMS >= 8 * IN_WORD && left >= 8)
+            add_words(column, step, n_codebooks, codebook_words, n = 8, sums);
+        else if (HALUT_CFU_N_SUMS >= 4 * IN_WORD && left >= 4)
+            add_words(column, step, n_codebooks, codebook_words, n = 4, sums);
+        else if (left >= 2)
+            add_words(column, step, n_codebooks, codebook_words, n = 2, sums);
         else
-            add_outputs(table + m, step, n_codebooks, codebook_bytes, n = 4, sums);
-        store(&layer->stage, sums, n, channel + m, output, index + m);
+            add_words(column, step, n_codebooks, codebook_words, n = 1, sums);
+        store(&layer->stage, sums, n * IN_WORD, channel + first, output, index + first);
     }
 }
 
-void halut_look_up_i8_packed(const halut_look_up *layer, const int8_t *input, void *output,
-                             uint32_t *rows)
+void LOOK_UP_I8(const halut_look_up *layer, const int8_t *input, void *output, uint32_t *rows)
 {
     const halut_window *const w = &layer->window;
     const int32_t n_pixels = w->out_height * w->out_width;
     plane image;
     if (!use_unit || layer->depth != 4 || layer->n_codebooks > HALUT_CFU_MOST_CODEBOOKS ||
-        layer->n_outputs > 4096 || n_pixels * layer->n_codebooks > MOST_CODES ||
+        layer->row_size > 1024 || n_pixels * layer->n_codebooks > MOST_CODES ||
         !pad_image(layer, input, &image)) {
-        halut_look_up_i8_packed_in_software(layer, input, output, rows);
+        look_up_in_software(layer, input, output, rows);
         return;
     }
     const int32_t channels = layer->n_groups * layer->n_outputs;
     for (int32_t group = 0; group < layer->n_groups; ++group) {
-        const uint8_t *const table =
-            (const uint8_t *)layer->table + group * 16 * layer->n_codebooks * layer->n_outputs;
+        const uint32_t *const table =
+            (const uint32_t *)layer->table + group * 16 * layer->n_codebooks * layer->row_size;
         encode_group(layer, &image, group);
         const uint16_t *step = steps;
         int32_t index = group * layer->n_outputs;

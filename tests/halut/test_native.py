@@ -279,6 +279,16 @@ def test_a_compiler_that_writes_nonsense_gives_no_library(tmp_path, monkeypatch)
         library.build(tmp_path / "native")
 
 
+def test_a_compiler_that_is_killed_is_asked_again(tmp_path, monkeypatch):
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\nkill -TERM $$\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(HalutError, match="cc was killed"):
+        library.build(tmp_path / "native")
+    assert not list((tmp_path / "native").glob("*.failed"))
+
+
 def test_the_same_sources_and_compiler_are_built_once(tmp_path, monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     first = library.build(tmp_path)

@@ -12,7 +12,9 @@ import pytest
 from halut.errors import HalutError
 from rtl_gen.__main__ import main
 from rtl_gen.cfu import CfuConfig, generate, write
+from rtl_gen.cfu.pcpi import PcpiPort
 from sim.cfu import job
+from tests.rtl_gen.support import simulate
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,7 @@ from sim.cfu import job
         ({"n_sums": 12}, "n_sums must be a multiple of 8, the entries of one instruction, not 12"),
         ({"lut_bits": 4, "n_sums": 8}, "n_sums must be a multiple of 16"),
         ({"acc_bits": 7}, "acc_bits must be .*8.*32.*, not 7"),
+        ({"port": "avalon"}, "port must be .*cfu.*pcpi"),
         ({"name": "a b"}, "name must be letters"),
     ],
 )
@@ -63,6 +66,44 @@ def test_command_line(tmp_path, monkeypatch, capsys) -> None:
     assert "adds     16 entries of 4 bits per instruction to 48 sums" in capsys.readouterr().out
     with pytest.raises(HalutError, match="output must be a Verilog file"):
         main(["cfu", "-o", "unit.h"])
+
+
+def _instruction(command: tuple[int, int, int], opcode: int = 0b0001011) -> int:
+    """An instruction word with rd = x10 and any source registers."""
+    function = command[0]
+    return function >> 3 << 25 | 7 << 20 | 9 << 15 | (function & 7) << 12 | 10 << 7 | opcode
+
+
+def test_picorv32s_interface() -> None:
+    """Every instruction is answered a cycle later; others are left alone."""
+    config = CfuConfig(n_prototypes=4, n_sums=8, port="pcpi")
+    unit = PcpiPort(config)
+    exchanges = job(config, np.random.default_rng(2), n_outputs=9).exchanges
+    answers = []
+
+    async def run(ctx):
+        for command, _ in exchanges:
+            ctx.set(unit.pcpi_insn, _instruction(command))
+            ctx.set(unit.pcpi_rs1, command[1])
+            ctx.set(unit.pcpi_rs2, command[2])
+            ctx.set(unit.pcpi_valid, 1)
+            assert ctx.get(unit.pcpi_wait) and not ctx.get(unit.pcpi_ready)
+            await ctx.tick()
+            assert ctx.get(unit.pcpi_ready) and ctx.get(unit.pcpi_wr)
+            answers.append(ctx.get(unit.pcpi_rd))
+            await ctx.tick()
+            ctx.set(unit.pcpi_valid, 0)
+            assert not ctx.get(unit.pcpi_ready)
+            await ctx.tick()
+        ctx.set(unit.pcpi_insn, _instruction((1, 0, 0), opcode=0b0101011))
+        ctx.set(unit.pcpi_valid, 1)
+        for _ in range(4):
+            await ctx.tick()
+            assert not ctx.get(unit.pcpi_wait) and not ctx.get(unit.pcpi_ready)
+
+    simulate(unit, run)
+    assert answers == [answer for _, answer in exchanges] and any(answers)
+    assert "module halut_pcpi(clk_i, rst_ni, pcpi_valid" in generate(config).verilog
 
 
 _PROGRAM = """

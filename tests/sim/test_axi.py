@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from halut.errors import CheckFailed
+from halut.errors import CheckFailed, HalutError
 from rtl_gen.axi.config import AxiConfig
 from rtl_gen.axi.generate import register_files
 from sim import runner
-from sim.axi import build_axi, write_job
+from sim.axi import build_axi, main, write_job
 from tests.rtl_gen.axi.support import CONFIGS
 from tests.sim.axi_examples import example
 from tests.sim.support import QUICK
@@ -19,7 +20,7 @@ pytest.importorskip(
     "cocotbext.axi", reason="cocotbext-axi is not installed (pip install -e .[dev])"
 )
 pytestmark = pytest.mark.sim
-N_TESTS = {"master": 12, "stream": 9}
+N_TESTS = {"master": 13, "stream": 10}
 
 
 def _bench(config: AxiConfig) -> str:
@@ -58,3 +59,20 @@ def test_every_kind(name: str, simulator: str, tmp_path: Path) -> None:
     built = build_axi(config, simulator=simulator)
     done = runner.run(built, _bench(config), env=_job(tmp_path, config), seed=7)
     assert len(done.tests) == N_TESTS[config.bus]
+
+
+@pytest.mark.slow
+def test_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows stream within 1.2 times the accelerator's own cycles; a command costs under 100."""
+    config = Path(__file__).parents[2] / "configs" / "small.yaml"
+    assert main(["--config", str(config)]) == 0
+    printed = capsys.readouterr().out
+    found = re.search(
+        r"(\d+) row groups in (\d+) cycles.*accelerator (\d+).*doorbell (\d+)", printed
+    )
+    assert found, printed
+    groups, cycles, each, doorbell = map(int, found.groups())
+    assert groups >= 256 and groups * each <= cycles <= 1.2 * groups * each
+    assert 0 < doorbell < 100
+    with pytest.raises(HalutError, match="--bus must be master to measure, not stream"):
+        main(["--config", str(config), "--bus", "stream"])

@@ -127,12 +127,12 @@ def test_every_board_has_a_part_and_pins() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "x.yaml", "--board", "ulx4s"], "board must be one of .* did you mean"),
+        (["--config", "x.yaml", "--board", "ulx4s"], "board must be one of .* .did you mean"),
         (["--config", "x.yaml", "--device", "ecp5"], "part must be one of"),
         ([], "--config or --engine must be given"),
         (["--engine", "tensor"], "engine must be one of"),
-        (["--engine", "systolic", "--clock-ns", "0"], "clock_ns must be|--clock-ns must be"),
-        (["--engine", "systolic", "--seed", "0"], "seed must be"),
+        (["--engine", "int8_luts", "--clock-ns", "0"], "clock_ns must be|--clock-ns must be"),
+        (["--engine", "int8_luts", "--seed", "0"], "seed must be"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], message: str) -> None:
@@ -146,7 +146,7 @@ def test_a_missing_tool_is_named(monkeypatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("flow.fpga.tools.find_spec", lambda _: None)
     with pytest.raises(HalutError, match="nextpnr-ecp5 must be installed: pip install yowasp"):
-        main(["--engine", "systolic"])
+        main(["--engine", "int8_luts"])
 
 
 def test_the_help_needs_no_tool() -> None:

@@ -21,14 +21,26 @@ from torch import nn  # noqa: E402
 from halut import golden  # noqa: E402
 from halut import native as library  # noqa: E402
 from halut.formats import FLOAT_FORMATS  # noqa: E402
+from halut.native import convolution  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig, native  # noqa: E402
 from halut.nn.layers import HalutLayer  # noqa: E402
-from halut.nn.quantize import float_inputs, float_thresholds, input_words  # noqa: E402
+from halut.nn.quantize import (  # noqa: E402
+    float_inputs,
+    float_thresholds,
+    input_words,
+    quantize_tables,
+)
 
 pytestmark = pytest.mark.needs("gcc")
 
 ROOT = Path(__file__).resolve().parents[3]
 FORMATS = [None, *FLOAT_FORMATS, "int2", "int8", "int16"]
+
+
+@pytest.fixture(autouse=True)
+def with_a_library() -> None:
+    if not library.variants():
+        pytest.skip(f"there is no native library: {library.status()[1]}")
 
 
 @pytest.fixture(params=library.VARIANTS)
@@ -549,3 +561,45 @@ def test_exported_layers_need_no_library(monkeypatch: pytest.MonkeyPatch) -> Non
         program = torch.export.export(layer, (x,))
     monkeypatch.setenv(library.VARIABLE, "off")
     same(program.module()(x), wanted)
+
+
+# Tables of a training step.
+
+
+@pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize("granularity", ["column", "table"])
+@pytest.mark.parametrize(("lut_bits", "n_prototypes"), [(2, 2), (8, 16), (5, 64), (16, 16)])
+def test_quantised_tables_are_those_of_torch(
+    lut_bits: int, n_prototypes: int, granularity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(22)
+    lut = torch.randn(2, 37, 5, n_prototypes) * torch.logspace(-30, 20, 37)[:, None, None]
+    lut[0, 3] = 1.5  # a constant column
+    lut[1, 4, :, ::2] = -0.0
+    for given in (lut, lut.transpose(1, 2), lut[:, :1]):
+        found = quantize_tables(given, lut_bits, granularity)
+        with monkeypatch.context() as context:
+            context.setattr(native, "kernels", lambda: None)
+            want = quantize_tables(given, lut_bits, granularity)
+        for one, other in zip(found, want, strict=True):
+            same(one.contiguous(), other.contiguous())
+    assert native.quantised(lut, lut_bits, lambda span: span + 1) is not None
+    lut[1, 36, 4, -1] = torch.nan
+    assert native.quantised(lut, lut_bits, lambda span: span + 1) is None
+
+
+@pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize("shape", [(1, 1), (70, 130), (16, 64), (3, 200)])
+def test_scaled_transposition(shape: tuple[int, int]) -> None:
+    torch.manual_seed(23)
+    chosen = library.library.kernels()
+    assert chosen is not None
+    matrix, rows, columns = torch.randn(shape), torch.randn(shape[0]), torch.randn(shape[1])
+    for scales, by_row in ((rows, True), (columns, False)):
+        out = torch.empty(shape[::-1])
+        address = scales.data_ptr()
+        convolution.transpose_scaled(
+            chosen, shape, matrix=matrix.data_ptr(), row_scale=address if by_row else None,
+            column_scale=None if by_row else address, out=out.data_ptr(),
+        )  # fmt: skip
+        assert torch.equal(out, (matrix * (rows[:, None] if by_row else columns)).T)

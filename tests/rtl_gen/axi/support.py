@@ -10,8 +10,8 @@ from rtl_gen.front_end import FrontEndConfig
 from rtl_gen.tiled_config import TiledConfig
 
 _SMALL: dict[str, Any] = {
-    "n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "encoder": "pipelined",
-    "input_format": "int8",
+    "n_codebooks": 4, "n_prototypes": 4, "n_outputs": 3, "encoder": "pipelined",
+    "input_format": "int8", "write_word_bits": 8,
 }  # fmt: skip
 _ODD: dict[str, Any] = {
     "n_codebooks": 6, "n_prototypes": 8, "n_outputs": 3, "rows": 2, "parallel_codebooks": 3,
@@ -28,6 +28,7 @@ _PIXELS: dict[str, Any] = {
 }  # fmt: skip
 
 CONFIGS = {
+    # Three words per codebook and prototype: addresses of a program have gaps.
     "small": AxiConfig(core=AcceleratorConfig(**_SMALL)),
     # Sizes that are no powers of two, two programs, the narrowest bus.
     "odd": AxiConfig(

@@ -39,8 +39,8 @@ def test_rules(change: dict, message: str) -> None:
 def test_sizes() -> None:
     """Hand-computed."""
     small, odd, tiled, pixels = (CONFIGS[name] for name in ("small", "odd", "tiled", "pixels"))
-    # 4 transfers of 2 levels of a byte; 2 results of 10 bits.
-    assert (small.item_bytes, small.result_bytes, small.program_word_bytes) == (8, 4, 4)
+    # 4 transfers of 2 levels of a byte; 3 results of 10 bits.
+    assert (small.item_bytes, small.result_bytes, small.program_word_bytes) == (8, 6, 4)
     # 2 transfers of 2 rows, 3 codebooks, 3 levels; 2 rows of 3 bytes.
     assert (odd.item_bytes, odd.result_bytes) == (36, 6)
     # 2 transfers of 2 rows, 4 codebooks, 2 levels of 2 bytes; 2 rows of 12 half floats.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -63,10 +64,10 @@ def test_large_programs_are_cut() -> None:
     config = CONFIGS["small"]
     program = golden.random_program(np.random.default_rng(1), 6, 4, 5, "int8")
     entries = _entries(image_file(config, [program]))
-    tiling = tile(program, 4, 2)
-    assert len(entries) == len(tiling.tiles) == 6
+    tiling = tile(program, 4, 3)
+    assert len(entries) == len(tiling.tiles) == 4
     found = [(p["codebook_part"], p["first_output"], p["outputs"], p["parts"]) for p in entries]
-    assert found == [(d, 2 * m, min(2, 5 - 2 * m), 2) for d in range(2) for m in range(3)]
+    assert found == [(d, 3 * m, min(3, 5 - 3 * m), 2) for d in range(2) for m in range(2)]
 
 
 def test_rules() -> None:
@@ -76,7 +77,7 @@ def test_rules() -> None:
     with pytest.raises(HalutError, match="programs must be at least one"):
         image_file(CONFIGS["odd"], [])
     with pytest.raises(HalutError, match=r"program\.n_prototypes must be"):
-        deeper = golden.random_program(np.random.default_rng(1), 4, 8, 2, "int8")
+        deeper = golden.random_program(np.random.default_rng(1), 4, 8, 3, "int8")
         image_file(CONFIGS["small"], [deeper])
 
 
@@ -87,4 +88,31 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = tmp_path / "a.bin"
     assert main(["image", "--config", str(config), str(tmp_path / "p.npz"), "-o", str(image)]) == 0
     assert len(_entries(image.read_bytes())) == 1
-    assert f"wrote {image}: {image.stat().st_size} bytes" in capsys.readouterr().out
+    assert f"wrote {image}, {image.stat().st_size} bytes, 1 programs" in capsys.readouterr().out
+
+
+def test_folder_of_a_network(tmp_path: Path) -> None:
+    """Programs in the order of the manifest, and buffers for the largest of them."""
+    config = Path(__file__).parents[3] / "configs" / "small.yaml"
+    rng = np.random.default_rng(1)
+    for name, n_outputs in (("a", 2), ("b", 4)):
+        golden.random_program(rng, 4, 4, n_outputs, "int8").save(tmp_path / f"{name}.npz")
+    layers = [
+        {"name": "second", "converted": True, "programs": [{"file": "b.npz"}], "rows_per_input": 9},
+        {"name": "exact", "converted": False},
+        {"name": "first", "converted": True, "programs": [{"file": "a.npz"}], "rows_per_input": 4},
+    ]
+    manifest = {"kind": "halut-network-manifest", "layers": layers}
+    (tmp_path / "network.json").write_text(json.dumps(manifest))
+    image = tmp_path / "a.bin"
+    assert main(["image", "--config", str(config), str(tmp_path), "-o", str(image)]) == 0
+    entries = _entries(image.read_bytes())
+    plan = json.loads((tmp_path / "a.bin.json").read_text())
+    assert [part["name"] for part in plan["programs"]] == ["second", "second", "first"]
+    assert [part["layer"] for part in entries] == [0, 0, 1]
+    for part, entry in zip(plan["programs"], entries, strict=True):
+        assert part["first_output"] == entry["first_output"]
+    assert plan["buffers"] == {"input_bytes": 9 * 8, "result_bytes": 9 * 4}
+    (tmp_path / "network.json").write_text("{}")
+    with pytest.raises(HalutError, match="kind must be halut-network-manifest"):
+        main(["image", "--config", str(config), str(tmp_path), "-o", str(image)])
