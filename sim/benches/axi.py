@@ -18,7 +18,8 @@ from rtl_gen.axi.descriptor import descriptor
 from rtl_gen.axi.image import loads, run_descriptor, switch_descriptor
 from rtl_gen.axi.registers import ERRORS
 from sim.axi_rules import AxiRules
-from sim.benches.axi_host import LIMIT_CYCLES, BusMemory, Host, fail_fast, parts
+from sim.benches.axi_host import LIMIT_CYCLES, BusMemory, Host, parts
+from sim.fail_fast import fail_fast
 from sim.stalls import STALL_PATTERNS, stalls
 
 MEMORY_BYTES = 1 << 18

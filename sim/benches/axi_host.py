@@ -7,14 +7,13 @@ failed.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import mmap
 import os
 import random
 import re
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +32,6 @@ from sim.stalls import stalls
 PERIOD_NS = 2
 LIMIT_CYCLES = 6000
 """No wait of a test is longer."""
-
-
-_failed = False
-
-
-def fail_fast(
-    test: Callable[..., Coroutine[Any, Any, None]],
-) -> Callable[..., Coroutine[Any, Any, None]]:
-    """Let a test fail at once where one before failed and ``HALUT_FAIL_FAST`` is 1."""
-
-    @functools.wraps(test)
-    async def run(*arguments: Any, **named: Any) -> None:
-        global _failed
-        if _failed and os.environ.get("HALUT_FAIL_FAST") == "1":
-            raise AssertionError("a test before failed")
-        passed = False
-        try:
-            await test(*arguments, **named)
-            passed = True
-        finally:
-            _failed = _failed or not passed
-
-    return run
 
 
 def parts(n: int, at_most: int) -> Iterator[slice]:

@@ -15,7 +15,8 @@ from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStream
 from rtl_gen.axi.descriptor import descriptor
 from rtl_gen.axi.image import loads, run_descriptor, switch_descriptor
 from rtl_gen.axi.registers import ERRORS
-from sim.benches.axi_host import LIMIT_CYCLES, Host, fail_fast, parts
+from sim.benches.axi_host import LIMIT_CYCLES, Host, parts
+from sim.fail_fast import fail_fast
 from sim.stalls import STALL_PATTERNS, stalls
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +34,7 @@ from sim.accelerator import (
     output_fields,
     port_widths,
 )
+from sim.fail_fast import fail_fast
 from sim.scoreboard import Scoreboard
 from sim.stalls import STALL_PATTERNS, idle_limit, stalls
 from sim.streams import StreamDriver, StreamMonitor, watch
@@ -226,35 +226,14 @@ class TB:
         return golden.random_words(np.random.default_rng([seed, 2]), program, n_rows, corner)
 
 
-_failed = False  # one test of this run has
-
-
 def _test(**options: Any) -> Any:
     # A stuck device is found by `TB.watch`; this ends what moves for ever. 2 ns a cycle.
     return cocotb.test(timeout_time=2, timeout_unit="ms", **options)
 
 
-def _fail_fast(function: Any) -> Any:
-    """Let a test fail at once after one that failed, where the environment says so."""
-
-    @functools.wraps(function)
-    async def run(*arguments: Any, **named: Any) -> None:
-        global _failed
-        if _failed and os.environ.get("HALUT_FAIL_FAST") == "1":
-            raise AssertionError("a test before failed")
-        passed = False
-        try:
-            await function(*arguments, **named)
-            passed = True
-        finally:
-            _failed = _failed or not passed
-
-    return run
-
-
 @_test()
 @cocotb.parametrize(pattern=STALL_PATTERNS, corner=[False, True])
-@_fail_fast
+@fail_fast
 async def rows_under_stalls(dut: Any, pattern: str, corner: bool) -> None:
     """Random and corner programs and rows come out exactly, whoever pauses."""
     seed = cocotb.RANDOM_SEED + 10 * corner
@@ -269,7 +248,7 @@ async def rows_under_stalls(dut: Any, pattern: str, corner: bool) -> None:
 
 
 @_test()
-@_fail_fast
+@fail_fast
 async def latency_and_interval(dut: Any) -> None:
     """Without stalls, results come `latency_cycles` after and every `interval_cycles`.
 
@@ -446,14 +425,14 @@ async def _words_amid_rows(dut: Any, pattern: str, seed: int, *, resets: bool, l
 
 @_test()
 @cocotb.parametrize(pattern=("none", "both"), resets=[False, True])
-@_fail_fast
+@fail_fast
 async def words_amid_rows(dut: Any, pattern: str, resets: bool) -> None:
     """Single words at any time: each row group sees exactly those accepted before it began."""
     await _words_amid_rows(dut, pattern, cocotb.RANDOM_SEED + 20, resets=resets, lag=0)
 
 
 @_test()
-@_fail_fast
+@fail_fast
 async def a_late_model_is_caught(dut: Any) -> None:
     """The bench can fail: a model that hears of every word one row group late."""
     tb = await _words_amid_rows(dut, "none", cocotb.RANDOM_SEED + 50, resets=False, lag=1)
@@ -461,7 +440,7 @@ async def a_late_model_is_caught(dut: Any) -> None:
 
 
 @_test()
-@_fail_fast
+@fail_fast
 async def reset_amid_work(dut: Any) -> None:
     """After a reset of one cycle or more nothing old comes out, and the program is still there."""
     seed = cocotb.RANDOM_SEED + 30
@@ -500,7 +479,7 @@ def _with_a_flipped_bit(
 
 
 @_test()
-@_fail_fast
+@fail_fast
 async def a_wrong_table_bit_is_caught(dut: Any) -> None:
     """The bench can fail: one flipped bit of one table entry, which changes results."""
     seed = cocotb.RANDOM_SEED + 40
