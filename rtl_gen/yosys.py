@@ -7,6 +7,7 @@ second.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.resources
 import tempfile
@@ -33,6 +34,10 @@ def _program() -> tuple[Any, Any]:
     linker = wasmtime.Linker(engine)
     linker.define_wasi()
     return linker, wasmtime.Module(engine, program)
+
+
+# While modules are taken down it is too late for wasmtime to free what it holds.
+atexit.register(_program.cache_clear)
 
 
 def run_yosys(script: str) -> str:

@@ -274,6 +274,10 @@ def campaign(
         write_text(folder / f"{mutant.id}.json", text + "\n")
         return record
 
+    for part in parts:
+        if any((name, mutant.id) not in done for name, _, _, mutant in part):
+            name, verilog = part[0][:2]
+            _check_unchanged(names[name], verilog, out / name, simulator)
     with _quiet(), ThreadPoolExecutor(jobs) as pool:
         pending = {
             pool.submit(one, name, verilog, mark, mutant): (name, mutant.id)
@@ -292,6 +296,17 @@ def campaign(
             raise
     order = [item for part in parts for item in part]
     return [done[name, mutant.id] for name, _, _, mutant in order]
+
+
+def _check_unchanged(
+    config: AnySubject, verilog: str, folder: Path, simulator: str, timeout_s: float = 300.0
+) -> None:
+    """Run the benches on the Verilog as it is: where one fails, it says nothing about mutants."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "unchanged.v"
+    path.write_text(verilog, encoding="utf-8")
+    for bench in _benches(config).values():
+        bench(config, path, simulator, timeout_s)
 
 
 def _kept(path: Path, mark: str) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from halut import bench
@@ -121,19 +122,33 @@ def _kernels_report(result: dict[str, Any]) -> list[str]:
         f"  medians of {result['repeats']} pairs, processor time (with threads: wall clock); both "
         "write new float32 arrays",
         _said(result["conditions"]),
-        f"  {'C':>3} {'tables':8}{'input':16}"
-        + "".join(f"{name:>9}" for name in variants)
-        + f"{variants[-1] + ', ms':>14}{'A @ B, ms':>11}",
+        *_table(["C", "tables", "input", *variants, f"{variants[-1]}, ms", "A @ B, ms"]),
     ]
     for begin in range(0, len(rows), len(variants)):
         group = rows[begin : begin + len(variants)]
         last = group[-1]
         lines.append(
-            f"  {last['n_codebooks']:3} {last['tables']:8}{last['input']:16}"
-            + "".join(f"{row['faster']:9.2f}" for row in group)
-            + f"{last['online_ms']:14.2f}{last['exact_ms']:11.2f}"
+            _row(
+                [
+                    str(last["n_codebooks"]),
+                    last["tables"],
+                    last["input"],
+                    *(f"{row['faster']:.2f} ×" for row in group),
+                    f"{last['online_ms']:.2f}",
+                    f"{last['exact_ms']:.2f}",
+                ]
+            )
         )
     return lines
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _table(titles: Sequence[str]) -> list[str]:
+    """Return the first lines of a table in Markdown."""
+    return [_row(titles), "|" + "---|" * len(titles)]
 
 
 def _layers_report(result: dict[str, Any]) -> list[str]:
@@ -169,7 +184,29 @@ def _forward_report(result: dict[str, Any]) -> list[str]:
             case = row["case"]
             lines.append(f"  {case}")
         lines.append(f"    {row['side']:34} {row['ms']:9.2f} ms ({row['ratio']:6.3f} x)")
+    lines += ["  the fastest of each kind:", *_table(["case", *_KINDS])]
+    for title in dict.fromkeys(row["case"] for row in result["rows"]):
+        lines.append(_row([title, *_fastest([r for r in result["rows"] if r["case"] == title])]))
     return lines
+
+
+_KINDS = ("float32", "looked up", "INT8", "INT8 in and out")
+
+
+def _fastest(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the fastest of each kind: milliseconds in float32, ratios to it of the others."""
+    fastest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        inside = row["side"].endswith(_KINDS[-1])
+        kind = next(kind for kind in _KINDS if row["side"].startswith(kind))
+        kind = _KINDS[-1] if inside else kind
+        if kind not in fastest or row["ratio"] < fastest[kind]["ratio"]:
+            fastest[kind] = row
+    exact = fastest[_KINDS[0]]
+    return [f"{exact['ms']:.1f} ms"] + [
+        f"{fastest[kind]['ratio'] / exact['ratio']:.2f} ×" if kind in fastest else ""
+        for kind in _KINDS[1:]
+    ]
 
 
 _REPORTS = {

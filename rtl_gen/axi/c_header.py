@@ -18,7 +18,7 @@ def _define(name: str, value: int, digits: int = 0) -> str:
 def c_header(config: AxiConfig, module: str) -> str:
     """Return a header with the registers, the descriptors and the sizes of a configuration.
 
-    Every name begins with HALUT_AXI_. A register has its offset, a field its lowest bit and its
+    Every name begins with ``HALUT_AXI_``. A register has its offset, a field its lowest bit and its
     mask in place.
     """
     lines = [

@@ -243,6 +243,19 @@ class Host:
             assert okay and value == register.reset, f"{register.name}: {value:#x}"
             assert (await write)[1], "a write must be acknowledged"
         assert await self.read("SCRATCH") == len(chosen) - 1
+        # An answer is offered whether or not it can be taken.
+        reads, writes = port.master.read_if.r_channel, port.master.write_if.b_channel
+        for channel, offset, data, valid in (
+            (reads, constants[0].offset, None, self.dut.s_axil_rvalid),
+            (writes, self.offsets["SCRATCH"], 0, self.dut.s_axil_bvalid),
+        ):
+            channel.clear_pause_generator()
+            channel.pause = True
+            access = cocotb.start_soon(port.access(offset, data, 15))
+            await ClockCycles(self.dut.clk_i, 100)
+            assert int(valid.value) == 1, "valid must not wait for ready"
+            channel.pause = False
+            assert (await access)[1], "it must be acknowledged"
 
     async def wait_done(self, count: int) -> None:
         """Wait until `count` descriptors are done and nothing is busy."""

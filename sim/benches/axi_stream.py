@@ -133,7 +133,15 @@ async def results_wait(dut: Any) -> None:
     assert await tb.results(slice(0, 1)) > 0
     await tb.wait_done(len(packets) - 1)
     tb.sink.pause = True
+    packets.append(tb.run(slice(0, 1)))
     await tb.source.send(packets[-1])
+    await ClockCycles(dut.clk_i, 300)
+    assert await tb.read("COMPLETED") == len(packets) - 2, "its results have not left"
+    tb.sink.pause = False
+    assert await tb.results(slice(0, 1)) > 0
+    await tb.wait_done(len(packets) - 1)
+    tb.sink.pause = True
+    await tb.source.send(packets[-2])
     await ClockCycles(dut.clk_i, 1000)
     assert await tb.read("COMPLETED") == len(packets) - 1 and int(dut.irq_o.value) == 0
     tb.sink.pause = False

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ["halut", "rtl_gen", "sim", "soc", "flow"]
 PARTS_OF_FLOW = [
     "tools", "cells", "netlist", "designs", "timing", "power", "repair", "simulation", "formal",
-    "run", "layout", "figures", "measure", "report", "mutation", "studies", "search", "doctor",
-    "cli", "__main__",
+    "run", "layout", "figures", "measure", "report", "mutation", "studies", "search", "fpga",
+    "doctor", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from halut import golden
+from halut import bench, golden
 from halut.__main__ import main
 from halut.cli import run
 from halut.program import Program
@@ -159,6 +159,31 @@ def test_bench(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "A @ B" in said and "ratio" in said and "1 thread(s)" in said
     assert json.loads(output.read_text())["online"]["ratio"] > 0
+
+
+def test_bench_prints_rows_of_tables(monkeypatch, capsys):
+    """The fastest side of each kind, beside the fastest in float32."""
+    sides = [("float32, NCHW", 10.0, 1.0), ("looked up, NCHW", 2.0, 0.2), ("INT8 x86", 3.0, 0.3),
+             ("INT8 fbgemm", 4.0, 0.4), ("INT8 x86, INT8 in and out", 1.0, 0.1),
+             ("float32, channels last", 5.0, 0.5)]  # fmt: skip
+    rows = [dict(zip(("side", "ms", "ratio"), side, strict=True), case="one") for side in sides]
+    torch = {"torch": "2", "torch_threads": 1, "torch_instructions": "AVX512", "instructions": []}
+    conditions = bench.conditions() | torch
+    kernels = [
+        {"n_codebooks": 16, "tables": "int8", "input": "int8 rows", "variant": name,
+         "exact_ms": 9.0, "online_ms": 3.0, "faster": faster}
+        for name, faster in (("numpy", 0.5), ("vnni", 3.0))
+    ]  # fmt: skip
+    results = {
+        "forward": {"conditions": conditions, "repeats": 3, "rows": rows},
+        "kernels": {"conditions": conditions, "repeats": 3, "rows": kernels, "n_rows": 1,
+                    "n_features": 2, "n_outputs": 3},
+    }  # fmt: skip
+    monkeypatch.setattr(bench, "measured_alone", lambda name, *_: results[name])
+    assert run(main, ["bench", "forward", "kernels"]) == 0
+    said = capsys.readouterr().out
+    assert "| one | 5.0 ms | 0.40 × | 0.60 × | 0.20 × |" in said
+    assert "| 16 | int8 | int8 rows | 0.50 × | 3.00 × | 3.00 | 9.00 |" in said
 
 
 def test_bench_formats(capsys):

@@ -15,7 +15,7 @@ from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS
 from halut.matmul import HalutMatmul
 from halut.native import library
-from tests.halut.variants import VARIANTS
+from tests.halut.variants import VARIANTS, sanitizing_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT_FORMATS = [*FLOAT_FORMATS, "int2", "int8", "int16"]
@@ -300,16 +300,11 @@ def test_the_same_sources_and_compiler_are_built_once(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_under_sanitizers(tmp_path):
-    compiler = tmp_path / "cc"  # -O1 comes last: more of it takes minutes
-    compiler.write_text(
-        '#!/bin/sh\nexec gcc "$@" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all\n'
-    )
-    compiler.chmod(0o755)
     runtime = subprocess.run(
         ["gcc", "-print-file-name=libasan.so"], check=True, text=True, capture_output=True
     ).stdout.strip()
     environment = {
-        "CC": str(compiler),
+        "CC": str(sanitizing_compiler(tmp_path)),
         "LD_PRELOAD": runtime,
         "ASAN_OPTIONS": "detect_leaks=0",  # of Python itself
         "PYTHONPATH": str(ROOT),

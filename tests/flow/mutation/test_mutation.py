@@ -154,6 +154,18 @@ def test_command(
     assert capsys.readouterr().out.count("survived: small") > 0
 
 
+@pytest.mark.sim
+def test_benches_must_pass_without_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bench that fails anyway kills every mutant and says nothing."""
+
+    def fails(*_: object) -> None:
+        raise CheckFailed("the bench is broken")
+
+    monkeypatch.setattr(campaign_module, "BENCHES", {"broken": fails})
+    with pytest.raises(CheckFailed, match="the bench is broken"):
+        main(["--config", "small", "--count", "1", "--jobs", "1", "-o", str(tmp_path)])
+
+
 def test_wrong_arguments() -> None:
     for arguments, message in (
         (["--count", "0"], "--count must be at least 1"),

@@ -30,6 +30,7 @@ from halut.nn.quantize import (  # noqa: E402
     input_words,
     quantize_tables,
 )
+from tests.halut.variants import sanitizing_compiler  # noqa: E402
 
 pytestmark = pytest.mark.needs("gcc")
 
@@ -235,7 +236,7 @@ def test_decisions_on_both_sides_of_every_threshold(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_under_sanitizers() -> None:
+def test_under_sanitizers(tmp_path: Path) -> None:
     # The second one because torch throws C++ exceptions.
     runtimes = [
         subprocess.run(
@@ -244,14 +245,14 @@ def test_under_sanitizers() -> None:
         for name in ("libasan.so", "libstdc++.so")
     ]
     environment = {
-        "CC": "gcc -g -fsanitize=address,undefined -fno-sanitize-recover=all",
+        "CC": str(sanitizing_compiler(tmp_path)),
         "LD_PRELOAD": " ".join(runtimes),
         "ASAN_OPTIONS": "detect_leaks=0",  # of Python itself
         "PYTHONPATH": str(ROOT),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", __file__, "-k",
-         " or ".join(library.VARIANTS)],
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-m", "not slow",
+         __file__, Path(__file__).with_name("test_fuse.py"), "-k", " or ".join(library.VARIANTS)],
         env=os.environ | environment, cwd=ROOT, text=True, capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
