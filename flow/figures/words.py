@@ -137,7 +137,7 @@ METRICS: dict[str, Word] = {
     "halut__fpga__multipliers": Word("cells", -1, "multipliers"),
     "halut__fpga__luts_per_mac_per_cycle": Word("cells", -1, "LUTs per MAC/cycle"),
     "halut__fpga__shortest_period": Word("ns", -1, "shortest period"),
-    "halut__fpga__frequency": Word("MHz", 1, "highest frequency", "frequency"),
+    "halut__fpga__frequency": Word("MHz", 1, "frequency"),
     "halut__fpga__setup_slack": Word("ns", 1, "worst setup slack"),
 }
 UNITS = {name: word.unit for name, word in METRICS.items()}

@@ -34,6 +34,9 @@ HEADLINES = {
     "sim__latency__cycles": None,
     "halut__area__gate_equivalents": "halut__routed__gate_equivalents",
     "synth__design__logic__depth": None,
+    "halut__fpga__luts": None,
+    "halut__fpga__frequency": None,
+    "halut__fpga__luts_per_mac_per_cycle": None,
     "halut__design__look_ups_per_cycle": None,
 }
 _HOW = ("timing_by", "power_by", "workload", "routed_power", "routing")
@@ -194,9 +197,22 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
 
 def reached(metrics: Metrics) -> str:
     """The last stage of the flow that has figures."""
+    if metrics.values.get("halut__fpga__frequency") is not None:
+        return STAGES["fpga"]
     words = {name.split("__")[0] for name, value in metrics.values.items() if value is not None}
     last = [text for key, text in STAGES.items() if key in words and key != "sim"]
     return last[-1] if last else STAGES["synth"]
+
+
+def _stage_words(metrics: Metrics) -> tuple[str, str]:
+    """How far a run went, and what its conditions are those of."""
+    last = reached(metrics)
+    if last == STAGES["synth"]:
+        return "Synthesis only.", "Conditions"
+    if last == STAGES["fpga"]:
+        return f"{last[0].upper()}{last[1:]}.", "Conditions"
+    words = f"Taken to the layout: {last}. Every figure names its stage."
+    return words, "Conditions of those after synthesis"
 
 
 def _waveform(run: Run, excerpt: Excerpt | str | None) -> dict[str, Any] | None:
@@ -243,7 +259,7 @@ def _section(run: Run, contents: Contents, figures: _Figures, index: int) -> dic
         "id": f"run-{index}",
         "label": run.label,
         "caption": caption(metrics.provenance),
-        "reached": reached(metrics),
+        "stage_words": _stage_words(metrics),
         "headlines": _headlines(run, baseline),
         "conditions": [str(text) for text in notes.get("conditions", [])],
         "how": [str(notes[key]) for key in _HOW if key in notes],

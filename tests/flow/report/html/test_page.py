@@ -156,6 +156,8 @@ def test_the_page_says_how_far_the_flow_went():
     assert reached(metrics) == "after synthesis"
     metrics.values["finish__timing__setup__ws"] = 0.1
     assert reached(metrics) == "after routing"
+    metrics.values["halut__fpga__frequency"] = 100.0
+    assert reached(metrics) == "placed and routed on an FPGA"
 
 
 def test_samples_are_taken_before_the_edge(tmp_path):
