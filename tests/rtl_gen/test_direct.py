@@ -281,8 +281,15 @@ def test_same_configuration_same_bytes(name, tmp_path):
     assert low <= -largest and largest <= high
 
 
+# Their Verilog says what the others' does: `make test-slow`.
+_SLOW = ("dot-product-digits", "dot-product-operators", "systolic-cut", "stored-one-group")
+
+
 @pytest.mark.sim
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in _SLOW else []) for n in ENGINES],
+)
 def test_verilog_equals_reference(name):
     _check_verilog(ENGINES[name], QUICK)
 

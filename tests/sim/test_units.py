@@ -58,7 +58,14 @@ def test_unit_equals_model(kind: str, name: str) -> None:
 
 @pytest.mark.sim
 @pytest.mark.needs("verilator")
-@pytest.mark.parametrize("kind", UNITS)
+@pytest.mark.parametrize(
+    "kind",
+    # Units with latches; the others are the same to Verilator: `make test-slow`.
+    [
+        pytest.param(kind, marks=[] if kind.endswith("memory") else [pytest.mark.slow])
+        for kind in UNITS
+    ],
+)
 def test_unit_equals_model_in_verilator(kind: str) -> None:
     _run(kind, "pipelined", "verilator")
 
