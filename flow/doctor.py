@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flow.fpga.parts import FAMILIES
-from flow.fpga.tools import find_placer
+from flow.fpga.tools import find_fpga_tool
 from flow.tools.find import find_abc, openroad_command, version_in
 from halut import process
 from halut.cli import run
@@ -109,7 +109,7 @@ def _abc() -> str | None:
 
 def _placer(family: str) -> str | None:
     try:
-        found = find_placer(FAMILIES[family])
+        found = find_fpga_tool(FAMILIES[family].placer, FAMILIES[family])
     except HalutError:
         return None
     return f"{found.version} ({found.command[0]})"

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from flow.figures.described import design_provenance, set_design
 from flow.figures.energy import MAPPED, NO_ENGINE, energy_per_word, kinds_of_units, set_energy
-from flow.figures.metrics import NOT_COUNTED, Metrics, base_provenance
+from flow.figures.metrics import NOT_COUNTED, Metrics
 from flow.netlist.netlist import Instance, Netlist
 from flow.run.context import Run
 from flow.run.mapping import Finished, Proof
@@ -53,12 +54,7 @@ def _describe(metrics: Metrics, run: Run) -> None:
     options, design, tools = run.options, run.design, run.tools
     corner = run.platform.corners.get(run.corner)
     metrics.provenance = {
-        **base_provenance(),
-        "design": design.name,
-        "slug": design.slug,
-        "configuration": design.configuration,
-        "configuration_sha256": design.config_hash,
-        "verilog_sha256": design.verilog_hash,
+        **design_provenance(design),
         "platform": run.platform.name,
         "corner": run.corner or None,
         "voltage": corner.voltage if corner else None,
@@ -78,14 +74,7 @@ def _describe(metrics: Metrics, run: Run) -> None:
         f"{options.io_share:.0%} of the period outside at every input and output",
         "ideal clock; its buffers are in the power and, listed apart, in the area",
     ]
-    values = {
-        "halut__design__look_ups_per_cycle": design.look_ups_per_cycle or None,
-        "halut__design__macs_per_cycle": design.macs_per_cycle or None,
-        "halut__design__codebook_width": design.codebook_width,
-    }
-    for name, value in values.items():
-        reason = "not a look-up engine" if design.macs_per_cycle else NO_ENGINE
-        metrics.set(name, value, reason)
+    set_design(metrics, design)
 
 
 def _area(metrics: Metrics, run: Run, finished: Finished) -> None:

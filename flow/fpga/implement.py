@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from flow.designs.design import Design
-from flow.figures.metrics import Metrics, base_provenance
+from flow.figures.described import design_provenance, set_design
+from flow.figures.energy import NO_ENGINE
+from flow.figures.metrics import Metrics
 from flow.fpga.parts import Board, Part
 from flow.fpga.self_test import TOP, self_test
-from flow.fpga.tools import find_packer, find_placer
+from flow.fpga.tools import find_fpga_tool
 from flow.run.options import BUILD
 from flow.run.step_cache import StepCache
 from flow.tools import find_yosys, run_tool
@@ -103,8 +105,8 @@ def implement(
     clock_ns = options.clock_ns
     if clock_ns is None:
         clock_ns = 1000 / board.clock_mhz if board else 10.0
-    yosys, placer = find_yosys(), find_placer(part.family)
-    packer = find_packer(part.family) if board else None
+    yosys, placer = find_yosys(), find_fpga_tool(part.family.placer, part.family)
+    packer = find_fpga_tool(part.family.packer, part.family) if board else None
     folder = build / design.slug / "fpga" / place.name / f"{clock_ns:.6g}ns"
     alone = board is None and bool(part.family.alone)
     with locked(folder):
@@ -198,12 +200,7 @@ def _metrics(
 ) -> Metrics:
     metrics = Metrics()
     metrics.provenance = {
-        **base_provenance(),
-        "design": design.name,
-        "slug": design.slug,
-        "configuration": design.configuration,
-        "configuration_sha256": design.config_hash,
-        "verilog_sha256": design.verilog_hash,
+        **design_provenance(design),
         "corner": None,
         "voltage": None,
         "temperature": None,
@@ -232,13 +229,8 @@ def _metrics(
     put("halut__fpga__shortest_period", 1000 / placed.mhz)
     put("halut__fpga__frequency", placed.mhz)
     put("halut__fpga__setup_slack", clock_ns - 1000 / placed.mhz)
-    for name, value in (
-        ("halut__design__look_ups_per_cycle", design.look_ups_per_cycle),
-        ("halut__design__macs_per_cycle", design.macs_per_cycle),
-        ("halut__design__codebook_width", design.codebook_width),
-    ):
-        put(name, value or None, "not a look-up engine")
+    set_design(metrics, design)
     macs = design.macs_per_cycle
-    put("halut__fpga__luts_per_mac_per_cycle", luts / macs if macs else None, "not an engine")
+    put("halut__fpga__luts_per_mac_per_cycle", luts / macs if macs else None, NO_ENGINE)
     metrics.missing(("",), "not of an FPGA")
     return metrics

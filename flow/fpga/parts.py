@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from halut.checks import read_yaml
-from halut.errors import HalutError, closest
+from halut.checks import one_of, read_yaml
 
 __all__ = ["FAMILIES", "Board", "Family", "Part", "board", "boards", "part", "parts"]
 
@@ -131,12 +130,9 @@ def boards() -> list[str]:
 
 
 def _entry(kind: str, name: str) -> dict[str, Any]:
-    known = _read()[f"{kind}s"]
-    if name not in known:
-        raise HalutError(
-            f"{kind} must be one of {', '.join(sorted(known))}, not {name!r}{closest(name, known)}"
-        )
-    entry: dict[str, Any] = known[name]
+    entries = _read()[f"{kind}s"]
+    one_of(kind, name, sorted(entries))
+    entry: dict[str, Any] = entries[name]
     return entry
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flow.designs.design import Design, Stream
+from flow.simulation.testbench import hex_words
 from halut.errors import HalutError
 
 __all__ = ["TOP", "port_widths", "self_test"]
@@ -27,14 +28,7 @@ def port_widths(design: Design) -> dict[str, int]:
 
 def _words(stream: Stream, widths: dict[str, int]) -> str:
     """The transfers of a stream for ``$readmemh``; the first port has the lowest bits."""
-    lines = []
-    for item in stream.items:
-        word, shift = 0, 0
-        for port, value in zip(stream.payload, item, strict=True):
-            word |= (int(value) & ((1 << widths[port]) - 1)) << shift
-            shift += widths[port]
-        lines.append(f"{word:x}\n")
-    return "".join(lines)
+    return hex_words(stream.items, [widths[port] for port in stream.payload])
 
 
 def _parameters(stream: Stream, widths: dict[str, int], file: str) -> str:
@@ -101,7 +95,7 @@ def self_test(
         "    if (&cycle) late <= 1'b1;",
         "  end",
         *_senders(senders, widths),
-        *_receiver(work.outputs, widths, bool(leds_active_low)),
+        *_receiver(work.outputs, widths, leds_active_low),
     ]
     lines += [f"  wire [{widths[port] - 1}:0] {port} = {widths[port]}'h{value:x};"
               for port, value in work.fixed.items()]  # fmt: skip

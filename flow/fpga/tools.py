@@ -12,7 +12,7 @@ from flow.tools.find import version_in, version_of
 from flow.tools.tool import Tool
 from halut.errors import HalutError
 
-__all__ = ["find_packer", "find_placer", "missing"]
+__all__ = ["find_fpga_tool", "missing"]
 
 
 def _find(program: str, family: Family) -> Tool | None:
@@ -42,7 +42,14 @@ def missing(family: Family) -> str | None:
     )
 
 
-def _found(program: str, family: Family) -> Tool:
+def find_fpga_tool(program: str, family: Family) -> Tool:
+    """A family's placer or packer.
+
+    Raises
+    ------
+    HalutError
+        When it is not there; says how to get it.
+    """
     tool = _find(program, family)
     if tool is None:
         raise HalutError(
@@ -50,25 +57,3 @@ def _found(program: str, family: Family) -> Tool:
             ".[fpga]), or put it on PATH; everything but flow fpga works without it"
         )
     return tool
-
-
-def find_placer(family: Family) -> Tool:
-    """The program that packs, places and routes.
-
-    Raises
-    ------
-    HalutError
-        When there is none; says how to get it.
-    """
-    return _found(family.placer, family)
-
-
-def find_packer(family: Family) -> Tool:
-    """The program that makes the bitstream.
-
-    Raises
-    ------
-    HalutError
-        When there is none; says how to get it.
-    """
-    return _found(family.packer, family)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flow.designs.design import Stream, Workload
 from flow.netlist.netlist import Netlist
 from halut.errors import CheckFailed
 
-__all__ = ["check_answers", "testbench"]
+__all__ = ["check_answers", "hex_words", "testbench"]
 
 
-def _hex(items: list[tuple[int, ...]], widths: list[int]) -> str:
+def hex_words(items: Sequence[tuple[int, ...]], widths: Sequence[int]) -> str:
+    """Items for ``$readmemh``, one in a line; an item's first part has the lowest bits."""
     lines = []
     for item in items:
         word, shift = 0, 0
@@ -62,7 +64,7 @@ def testbench(
     ]
     for number, stream in enumerate(streams):
         widths = [width[port] for port in stream.payload]
-        files[f"stream{number}.hex"] = _hex(stream.items, widths)
+        files[f"stream{number}.hex"] = hex_words(stream.items, widths)
         lines += [
             f"  reg [{sum(widths) - 1}:0] items{number} [0:{len(stream.items) - 1}];",
             f"  integer at{number} = 0;",
