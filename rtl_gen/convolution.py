@@ -8,7 +8,7 @@ import halut
 
 from .estimate import check_size
 from .front_end import FrontEndConfig, HalutConvolution
-from .generate import Generated, describe_ports, tools, with_constraints
+from .generate import Generated, manifest_head, tools, with_constraints
 from .program_port import describe_program_port
 from .verilog import unit_verilog
 
@@ -27,12 +27,7 @@ def generate_convolution(config: FrontEndConfig, *, prefix: str = "") -> Generat
     )
     verilog = header + unit_verilog(top, prefix)
     manifest = {
-        "version": MANIFEST_VERSION,
-        "kind": "halut-convolution-manifest",
-        "module": prefix + top.module_name,
-        "prefix": prefix,
-        "configuration": config.to_dict(),
-        "ports": describe_ports(top),
+        **manifest_head("halut-convolution-manifest", MANIFEST_VERSION, top, config, prefix),
         "gather": {
             "choices": config.n_choices,
             "fields": {
