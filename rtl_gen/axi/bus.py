@@ -13,8 +13,9 @@ from ..units.unit import Unit, named
 from .collector import MOST_JOBS
 from .config import AxiConfig
 from .fifo import Fifo
-from .read_dma import ReadDma, read_members, transfer_command, word_payload
+from .read_dma import ReadDma, read_members
 from .streams import StreamSink, StreamSource, stream_members
+from .transfer import transfer_command, word_payload
 from .wires import connect_members, connect_stream, prefixed
 from .write_dma import WriteDma, write_members
 

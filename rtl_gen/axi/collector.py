@@ -12,7 +12,7 @@ from ..units.unit import Unit, named
 from .config import AxiConfig
 from .fifo import Fifo
 from .gearbox import Gearbox
-from .read_dma import word_payload
+from .transfer import word_payload
 
 __all__ = ["MOST_JOBS", "Collector"]
 

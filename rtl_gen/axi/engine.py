@@ -16,7 +16,7 @@ from ..units.unit import Unit, named
 from .config import AxiConfig
 from .descriptor import DESCRIPTOR_BYTES, FIELDS, OPCODES
 from .feeder import GATHER_WORD_BYTES
-from .read_dma import transfer_command, word_payload
+from .transfer import transfer_command, word_payload
 
 __all__ = ["Engine", "completion_payload"]
 

@@ -14,7 +14,7 @@ from ..units.unit import Unit, named
 from .config import AxiConfig
 from .descriptor import OPCODES
 from .gearbox import Gearbox
-from .read_dma import word_payload
+from .transfer import word_payload
 
 __all__ = ["Feeder", "program_payload"]
 

@@ -6,25 +6,15 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from ..units.unit import Unit, named
 from .config import AxiConfig
 from .fifo import Fifo
+from .transfer import burst_beats, transfer_command, word_payload, words_of
 
-__all__ = ["ReadDma", "read_members", "transfer_command", "word_payload"]
-
-
-def transfer_command(config: AxiConfig) -> data.StructLayout:
-    """Payload of a command: a byte address, and a number of bytes that is not 0."""
-    return data.StructLayout({"address": config.address_bits, "bytes": 32})
-
-
-def word_payload(config: AxiConfig) -> data.StructLayout:
-    """Payload of a word of a transfer: all bytes count but in the `last` word, where `bytes` do."""
-    n = config.word_bytes
-    return data.StructLayout({"data": 8 * n, "bytes": range(n + 1), "last": 1})
+__all__ = ["ReadDma", "read_members"]
 
 
 def read_members(config: AxiConfig) -> dict[str, Any]:
@@ -120,9 +110,7 @@ class ReadDma(Unit):
         room = Signal(range(self.depth + 1), init=self.depth)
         bursts = Signal(range(c.outstanding + 1))
         beats = Signal(range(c.burst_beats + 1))
-        # To the next multiple of the longest burst.
-        whole = Const(c.burst_beats, len(beats)) - place[: c.burst_beats.bit_length() - 1]
-        m.d.comb += beats.eq(Mux(left < whole, left, whole))
+        m.d.comb += beats.eq(burst_beats(c, place, left))
         may_ask = named(
             m,
             "may_ask",
@@ -131,7 +119,6 @@ class ReadDma(Unit):
         )  # fmt: skip
         taken = named(m, "command_taken", self.command.valid & self.command.ready)
         address = self.command.payload.address
-        total = address[: self.shift] + self.command.payload.bytes + (c.word_bytes - 1)
         m.d.comb += [
             self.command.ready.eq(running & ~active & jobs.i.ready & ~self.abort),
             jobs.i.valid.eq(taken),
@@ -144,7 +131,7 @@ class ReadDma(Unit):
             m.d.sync += [
                 active.eq(1),
                 place.eq(address[self.shift :]),
-                left.eq(total[self.shift :]),
+                left.eq(words_of(c, self.command.payload)),
             ]
         with m.If(may_ask):
             m.d.sync += [

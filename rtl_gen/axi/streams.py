@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..units.unit import Unit, named
 from .config import AxiConfig
-from .read_dma import transfer_command, word_payload
+from .transfer import transfer_command, word_payload
 
 __all__ = ["StreamSink", "StreamSource", "stream_members"]
 

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from ..units.unit import Unit, named
 from .config import AxiConfig
 from .fifo import Fifo
-from .read_dma import transfer_command, word_payload
+from .transfer import burst_beats, transfer_command, word_payload, words_of
 
 __all__ = ["WriteDma", "write_members"]
 
@@ -165,7 +165,6 @@ class WriteDma(Unit):
         left = Signal(33 - self.shift, name="words_left", reset_less=True)
         open_words = Signal(range(c.burst_beats + 1))
         beats = Signal(range(c.burst_beats + 1))
-        whole = Const(c.burst_beats, len(beats)) - place[: c.burst_beats.bit_length() - 1]
         sent = named(m, "word_sent", self.wvalid & self.wready)
         ends = named(m, "burst_ends", (open_words == 1) & sent)
         there: Value = words.level >= beats
@@ -176,10 +175,9 @@ class WriteDma(Unit):
             & Mux(ends, words.level > beats, ~open_words.any() & there),
         )  # fmt: skip
         address = self.command.payload.address
-        total = address[: self.shift] + self.command.payload.bytes + (c.word_bytes - 1)
         burst_address = Cat(Const(0, self.shift), place)
         m.d.comb += [
-            beats.eq(Mux(left < whole, left, whole)),
+            beats.eq(burst_beats(c, place, left)),
             self.awvalid.eq(asking & running),
             self.wvalid.eq(open_words.any() & running),
             self.wlast.eq(open_words == 1),
@@ -192,7 +190,10 @@ class WriteDma(Unit):
         with m.If(self.awvalid & self.awready):
             m.d.sync += asking.eq(0)
         with m.If(taken):
-            m.d.sync += [place.eq(address[self.shift :]), left.eq(total[self.shift :])]
+            m.d.sync += [
+                place.eq(address[self.shift :]),
+                left.eq(words_of(c, self.command.payload)),
+            ]
         m.d.sync += open_words.eq(open_words - sent + Mux(begin, beats, 0))
         with m.If(begin):
             m.d.sync += [

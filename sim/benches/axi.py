@@ -117,17 +117,11 @@ class TB(Host):
         self.stall_control(pattern)
 
 
-async def _ready(dut: Any) -> TB:
-    tb = TB(dut)
-    await tb.start()
-    return tb
-
-
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 @fail_fast
 async def registers_are_as_described(dut: Any) -> None:
     """Every register, by the header's addresses: reset value, access, and errors elsewhere."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     await tb.check_registers()
     assert tb.rules.moved["ar"] == 0
 
@@ -137,7 +131,7 @@ async def registers_are_as_described(dut: Any) -> None:
 @fail_fast
 async def runs_under_stalls(dut: Any, pattern: str) -> None:
     """A program and runs of 1, 2, 3, … items in one chain, at addresses of any alignment."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     tb.stall(pattern)
     steps = tb.load_steps()
     jobs = []
@@ -164,7 +158,7 @@ async def runs_under_stalls(dut: Any, pattern: str) -> None:
 @fail_fast
 async def doorbells_and_interrupts(dut: Any) -> None:
     """Chains queue up; a full queue refuses; tags and interrupts come with the right one."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     steps = tb.load_steps()
     await tb.command("DOORBELL", tb.chain(steps)[0])
     await tb.wait_done(len(steps))
@@ -240,7 +234,7 @@ async def _fails(tb: TB, address: int, error: str, where: int, mask: int = -1) -
 @fail_fast
 async def bus_errors(dut: Any) -> None:
     """Errors of reads of data and of descriptors, and of writes; each at its address."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     tb.stall("both")
     word = -tb.config.word_bytes
     steps = tb.load_steps()
@@ -268,7 +262,7 @@ async def bus_errors(dut: Any) -> None:
 @fail_fast
 async def bad_descriptors(dut: Any) -> None:
     """Every rule of a descriptor, broken alone."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     config = tb.config
     digest = int(config.core_hash[:8], 16)
     good: dict[str, Any] = {"configuration": digest, "source": 64, "destination": 64, "count": 1}
@@ -299,7 +293,7 @@ async def bad_descriptors(dut: Any) -> None:
 @fail_fast
 async def watchdog(dut: Any) -> None:
     """A bus that does not answer is an error, and no hang; when it answers, all goes on."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     await tb.command("WATCHDOG", 300)
     steps = tb.load_steps()
     items = slice(0, tb.n_items)
@@ -344,7 +338,7 @@ async def watchdog(dut: Any) -> None:
 @fail_fast
 async def reset_in_flight(dut: Any) -> None:
     """Reset by the register or by the pin, at any time; what runs afterwards is right."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     tb.stall("both")
     steps = tb.load_steps()
     step, _, _ = tb.run_step(slice(0, tb.n_items))
@@ -361,7 +355,7 @@ async def reset_in_flight(dut: Any) -> None:
 @fail_fast
 async def banks(dut: Any) -> None:
     """Two programs: one is loaded while the other computes, and commands switch."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     if not tb.config.double_buffer:
         return
     jobs = []
@@ -387,7 +381,7 @@ async def banks(dut: Any) -> None:
 @fail_fast
 async def results_wait(dut: Any) -> None:
     """Results that memory does not take hold the rows up; none is lost."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     c, copies = tb.config, 20
     steps = tb.load_steps()
     items = slice(0, tb.n_items)
@@ -419,7 +413,7 @@ async def results_wait(dut: Any) -> None:
 @fail_fast
 async def speed(dut: Any) -> None:
     """Cycles per item with the master, beside the accelerator's own; ``speed.json`` has them."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     c = tb.config
     steps = tb.load_steps()
     await tb.command("DOORBELL", tb.chain(steps)[0])

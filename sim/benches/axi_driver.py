@@ -87,8 +87,7 @@ async def _device(tb: TB, description: str = "description.py", polls: int = 2000
 @cocotb.test(timeout_time=5, timeout_unit="ms")
 async def python_example(dut: Any) -> None:
     """The example's results are the model's."""
-    tb = TB(dut)
-    await tb.start()
+    tb = await TB.ready(dut)
     device = await _device(tb)
     example = runpy.run_path(os.environ["HALUT_EXAMPLE"])
     results = await bridge(example["multiply"])(device, tb.image, tb.input_bytes(tb.items))
@@ -98,8 +97,7 @@ async def python_example(dut: Any) -> None:
 @cocotb.test(timeout_time=500, timeout_unit="ms")
 async def users_script(dut: Any) -> None:
     """A script of the user's on ``rows.bin``: its results go to ``results.bin``."""
-    tb = TB(dut)
-    await tb.start()
+    tb = await TB.ready(dut)
     device = await _device(tb, polls=1_000_000)
     script = runpy.run_path(os.environ["HALUT_EXAMPLE"])
     rows = (tb.folder / "rows.bin").read_bytes()
@@ -120,8 +118,7 @@ async def _raises(call: Any, *arguments: Any) -> str:
 @cocotb.test(timeout_time=5, timeout_unit="ms")
 async def python_refuses(dut: Any) -> None:
     """Another configuration, an image that is not whole, errors of the bus, a wait that ends."""
-    tb = TB(dut)
-    await tb.start()
+    tb = await TB.ready(dut)
     try:
         await _device(tb, "other.py")
     except HalutError as error:
@@ -157,8 +154,7 @@ async def python_refuses(dut: Any) -> None:
 @cocotb.test(timeout_time=5, timeout_unit="ms")
 async def c_example(dut: Any) -> None:
     """The program in C, whose accesses are those of the simulation; then what it must refuse."""
-    tb = TB(dut)
-    await tb.start()
+    tb = await TB.ready(dut)
     rows = tb.input_bytes(tb.items)
     at = -(-len(tb.image) // 64) * 64
     results = at + len(rows) + 3

@@ -15,7 +15,7 @@ import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cocotb
 import numpy as np
@@ -106,6 +106,9 @@ class Lite:
         return 0, answer.resp == AxiResp.OKAY
 
 
+_Bench = TypeVar("_Bench", bound="Host")
+
+
 class Host:
     """The block and a processor.
 
@@ -134,6 +137,13 @@ class Host:
         dut.rst_ni.value = 0
         dut.clk_i.value = 0
         self.port = _Wishbone(dut) if self.config.control == "wishbone" else Lite(dut)
+
+    @classmethod
+    async def ready(cls: type[_Bench], dut: Any) -> _Bench:
+        """A bench whose clock runs, out of reset."""
+        tb = cls(dut)
+        await tb.start()
+        return tb
 
     async def start(self) -> None:
         """Start the clock and leave reset."""

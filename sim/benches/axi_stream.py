@@ -54,17 +54,11 @@ class TB(Host):
         return self.compare(items, bytes(self.sink.recv_nowait().tdata))
 
 
-async def _ready(dut: Any) -> TB:
-    tb = TB(dut)
-    await tb.start()
-    return tb
-
-
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 @fail_fast
 async def registers_are_as_described(dut: Any) -> None:
     """Every register: reset value and access, and errors elsewhere."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     await tb.check_registers()
 
 
@@ -73,7 +67,7 @@ async def registers_are_as_described(dut: Any) -> None:
 @fail_fast
 async def runs_under_stalls(dut: Any, pattern: str) -> None:
     """Runs of 1, 2, 3, … items; each run's results are one packet."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     tb.stall(pattern)
     sent = 0
     for packet in tb.loads():
@@ -100,7 +94,7 @@ async def runs_under_stalls(dut: Any, pattern: str) -> None:
 @fail_fast
 async def banks(dut: Any) -> None:
     """Two programs: one is loaded while the other computes, and commands switch."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     if not tb.config.double_buffer:
         return
     pieces = list(parts(tb.n_items, 3))
@@ -120,7 +114,7 @@ async def banks(dut: Any) -> None:
 @fail_fast
 async def results_wait(dut: Any) -> None:
     """Results that nobody takes hold the rows up; none is lost, and no run is done before."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     copies, items = 20, slice(0, tb.n_items)
     packets = list(tb.loads())
     data = tb.input_bytes(items) * copies
@@ -178,7 +172,7 @@ async def _recovers(tb: TB) -> None:
 @fail_fast
 async def bad_packets(dut: Any) -> None:
     """Packets that are too short, too long or have holes, and bad descriptors."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     tb.stall("both")
     n = tb.config.word_bytes
     good = tb.run(slice(0, 1))
@@ -209,7 +203,7 @@ async def bad_packets(dut: Any) -> None:
 @fail_fast
 async def watchdog(dut: Any) -> None:
     """Results that nobody takes are an error, and no hang."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     await tb.command("WATCHDOG", 300)
     tb.sink.pause = True
     for packet in [*tb.loads(), tb.run(slice(0, tb.n_items))]:
@@ -227,7 +221,7 @@ async def watchdog(dut: Any) -> None:
 @fail_fast
 async def reset_in_flight(dut: Any) -> None:
     """Reset by the register at any time; what runs afterwards is right."""
-    tb = await _ready(dut)
+    tb = await TB.ready(dut)
     tb.stall("both")
     for _ in range(6):
         for packet in [*tb.loads(), tb.run(slice(0, tb.n_items))]:
