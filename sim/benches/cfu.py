@@ -8,67 +8,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
-from cocotb.triggers import RisingEdge
-from cocotb.utils import get_sim_time
 
 from rtl_gen.cfu.config import ADD, THRESHOLDS, CfuConfig
 from sim.cfu import Exchange, job
 from sim.scoreboard import Scoreboard
 from sim.stalls import STALL_PATTERNS, stalls
 from sim.streams import StreamDriver, StreamMonitor
-
-CLOCK_NS = 2
-_DRAIN_MARGIN = 8  # cycles watched after the last expected answer: nothing may follow
+from sim.testbench import StreamTestbench
 
 
-class TB:
+class TB(StreamTestbench):
     """The unit with a driver, a monitor and a scoreboard."""
 
     def __init__(self, dut: Any) -> None:
-        self.dut = dut
+        super().__init__(dut, Scoreboard("answers"))
         self.config = CfuConfig.from_dict(json.loads(os.environ["HALUT_CFU"]))
-        self.edge = RisingEdge(dut.clk_i)
-        self.board = Scoreboard("answers")
-        self.answer_cycles: list[int] = []
         self.commands = StreamDriver(
             dut, "cmd", dut.clk_i, fields=("function_id", "inputs_0", "inputs_1")
         )
-        self.answers = StreamMonitor(dut, "rsp", dut.clk_i, receive=self._receive)
-
-    def _receive(self, answer: int) -> None:
-        self.answer_cycles.append(self.cycle)
-        self.board.receive(answer)
-
-    @property
-    def cycle(self) -> int:
-        """Number of the present clock cycle."""
-        return int(get_sim_time("ns")) // CLOCK_NS
-
-    async def start(self, wait: Iterator[bool] | None = None, *, valid_first: bool = False) -> None:
-        """Start the clock, reset, and begin to take answers, pausing as `wait` says."""
-        Clock(self.dut.clk_i, CLOCK_NS, unit="ns").start()
-        await self.reset()
-        if wait is not None:
-            self.answers.wait = wait
-        self.answers.valid_first = valid_first
-        cocotb.start_soon(self.answers.run())
-
-    async def reset(self) -> None:
-        """Hold ``rst_ni`` at 0 for some cycles; what is due is forgotten."""
-        self.dut.rst_ni.value = 0
-        self.commands.idle()
-        self.answers.in_reset = True
-        self.board.forget()
-        for _ in range(3):
-            await self.edge
-        self.dut.rst_ni.value = 1
-        self.answers.in_reset = False
+        self.results = StreamMonitor(dut, "rsp", dut.clk_i, receive=self.receive)
+        self.drivers = [self.commands]
 
     async def send(
         self, exchanges: Sequence[Exchange], pause: Any = None, sent: Any = None
@@ -76,14 +40,6 @@ class TB:
         """Give commands and announce their answers."""
         self.board.expect([answer for _, answer in exchanges])
         await self.commands.send([command for command, _ in exchanges], pause, on_sent=sent)
-
-    async def drain(self) -> None:
-        """Wait for everything that is due, watch that nothing follows, and check the count."""
-        while not self.board.done:
-            await self.edge
-        for _ in range(_DRAIN_MARGIN):
-            await self.edge
-        self.board.finish()
 
     def layer(self, seed: int, *, corner: bool = False) -> list[Exchange]:
         """A random layer; its outputs do not fill the sums evenly."""
@@ -119,7 +75,7 @@ async def latency_and_rate(dut: Any) -> None:
     await tb.send(exchanges, sent=lambda: sent.append(tb.cycle))
     await tb.drain()
     assert set(np.diff(sent)) == {1}, "a command must be taken in every cycle"
-    assert [cycle - tb.config.latency_cycles for cycle in tb.answer_cycles] == sent
+    assert [cycle - tb.config.latency_cycles for cycle in tb.output_cycles] == sent
 
 
 @_test()

@@ -14,74 +14,42 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
-from cocotb.triggers import RisingEdge
-from cocotb.utils import get_sim_time
 
 from rtl_gen.direct import DotProductConfig, EngineConfig, SystolicConfig
 from sim.direct import Job, describe, job, make_job
 from sim.scoreboard import Scoreboard
 from sim.stalls import STALL_PATTERNS, stalls
 from sim.streams import StreamDriver, StreamMonitor
+from sim.testbench import StreamTestbench
 
-CLOCK_NS = 2
-_DRAIN_MARGIN = 8  # cycles watched after the last expected transfer: nothing may follow
 _N_SUMS = 24
 
 
-class TB:
+class TB(StreamTestbench):
     """An engine with a driver or monitor on every stream and a scoreboard."""
 
     def __init__(self, dut: Any, config: EngineConfig | None = None) -> None:
-        self.dut = dut
         self.config = config or EngineConfig.from_dict(json.loads(os.environ["HALUT_ENGINE"]))
         shape = job(self.config, np.random.default_rng(0), 1)
-        self.edge = RisingEdge(dut.clk_i)
-        self.board = Scoreboard("o", self._describe)
+        super().__init__(dut, Scoreboard("o", self._describe), self.config.latency_cycles)
         self.items = StreamDriver(dut, "i", dut.clk_i, fields=shape.input_fields)
         self.words: StreamDriver | None = None
         if shape.program:
             self.words = StreamDriver(dut, "program", dut.clk_i, fields=shape.program_fields)
         self.results = StreamMonitor(
-            dut, "o", dut.clk_i, receive=self._receive, fields=shape.output_fields
+            dut, "o", dut.clk_i, receive=self.receive, fields=shape.output_fields
         )
-        self.output_cycles: list[int] = []
+        self.drivers = [self.items, *([self.words] if self.words else [])]
         self.just_reset = True
 
     def _describe(self, index: int, expected: Any, received: Any) -> str:
         return describe(self.config, index, expected, received)
 
-    def _receive(self, item: Any) -> None:
-        self.output_cycles.append(self.cycle)
-        item = item if isinstance(item, tuple) else (item,)
-        self.board.receive(item)
-
-    @property
-    def cycle(self) -> int:
-        """Number of the present clock cycle."""
-        return int(get_sim_time("ns")) // CLOCK_NS
-
-    async def start(self, wait: Iterator[bool] | None = None, *, valid_first: bool = False) -> None:
-        """Start the clock, reset, and begin to take results, pausing as `wait` says."""
-        Clock(self.dut.clk_i, CLOCK_NS, unit="ns").start()
-        await self.reset()
-        if wait is not None:
-            self.results.wait = wait
-        self.results.valid_first = valid_first
-        cocotb.start_soon(self.results.run())
+    def receive(self, item: Any) -> None:
+        super().receive(item if isinstance(item, tuple) else (item,))
 
     async def reset(self) -> None:
-        """Hold ``rst_ni`` at 0 for some cycles; what is due is forgotten."""
-        self.dut.rst_ni.value = 0
-        self.items.idle()
-        if self.words:
-            self.words.idle()
-        self.results.in_reset = True
-        self.board.forget()
-        for _ in range(3):
-            await self.edge
-        self.dut.rst_ni.value = 1
-        self.results.in_reset = False
+        await super().reset()
         self.just_reset = True
 
     async def load(self, work: Job, pause: Iterator[bool] | None = None) -> None:
@@ -100,14 +68,6 @@ class TB:
         self.just_reset = False
         items: list[Any] = [item if len(item) > 1 else item[0] for item in work.inputs]
         await self.items.send(items, pause, on_sent=on_sent)
-
-    async def drain(self) -> None:
-        """Wait for everything that is due, watch that nothing follows, and check the count."""
-        while not self.board.done:
-            await self.edge
-        for _ in range(_DRAIN_MARGIN + self.config.latency_cycles):
-            await self.edge
-        self.board.finish()
 
     def job(self, seed: int, corner: bool = False) -> Job:
         """A random job."""

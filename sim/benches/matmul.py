@@ -17,8 +17,7 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import ReadWrite, RisingEdge
-from cocotb.utils import get_sim_time
+from cocotb.triggers import ReadWrite
 
 from halut import golden
 from halut.errors import HalutError
@@ -38,12 +37,10 @@ from sim.fail_fast import fail_fast
 from sim.scoreboard import Scoreboard
 from sim.stalls import STALL_PATTERNS, idle_limit, stalls
 from sim.streams import StreamDriver, StreamMonitor, watch
-
-CLOCK_NS = 2
-_DRAIN_MARGIN = 8  # cycles watched after the last expected transfer: nothing may follow
+from sim.testbench import CLOCK_NS, StreamTestbench
 
 
-class TB:
+class TB(StreamTestbench):
     """The accelerator with a driver or monitor on every stream and a scoreboard.
 
     Parameters
@@ -59,30 +56,28 @@ class TB:
         Announce what must come out here.
     contents : ProgramContents
         What the words that were accepted so far have made of the memories.
-    beat_cycles, transfer_cycles : list of int
+    output_cycles, transfer_cycles : list of int
         Clock cycle of every output transfer, and of every input transfer of `send`.
     """
 
     def __init__(self, dut: Any, config: AnyConfig | None = None) -> None:
-        self.dut = dut
         if config is None:
             config = config_from_dict(json.loads(os.environ["HALUT_CONFIG"]))
         self.config = config
         for name, width in port_widths(config).items():
             have = len(getattr(dut, name))
             assert have == width, f"{name} must have {width} bits, not {have}"
-        self.board = Scoreboard(
+        board = Scoreboard(
             "o",
             lambda k, want, got: describe_beat(config, k, want, got),  # type: ignore[arg-type]
         )
-        self.edge = RisingEdge(dut.clk_i)
+        super().__init__(dut, board, config.latency_cycles)
         self.rows = StreamDriver(dut, "i", dut.clk_i)
         self.words = StreamDriver(dut, "program", dut.clk_i, fields=("address", "data"))
         self.results = StreamMonitor(
-            dut, "o", dut.clk_i, receive=self._receive, fields=output_fields(config)
+            dut, "o", dut.clk_i, receive=self.receive, fields=output_fields(config)
         )
         self.beats: list[int] = []
-        self.beat_cycles: list[int] = []
         self.transfer_cycles: list[int] = []
         self.contents = ProgramContents(config)
         self.rng = np.random.default_rng([cocotb.RANDOM_SEED, 3])
@@ -91,15 +86,9 @@ class TB:
         self._written = -2  # the cycle of the last word for the program in use
         self._sending = 0
 
-    def _receive(self, item: tuple[int, ...]) -> None:
+    def receive(self, item: tuple[int, ...]) -> None:
         self.beats.append(item[0])
-        self.beat_cycles.append(self.cycle)
-        self.board.receive(item)
-
-    @property
-    def cycle(self) -> int:
-        """Number of the present clock cycle, counted from the start of the simulation."""
-        return int(get_sim_time("ns")) // CLOCK_NS
+        super().receive(item)
 
     async def start(self, wait: Iterator[bool] | None = None, *, valid_first: bool = False) -> None:
         """Start the clock, reset, and begin to take results, pausing as `wait` says."""
@@ -205,14 +194,6 @@ class TB:
         finally:
             self._sending -= 1
 
-    async def drain(self) -> None:
-        """Wait for everything that is due, watch that nothing follows, and check the count."""
-        while not self.board.done:
-            await self.edge
-        for _ in range(_DRAIN_MARGIN + self.config.latency_cycles):
-            await self.edge
-        self.board.finish()
-
     def random_program(self, seed: int, corner: bool = False) -> Program:
         """Return a random program that fits the configuration."""
         return reference.random_program(self.config, np.random.default_rng([seed, 1]), corner)
@@ -267,9 +248,9 @@ async def latency_and_interval(dut: Any) -> None:
         assert tb.words.stall_cycles == 0, "words for the other bank must be taken in any cycle"
     await sending
     await tb.drain()
-    latency = tb.beat_cycles[0] - tb.transfer_cycles[c.n_groups - 1]
+    latency = tb.output_cycles[0] - tb.transfer_cycles[c.n_groups - 1]
     assert latency == c.latency_cycles, f"latency must be {c.latency_cycles} cycles, not {latency}"
-    firsts = tb.beat_cycles[:: c.n_beats]
+    firsts = tb.output_cycles[:: c.n_beats]
     intervals = set(np.diff(firsts).tolist())
     assert intervals == {c.interval_cycles}, (
         f"row groups must come every {c.interval_cycles} cycles, not {sorted(intervals)}"
