@@ -40,6 +40,7 @@ from tests.halut.nn.training import (  # noqa: E402
     assert_equal_states,
     state,
     stop_after,
+    watched_rates,
 )
 
 
@@ -279,14 +280,7 @@ def test_formats_begin_when_the_recipe_says(tmp_path, moments, replaced, tuned, 
 
 def test_rates_and_temperatures(tmp_path, monkeypatch):
     """Thresholds learn at half the rate; a trained temperature moves, a scheduled one arrives."""
-    groups = []
-    step = torch.optim.AdamW.step
-
-    def watched(self, *args, **kwargs):
-        groups.append([(group["lr"], len(group["params"])) for group in self.param_groups])
-        return step(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    groups = watched_rates(monkeypatch)
     recipe = dataclasses.replace(
         SMALL,
         base=Stage(epochs=1),

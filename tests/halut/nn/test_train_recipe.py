@@ -17,7 +17,14 @@ from halut.nn.network import load_data, load_network  # noqa: E402
 from halut.nn.recipe import Recipe, Stage, Temperature  # noqa: E402
 from halut.nn.reconstruct import Reconstruction  # noqa: E402
 from halut.nn.train import train  # noqa: E402
-from tests.halut.nn.training import SMALL, Stop, assert_equal_states, state, stop_after  # noqa: E402
+from tests.halut.nn.training import (  # noqa: E402
+    SMALL,
+    Stop,
+    assert_equal_states,
+    state,
+    stop_after,
+    watched_rates,
+)
 
 QUICK = dataclasses.replace(
     SMALL, base=Stage(epochs=1, lr=0.01), replace=Stage(epochs=1), fine_tune=Stage(epochs=1)
@@ -112,14 +119,7 @@ def test_temperatures_follow_the_spread_and_begin_anew_in_every_stage(tmp_path, 
 
 
 def test_rates_of_tables_and_norms(tmp_path, monkeypatch):
-    groups = []
-    step = torch.optim.AdamW.step
-
-    def watched(self, *args, **kwargs):
-        groups.append([(group["lr"], len(group["params"])) for group in self.param_groups])
-        return step(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    groups = watched_rates(monkeypatch)
     recipe = dataclasses.replace(
         QUICK, replace=Stage(epochs=1, lr=0.01), fine_tune=Stage(epochs=0), layers=("layer2.*",),
         tables_lr=3.0, norms_lr=0.1,

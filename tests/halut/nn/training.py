@@ -52,3 +52,16 @@ def assert_equal_states(first, second):
     assert list(first) == list(second)
     for name in first:
         assert torch.equal(first[name], second[name]), name
+
+
+def watched_rates(monkeypatch) -> list[list[tuple[float, int]]]:
+    """Rate and number of parameters of every group, at every step that AdamW takes from now on."""
+    groups: list[list[tuple[float, int]]] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self, *args, **kwargs):
+        groups.append([(group["lr"], len(group["params"])) for group in self.param_groups])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    return groups
