@@ -27,6 +27,7 @@ from halut.baseline import ProductQuantization
 from halut.errors import HalutError
 from halut.matmul import HalutMatmul
 from halut.output import byte_grid
+from halut.problem_set import geometric_means, measure
 from halut.problems import PROBLEMS, PUBLISHED, digit_classes, relative_error
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "measured_alone",
     "online",
     "peak_gb",
+    "problems",
 ]
 
 INPUT_FORMATS = ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int16", "int8", "int6", "int4", "int2")
@@ -93,7 +95,8 @@ def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
     Parameters
     ----------
     name : str
-        ``"accuracy"``, ``"formats"``, ``"learn"``, ``"online"`` or ``"kernels"`` of this module;
+        ``"accuracy"``, ``"problems"``, ``"formats"``, ``"learn"``, ``"online"`` or ``"kernels"`` of
+        this module;
         ``"layers"``, ``"forward"`` or ``"networks"`` of `halut.nn.bench`, which need torch.
     threads : int
         BLAS threads.
@@ -150,6 +153,18 @@ def accuracy() -> dict[str, Any]:
             row["ratio"] = row["float"] / row["stella_nera"]
             results.append(row)
     return {"conditions": conditions(), "rows": results}
+
+
+def problems() -> dict[str, Any]:
+    """Measure encoders and efforts of learning on `halut.problem_set.PROBLEM_SET`.
+
+    Returns
+    -------
+    dict
+        ``rows``, see `halut.problem_set.measure`; ``means``, see `geometric_means`.
+    """
+    rows = measure()
+    return {"conditions": conditions(), "rows": rows, "means": geometric_means(rows)}
 
 
 def formats(n_codebooks: int = 16) -> dict[str, Any]:
@@ -447,6 +462,7 @@ def _milliseconds(call: Callable[[], Any], clock: Callable[[], float] = time.per
 
 _MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "accuracy": accuracy,
+    "problems": problems,
     "formats": formats,
     "learn": learn,
     "online": online,

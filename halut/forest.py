@@ -16,7 +16,7 @@ from halut.native import learning
 from halut.ridge import Gram, table_sums
 from halut.trees import SortedColumns, fill_empty_leaves, learn_tree
 
-__all__ = ["Forest", "subspaces"]
+__all__ = ["Forest", "add_entries", "subspaces", "sums_by_code"]
 
 _TARGETS = 4
 """Directions of the product that a tree is learned for: the strongest ones."""
@@ -53,12 +53,40 @@ def subspaces(n_features: int, n_codebooks: int) -> list[slice]:
     return [slice(begin, end) for begin, end in pairwise(edges)]
 
 
-def _add_entries(
+def add_entries(
     rest: NDArray[np.float32], table: NDArray[np.float32], codes: NDArray[np.uint8], sign: int
 ) -> None:
     """Add ``sign * table[codes]`` to `rest` (n, q), in place."""
     if not learning.add_entries(codes, table, rest, sign):
         (np.add if sign > 0 else np.subtract)(rest, table.take(codes, axis=0), out=rest)
+
+
+def sums_by_code(
+    codes: NDArray[np.uint8],
+    n_prototypes: int,
+    columns: NDArray[np.float32],
+    centre: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Add up ``columns - centre`` of the rows that share a code.
+
+    Parameters
+    ----------
+    codes : uint8 ndarray of shape (n_rows,), range [0, n_prototypes)
+    n_prototypes : int
+    columns : float32 ndarray of shape (n_columns, n_rows)
+    centre : float32 ndarray of shape (n_columns,)
+
+    Returns
+    -------
+    float64 ndarray of shape (n_prototypes, n_columns)
+    """
+    sums = learning.column_sums(codes, n_prototypes, columns, centre)
+    if sums is None:
+        wide = codes.astype(np.intp)
+        centred = columns - centre[:, None]
+        each = [np.bincount(wide, column, minlength=n_prototypes) for column in centred]
+        sums = np.stack(each, axis=1)
+    return sums
 
 
 Trees = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]
@@ -175,9 +203,9 @@ class Forest:
         tables = (entries @ directions).reshape(len(self.groups), K, -1).astype(np.float32)
         rest = self.targets @ directions.astype(np.float32)  # (n, q)
         for table, codes in zip(tables, self.codes, strict=True):
-            _add_entries(rest, table, codes, -1)
+            add_entries(rest, table, codes, -1)
         for codebook, table in enumerate(tables):
-            _add_entries(rest, table, self.codes[codebook], 1)
+            add_entries(rest, table, self.codes[codebook], 1)
             _, strongest = np.linalg.eigh((rest.T @ rest).astype(np.float64))
             strongest = strongest[:, : -_REFINED_TARGETS - 1 : -1].astype(np.float32)
             targets = (rest @ strongest).T.astype(np.float64, order="C")
@@ -185,21 +213,16 @@ class Forest:
             codes = self.codes[codebook]
             counts = np.bincount(codes, minlength=K)
             table[:] = table_sums(codes[None], rest, K) / (counts[:, None] + strength)
-            _add_entries(rest, table, codes, -1)
+            add_entries(rest, table, codes, -1)
 
     def means(self) -> NDArray[np.float64]:
         """Return each leaf's mean of its codebook's part of the product: (C*K, R)."""
         K = self.n_prototypes
         entries = np.zeros((len(self.groups), K, self.weights.shape[1]))
         for codebook, group in enumerate(self.groups):
-            codes = self.codes[codebook].astype(np.intp)
+            codes = self.codes[codebook]
             counts = np.bincount(codes, minlength=K)
-            some, centre = self.columns[group], self.centre[group]
-            sums = learning.column_sums(self.codes[codebook], K, some, centre)
-            if sums is None:
-                centred = some - centre[:, None]
-                each = [np.bincount(codes, column, minlength=K) for column in centred]
-                sums = np.stack(each, axis=1)
+            sums = sums_by_code(codes, K, self.columns[group], self.centre[group])
             means = sums / np.maximum(counts, 1)[:, None]
             means = fill_empty_leaves(means[None], counts[None])[0]
             entries[codebook] = means @ self.weights[group]

@@ -30,7 +30,12 @@ def chunks(n_rows: int) -> Iterator[slice]:
         yield slice(begin, min(begin + _ROWS_AT_ONCE, n_rows))
 
 
-def gather(rows: NDArray[Any], part: slice, split_dims: NDArray[np.int32]) -> NDArray[np.float32]:
+def gather(
+    rows: NDArray[Any],
+    part: slice,
+    split_dims: NDArray[np.int32],
+    signs: NDArray[np.int8] | None = None,
+) -> NDArray[np.float32]:
     """Collect the values that trees look at.
 
     Parameters
@@ -38,12 +43,22 @@ def gather(rows: NDArray[Any], part: slice, split_dims: NDArray[np.int32]) -> ND
     rows : ndarray of shape (n_rows, n_features), any real dtype
     part : slice
         The n rows that are wanted.
-    split_dims : int32 ndarray of shape (n_codebooks, tree_depth)
+    split_dims : int32 ndarray of shape (n_codebooks, tree_depth), or (…, terms)
+    signs : int8 ndarray of shape (n_codebooks, tree_depth, terms), range [-1, 1], optional
+        When given, a value is the sum of its terms' columns, each times its sign, added up in
+        float32 in their order.
 
     Returns
     -------
     float32 ndarray of shape (n_codebooks, tree_depth, n), contiguous
     """
+    if signs is not None:
+        total = np.zeros((*signs.shape[:2], len(rows[part])), dtype=np.float32)
+        for term in range(signs.shape[2]):
+            values = gather(rows, part, split_dims[:, :, term])
+            sign = signs[:, :, term, None]
+            np.add(total, sign * values, out=total, where=sign != 0)
+        return total
     dims = split_dims.ravel()
     if rows.flags.f_contiguous and not rows.flags.c_contiguous:
         values = rows.T[dims, part]
@@ -55,15 +70,19 @@ def gather(rows: NDArray[Any], part: slice, split_dims: NDArray[np.int32]) -> ND
 
 
 def walk_rows(
-    rows: NDArray[Any], split_dims: NDArray[np.int32], thresholds: NDArray[np.float32]
+    rows: NDArray[Any],
+    split_dims: NDArray[np.int32],
+    thresholds: NDArray[np.float32],
+    signs: NDArray[np.int8] | None = None,
 ) -> NDArray[np.uint8]:
     """Walk rows (n_rows, n_features) through all trees: codes (n_codebooks, n_rows)."""
-    found = native.encode_floats(rows, split_dims, thresholds)
-    if found is not None:
-        return np.ascontiguousarray(found.T)
+    if signs is None:
+        found = native.encode_floats(rows, split_dims, thresholds)
+        if found is not None:
+            return np.ascontiguousarray(found.T)
     codes = np.empty((len(split_dims), len(rows)), dtype=np.uint8)
     for part in chunks(len(rows)):
-        walk(gather(rows, part, split_dims), thresholds, codes[:, part])
+        walk(gather(rows, part, split_dims, signs), thresholds, codes[:, part])
     return codes
 
 

@@ -12,6 +12,8 @@ Beyond the paper, and each can be switched off:
 - The strength of the ridge regression is chosen on held-out rows (``ridge=1.0`` is the paper's),
   and so is whether it shrinks tables towards zero or towards each codebook's own means.
 - Columns are centred, and the mean's product with B becomes one constant per output.
+- On request (`effort`) trees choose among all columns, and are learned again and again for what
+  the others leave over (`halut.residual`); levels may compare sums of columns (`encoder`).
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut.arrays import to_scale, training_pair
-from halut.checks import either, integer_at_least, power_of_two
+from halut.checks import either, in_range, integer, integer_at_least, power_of_two
 from halut.errors import HalutError
 from halut.forest import Forest
 from halut.lookup import product_basis, walk_rows
 from halut.outliers import ordinary_rows
+from halut.residual import ResidualTrees, TermTrees, Variant
 from halut.ridge import Fit, Gram, best_strength, entries_of
 from halut.tree_product import Judge, QuantisationError, Statistics, TreeProduct
 
@@ -37,6 +40,22 @@ _log = logging.getLogger(__name__)
 
 LOSSES = ("product", "features")
 """What a tree's squared error can be of."""
+
+ENCODERS = ("tree", "sums")
+"""What the levels of a tree compare: one column each, or a sum of a few, each with a sign."""
+
+MOST_TERMS = 16
+"""Columns in a sum, at most."""
+
+MOST_EFFORT = 3
+
+VARIANTS = (
+    (Variant(n_targets=2, n_passes=4),),
+    (Variant(n_targets=2, n_passes=8),),
+    (Variant(n_targets=2, n_passes=12), Variant(n_targets=4, n_passes=12)),
+    tuple(Variant(n_targets=n, n_passes=24) for n in (1, 2, 3, 4, 6)),
+)
+"""The ways of refitting that each effort tries."""
 
 _HELD_OUT_ROWS = 8192
 
@@ -76,11 +95,24 @@ class HalutMatmul(TreeProduct):
         Trees are learned from at most so many rows, drawn at random; tables from all rows.
     random_state : int, default 0
         Seed of the choice of rows.
+    encoder : {"tree", "sums"}, default "tree"
+        What a level of a tree compares with its thresholds: one column, or the sum of up to `terms`
+        columns, each with a sign.
+    terms : int, optional
+        With "sums": 2 to 16; 2 when absent.
+    effort : int, default 0
+        0 to 3: how much time is spent on better trees. From 1 on, trees choose among all columns
+        and are refitted (`halut.residual`) several times; 2 and 3 try more ways. A way is kept
+        only where it lowers the error on held-out rows, so that trees that would be learned
+        without it are never given up for worse ones.
 
     Attributes
     ----------
     split_dims_ : int32 ndarray of shape (n_codebooks, tree_depth), range [0, n_features)
-        The column that each level of each tree looks at.
+        The column that each level of each tree looks at; with "sums" of shape (n_codebooks,
+        tree_depth, terms).
+    signs_ : int8 ndarray of shape (n_codebooks, tree_depth, terms), range [-1, 1], or None
+        With "sums": what each term is multiplied with; 0 where a level has fewer terms.
     thresholds_ : float32 ndarray of shape (n_codebooks, n_prototypes - 1)
         Breadth-first: node ``2**level - 1 + partial_code``; finite.
     lut_ : float32 ndarray of shape (n_outputs, n_codebooks, n_prototypes)
@@ -123,7 +155,13 @@ class HalutMatmul(TreeProduct):
         n_candidates: int = 4,
         max_tree_rows: int = 32768,
         random_state: int = 0,
+        encoder: str = "tree",
+        terms: int | None = None,
+        effort: int = 0,
     ) -> None:
+        either("encoder", encoder, ENCODERS)
+        if encoder == "tree" and terms is not None:
+            raise HalutError(f'terms must be absent for encoder "tree", not {terms}')
         either("loss", loss, LOSSES)
         if isinstance(ridge, str):
             if ridge != "auto":
@@ -140,9 +178,18 @@ class HalutMatmul(TreeProduct):
         self.n_candidates = integer_at_least("n_candidates", n_candidates, 1)
         self.max_tree_rows = integer_at_least("max_tree_rows", max_tree_rows, 1)
         self.random_state = integer_at_least("random_state", random_state, 0)
+        self.encoder = encoder
+        self.terms = 1
+        if encoder == "sums":
+            wanted = 2 if terms is None else integer("terms", terms)
+            self.terms = in_range("terms", wanted, 2, MOST_TERMS)
+        self.effort = in_range("effort", integer("effort", effort), 0, MOST_EFFORT)
 
     def __repr__(self) -> str:
-        return f"HalutMatmul(C={self.C}, K={self.K}, loss={self.loss!r}, ridge={self.ridge!r})"
+        sums = f", encoder='sums', terms={self.terms}" if self.encoder == "sums" else ""
+        return (
+            f"HalutMatmul(C={self.C}, K={self.K}, loss={self.loss!r}, ridge={self.ridge!r}{sums})"
+        )
 
     def learn_offline(self, A: ArrayLike, B: ArrayLike) -> HalutMatmul:
         """Learn trees and tables for ``A @ B``.
@@ -178,25 +225,33 @@ class HalutMatmul(TreeProduct):
         tree_rows = shuffled[len(held_out) :][: self.max_tree_rows]
         forest = self._forest(rows, tree_rows, centre, weights)
         error = np.nan
+        residual = ResidualTrees(forest, terms=self.terms, n_candidates=self.n_candidates)
         if len(held_out):
-            fits, error = self._choose(forest, rows[held_out], weights)
+            fits = self._choose(forest, rows[held_out])
+            trees, further, n_targets = self._refit(residual, fits, rows[held_out])
+            energy = float(np.square(rows[held_out].astype(np.float64) @ weights).sum())
+            error = further[-1].error / energy if energy > 0 else 0.0
             if len(tree_rows) < min(n_rows, self.max_tree_rows):
                 # The choice is made; now the held-out rows may teach the trees, too.
                 tree_rows = shuffled[: self.max_tree_rows]
                 forest = self._forest(rows, tree_rows, centre, weights)
                 self._replay(forest, fits)
+                residual = ResidualTrees(forest, terms=self.terms, n_candidates=self.n_candidates)
+                trees = residual.replay(further, n_targets)
         else:
             forest.start()
+            trees = residual.start()
             strength = 1.0 if isinstance(self.ridge, str) else self.ridge
-            fits = [Fit(strength=strength, around_means=False, error=np.nan)]
+            fits = further = [Fit(strength=strength, around_means=False, error=np.nan)]
 
-        codes = walk_rows(rows, forest.split_dims, forest.thresholds)
+        codes = trees.walk(rows)
+        forest.codes = trees.codes
         means = forest.means()
         counts = self._learn_tables(
-            rows, weights, centre, codes, fits[-1], means, a_exponent + b_exponent
+            rows, weights, centre, codes, further[-1], means, a_exponent + b_exponent
         )
-        self.split_dims_ = forest.split_dims
-        self.thresholds_ = np.ldexp(forest.thresholds, a_exponent)
+        self.split_dims_, self.signs_ = trees.split_dims, trees.signs
+        self.thresholds_ = np.ldexp(trees.thresholds, a_exponent)
         self._ordinary_counts = counts
         if not ordinary.all():
             usual_codes = codes[:, ordinary]
@@ -217,9 +272,9 @@ class HalutMatmul(TreeProduct):
         self.stats_ = Statistics(
             n_rows=n_rows,
             n_tree_rows=len(tree_rows),
-            ridge=fits[-1].strength,
-            ridge_around_means=fits[-1].around_means,
-            refine_passes=len(fits) - 1,
+            ridge=further[-1].strength,
+            ridge_around_means=further[-1].around_means,
+            refine_passes=len(fits) + len(further) - 2,
             held_out_error=float(error),
             codebook_error=forest.codebook_errors(means),
             code_counts=counts,
@@ -259,10 +314,8 @@ class HalutMatmul(TreeProduct):
             n_candidates=self.n_candidates,
         )
 
-    def _choose(
-        self, forest: Forest, held_out: NDArray[np.float32], weights: NDArray[np.float32]
-    ) -> tuple[list[Fit], float]:
-        """Grow trees while held-out rows gain; return each pass's fit and the last one's error."""
+    def _choose(self, forest: Forest, held_out: NDArray[np.float32]) -> list[Fit]:
+        """Grow trees while held-out rows gain; return each pass's fit."""
         targets = (held_out - forest.centre) @ forest.weights
         fits: list[Fit] = []
         kept = forest.trees()
@@ -288,8 +341,16 @@ class HalutMatmul(TreeProduct):
                 kept = forest.trees()
                 assert fit.entries is not None
                 forest.refine(fit.entries, fit.strength)
-        energy = float(np.square(held_out.astype(np.float64) @ weights).sum())
-        return fits, fits[-1].error / energy if energy > 0 else 0.0
+        return fits
+
+    def _refit(
+        self, residual: ResidualTrees, fits: list[Fit], held_out: NDArray[np.float32]
+    ) -> tuple[TermTrees, list[Fit], int]:
+        """Refit the forest's trees while held-out rows gain: see `ResidualTrees.best`."""
+        if not self.effort and self.encoder == "tree":
+            return residual.start(), fits[-1:], 0
+        found = residual.best(VARIANTS[self.effort], fits[-1], held_out, self.ridge)
+        return found or (residual.start(), fits[-1:], 0)
 
     def _replay(self, forest: Forest, fits: list[Fit]) -> None:
         """Grow trees with the choices that were made before."""

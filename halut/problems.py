@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from halut.errors import HalutError
 
 __all__ = ["PROBLEMS", "PUBLISHED", "Problem", "digit_classes", "digits", "low_rank",
-           "relative_error", "uniform"]  # fmt: skip
+           "relative_error", "shuffled_digits", "uniform"]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +60,7 @@ def low_rank() -> Problem:
     return Problem(name="low rank", train=A[:10000], test=A[10000:], B=B)
 
 
-def _load_digits(draw: np.random.RandomState) -> tuple[NDArray[Any], NDArray[Any]]:
+def shuffled_digits(draw: np.random.RandomState) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return scikit-learn's digits in random order: images / 16, and which digit each is."""
     try:
         from sklearn.datasets import load_digits
@@ -76,7 +76,7 @@ def _load_digits(draw: np.random.RandomState) -> tuple[NDArray[Any], NDArray[Any
 def digits() -> Problem:
     """scikit-learn's 8x8 images of handwritten digits."""
     draw = np.random.RandomState(4421)
-    A, _ = _load_digits(draw)
+    A, _ = shuffled_digits(draw)
     B = draw.randn(64, 32)
     return Problem(name="digits", train=A[:1297], test=A[1297:], B=B)
 
@@ -91,7 +91,7 @@ def digit_classes() -> tuple[Problem, NDArray[np.int64]]:
         of `digits` less the mean of the training rows.
     labels : int64 ndarray of shape (n_test_rows,), range [0, 10)
     """
-    A, labels = _load_digits(np.random.RandomState(4421))
+    A, labels = shuffled_digits(np.random.RandomState(4421))
     A = A - A[:1297].mean(axis=0)
     wanted = np.where(labels[:, None] == np.arange(10), 1.0, -1.0)[:1297]
     B = np.linalg.solve(A[:1297].T @ A[:1297] + np.eye(64), A[:1297].T @ wanted)

@@ -155,13 +155,14 @@ class TreeProduct(LookUpProduct):
 
     Attributes
     ----------
-    split_dims_, thresholds_, stats_
+    split_dims_, signs_, thresholds_, stats_
         See `halut.HalutMatmul`, which learns them.
     """
 
     loss: str
     random_state: int
     split_dims_: NDArray[np.int32]
+    signs_: NDArray[np.int8] | None
     thresholds_: NDArray[np.float32]
     stats_: Statistics
     _judge: Judge
@@ -182,10 +183,14 @@ class TreeProduct(LookUpProduct):
         """
         self._check_learned("encode")
         rows = self._rows(A)
-        codes = native.encode_floats(rows, self.split_dims_, self.thresholds_)
-        if codes is not None:
-            return codes
-        return np.ascontiguousarray(walk_rows(rows, self.split_dims_, self.thresholds_).T)
+        if self.signs_ is None:
+            codes = native.encode_floats(rows, self.split_dims_, self.thresholds_)
+            if codes is not None:
+                return codes
+        return np.ascontiguousarray(self._walk(rows).T)
+
+    def _walk(self, rows: NDArray[Any]) -> NDArray[np.uint8]:
+        return walk_rows(rows, self.split_dims_, self.thresholds_, self.signs_)
 
     def matmul_online(self, A: ArrayLike) -> NDArray[np.float32]:
         """Multiply rows with B, approximately: ``decode(encode(A))`` in one go.
@@ -201,16 +206,17 @@ class TreeProduct(LookUpProduct):
         """
         self._check_learned("matmul_online")
         rows = self._rows(A)
-        trees = self.split_dims_, self.thresholds_
-        looked_up = native.product(rows, *trees, self.lut_, self.offset_)
-        if looked_up is not None:
-            return looked_up
+        if self.signs_ is None:
+            trees = self.split_dims_, self.thresholds_
+            looked_up = native.product(rows, *trees, self.lut_, self.offset_)
+            if looked_up is not None:
+                return looked_up
         out = np.empty((len(rows), len(self.lut_)), dtype=np.float32)
         tables = self._tables()
         for part in chunks(len(rows)):
             product = out[part]
             codes = np.empty((self.C, len(product)), dtype=np.uint8)
-            walk(gather(rows, part, self.split_dims_), self.thresholds_, codes)
+            walk(gather(rows, part, self.split_dims_, self.signs_), self.thresholds_, codes)
             look_up(tables, codes, product)
         return out
 
@@ -262,6 +268,8 @@ class TreeProduct(LookUpProduct):
             When a format is unknown, or nothing was learned.
         """
         self._check_learned("program")
+        if self.signs_ is not None:
+            raise HalutError('encoder must be "tree" for a program, not "sums"')
         bits = input_format_bits(input_format)
         lut: NDArray[Any]
         if lut_format == "fp16":
@@ -520,7 +528,7 @@ class TreeProduct(LookUpProduct):
         self, rows: NDArray[np.float32], exact: NDArray[np.float64], codes: NDArray[np.uint8]
     ) -> NDArray[np.float64]:
         """Return what other codes (C, n) for rows add to the float tables' squared error: (C,)."""
-        own = walk_rows(rows, self.split_dims_, self.thresholds_)
+        own = self._walk(rows)
         rest = exact - self.matmul_online(rows)
         costs = np.zeros(self.C)
         for codebook in range(self.C):
@@ -561,7 +569,7 @@ class TreeProduct(LookUpProduct):
             return self.lut_, counts
         rows = self._judge.rows[self._judge.ordinary]
         exact = self._judge.exact[self._judge.ordinary]
-        codes = walk_rows(rows, self.split_dims_, self.thresholds_)
+        codes = self._walk(rows)
 
         def error(lut: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any]) -> float:
             sums = np.zeros_like(exact.T)

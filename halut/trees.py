@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from halut.native import learning
 
-__all__ = ["Bins", "SortedColumns", "fill_empty_leaves", "learn_tree", "walk"]
+__all__ = ["Bins", "SortedColumns", "fill_empty_leaves", "learn_tree", "split_column", "walk"]
 
 _BINS = learning.MOST_BINS
 """Thresholds lie between bins; with fewer values than this, between any two values."""
@@ -151,6 +151,36 @@ def learn_tree(
         codes += codes
         codes += columns[split_dims[level]] > reached
     return split_dims, thresholds, codes
+
+
+def split_column(
+    column: NDArray[np.float32],
+    targets: NDArray[np.float64],
+    codes: NDArray[np.uint8],
+    n_nodes: int,
+    shrinkage: float,
+) -> tuple[float, NDArray[np.float32]]:
+    """Find every node's best threshold in one column.
+
+    Parameters
+    ----------
+    column : float32 ndarray of shape (n_rows,)
+        Finite.
+    targets : float64 ndarray of shape (n_targets, n_rows)
+    codes : uint8 ndarray of shape (n_rows,), range [0, n_nodes)
+        The node of every row.
+    n_nodes : int
+    shrinkage : float
+        See `learn_tree`.
+
+    Returns
+    -------
+    float
+        What the squared error falls by.
+    float32 ndarray of shape (n_nodes,)
+        Thresholds.
+    """
+    return _split_nodes(Bins.of(column), targets, codes, n_nodes, shrinkage)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,7 @@ autodoc_mock_imports = [name for name in _OPTIONAL.split() if find_spec(name) is
 _PAGES = {
     "Start": ["tutorial_matrix", "tutorial_network"],
     "Hardware": ["architecture", "interfaces", "axi", "direct_engines", "fpga", "verification"],
-    "Software": ["kernels", "c_network", "soc"],
+    "Software": ["encoders", "kernels", "c_network", "soc"],
     "Networks": ["networks", "system"],
     "Flow": ["flow", "platforms", "model", "sweep", "scaling"],
     "Results": ["RESULTS", "LAYOUTS", "TABLES", "experiments"],

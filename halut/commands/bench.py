@@ -27,7 +27,7 @@ def add_verb(verbs: Any) -> None:
         nargs="*",
         metavar="WHAT",
         default=[],
-        help="accuracy, learn, online, kernels (default: these), formats; with torch "
+        help="accuracy, learn, online, kernels (default: these), problems, formats; with torch "
         "layers, forward, networks",
     )
     add("--threads", type=int, default=1, metavar="N",
@@ -71,6 +71,28 @@ def _accuracy_report(result: dict[str, Any]) -> list[str]:
         names = ("float", "fp16_lut8", "int8_lut8", "int8_lut4", "k_means", "stella_nera", "bolt")
         values = "".join(f"{row[name]:10.5f}" for name in names)
         lines.append(f"  {row['problem']:9} {row['n_codebooks']:3}{values}{row['ratio']:10.3f}")
+    return lines
+
+
+def _problems_report(result: dict[str, Any]) -> list[str]:
+    rows = result["rows"]
+    methods = list(rows[0]["errors"])
+    lines = [
+        "problems: |AB - Y|^2 / |AB|^2 on unseen rows, K = 16, float tables; in brackets seconds "
+        "of learning;",
+        "  others: the better of the reference and bolt as published (*), else the method of "
+        "MADDNESS' paper;",
+        "  bound: no code of C * 4 bits can do better on Gaussian outputs of the same covariance",
+        _said(result["conditions"]),
+        *_table(["problem", "C", *methods, "paper", "others", "k-means", "bound"]),
+    ]
+    for row in rows:
+        errors = [f"{row['errors'][name]:.5f} ({row['seconds'][name]:.1f})" for name in methods]
+        others = f"{row['others']:.5f}{'*' if row['published'] else ''}"
+        rest = [f"{row['plain']:.5f}", others, f"{row['k_means']:.5f}", f"{row['bound']:.5f}"]
+        lines.append(_row([row["problem"], str(row["n_codebooks"]), *errors, *rest]))
+    means = ", ".join(f"{name} {mean:.3f}" for name, mean in result["means"].items())
+    lines.append(f"  geometric mean of error / others, {len(rows)} rows: {means}")
     return lines
 
 
@@ -211,6 +233,7 @@ def _fastest(rows: list[dict[str, Any]]) -> list[str]:
 
 _REPORTS = {
     "accuracy": _accuracy_report,
+    "problems": _problems_report,
     "formats": _formats_report,
     "learn": _learn_report,
     "online": _online_report,

@@ -66,6 +66,8 @@ def add_verb(verbs: Any) -> None:
     add("--relu", action="store_true", help="results below zero become zero")
     add("--loss", choices=LOSSES, default="product",
         help="what trees minimise the error of")  # fmt: skip
+    add("--effort", type=int, default=0, metavar="N",
+        help="0 to 3: time spent on better trees, which choose among all columns")  # fmt: skip
     add("--refine-passes", type=int, default=3, metavar="N",
         help="passes over all trees at most")  # fmt: skip
     add("--ridge", type=_strength, default="auto", metavar="X",
@@ -105,6 +107,7 @@ def _learn(options: argparse.Namespace) -> int:
         refine_passes=options.refine_passes,
         ridge=options.ridge,
         random_state=options.seed,
+        effort=options.effort,
     )
     check_learning(options.a, options.b, options.num_c, options.num_k)
     A, B = load_matrix("--a", options.a), load_matrix("--b", options.b)

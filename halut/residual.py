@@ -1,0 +1,247 @@
+"""Trees that choose among all columns, each learned for what all the others leave over.
+
+`halut.forest` learns each tree for its own group of columns. But split dimensions are gathered for
+every codebook anyway, so a tree may look at any column, and several at the same one. Here each
+tree is learned again, one after the other, for the strongest directions of the rest of the
+product (backfitting, as Friedman and Stuetzle, Projection pursuit regression, 1981, have it);
+tables are then solved for together by ridge regression.
+
+With `terms` greater than 1 a level compares the sum of so many columns, each with a sign, in place
+of one column; `halut.sums` chooses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halut.forest import Forest, add_entries, sums_by_code
+from halut.lookup import walk_rows
+from halut.ridge import Fit, Gram, best_strength, solve, table_sums
+from halut.sums import greedy_sum, products, second_moments, sum_of
+from halut.trees import SortedColumns, learn_tree, split_column
+
+__all__ = ["ResidualTrees", "TermTrees", "Variant"]
+
+_TRACKED = 32
+"""Directions of the product of which refitting knows what is left over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How trees are refitted.
+
+    Parameters
+    ----------
+    n_targets : int
+        Directions of the rest that a tree is learned for.
+    n_passes : int
+        Passes over all trees.
+    """
+
+    n_targets: int
+    n_passes: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TermTrees:
+    """Trees of all codebooks, and the codes of the rows that they were learned from.
+
+    Parameters
+    ----------
+    split_dims : int32 ndarray of shape (n_codebooks, tree_depth, terms)
+        Without the last axis where `signs` is None.
+    signs : int8 ndarray of the same shape, range [-1, 1], or None
+        0 where there is no further term.
+    thresholds : float32 ndarray of shape (n_codebooks, n_prototypes - 1)
+    codes : uint8 ndarray of shape (n_codebooks, n)
+    """
+
+    split_dims: NDArray[np.int32]
+    signs: NDArray[np.int8] | None
+    thresholds: NDArray[np.float32]
+    codes: NDArray[np.uint8]
+
+    def copy(self) -> TermTrees:
+        """Return trees that later changes of these leave alone."""
+        signs = None if self.signs is None else self.signs.copy()
+        return TermTrees(
+            split_dims=self.split_dims.copy(),
+            signs=signs,
+            thresholds=self.thresholds.copy(),
+            codes=self.codes.copy(),
+        )
+
+    def walk(self, rows: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the codes (n_codebooks, n_rows) of rows (n_rows, n_features)."""
+        return walk_rows(rows, self.split_dims, self.thresholds, self.signs)
+
+
+class ResidualTrees:
+    """Refits the trees of a forest.
+
+    Parameters
+    ----------
+    forest : Forest
+        Learned; its trees are where refitting begins. They stay as they are.
+    terms : int
+        Columns, at most, of which a level compares the sum.
+    n_candidates : int
+        Columns that are tried in full at each level; with one term only.
+    """
+
+    def __init__(self, forest: Forest, *, terms: int, n_candidates: int) -> None:
+        self._forest = forest
+        self._terms = terms
+        self._n_candidates = n_candidates
+        self._bins = SortedColumns()
+        self._second_moments: NDArray[np.float64] | None = None
+
+    def start(self) -> TermTrees:
+        """Return the forest's trees."""
+        f = self._forest
+        dims, signs = f.split_dims.copy(), None
+        if self._terms > 1:
+            signs = np.zeros((*dims.shape, self._terms), dtype=np.int8)
+            signs[..., 0] = 1
+            dims = np.repeat(dims[..., None], self._terms, axis=2)
+        return TermTrees(
+            split_dims=dims, signs=signs, thresholds=f.thresholds.copy(), codes=f.codes.copy()
+        )
+
+    def gram(self, trees: TermTrees) -> Gram:
+        """Return what ridge regression needs to know of the rows that are learned from."""
+        return Gram.of(trees.codes, self._forest.targets, self._forest.n_prototypes)
+
+    def refit(
+        self, trees: TermTrees, entries: NDArray[np.float64], strength: float, n_targets: int
+    ) -> None:
+        """Learn every tree again, in place, for what the tables of the others leave over.
+
+        Parameters
+        ----------
+        trees : TermTrees
+        entries : float64 ndarray of shape (C*K, R)
+            Tables.
+        strength : float
+            Lambda of the ridge regression that they come from.
+        n_targets : int
+            See `Variant`.
+        """
+        f, K = self._forest, self._forest.n_prototypes
+        _, directions = np.linalg.eigh((f.targets.T @ f.targets).astype(np.float64))
+        directions = directions[:, : -_TRACKED - 1 : -1]  # (R, q)
+        tables = (entries @ directions).reshape(len(f.groups), K, -1).astype(np.float32)
+        rest = f.targets @ directions.astype(np.float32)  # (n, q)
+        for table, codes in zip(tables, trees.codes, strict=True):
+            add_entries(rest, table, codes, -1)
+        for codebook, table in enumerate(tables):
+            add_entries(rest, table, trees.codes[codebook], 1)
+            _, strongest = np.linalg.eigh((rest.T @ rest).astype(np.float64))
+            strongest = strongest[:, : -n_targets - 1 : -1].astype(np.float32)
+            targets = (rest @ strongest).T.astype(np.float64, order="C")
+            self._learn(trees, codebook, targets, strength)
+            codes = trees.codes[codebook]
+            counts = np.bincount(codes, minlength=K)
+            table[:] = table_sums(codes[None], rest, K) / (counts[:, None] + strength)
+            add_entries(rest, table, codes, -1)
+
+    def best(
+        self,
+        variants: tuple[Variant, ...],
+        first: Fit,
+        held_out: NDArray[np.float32],
+        ridge: str | float,
+    ) -> tuple[TermTrees, list[Fit], int] | None:
+        """Refit by each variant and keep what held-out rows gain most by.
+
+        Parameters
+        ----------
+        variants : tuple of Variant
+        first : Fit
+            Of the forest's trees, with entries.
+        held_out : float32 ndarray of shape (n, n_features)
+            Rows to judge by.
+        ridge : "auto" or float
+
+        Returns
+        -------
+        (trees, fits, n_targets), or None
+            The best trees; the fit before each pass that led to them, and theirs; the variant's
+            targets. None when no variant is better than the forest.
+        """
+        best: tuple[TermTrees, list[Fit], int] | None = None
+        least = first.error
+        f = self._forest
+        judged = (held_out - f.centre) @ f.weights
+        for variant in variants:
+            trees, fits = self.start(), [first]
+            for _ in range(variant.n_passes):
+                assert fits[-1].entries is not None
+                self.refit(trees, fits[-1].entries, fits[-1].strength, variant.n_targets)
+                judge = Gram.of(trees.walk(held_out), judged, f.n_prototypes)
+                if isinstance(ridge, str):
+                    fit = best_strength(self.gram(trees), judge, None, fits[-1].strength)
+                else:
+                    fit = best_strength(self.gram(trees), judge, None, ridge, (ridge,))
+                fits.append(fit)
+                if fit.error < least:
+                    least = fit.error
+                    best = trees.copy(), list(fits), variant.n_targets
+        return best
+
+    def replay(self, fits: list[Fit], n_targets: int) -> TermTrees:
+        """Refit from other rows, with the choices that `best` made."""
+        trees = self.start()
+        for fit in fits[:-1]:
+            self.refit(trees, solve(self.gram(trees), fit.strength), fit.strength, n_targets)
+        return trees
+
+    def _learn(
+        self, trees: TermTrees, codebook: int, targets: NDArray[np.float64], shrinkage: float
+    ) -> None:
+        f = self._forest
+        if trees.signs is not None:
+            self._learn_sums(trees, codebook, targets, shrinkage)
+            return
+        trees.split_dims[codebook], trees.thresholds[codebook], trees.codes[codebook] = learn_tree(
+            f.columns, targets, f.tree_depth, self._n_candidates, shrinkage, self._bins
+        )
+
+    def _learn_sums(
+        self, trees: TermTrees, codebook: int, targets: NDArray[np.float64], shrinkage: float
+    ) -> None:
+        """Learn one tree whose levels compare sums of columns."""
+        f = self._forest
+        assert trees.signs is not None
+        if self._second_moments is None:
+            self._second_moments = second_moments(f.columns, f.centre)
+        n_rows = targets.shape[1]
+        codes = np.zeros(n_rows, dtype=np.uint8)
+        crossed = products(f.columns, f.centre, targets.astype(np.float32).T)
+        for level in range(f.tree_depth):
+            n_nodes = 2**level
+            counts = np.maximum(np.bincount(codes, minlength=n_nodes), 1)[:, None]
+            means = sums_by_code(codes, n_nodes, f.columns, f.centre) / counts  # (nodes, D)
+            sums = np.stack([np.bincount(codes, one, minlength=n_nodes) for one in targets], axis=1)
+            within = self._second_moments - (means * counts).T @ means
+            shared = crossed - means.T @ sums  # (D, q)
+            best = -1.0
+            dims, signs = greedy_sum(within, shared, self._terms)
+            for length in sorted({1, len(dims)}):
+                column = sum_of(f.columns, dims[:length], signs[:length])
+                gain, thresholds = split_column(column, targets, codes, n_nodes, shrinkage)
+                if gain > best:
+                    best, kept = gain, (length, column, thresholds)
+            length, column, thresholds = kept
+            trees.signs[codebook, level] = 0
+            trees.split_dims[codebook, level] = dims[0]
+            trees.signs[codebook, level, :length] = signs[:length]
+            trees.split_dims[codebook, level, :length] = dims[:length]
+            trees.thresholds[codebook, n_nodes - 1 : 2 * n_nodes - 1] = thresholds
+            reached = thresholds[codes]
+            codes += codes
+            codes += column > reached
+        trees.codes[codebook] = codes
