@@ -11,7 +11,8 @@ from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.program import Program
 
-__all__ = ["at_node", "check_words", "comparison_keys", "encode", "float_thresholds", "walk"]
+__all__ = ["at_node", "check_words", "compared_keys", "comparison_keys", "encode",
+           "float_thresholds", "threshold_keys", "walk"]  # fmt: skip
 
 _INFINITY = 0x7F800000
 """Bits of infinity in float32."""
@@ -66,13 +67,14 @@ def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
 def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     """Walk every row through every codebook's tree.
 
-    Level t compares the row's word t with the threshold of the node that the walk has reached;
-    strictly greater gives bit 1. The root's decision is the most significant bit.
+    Level t compares the row's word t, or the sum of its words as `Program` has it, with the
+    threshold of the node that the walk has reached; strictly greater gives bit 1. The root's
+    decision is the most significant bit.
 
     Parameters
     ----------
     program : Program
-    words : ndarray of shape (n_rows, n_codebooks, tree_depth)
+    words : ndarray of shape (n_rows, n_codebooks, n_values)
         As `Program.input_words` returns them.
 
     Returns
@@ -87,7 +89,7 @@ def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
 def check_words(program: Program, words: ArrayLike) -> NDArray[Any]:
     """Return words as an array; raise `HalutError` unless their shape fits the program."""
     array = np.asarray(words)
-    wanted = (program.n_codebooks, program.tree_depth)
+    wanted = (program.n_codebooks, program.n_values)
     if array.ndim != 3 or array.shape[1:] != wanted:
         raise HalutError(f"words must have shape (any, {wanted[0]}, {wanted[1]}), "
                          f"not {array.shape}")  # fmt: skip
@@ -96,13 +98,30 @@ def check_words(program: Program, words: ArrayLike) -> NDArray[Any]:
 
 def walk(program: Program, words: NDArray[Any], n_levels: int) -> NDArray[np.intp]:
     """Return the decisions of the first levels, the root's as the most significant bit."""
-    keys = comparison_keys(words, program.input_format)
-    thresholds = comparison_keys(program.threshold_words, program.input_format)  # (C, K-1)
+    keys = compared_keys(program, words)
+    thresholds = threshold_keys(program)  # (C, K-1)
     partial = np.zeros(words.shape[:2], dtype=np.intp)  # (N, C)
     for level in range(n_levels):
         reached = at_node(thresholds, partial, level)
         partial = 2 * partial + (keys[:, :, level] > reached)
     return partial
+
+
+def compared_keys(program: Program, words: NDArray[Any]) -> NDArray[np.int32]:
+    """Return what levels compare, (n_rows, n_codebooks, any): words' keys, or their sums."""
+    keys = comparison_keys(words, program.input_format)
+    if program.signs is None:
+        return keys
+    keys = keys.reshape(*keys.shape[:2], -1, program.terms)
+    # What is subtracted is complemented: -1 - word.
+    return np.where(program.signs[:, : keys.shape[2]] < 0, ~keys, keys).sum(axis=3, dtype=np.int32)
+
+
+def threshold_keys(program: Program) -> NDArray[np.int32]:
+    """Return what keys are compared with, (n_codebooks, n_prototypes - 1)."""
+    if program.signs is not None:  # wider than input words
+        return program.thresholds.astype(np.int32)
+    return comparison_keys(program.threshold_words, program.input_format)
 
 
 def at_node(nodes: NDArray[Any], partial: NDArray[np.intp], level: int) -> NDArray[Any]:
@@ -132,6 +151,7 @@ def float_thresholds(program: Program) -> NDArray[np.float32]:
     Parameters
     ----------
     program : Program
+        Without sums.
 
     Returns
     -------
@@ -145,6 +165,8 @@ def float_thresholds(program: Program) -> NDArray[np.float32]:
     >>> float_thresholds(program).tolist()
     [[5.0]]
     """
+    if program.signs is not None:
+        raise HalutError("program must not compare sums for thresholds of single values")
     wanted = comparison_keys(program.threshold_words, program.input_format)
     levels = np.repeat(np.arange(program.tree_depth), 2 ** np.arange(program.tree_depth))
     scale, offset = program.input_scale[:, levels], program.input_offset[:, levels]

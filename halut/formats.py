@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from halut.errors import HalutError, closest
 
-__all__ = ["FLOAT_FORMATS", "HALF_BITS", "FloatFormat", "check_half_tables", "input_format_bits"]
+__all__ = [
+    "FLOAT_FORMATS",
+    "HALF_BITS",
+    "FloatFormat",
+    "check_half_tables",
+    "check_sums",
+    "input_format_bits",
+]
 
 
 HALF_BITS = 16
@@ -250,6 +257,28 @@ def input_format_bits(input_format: str) -> int:
         f'input_format must be {listed} or "int2" to "int16", not {input_format!r}'
         f"{closest(str(input_format), FLOAT_FORMATS)}"
     )
+
+
+MOST_TERMS = 16
+"""Columns in a sum that a level of a tree compares, at most."""
+
+
+def check_sums(terms: int, input_format: str) -> None:
+    """Check that sums of so many input words can be compared.
+
+    Raises
+    ------
+    HalutError
+        When there are not 2 to 16 terms, words are floats, or sums have more than 16 bits.
+    """
+    if not 2 <= terms <= MOST_TERMS:
+        raise HalutError(f"terms must be in [2, {MOST_TERMS}], not {terms}")
+    most = 16 - (terms - 1).bit_length()
+    if input_format in FLOAT_FORMATS or input_format_bits(input_format) > most:
+        raise HalutError(
+            f'input_format must be "int2" to "int{most}" for sums of {terms} terms, '
+            f'not "{input_format}"'
+        )
 
 
 def check_half_tables(lut_bits: int, output_format: str, overflow: str | None = None) -> None:

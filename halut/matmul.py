@@ -28,6 +28,7 @@ from halut.arrays import to_scale, training_pair
 from halut.checks import either, in_range, integer, integer_at_least, power_of_two
 from halut.errors import HalutError
 from halut.forest import Forest
+from halut.formats import MOST_TERMS
 from halut.lookup import product_basis, walk_rows
 from halut.outliers import ordinary_rows
 from halut.residual import ResidualTrees, TermTrees, Variant
@@ -43,9 +44,6 @@ LOSSES = ("product", "features")
 
 ENCODERS = ("tree", "sums")
 """What the levels of a tree compare: one column each, or a sum of a few, each with a sign."""
-
-MOST_TERMS = 16
-"""Columns in a sum, at most."""
 
 MOST_EFFORT = 3
 

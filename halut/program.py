@@ -8,12 +8,8 @@ where the hardware does, and float32 scales where software meets it.
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,26 +21,17 @@ from numpy.typing import ArrayLike, NDArray
 from halut.arrays import checked_array
 from halut.checks import in_range, integer
 from halut.errors import HalutError
-from halut.files import atomic_write
-from halut.formats import FLOAT_FORMATS, check_half_tables, input_format_bits
-from halut.output import CONSTANTS, OutputStage, byte_stage
+from halut.formats import FLOAT_FORMATS, check_half_tables, check_sums, input_format_bits
+from halut.output import OutputStage, byte_stage
+from halut.program_file import ARRAYS, read_program, write_program
 
-__all__ = ["FORMAT_VERSION", "KIND", "Program", "input_format_bits"]
+__all__ = ["Program", "input_format_bits"]
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""Version 1 has ``fp16`` and integers as its only input formats, integer tables, raw results."""
-
 LUT_FORMATS = ("int", "fp16")
 
-KIND = "halut-program"
-
-_ARRAYS = ("split_dims", "thresholds", "lut", "lut_scale", "lut_offset", "input_scale",
-           "input_offset")  # fmt: skip
 _SCALARS = ("n_features", "input_format", "lut_bits", "lut_format")
-_FILE_FIELDS = ("kind", "format_version", *_SCALARS[:3], *_ARRAYS, "provenance")  # of version 1
 
 
 def _per_output(value: ArrayLike, n_outputs: int) -> NDArray[Any]:
@@ -70,11 +57,13 @@ class Program:
     lut_bits : int, default 8
         Width of a table entry, 2 to 16; 16 for half floats.
     split_dims : int32 ndarray of shape (n_codebooks, tree_depth), range [0, n_features)
-        The column of A that level t of codebook c's tree looks at.
+        The column of A that level t of codebook c's tree looks at. With `signs` of shape
+        (n_codebooks, tree_depth, terms) and in [-1, n_features): the columns that are added up
+        there; -1 stands for none, a word of 0.
     thresholds : ndarray of shape (n_codebooks, n_prototypes - 1)
         Breadth-first: node ``2**level - 1 + partial_code``. float16 for ``"fp16"``, bit patterns
         for the other floating formats, uint16 or uint8 (infinities allowed, NaN not); int16 in the
-        format's range for integer formats.
+        format's range for integer formats, with `signs` in that of `threshold_bits` bits.
     lut_format : {"int", "fp16"}, default "int"
         Table entries: integers of `lut_bits`, or half floats, added up in float32.
     lut : int8, int16 or float16 ndarray of shape (n_outputs, n_codebooks, n_prototypes)
@@ -89,6 +78,9 @@ class Program:
         Ones when absent, as floating formats demand.
     input_offset : float32 ndarray of shape (n_codebooks, tree_depth), optional
         Zeros when absent, as floating formats demand.
+    signs : int8 ndarray of shape (n_codebooks, tree_depth, terms), -1 or 1, optional
+        Levels compare sums of 2 to 16 words, of an integer format; a term with -1 is subtracted by
+        its complement, that is, ``-1 - word`` is added.
     output : OutputStage, optional
         What is done with the accumulators before they leave; nothing when absent. See
         `with_output`.
@@ -128,6 +120,7 @@ class Program:
     lut_format: str = "int"
     input_scale: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
     input_offset: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
+    signs: NDArray[Any] | None = None
     output: OutputStage = field(default_factory=OutputStage)
     provenance: dict[str, str] = field(default_factory=dict)
 
@@ -139,20 +132,27 @@ class Program:
             "n_features",
             in_range("n_features", integer("n_features", self.n_features), 1, 2**31 - 1),
         )
-        bits = input_format_bits(self.input_format)
+        input_format_bits(self.input_format)
         put("input_format", str(self.input_format))
         put("lut_bits", in_range("lut_bits", integer("lut_bits", self.lut_bits), 2, 16))
         floating = FLOAT_FORMATS.get(self.input_format)
 
-        put("split_dims", checked_array("split_dims", self.split_dims, np.int32, (None, None)))
-        n_codebooks, tree_depth = self.split_dims.shape
+        dims = (None, None) if self.signs is None else (None, None, None)
+        put("split_dims", checked_array("split_dims", self.split_dims, np.int32, dims))
+        n_codebooks, tree_depth = self.split_dims.shape[:2]
         if not 1 <= tree_depth <= 8:
             raise HalutError(f"split_dims must have 1 to 8 levels, not {tree_depth}")
-        if self.split_dims.min() < 0 or self.split_dims.max() >= self.n_features:
+        lowest = 0 if self.signs is None else -1
+        if self.split_dims.min() < lowest or self.split_dims.max() >= self.n_features:
             raise HalutError(
-                f"split_dims must be in [0, {self.n_features}), not "
+                f"split_dims must be in [{lowest}, {self.n_features}), not "
                 f"{self.split_dims.min()} to {self.split_dims.max()}"
             )
+        if self.signs is not None:
+            put("signs", checked_array("signs", self.signs, np.int8, self.split_dims.shape))
+            if (np.abs(self.signs) != 1).any():
+                raise HalutError("signs must be -1 or 1")
+            check_sums(self.terms, self.input_format)
 
         n_prototypes = 2**tree_depth
         stored: Any = floating.dtype if floating else np.int16
@@ -161,7 +161,7 @@ class Program:
         nodes = (n_codebooks, n_prototypes - 1)
         put("thresholds", checked_array("thresholds", self.thresholds, stored, nodes))
         if floating is None:
-            self._check_range("thresholds", self.thresholds, bits)
+            self._check_range("thresholds", self.thresholds, self.threshold_bits)
         elif np.isnan(self.threshold_values).any():
             raise HalutError("thresholds must not be NaN")
 
@@ -248,6 +248,21 @@ class Program:
     def input_bits(self) -> int:
         """Width of an input word in bits, 2 to 16."""
         return input_format_bits(self.input_format)
+
+    @property
+    def terms(self) -> int:
+        """Words that a level adds up, 1 to 16; 1 without `signs`."""
+        return 1 if self.signs is None else self.split_dims.shape[2]
+
+    @property
+    def n_values(self) -> int:
+        """Input words of a row and codebook: tree_depth * terms."""
+        return self.tree_depth * self.terms
+
+    @property
+    def threshold_bits(self) -> int:
+        """Width of a threshold and of what is compared with it: input_bits + ceil(log2 terms)."""
+        return self.input_bits + (self.terms - 1).bit_length()
 
     @property
     def threshold_words(self) -> NDArray[Any]:
@@ -346,6 +361,8 @@ class Program:
     def input_words(self, A: ArrayLike, quiet: bool = False) -> NDArray[Any]:
         """Gather the split dimensions of rows and turn them into input words.
 
+        With `signs` a level's terms follow each other; none is the word 0.
+
         Floating formats round to the nearest value, ties to even; what is beyond becomes infinity
         or, in ``"fp8_e4m3"``, which has none, the largest finite value. Integer formats compute
         ``clip(rint((x - input_offset) / input_scale))`` in float64, ties to even; infinities
@@ -360,7 +377,7 @@ class Program:
 
         Returns
         -------
-        ndarray of shape (n_rows, n_codebooks, tree_depth)
+        ndarray of shape (n_rows, n_codebooks, n_values)
             Bit patterns, uint16 or uint8, for floating formats; int16 in the format's range for
             integer formats.
 
@@ -391,7 +408,11 @@ class Program:
             return floating.words(gathered)
         if gathered.dtype.kind == "f":
             self.check_not_nan(bool(np.isnan(gathered).any()))
-        return self.quantise(gathered, self.input_scale, self.input_offset)
+        if self.signs is None:
+            return self.quantise(gathered, self.input_scale, self.input_offset)
+        grids = self.input_scale[..., None], self.input_offset[..., None]
+        words = np.where(self.split_dims < 0, np.int16(0), self.quantise(gathered, *grids))
+        return words.reshape(len(rows), self.n_codebooks, self.n_values)
 
     def check_not_nan(self, found: bool) -> None:
         """Raise `HalutError` when a compared value is NaN and the input format an integer."""
@@ -442,33 +463,7 @@ class Program:
         HalutError
             When `path` cannot be written; nothing half-written is left.
         """
-        content: dict[str, Any] = {
-            "kind": np.array(KIND),
-            "format_version": np.array(FORMAT_VERSION, dtype="<i4"),
-            "n_features": np.array(self.n_features, dtype="<i8"),
-            "input_format": np.array(self.input_format),
-            "lut_bits": np.array(self.lut_bits, dtype="<i4"),
-            "lut_format": np.array(self.lut_format),
-            "output_format": np.array(self.output.format),
-            "relu": np.array(self.output.relu),
-        }
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {f"output_{name}": array for name, array in self.output.constants.items()}
-        for name, array in arrays.items():
-            content[name] = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
-        content["provenance"] = np.array(json.dumps(self.provenance, sort_keys=True))
-        # Written here rather than by np.savez so that time stamp, order and compression are ours
-        # and do not change between versions of NumPy.
-        with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            for name, array in content.items():
-                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                member.compress_type = zipfile.ZIP_STORED
-                member.create_system = 3
-                member.external_attr = 0o644 << 16
-                buffer = io.BytesIO()
-                np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
-                archive.writestr(member, buffer.getvalue())
-        return Path(path)
+        return write_program(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Program:
@@ -489,82 +484,14 @@ class Program:
             When the file is missing, damaged, not a program, of another version, or breaks one
             of the rules of `Program`; the message names the file.
         """
-        try:
-            with open(path, "rb") as file:
-                if not zipfile.is_zipfile(file):
-                    raise HalutError("file must be a program (.npz), not something else")
-                file.seek(0)
-                with np.load(file, allow_pickle=False) as archive:
-                    content = {name: archive[name] for name in archive.files}
-            return cls(**cls._fields_of(content))
-        except OSError as error:
-            raise HalutError(f"program must be readable: {error.strerror} ({path})") from None
-        except HalutError as error:
-            raise HalutError(f"{error} ({path})") from None
-        except (ValueError, KeyError, EOFError, RuntimeError, TypeError,
-                UnicodeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise HalutError(f"program must be undamaged: {reason} ({path})") from None
-
-    @staticmethod
-    def _fields_of(content: dict[str, NDArray[Any]]) -> dict[str, Any]:
-        def scalar(name: str, kinds: str) -> Any:
-            value = content[name]
-            if value.shape != () or value.dtype.kind not in kinds:
-                raise HalutError(f"{name} must be a single value, not {value.dtype}{value.shape}")
-            return value.item()
-
-        if "kind" not in content or scalar("kind", "U") != KIND:
-            raise HalutError(f'kind must be "{KIND}": this is not a program')
-        if "format_version" not in content:
-            raise HalutError("format_version must be present")
-        version = scalar("format_version", "iu")
-        if version not in READABLE_VERSIONS:
-            listed = " or ".join(map(str, READABLE_VERSIONS))
-            raise HalutError(f"format_version must be {listed}, not {version}")
-        wanted: tuple[str, ...] = _FILE_FIELDS
-        constants: dict[str, str] = {}
-        output = OutputStage()
-        if version > 1:
-            wanted = (*wanted, "lut_format", "output_format", "relu")
-            if "output_format" in content:
-                output_format = scalar("output_format", "U")
-                constants = {name: f"output_{name}" for name in CONSTANTS.get(output_format, {})}
-                if output_format == "fp16" and "lut_format" in content:
-                    plain = scalar("lut_format", "U") == "fp16"
-                    constants = {} if plain else constants
-                wanted = (*wanted, *constants.values())
-        missing = [name for name in wanted if name not in content]
-        if missing:
-            raise HalutError(f"fields must be complete, but {', '.join(missing)} is missing")
-        unknown = [name for name in content if name not in wanted]
-        if unknown:
-            raise HalutError(f"fields must be known, but {', '.join(unknown)} is not")
-        try:
-            provenance = json.loads(scalar("provenance", "U"))
-        except json.JSONDecodeError:
-            raise HalutError("provenance must be JSON") from None
-        if version > 1:
-            output = OutputStage(
-                format=output_format,
-                relu=scalar("relu", "b"),
-                **{name: content[stored] for name, stored in constants.items()},
-            )
-        return {
-            "n_features": scalar("n_features", "iu"),
-            "input_format": scalar("input_format", "U"),
-            "lut_bits": scalar("lut_bits", "iu"),
-            "lut_format": scalar("lut_format", "U") if version > 1 else "int",
-            **{name: content[name] for name in _ARRAYS},
-            "output": output,
-            "provenance": provenance,
-        }
+        return read_program(path, cls)
 
     def _content(self) -> tuple[Any, ...]:
-        arrays = tuple(getattr(self, name).tobytes() for name in _ARRAYS)
+        arrays = tuple(getattr(self, name).tobytes() for name in ARRAYS)
         scalars = tuple(getattr(self, name) for name in _SCALARS)
         stage = [(name, array.tobytes()) for name, array in self.output.constants.items()]
-        return (*scalars, self.split_dims.shape, self.lut.shape, *arrays,
+        signs = () if self.signs is None else (self.signs.tobytes(),)
+        return (*scalars, self.split_dims.shape, self.lut.shape, *arrays, *signs,
                 self.output.format, self.output.relu, *stage,
                 tuple(sorted(self.provenance.items())))  # fmt: skip
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from halut.checks import either, in_range, integer
 
 __all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "half_lut", "integer_thresholds",
-           "quantize_lut"]  # fmt: skip
+           "quantize_lut", "sum_thresholds"]  # fmt: skip
 
 LUT_GRANULARITIES = ("column", "table")
 INPUT_GRANULARITIES = ("dimension", "codebook", "all")
@@ -219,4 +219,59 @@ def integer_thresholds(
     offset = ((low + high) / 2 + scale / 2).astype(np.float32)
     words = np.rint((exact - offset[:, level]) / scale[:, level] - 0.5)
     words = np.clip(words, -half, half - 2).astype(np.int16)
+    return words, scale.astype(np.float32), offset
+
+
+def sum_thresholds(
+    thresholds: NDArray[np.float32],
+    signs: NDArray[np.int8],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    bits: int,
+    granularity: str = "codebook",
+) -> tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32]]:
+    """Choose the grids of integer inputs that are added up, and the thresholds of their sums.
+
+    A grid spans the values, since a sum decides by all of its terms.
+
+    Parameters
+    ----------
+    thresholds : float ndarray of shape (n_codebooks, n_prototypes - 1), finite
+        Breadth-first.
+    signs : int8 ndarray of shape (n_codebooks, tree_depth, terms), range [-1, 1]
+        0 where there is no term.
+    low, high : float ndarray of the shape of `signs`
+        What each term is from and to.
+    bits : int
+        2 to 15.
+    granularity : {"codebook", "dimension", "all"}, default "codebook"
+        What shares one grid, as of `integer_thresholds`.
+
+    Returns
+    -------
+    words : int16 ndarray of the shape of `thresholds`
+        In the range of signed ``bits + ceil(log2 terms)`` bits; what is compared is the sum of
+        words, of which those with -1 are complemented.
+    scale, offset : float32 ndarray of shape (n_codebooks, tree_depth)
+    """
+    either("input_granularity", granularity, INPUT_GRANULARITIES)
+    exact = np.asarray(thresholds, dtype=np.float64)
+    n_levels, terms = signs.shape[1:]
+    level = np.repeat(np.arange(n_levels), 2 ** np.arange(n_levels))  # (K-1,)
+    used = signs != 0
+    axes: Any = {"dimension": 2, "codebook": (1, 2), "all": None}[granularity]
+    least = np.where(used, low, np.inf).min(axis=axes, keepdims=True)
+    most = np.where(used, high, -np.inf).max(axis=axes, keepdims=True)
+    shape = signs.shape[:2]
+    least, most = (np.broadcast_to(end, signs.shape)[..., 0] for end in (least, most))
+    largest = np.maximum(np.abs(least), np.abs(most))
+    # Steps must not vanish beside the offset in float32.
+    scale = np.maximum((most - least) / (2**bits - 2), largest * 2.0**-23)
+    scale = np.where(scale > 0, scale, 1.0).astype(np.float32).astype(np.float64)
+    offset = ((least + most) / 2).astype(np.float32).reshape(shape)
+    total = signs.sum(axis=2, dtype=np.int64)
+    below = (signs < 0).sum(axis=2)  # complements are less by one
+    words = np.rint((exact - (offset * total)[:, level]) / scale[:, level] - 0.5)
+    half = 2 ** (bits - 1 + (terms - 1).bit_length())
+    words = np.clip(words - below[:, level], -half, half - 1).astype(np.int16)
     return words, scale.astype(np.float32), offset

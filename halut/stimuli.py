@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halut.checks import integer_at_least, power_of_two
-from halut.encoding import at_node, comparison_keys
+from halut.encoding import at_node, compared_keys, threshold_keys
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.output import OutputStage
 from halut.program import Program
@@ -54,6 +54,7 @@ def random_program(
     output_format: str = "raw",
     relu: bool = False,
     lut_format: str = "int",
+    terms: int = 1,
 ) -> Program:
     """Return a program of random content, for benches.
 
@@ -82,6 +83,8 @@ def random_program(
     relu : bool, default False
         See `OutputStage`.
     lut_format : {"int", "fp16"}, default "int"
+    terms : int, default 1
+        Words that a level adds up; see `Program`.
 
     Returns
     -------
@@ -91,7 +94,13 @@ def random_program(
     integer_at_least("n_codebooks", n_codebooks, 1)
     integer_at_least("n_outputs", n_outputs, 1)
     tree_depth = int(n_prototypes).bit_length() - 1
-    features = n_codebooks * tree_depth if n_features is None else n_features
+    features = n_codebooks * tree_depth * terms if n_features is None else n_features
+    sums: dict[str, Any] = {}
+    if terms > 1:
+        levels = (n_codebooks, tree_depth, terms)
+        sums = {"signs": rng.choice(np.array([-1, 1]), levels)}
+        if corner:  # all subtracted, and all added: sums reach both ends
+            sums["signs"][0, 0], sums["signs"][-1, -1] = -1, 1
     nodes = (n_codebooks, n_prototypes - 1)
     low, high = -(2 ** (lut_bits - 1)), 2 ** (lut_bits - 1) - 1
     shape = (n_outputs, n_codebooks, n_prototypes)
@@ -105,6 +114,13 @@ def random_program(
         thresholds = np.where(rng.random((n_codebooks, 1)) < 0.25, level, thresholds)
     else:
         thresholds = _random_words(rng, input_format, nodes)
+    if terms > 1:
+        half = 2 ** (input_format_bits(input_format) - 1 + (terms - 1).bit_length())
+        wide = rng.integers(-half, half, nodes)
+        if corner:
+            ends = rng.choice(np.array([-half, -1, 0, half - 1]), nodes)
+            wide = np.where(rng.random(nodes) < 0.3, ends, wide // terms)
+        thresholds = wide.astype(np.int16)
     if lut_format == "fp16":
         # Sums round, since entries differ in size.
         size = 2.0 ** rng.integers(-14, 15, shape)
@@ -128,12 +144,13 @@ def random_program(
         input_format=input_format,
         lut_bits=lut_bits,
         lut_format=lut_format,
-        split_dims=rng.integers(0, features, (n_codebooks, tree_depth)),
+        split_dims=rng.integers(0, features, (n_codebooks, tree_depth, terms)[: 2 + (terms > 1)]),
         thresholds=thresholds.view(np.float16) if input_format == "fp16" else thresholds,
         lut=lut,
         lut_scale=rng.uniform(0.01, 0.1, n_outputs),
         lut_offset=rng.uniform(-1, 1, n_outputs),
         provenance={"source": "halut.golden.random_program"},
+        **sums,
     )
     if output_format == "raw" and not relu:
         return program
@@ -201,30 +218,40 @@ def random_words(
 
     Returns
     -------
-    ndarray of shape (n_rows, n_codebooks, tree_depth)
+    ndarray of shape (n_rows, n_codebooks, n_values)
         uint16 or uint8 for floating formats, int16 otherwise.
     """
-    shape = (n_rows, program.n_codebooks, program.tree_depth)
+    shape = (n_rows, program.n_codebooks, program.n_values)
     words = _random_words(rng, program.input_format, shape)
     if not corner:
         return words
     special = rng.choice(corner_words(program.input_format), shape)
     kind = rng.random(shape)
     words = np.where(kind < 0.4, special, words)
+    drawn = words.copy()
     # Equality is where strictness shows: the threshold of the node that the walk has reached.
-    stored = program.threshold_words
-    thresholds = comparison_keys(stored, program.input_format)
+    if program.signs is None:
+        stored = program.threshold_words
+        thresholds = threshold_keys(program)
+    else:
+        stored = thresholds = threshold_keys(program)
     limit = 2 ** (program.input_bits - 1)
     partial = np.zeros(shape[:2], dtype=np.intp)
+    terms = program.terms
     for level in range(program.tree_depth):
+        last = (level + 1) * terms - 1
         near = at_node(stored, partial, level).astype(np.int32)
         near += rng.integers(-1, 2, shape[:2])
+        if program.signs is not None:  # the last term makes up for the others
+            words[:, :, last] = 0
+            near -= compared_keys(program, words)[:, :, level]
+            near = np.where(program.signs[:, level, -1] < 0, -near, near)
         if program.input_format in FLOAT_FORMATS:
             near &= (1 << program.input_bits) - 1
         else:
             np.clip(near, -limit, limit - 1, out=near)
-        chosen = np.where(kind[:, :, level] > 0.6, near.astype(words.dtype), words[:, :, level])
-        words[:, :, level] = chosen
-        keys = comparison_keys(chosen, program.input_format)
+        chosen = np.where(kind[:, :, last] > 0.6, near.astype(words.dtype), drawn[:, :, last])
+        words[:, :, last] = chosen
+        keys = compared_keys(program, words[:, :, : last + 1])[:, :, level]
         partial = 2 * partial + (keys > at_node(thresholds, partial, level))
     return words

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["greedy_sum", "products", "second_moments", "sum_of"]
+from halut.quantize import sum_thresholds
+
+__all__ = ["greedy_sum", "integer_sums", "products", "second_moments", "sum_of"]
 
 _WORTH_A_TERM = 1.0001
 """A further column must explain more by this factor."""
@@ -99,3 +103,39 @@ def greedy_sum(
         together += sign * shared[dim]
         meets += sign * moments[dim]
     return np.array(dims, dtype=np.int32), np.array(signs, dtype=np.int8)
+
+
+def integer_sums(
+    rows: NDArray[np.float32],
+    split_dims: NDArray[np.int32],
+    signs: NDArray[np.int8],
+    thresholds: NDArray[np.float32],
+    bits: int,
+    granularity: str,
+) -> dict[str, Any]:
+    """Return the fields of a `halut.program.Program` that compares sums of integer words.
+
+    Parameters
+    ----------
+    rows : float32 ndarray of shape (n, n_features)
+        Grids span their values.
+    split_dims, signs, thresholds
+        As of `halut.HalutMatmul`: a sign of 0 is no term.
+    bits : int
+        Of an input word.
+    granularity : {"codebook", "dimension", "all"}
+        What shares a grid.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    low, high = rows.min(axis=0)[split_dims], rows.max(axis=0)[split_dims]
+    words, scale, offset = sum_thresholds(thresholds, signs, low, high, bits, granularity)
+    return {
+        "split_dims": np.where(signs == 0, -1, split_dims),
+        "signs": np.where(signs < 0, -1, 1),
+        "thresholds": words,
+        "input_scale": scale,
+        "input_offset": offset,
+    }

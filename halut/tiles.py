@@ -152,6 +152,7 @@ def select(program: Program, codebooks: NDArray[np.integer], outputs: slice) -> 
         lut_offset=program.lut_offset[outputs],
         input_scale=program.input_scale[codebooks],
         input_offset=program.input_offset[codebooks],
+        signs=None if program.signs is None else program.signs[codebooks],
         output=program.output.select(np.arange(program.n_outputs)[outputs]),
     )
 
@@ -233,6 +234,7 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
                     lut_format=program.lut_format,
                     input_scale=program.input_scale[chosen],
                     input_offset=program.input_offset[chosen],
+                    signs=None if program.signs is None else program.signs[chosen],
                     output=program.output.select(
                         np.minimum(np.arange(start, start + n_outputs), stop - 1)
                     ),
@@ -274,7 +276,8 @@ def widen(
     Raises
     ------
     HalutError
-        When the accelerator's number is less than the program's, or one of the formats is a float.
+        When the accelerator's number is less than the program's, one of the formats is a float, or
+        the program compares sums.
 
     Examples
     --------
@@ -289,6 +292,8 @@ def widen(
     >>> np.array_equal(*sums)
     True
     """
+    if program.signs is not None:
+        raise HalutError("program must not compare sums to be widened")
     n_prototypes = n_prototypes or program.n_prototypes
     input_format = input_format or program.input_format
     lut_bits = lut_bits or program.lut_bits

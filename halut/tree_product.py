@@ -13,13 +13,14 @@ import halut
 from halut import golden, native
 from halut.arrays import training_matrix
 from halut.errors import HalutError
-from halut.formats import FLOAT_FORMATS, HALF_BITS, input_format_bits
+from halut.formats import FLOAT_FORMATS, HALF_BITS, check_sums, input_format_bits
 from halut.lookup import LookUpProduct, chunks, gather, look_up, walk_rows
 from halut.outliers import QUANTILES, clip_entries, clip_thresholds
 from halut.program import Program
 from halut.quantised import QuantisedMatmul
 from halut.quantize import half_lut, integer_thresholds, quantize_lut
 from halut.ridge import count_meetings
+from halut.sums import integer_sums
 from halut.trees import walk
 
 __all__ = ["Judge", "QuantisationError", "Statistics", "TreeProduct"]
@@ -239,7 +240,8 @@ class TreeProduct(LookUpProduct):
         input_format : str, default "int8"
             ``"fp16"``, ``"bf16"``, ``"fp8_e4m3"``, ``"fp8_e5m2"``, or ``"int2"`` to ``"int16"``.
             The grid of an integer format spans the thresholds; a few that lie far from the others
-            are brought in where held-out rows gain by it.
+            are brought in where held-out rows gain by it. Sums take integers only; their grid
+            spans the values.
         lut_bits : int, default 8
             Width of a table entry, 2 to 16.
         lut_granularity : {"column", "table"}, default "column"
@@ -268,9 +270,9 @@ class TreeProduct(LookUpProduct):
             When a format is unknown, or nothing was learned.
         """
         self._check_learned("program")
-        if self.signs_ is not None:
-            raise HalutError('encoder must be "tree" for a program, not "sums"')
         bits = input_format_bits(input_format)
+        if self.signs_ is not None:
+            check_sums(self.signs_.shape[2], input_format)
         lut: NDArray[Any]
         if lut_format == "fp16":
             lut_bits = HALF_BITS
@@ -297,7 +299,7 @@ class TreeProduct(LookUpProduct):
                 )
             if input_format == "fp16":
                 thresholds = thresholds.view(np.float16)
-        else:
+        elif self.signs_ is None:
             thresholds, scale, offset = integer_thresholds(
                 self.thresholds_for(bits, input_granularity), bits, input_granularity
             )
@@ -307,12 +309,9 @@ class TreeProduct(LookUpProduct):
             "lut_bits": int(lut_bits),
             "lut_format": lut_format,
             "split_dims": self.split_dims_,
-            "thresholds": thresholds,
             "lut": lut,
             "lut_scale": lut_scale,
             "lut_offset": lut_offset,
-            "input_scale": scale,
-            "input_offset": offset,
             "provenance": {
                 "source": "halut.HalutMatmul",
                 "halut_version": halut.__version__,
@@ -325,6 +324,13 @@ class TreeProduct(LookUpProduct):
                 "random_state": str(self.random_state),
             },
         }
+        if self.signs_ is None:
+            content |= {"thresholds": thresholds, "input_scale": scale, "input_offset": offset}
+        else:
+            trees = self.split_dims_, self.signs_, self.thresholds_
+            usual_rows = self._judge.rows[self._judge.ordinary]
+            content |= integer_sums(usual_rows, *trees, bits, input_granularity)
+            content["provenance"]["encoder"] = f"sums of {self.signs_.shape[2]}"
         program = Program(**content)
         if calibration is None or lut_format == "fp16":
             return self._with_error(program)

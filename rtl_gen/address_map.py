@@ -35,6 +35,7 @@ class AddressMap:
     output_format: str
     relu: bool
     double_buffer: bool
+    terms: int
 
     @property
     def tree_depth(self) -> int:
@@ -43,8 +44,28 @@ class AddressMap:
 
     @property
     def input_bits(self) -> int:
-        """Bits of one split-dimension value and of one threshold."""
+        """Bits of one split-dimension value."""
         return input_format_bits(self.input_format)
+
+    @property
+    def n_values(self) -> int:
+        """Input words of a row and codebook: T * terms, level by level."""
+        return self.tree_depth * self.terms
+
+    @property
+    def threshold_bits(self) -> int:
+        """Bits of a threshold: of an input word, or of a sum of `terms` of them."""
+        return self.input_bits + ceil_log2(self.terms)
+
+    @property
+    def sign_nodes(self) -> int:
+        """Nodes behind a codebook's thresholds that hold the signs of its terms, a bit each."""
+        return 0 if self.terms == 1 else -(-self.n_values // self.threshold_bits)
+
+    @property
+    def threshold_nodes(self) -> int:
+        """What is stored of a tree: K - 1 thresholds, then the signs of its terms."""
+        return self.n_prototypes - 1 + self.sign_nodes
 
     @property
     def n_banks(self) -> int:
@@ -75,18 +96,18 @@ class AddressMap:
     @property
     def thresholds_per_word(self) -> int:
         """Thresholds that one program word holds."""
-        return min(self.n_prototypes - 1, self.write_word_bits // self.input_bits)
+        return min(self.threshold_nodes, self.write_word_bits // self.threshold_bits)
 
     @property
     def threshold_words(self) -> int:
-        """Program words per codebook that hold its K - 1 thresholds."""
-        return -(-(self.n_prototypes - 1) // self.thresholds_per_word)
+        """Program words per codebook that hold its thresholds, and its signs."""
+        return -(-self.threshold_nodes // self.thresholds_per_word)
 
     @property
     def program_data_bits(self) -> int:
         """Width of the program port's data."""
         lut = self.decoders_per_word * self.lut_bits
-        return max(lut, self.thresholds_per_word * self.input_bits)
+        return max(lut, self.thresholds_per_word * self.threshold_bits)
 
     @cached_property
     def output_constants(self) -> dict[str, tuple[int, int]]:

@@ -19,7 +19,7 @@ from typing import Any
 from halut.accumulation import OVERFLOWS
 from halut.checks import integer_in, known, located, mapping, read_yaml
 from halut.errors import HalutError
-from halut.formats import check_half_tables, input_format_bits
+from halut.formats import MOST_TERMS, check_half_tables, check_sums, input_format_bits
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 
@@ -83,6 +83,9 @@ class AcceleratorConfig(AddressMap):
     acc_bits : int, optional
         Width of an accumulator; at least, and by default, lut_bits + ceil(log2 C); at most 32.
         32 for half floats. With `overflow` less, but at least lut_bits.
+    terms : int
+        Input words that a level of a tree adds up before it compares, 1 to 16; with signs, which
+        are stored behind the thresholds. More than 1 for integer formats only.
     overflow : {"saturate", "wrap"}, optional
         What an accumulator does that is narrower than that, and only such a one. The order of
         additions is that of `halut.accumulation.Accumulation`: saturation is once per step.
@@ -184,6 +187,10 @@ class AcceleratorConfig(AddressMap):
         "int", "--lut-format", "LUT entries: {} (of 16 bits)", group=_FORMATS,
         choices=LUT_FORMATS, later=True,
     )  # fmt: skip
+    terms: int = setting(
+        1, "--terms", "input words that a tree level adds up", group=_STAGES,
+        within=(1, MOST_TERMS), later=True,
+    )  # fmt: skip
     overflow: str | None = setting(
         None, "--overflow", "what an accumulator narrower than needed does", group=_FORMATS,
         choices=OVERFLOWS, derived="there is none", later=True,
@@ -202,6 +209,8 @@ class AcceleratorConfig(AddressMap):
                 f"not {self.parallel_codebooks}"
             )
         input_format_bits(self.input_format)
+        if self.terms > 1:
+            check_sums(self.terms, self.input_format)
         if self.lut_format == "fp16":
             check_half_tables(self.lut_bits, self.output_format, self.overflow)
         low, high = self.minimum_acc_bits, MAX_ACC_BITS
@@ -213,7 +222,7 @@ class AcceleratorConfig(AddressMap):
             object.__setattr__(self, "acc_bits", self.minimum_acc_bits)
         integer_in("acc_bits", self.acc_bits, low, high)
         integer_in(
-            "write_word_bits", self.write_word_bits, max(self.lut_bits, self.input_bits), 4096
+            "write_word_bits", self.write_word_bits, max(self.lut_bits, self.threshold_bits), 4096
         )
         integer_in("tree_levels_per_stage", self.tree_levels_per_stage, 1, self.tree_depth)
         if self.encoder == "interleaved" and self.tree_levels_per_stage != 1:
@@ -293,9 +302,10 @@ class AcceleratorConfig(AddressMap):
         """Whether the encoder registers its input before the first comparison.
 
         It has to when a walker keeps its values (interleaved), and does so while it fetches the
-        first threshold when there is more than one codebook group to fetch from.
+        first threshold when there is more than one codebook group to fetch from. Sums are
+        registered before they are compared.
         """
-        return self.encoder == "interleaved" or self.stored_groups > 1
+        return self.encoder == "interleaved" or self.stored_groups > 1 or self.terms > 1
 
     @property
     def tree_stages(self) -> int:
@@ -375,8 +385,8 @@ class AcceleratorConfig(AddressMap):
 
     @property
     def threshold_total_bits(self) -> int:
-        """Bits of all thresholds: C * (K - 1) * input_bits, in each bank."""
-        return self.stored_codebooks * (self.n_prototypes - 1) * self.input_bits
+        """Bits of all thresholds: C * (K - 1) * threshold_bits, in each bank; and of signs."""
+        return self.stored_codebooks * self.threshold_nodes * self.threshold_bits
 
     @property
     def constant_total_bits(self) -> int:
@@ -403,6 +413,8 @@ class AcceleratorConfig(AddressMap):
         ):
             if getattr(self, field) != defaults[field]:
                 slug += f"_{label}{getattr(self, field)}"
+        if self.terms > 1:
+            slug += f"_terms{self.terms}"
         if self.output_format != "raw":
             slug += f"_out{self.output_format}"
         if self.relu:

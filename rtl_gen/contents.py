@@ -78,7 +78,7 @@ class ProgramContents:
         self.config = config
         self.active_bank = 0
         self._unit = config.unit if isinstance(config, TiledConfig) else config
-        banks, nodes = self._unit.n_banks, config.n_prototypes - 1
+        banks, nodes = self._unit.n_banks, self._unit.threshold_nodes
         shape = (banks, config.n_outputs, config.n_codebooks, config.n_prototypes)
         self._keys = np.zeros((banks, config.n_codebooks, nodes), dtype=np.int64)
         self._lut = np.zeros(shape, dtype=np.int64)
@@ -144,7 +144,7 @@ class ProgramContents:
         elif place.region == "thresholds":
             first = place.word * unit.thresholds_per_word
             nodes = self._keys[place.bank, place.codebook, first:][: unit.thresholds_per_word]
-            nodes[:] = _split(data, unit.input_bits, len(nodes))
+            nodes[:] = _split(data, unit.threshold_bits, len(nodes))
         else:
             bits = unit.program_data_bits
             low, width = place.word * bits, unit.output_constant_bits
@@ -170,15 +170,24 @@ class ProgramContents:
         """
         config, unit = self.config, self._unit
         bank = self.active_bank if bank is None else bank
-        size = (config.n_codebooks, config.tree_depth)
+        size = (config.n_codebooks, config.n_values)
+        shape: tuple[int, ...] = (config.n_codebooks, config.tree_depth)
+        keys, signs = self._keys[bank, :, : config.n_prototypes - 1], None
+        if config.terms > 1:
+            shape = (*shape, config.terms)
+            stored = self._keys[bank, :, config.n_prototypes - 1 :, None]
+            flags = stored >> np.arange(unit.threshold_bits) & 1
+            signs = 1 - 2 * flags.reshape(config.n_codebooks, -1)[:, : config.n_values]
+            signs = signs.reshape(shape)
         lut: NDArray[Any] = self._lut[bank]
         if config.lut_format == "fp16":
             lut = lut.astype(np.uint16).view(np.float16)
         return Program(
             n_features=size[0] * size[1],
             input_format=config.input_format,
-            split_dims=np.arange(size[0] * size[1]).reshape(size),
-            thresholds=_thresholds(self._keys[bank], config.input_format, unit.input_bits),
+            split_dims=np.arange(size[0] * size[1]).reshape(shape),
+            signs=signs,
+            thresholds=_thresholds(keys, config.input_format, unit.input_bits),
             lut=lut,
             lut_scale=np.ones(config.n_outputs),
             lut_offset=np.zeros(config.n_outputs),

@@ -87,6 +87,8 @@ class FrontEndConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         a = self.accelerator
+        if a.terms > 1:
+            raise HalutError(f"terms must be 1 behind a front end, not {a.terms}")
         if self.height * self.width % a.rows:
             raise HalutError(
                 f"height * width must be a multiple of the accelerator's {a.rows} rows, "

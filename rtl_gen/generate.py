@@ -92,7 +92,8 @@ def _result_dimensions(config: AnyConfig) -> list[dict[str, Any]]:
 def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
     """What the bits of each data port mean: element width, and the stride of each index."""
     c = config
-    lane = c.tree_depth * c.input_bits
+    lane = c.n_values * c.input_bits
+    terms = [_dimension("term", c.terms, c.input_bits)] if c.terms > 1 else []
     row = c.parallel_codebooks * lane
     return {
         "i_data": {
@@ -101,7 +102,8 @@ def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
             "dimensions": [
                 _dimension("row", c.rows, row),
                 _dimension("lane", c.parallel_codebooks, lane),
-                _dimension("level", c.tree_depth, c.input_bits),
+                _dimension("level", c.tree_depth, c.terms * c.input_bits),
+                *terms,
             ],
         },
         "o_data": {

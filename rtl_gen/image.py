@@ -25,7 +25,7 @@ def check_program(config: AnyConfig, program: Program) -> None:
         Naming the first number that differs.
     """
     for name in ("n_codebooks", "n_prototypes", "n_outputs", "input_format", "lut_bits",
-                 "lut_format", "output_format", "relu"):  # fmt: skip
+                 "terms", "lut_format", "output_format", "relu"):  # fmt: skip
         wanted, given = getattr(config, name), getattr(program, name)
         if wanted != given:
             raise HalutError(
@@ -124,15 +124,25 @@ def _thresholds(config: AcceleratorConfig, program: Program, bank: int) -> list[
     image: list[tuple[int, int]] = []
     offset = bank * config.n_codebooks
     per_word = config.thresholds_per_word
-    padding = config.threshold_words * per_word - (config.n_prototypes - 1)
-    keys = np.pad(
-        threshold_keys(program.threshold_words, program.input_format), ((0, 0), (0, padding))
-    )
-    words = _pack(keys.reshape(-1, per_word), config.input_bits)
+    padding = config.threshold_words * per_word - config.threshold_nodes
+    if program.signs is None:
+        keys = threshold_keys(program.threshold_words, program.input_format)
+    else:
+        keys = np.concatenate([program.thresholds, _sign_nodes(config, program.signs)], axis=1)
+    keys = np.pad(keys, ((0, 0), (0, padding)))
+    words = _pack(keys.reshape(-1, per_word), config.threshold_bits)
     for index, word in enumerate(words):
         codebook, position = divmod(index, config.threshold_words)
         image.append((config.threshold_address(offset + codebook, position), word))
     return image
+
+
+def _sign_nodes(config: AcceleratorConfig, signs: np.ndarray) -> np.ndarray:
+    """The nodes that hold the signs of a codebook's terms, 1 for those that are subtracted."""
+    bits = config.threshold_bits
+    flags = (signs < 0).reshape(len(signs), -1)
+    padded = np.pad(flags, ((0, 0), (0, config.sign_nodes * bits - config.n_values)))
+    return padded.reshape(len(signs), config.sign_nodes, bits) @ (1 << np.arange(bits))
 
 
 def _tables(config: AcceleratorConfig, program: Program, bank: int) -> list[tuple[int, int]]:

@@ -115,13 +115,21 @@ def _lut_data(unit: AcceleratorConfig) -> dict[str, Any]:
 
 def _threshold_data(unit: AcceleratorConfig) -> dict[str, Any]:
     data: dict[str, Any] = {
-        "element_bits": unit.input_bits,
+        "element_bits": unit.threshold_bits,
         "elements": unit.thresholds_per_word,
         "nodes": unit.n_prototypes - 1,
         "encoding": "two's complement",
         "meaning": "element e, at bit e * element_bits, is the threshold of tree node "
         "word * elements + e, breadth-first: 2**level - 1 + the code so far; 0 beyond the last",
     }
+    if unit.terms > 1:
+        data["signs"] = {
+            "first_node": unit.n_prototypes - 1,
+            "nodes": unit.sign_nodes,
+            "meaning": "bit b of sign node s is that of term (s * element_bits + b) % "
+            f"{unit.terms} of level (s * element_bits + b) // {unit.terms}: 1 adds the word's "
+            "complement, -1 - word",
+        }
     if unit.input_format in FLOAT_FORMATS:
         data["encoding"] = "comparison key"
         data["key"] = {

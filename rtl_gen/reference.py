@@ -29,6 +29,7 @@ def random_program(config: AnyConfig, rng: np.random.Generator, corner: bool = F
         output_format=config.output_format,
         relu=config.relu,
         lut_format=config.lut_format,
+        terms=config.terms,
     )
 
 

@@ -213,6 +213,16 @@ class TiledConfig:
         return self.unit.tree_depth
 
     @property
+    def terms(self) -> int:
+        """Input words that a tree level adds up."""
+        return self.unit.terms
+
+    @property
+    def n_values(self) -> int:
+        """Input words of a row and codebook."""
+        return self.unit.n_values
+
+    @property
     def input_format(self) -> str:
         """Format of the input words."""
         return self.unit.input_format

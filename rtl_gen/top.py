@@ -31,7 +31,7 @@ def partial_config(config: AcceleratorConfig) -> AcceleratorConfig:
 def accelerator_members(config: AnyConfig) -> dict[str, In | Out]:
     """Return the streams of an accelerator, one unit or several: rows, results, program words."""
     c = config
-    words = data.ArrayLayout(unsigned(c.input_bits), c.tree_depth)
+    words = data.ArrayLayout(unsigned(c.input_bits), c.n_values)
     lanes = data.ArrayLayout(words, c.parallel_codebooks)
     program = data.StructLayout({"address": c.program_address_bits, "data": c.program_data_bits})
     return {
@@ -53,9 +53,9 @@ class HalutMatmul(Unit):
 
     Members
     -------
-    i : In(stream.Signature(ArrayLayout(ArrayLayout(ArrayLayout(input_bits, T), Q), P)))
-        Per row and lane a codebook's split-dimension values. A row group is G transfers;
-        transfer g carries codebooks g*Q to g*Q + Q-1.
+    i : In(stream.Signature(ArrayLayout(ArrayLayout(ArrayLayout(input_bits, n_values), Q), P)))
+        Per row and lane a codebook's T split-dimension values, or the terms of T sums. A row group
+        is G transfers; transfer g carries codebooks g*Q to g*Q + Q-1.
     o : Out(stream.Signature(output_payload(config)))
         Sums, `n_beats` transfers per row group.
     program : In(stream.Signature(StructLayout(address, data)))

@@ -44,7 +44,7 @@ def port_widths(config: AnyConfig) -> dict[str, int]:
         "rst_ni": 1,
         "i_valid": 1,
         "i_ready": 1,
-        "i_data": config.rows * config.parallel_codebooks * config.tree_depth * config.input_bits,
+        "i_data": config.rows * config.parallel_codebooks * config.n_values * config.input_bits,
         "o_valid": 1,
         "o_ready": 1,
         "o_data": config.output_width * config.result_bits,
@@ -70,14 +70,14 @@ def input_transfers(config: AnyConfig, words: NDArray[np.integer]) -> list[int]:
     Parameters
     ----------
     config : AcceleratorConfig or TiledConfig
-    words : ndarray of shape (n_rows, n_codebooks, tree_depth), uint16 or int16
+    words : ndarray of shape (n_rows, n_codebooks, n_values), uint16 or int16
         As `Program.input_words` returns them. The last row group is filled up with zeros.
 
     Returns
     -------
     list of int, length ceil(n_rows / P) * G
-        Transfer g of a row group has row p, lane q, level t at bit
-        ``((p * Q + q) * T + t) * input_bits``.
+        Transfer g of a row group has row p, lane q, value v at bit
+        ``((p * Q + q) * n_values + v) * input_bits``.
     """
     return pack(_input_fields(config, words), config.input_bits)
 
@@ -107,7 +107,7 @@ def expected_beats(
     ----------
     config : AcceleratorConfig or TiledConfig
     program : Program
-    words : ndarray of shape (n_rows, n_codebooks, tree_depth)
+    words : ndarray of shape (n_rows, n_codebooks, n_values)
         The number of rows must be a multiple of P.
 
     Returns

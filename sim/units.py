@@ -21,7 +21,7 @@ from sim import runner
 __all__ = ["UNITS", "build_unit"]
 
 UNITS: dict[str, Callable[[AcceleratorConfig], Unit]] = {
-    "comparator": lambda c: Comparator(width=c.input_bits),
+    "comparator": lambda c: Comparator(width=c.threshold_bits),
     "threshold_memory": ThresholdMemory,
     "encoder": Encoder,
     "lut_memory": lambda c: LutMemory(

@@ -20,7 +20,7 @@ def structure(config: AcceleratorConfig) -> dict[str, float]:
         ``adder_bits``; ``compare_bits``; ``lines`` inputs driven by one-hot code lines.
     """
     c = config
-    pq, depth, bits = c.rows * c.parallel_codebooks, c.tree_depth, c.input_bits
+    pq, depth, bits = c.rows * c.parallel_codebooks, c.tree_depth, c.threshold_bits
     flat = c.rows == 1 or c.n_groups == 1
     lanes = c.parallel_codebooks * c.n_outputs
 
@@ -70,7 +70,7 @@ def structure(config: AcceleratorConfig) -> dict[str, float]:
         + lanes * group_words * c.lut_bits
         + c.parallel_codebooks * threshold_words * bits
         + pq * threshold_selects * bits,
-        "adder_bits": results * adder_bits,
+        "adder_bits": results * adder_bits + pq * depth * (c.terms - 1) * bits,
         "compare_bits": pq * comparators * bits,
         "lines": pq * look_up_words * c.n_outputs * c.lut_bits / 8,
     }
@@ -108,7 +108,7 @@ def depth(config: AcceleratorConfig) -> dict[str, float]:
         "fan_out": log2(c.n_outputs * c.lut_bits),
         "shared_words": log2(c.rows),
         "adder_levels": float(levels),
-        "compare": log2(c.input_bits) + c.tree_levels_per_stage - 1,
+        "compare": log2(c.threshold_bits) + c.tree_levels_per_stage - 1,
     }
 
 

@@ -35,7 +35,7 @@ def _info(options: argparse.Namespace) -> int:
         "output_format": program.output_format,
         "relu": program.relu,
         "lut_total_bits": program.lut.size * program.lut_bits,
-        "threshold_total_bits": program.thresholds.size * program.input_bits,
+        "threshold_total_bits": program.thresholds.size * program.threshold_bits,
         "lut_range": [program.lut.min().item(), program.lut.max().item()],
         "distinct_split_dims": len(np.unique(program.split_dims)),
         "provenance": program.provenance,

@@ -13,8 +13,8 @@ from halut import golden
 from halut.arrays import load_matrix
 from halut.errors import HalutError
 from halut.files import atomic_write
-from halut.formats import FLOAT_FORMATS
-from halut.matmul import LOSSES, HalutMatmul
+from halut.formats import FLOAT_FORMATS, check_sums
+from halut.matmul import ENCODERS, LOSSES, HalutMatmul
 from halut.memory import check_learning
 from halut.output import OUTPUT_FORMATS, byte_grid
 from halut.problems import relative_error
@@ -66,6 +66,10 @@ def add_verb(verbs: Any) -> None:
     add("--relu", action="store_true", help="results below zero become zero")
     add("--loss", choices=LOSSES, default="product",
         help="what trees minimise the error of")  # fmt: skip
+    add("--encoder", choices=ENCODERS, default="tree",
+        help="what a level of a tree compares: one column, or a sum with signs")  # fmt: skip
+    add("--terms", type=int, metavar="N",
+        help="columns in a sum, 2 to 16, for --encoder sums (default: 2)")  # fmt: skip
     add("--effort", type=int, default=0, metavar="N",
         help="0 to 3: time spent on better trees, which choose among all columns")  # fmt: skip
     add("--refine-passes", type=int, default=3, metavar="N",
@@ -107,8 +111,12 @@ def _learn(options: argparse.Namespace) -> int:
         refine_passes=options.refine_passes,
         ridge=options.ridge,
         random_state=options.seed,
+        encoder=options.encoder,
+        terms=options.terms,
         effort=options.effort,
     )
+    if learner.encoder == "sums":
+        check_sums(learner.terms, options.input_format)
     check_learning(options.a, options.b, options.num_c, options.num_k)
     A, B = load_matrix("--a", options.a), load_matrix("--b", options.b)
     test = load_matrix("--test", options.test) if options.test else None

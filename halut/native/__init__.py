@@ -63,7 +63,7 @@ _EXACT_FLOATS = (np.float32, np.float16, np.int8, np.uint8, np.int16, np.uint16,
 def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     """Walk every row through every codebook's tree; see `halut.golden.encode`."""
     chosen = kernels()
-    if chosen is None:
+    if chosen is None or program.signs is not None:
         return golden.encode(program, words)
     array = check_words(program, words)
     # Integers of 16 bits are float32 values, and compare alike.
@@ -237,16 +237,19 @@ class QuantisedProduct:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._trees = program.split_dims, float_thresholds(program)
+        self._is_known = program.signs is None
+        if self._is_known:
+            self._trees = program.split_dims, float_thresholds(program)
         self._stage = dequantised(program.lut_scale, program.lut_offset)
         self._made: dict[Kernels, _Multiplication] = {}
         self._is_native = program.lut_format != "fp16" and not _is_too_wide(program)
+        self._is_native &= self._is_known
 
     def encode(self, rows: NDArray[Any]) -> NDArray[np.uint8] | None:
         """Return codes (n_rows, n_codebooks) of rows (n_rows, n_features).
 
-        None where NumPy is to compute them: without a library, and for rows that float32 cannot
-        hold.
+        None where NumPy is to compute them: without a library, for rows that float32 cannot
+        hold, and for sums.
 
         Raises
         ------
@@ -254,7 +257,7 @@ class QuantisedProduct:
             When a value that a tree compares is NaN, and the input format an integer.
         """
         chosen = kernels()
-        if chosen is None or rows.dtype.type not in _EXACT_FLOATS:
+        if chosen is None or not self._is_known or rows.dtype.type not in _EXACT_FLOATS:
             return None
         codes = np.empty((len(rows), self.program.n_codebooks), dtype=np.uint8)
         unordered = False

@@ -83,6 +83,8 @@ class AxiConfig:
         check_settings(self)
         for name in ("data_bits", "burst_beats", "outstanding"):
             _power_of_two(name, getattr(self, name))
+        if self.accelerator.terms > 1:
+            raise HalutError(f"terms must be 1 in halut_axi, not {self.accelerator.terms}")
         if self.bus == "stream" and self.address_bits != 32:
             raise HalutError(
                 f"address_bits must be 32 for streams, which have none, not {self.address_bits}"

@@ -56,7 +56,7 @@ def _summary(config: AnyConfig) -> str:
     units = "" if isinstance(c, AcceleratorConfig) else f"  units    {c.n_units}\n"
     return (
         f"{units}"
-        f"  ports    in {c.rows * c.parallel_codebooks * c.tree_depth * c.input_bits} bits, "
+        f"  ports    in {c.rows * c.parallel_codebooks * c.n_values * c.input_bits} bits, "
         f"out {c.output_width} x {c.result_bits} bits, "
         f"program {c.program_address_bits} + {c.program_data_bits} bits\n"
         f"  timing   latency {c.latency_cycles} cycles, one group of {c.rows} row(s) every "

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -29,8 +29,9 @@ class Encoder(Unit):
 
     Members
     -------
-    words : In(ArrayLayout(ArrayLayout(input_bits, T), P))
-        Per row the values of the codebook's split dimensions, the root's first.
+    words : In(ArrayLayout(ArrayLayout(input_bits, n_values), P))
+        Per row the values of the codebook's split dimensions, the root's first; with `terms` the
+        words that each level adds up.
     enable : In(encoder_cycles)
         Bit s: the transfer in pipeline stage s moves on at the next clock edge.
     phase : In(T)
@@ -56,7 +57,7 @@ class Encoder(Unit):
         members = {
             **write,
             "words": In(
-                data.ArrayLayout(data.ArrayLayout(unsigned(c.input_bits), c.tree_depth), c.rows)
+                data.ArrayLayout(data.ArrayLayout(unsigned(c.input_bits), c.n_values), c.rows)
             ),
             "enable": In(c.encoder_cycles),
             "codes": Out(data.ArrayLayout(unsigned(self.code_bits), c.rows)),
@@ -69,7 +70,9 @@ class Encoder(Unit):
         super().__init__(
             members,
             module_name=f"halut_encoder_{c.encoder}_p{c.rows}_g{c.stored_groups}_k{c.n_prototypes}"
-            f"_{c.input_format}_n{c.thresholds_per_word}_r{c.tree_levels_per_stage}_{c.memory}",
+            f"_{c.input_format}_n{c.thresholds_per_word}_r{c.tree_levels_per_stage}"
+            + (f"_s{c.terms}" if c.terms > 1 else "")
+            + f"_{c.memory}",
         )
 
     def build(self, m: Module, platform: object) -> None:
@@ -92,8 +95,10 @@ class Encoder(Unit):
         for row in range(c.rows):
             keys = [
                 comparison_key(m, f"row{row}_value{t}", self.words[row][t], c.input_format)
-                for t in range(c.tree_depth)
+                for t in range(c.n_values)
             ]
+            if c.terms > 1:
+                keys = [self._sum(m, f"row{row}_sum{t}", keys, t) for t in range(c.tree_depth)]
             code = build_row(m, platform, row, keys, levels)
             result = Signal(self.code_bits, name=f"row{row}_code", reset_less=True)
             if c.memory != "lutram":
@@ -101,6 +106,21 @@ class Encoder(Unit):
             with m.If(self.enable[-1]):
                 m.d.sync += result.eq(code)
             m.d.comb += self.codes[row].eq(result)
+
+    def _sum(self, m: Module, name: str, keys: list[Value], level: int) -> Value:
+        """The sum of a level's terms; one that is subtracted is complemented."""
+        terms, bits = self.config.terms, self.config.input_bits
+        mine = range(level * terms, (level + 1) * terms)
+        signs = self.thresholds.signs
+        parts: list[Value] = [
+            (keys[t].as_unsigned() ^ signs[t].replicate(bits)).as_signed() for t in mine
+        ]
+        while len(parts) > 1:
+            pairs = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)]
+            parts = pairs + parts[len(parts) // 2 * 2 :]
+        total = Signal(signed(self.config.threshold_bits), name=name)
+        m.d.comb += total.eq(parts[0])
+        return total
 
     def _register(self, m: Module, value: Value, *, name: str, enable: Value) -> Signal:
         register = Signal(value.shape(), name=name, reset_less=True)
@@ -111,7 +131,7 @@ class Encoder(Unit):
     def _compare(
         self, m: Module, platform: object, name: str, value: Value, threshold: Value
     ) -> Signal:
-        comparator = Comparator(width=self.config.input_bits)
+        comparator = Comparator(width=self.config.threshold_bits)
         self.add(m, name, comparator, platform)
         m.d.comb += [
             comparator.value.eq(value),

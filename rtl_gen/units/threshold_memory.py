@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -29,13 +29,16 @@ class ThresholdMemory(Unit):
         Which: codebook group, and word within the codebook; the word holds nodes
         ``write_word * thresholds_per_word`` and up, in breadth-first order. Absent when there is
         one only.
-    write_data : In(thresholds_per_word * input_bits)
+    write_data : In(thresholds_per_word * threshold_bits)
         Signed comparison keys. Latches take it a cycle later than flip-flops: then it comes from
         a register that is loaded in the cycle of `write_enable`.
     enable : In(T), group : In(ArrayLayout(ceil(log2 G), T))
         G > 1 only: ``enable[l]`` fetches level l's thresholds of codebook group ``group[l]``.
-    thresholds : Out(ArrayLayout(input_bits, K-1))
+    thresholds : Out(ArrayLayout(threshold_bits, K-1))
         Breadth-first: node ``2**level - 1 + partial code``.
+    signs : Out(T * terms)
+        With several terms only: 1 where a term is subtracted, of group ``group[0]``. They are not
+        fetched into registers: the sums are.
 
     Timing
     ------
@@ -47,11 +50,11 @@ class ThresholdMemory(Unit):
         self.config = config
         c = config
         self.n_nodes = c.n_prototypes - 1
-        self.write_bits = c.thresholds_per_word * c.input_bits
+        self.write_bits = c.thresholds_per_word * c.threshold_bits
         members = {
             "write_enable": In(1),
             "write_data": In(self.write_bits),
-            "thresholds": Out(data.ArrayLayout(unsigned(c.input_bits), self.n_nodes)),
+            "thresholds": Out(data.ArrayLayout(unsigned(c.threshold_bits), self.n_nodes)),
         }
         if c.stored_groups > 1:
             group_bits = ceil_log2(c.stored_groups)
@@ -60,10 +63,14 @@ class ThresholdMemory(Unit):
             members["group"] = In(data.ArrayLayout(unsigned(group_bits), c.tree_depth))
         if c.threshold_words > 1:
             members["write_word"] = In(ceil_log2(c.threshold_words))
+        if c.terms > 1:
+            members["signs"] = Out(c.n_values)
         super().__init__(
             members,
             module_name=f"halut_threshold_memory_g{c.stored_groups}_k{c.n_prototypes}"
-            f"_b{c.input_bits}_n{c.thresholds_per_word}_{c.memory}",
+            f"_b{c.threshold_bits}_n{c.thresholds_per_word}"
+            + (f"_s{c.terms}" if c.terms > 1 else "")
+            + f"_{c.memory}",
         )
 
     def build(self, m: Module, platform: object) -> None:
@@ -76,7 +83,7 @@ class ThresholdMemory(Unit):
         word_index = self.write_word if c.threshold_words > 1 else Signal(0)
 
         if kind == "lutram":
-            levels = self._read_lutram(m, word_index)
+            levels, signs = self._read_lutram(m, word_index)
         else:
             nodes = []
             for g, group_strobe in enumerate(group_strobes):
@@ -84,7 +91,10 @@ class ThresholdMemory(Unit):
                 strobes = one_hot(m, f"g{g}_words", word_index, n_words, enable=group_strobe)
                 nodes.append(self._store_codebook(m, kind, f"g{g}", strobes))
             levels = [self._read_level(m, nodes, level) for level in range(c.tree_depth)]
+            signs = self._read_nodes(m, nodes, 0, self.n_nodes, c.sign_nodes)
 
+        if c.terms > 1:
+            m.d.comb += self.signs.eq(Cat(signs))
         for level, words in enumerate(levels):
             first = 2**level - 1
             for j, word in enumerate(words):
@@ -92,17 +102,17 @@ class ThresholdMemory(Unit):
                 if c.stored_groups == 1:
                     m.d.comb += target.eq(word)
                     continue
-                fetched = Signal(c.input_bits, name=f"node{first + j}", reset_less=True)
+                fetched = Signal(c.threshold_bits, name=f"node{first + j}", reset_less=True)
                 with m.If(self.enable[level]):
                     m.d.sync += fetched.eq(word)
                 m.d.comb += target.eq(fetched)
 
     def _store_codebook(self, m: Module, kind: str, name: str, strobes: Value) -> list[Value]:
-        """Storage of one codebook: its K-1 thresholds."""
+        """Storage of one codebook: its K-1 thresholds, and the signs of its terms."""
         c = self.config
         nodes: list[Value] = []
         for w in range(c.threshold_words):
-            count = min(c.thresholds_per_word, self.n_nodes - len(nodes))
+            count = min(c.thresholds_per_word, c.threshold_nodes - len(nodes))
             strobe: Value = strobes[w]
             if kind == "latch":
                 strobe = clock_gate(m, f"{name}_w{w}_gate", clock=self.clk_i, enable=strobe)
@@ -111,45 +121,54 @@ class ThresholdMemory(Unit):
                 f"{name}_w{w}",
                 kind,
                 strobe=strobe,
-                data=self.write_data[: count * c.input_bits],
+                data=self.write_data[: count * c.threshold_bits],
             )
-            nodes += [word[i * c.input_bits : (i + 1) * c.input_bits] for i in range(count)]
+            nodes += [word[i * c.threshold_bits : (i + 1) * c.threshold_bits] for i in range(count)]
         return nodes
 
     def _read_level(self, m: Module, nodes: list[list[Value]], level: int) -> list[Value]:
         """A level's thresholds in the level's current codebook group."""
-        first, count = 2**level - 1, 2**level
-        if self.config.stored_groups == 1:
+        return self._read_nodes(m, nodes, level, 2**level - 1, 2**level)
+
+    def _read_nodes(
+        self, m: Module, nodes: list[list[Value]], level: int, first: int, count: int
+    ) -> list[Value]:
+        """Nodes of the codebook group that a level is at."""
+        if self.config.stored_groups == 1 or not count:
             return nodes[0][first : first + count]
-        lines = one_hot(m, f"level{level}_groups", self.group[level], self.config.stored_groups)
+        name = "signs" if first >= self.n_nodes else f"level{level}"
+        lines = one_hot(m, f"{name}_groups", self.group[level], self.config.stored_groups)
         return [
             one_hot_select(lines, [codebook[first + j] for codebook in nodes]) for j in range(count)
         ]
 
-    def _read_lutram(self, m: Module, word_index: Value) -> list[list[Value]]:
-        """The same from one small RAM per node, G words deep."""
+    def _read_lutram(self, m: Module, word_index: Value) -> tuple[list[list[Value]], list[Value]]:
+        """The levels' thresholds, and the signs, from one small RAM per node, G words deep."""
         c = self.config
         levels: list[list[Value]] = []
         for level in range(c.tree_depth):
-            words: list[Value] = []
-            for node in range(2**level - 1, 2 ** (level + 1) - 1):
-                w, position = divmod(node, c.thresholds_per_word)
-                m.submodules[f"node{node}_ram"] = ram = Memory(
-                    shape=c.input_bits, depth=c.stored_groups, init=[]
-                )
-                write, read = ram.write_port(), ram.read_port(domain="comb")
-                read.data.name = f"node{node}_word"
-                low = position * c.input_bits
-                hit = named(m, f"node{node}_enable", self.write_enable & equals(word_index, w))
-                m.d.comb += [
-                    write.en.eq(hit),
-                    write.data.eq(self.write_data[low : low + c.input_bits]),
-                ]
-                if c.stored_groups > 1:
-                    m.d.comb += [
-                        write.addr.eq(self.write_group),
-                        read.addr.eq(self.group[level]),
-                    ]
-                words.append(read.data)
-            levels.append(words)
-        return levels
+            nodes = range(2**level - 1, 2 ** (level + 1) - 1)
+            levels.append([self._node_ram(m, word_index, node, level) for node in nodes])
+        behind = range(self.n_nodes, c.threshold_nodes)
+        return levels, [self._node_ram(m, word_index, node, 0) for node in behind]
+
+    def _node_ram(self, m: Module, word_index: Value, node: int, level: int) -> Value:
+        c = self.config
+        w, position = divmod(node, c.thresholds_per_word)
+        m.submodules[f"node{node}_ram"] = ram = Memory(
+            shape=c.threshold_bits, depth=c.stored_groups, init=[]
+        )
+        write, read = ram.write_port(), ram.read_port(domain="comb")
+        read.data.name = f"node{node}_word"
+        low = position * c.threshold_bits
+        hit = named(m, f"node{node}_enable", self.write_enable & equals(word_index, w))
+        m.d.comb += [
+            write.en.eq(hit),
+            write.data.eq(self.write_data[low : low + c.threshold_bits]),
+        ]
+        if c.stored_groups > 1:
+            m.d.comb += [
+                write.addr.eq(self.write_group),
+                read.addr.eq(self.group[level]),
+            ]
+        return read.data

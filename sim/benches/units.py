@@ -99,10 +99,10 @@ async def _write_thresholds(tb: UnitTB, program: Any, lane: int) -> dict[int, in
         if q != lane:
             continue
         position = _field(c, "thresholds", "word", address)
-        low = position * c.thresholds_per_word * c.input_bits
+        low = position * c.thresholds_per_word * c.threshold_bits
         stored[group] = stored.get(group, 0) | word << low
         if spoil:  # the sign of the first root's threshold
-            word ^= 1 << (c.input_bits - 1)
+            word ^= 1 << (c.threshold_bits - 1)
             spoil = False
         ports = {"write_data": word & ((1 << len(tb.dut.write_data)) - 1)}
         if c.n_groups > 1:
@@ -119,7 +119,7 @@ async def _write_thresholds(tb: UnitTB, program: Any, lane: int) -> dict[int, in
 async def comparator(dut: Any) -> None:
     """Every pair of corner values, and random ones."""
     tb = UnitTB(dut)
-    bits = tb.config.input_bits
+    bits = tb.config.threshold_bits
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     corners = sorted({low, low + 1, -1, 0, 1, high - 1, high})
     pairs = [(a, b) for a in corners for b in corners]
@@ -142,7 +142,7 @@ async def threshold_memory(dut: Any) -> None:
     program, _ = tb.case(corner=True)
     stored = await _write_thresholds(tb, program, lane=0)
     board = Scoreboard("thresholds")
-    everything = (1 << (c.n_prototypes - 1) * c.input_bits) - 1
+    everything = (1 << (c.n_prototypes - 1) * c.threshold_bits) - 1
     group_bits = (c.n_groups - 1).bit_length()
     for turn in range(2 * c.n_groups + 4):
         groups = tb.rng.integers(0, c.n_groups, c.tree_depth)
@@ -151,7 +151,8 @@ async def threshold_memory(dut: Any) -> None:
         expected = 0
         for level, group in enumerate(groups):
             first, last = 2**level - 1, 2 ** (level + 1) - 1
-            part = ((1 << (last - first) * c.input_bits) - 1) << first * c.input_bits
+            bits = c.threshold_bits
+            part = ((1 << (last - first) * bits) - 1) << first * bits
             expected |= stored[int(group)] & part
         board.expect([expected & everything])
         ports = {}
@@ -210,7 +211,7 @@ async def encoder(dut: Any, corner: bool) -> None:
     await _write_thresholds(tb, program, lane)
     codebooks = np.arange(c.n_groups) * c.parallel_codebooks + lane
     # One step per row group and codebook group: the words of P rows.
-    inputs = words.reshape(N_ROW_GROUPS, c.rows, c.n_codebooks, c.tree_depth)[:, :, codebooks]
+    inputs = words.reshape(N_ROW_GROUPS, c.rows, c.n_codebooks, c.n_values)[:, :, codebooks]
     inputs = inputs.transpose(0, 2, 1, 3).reshape(N_ROW_GROUPS * c.n_groups, -1)
     transfers = pack(inputs, c.input_bits)
     code_bits = c.tree_depth if c.memory == "lutram" else c.n_prototypes

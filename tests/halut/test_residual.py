@@ -152,10 +152,3 @@ def test_bad_settings(settings, message):
     with pytest.raises(HalutError) as error:
         HalutMatmul(**settings)
     assert message in str(error.value)
-
-
-def test_a_program_of_sums_is_refused():
-    A, B = mixtures(n_rows=200)
-    learned = HalutMatmul(C=2, K=2, encoder="sums").learn_offline(A, B)
-    with pytest.raises(HalutError, match='encoder must be "tree" for a program, not "sums"'):
-        learned.program()

@@ -39,6 +39,8 @@ ODD = {
     "slow_output": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 6, "rows": 2,
                     "parallel_codebooks": 2, "outputs_per_cycle": 1, "acc_bits": 32,
                     "lut_bits": 16, "write_word_bits": 16},
+    "sums": {"n_codebooks": 4, "n_prototypes": 16, "n_outputs": 3, "rows": 2, "terms": 4,
+             "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8"},
     "double": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
                "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
                "double_buffer": True},

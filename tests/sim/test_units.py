@@ -25,6 +25,10 @@ CONFIGS = {
                  "parallel_codebooks": 5, "encoder": "pipelined", "input_format": "int5",
                  "memory": "lutram", "lut_bits": 4, "adder_levels_per_stage": 1,
                  "output_format": "fp16"},
+    # Levels that add up words; several words per codebook.
+    "sums": {"n_codebooks": 4, "n_prototypes": 8, "n_outputs": 2, "rows": 2, "terms": 3,
+             "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
+             "write_word_bits": 24},
     "flip_flops": {"n_codebooks": 3, "n_prototypes": 2, "n_outputs": 2, "rows": 2,
                    "memory": "ff", "lut_bits": 12},
 }  # fmt: skip

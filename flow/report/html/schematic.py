@@ -102,7 +102,7 @@ class _Schematic:
             [
                 _plural(c.rows, "row"),
                 f"× {_plural(c.n_codebooks, 'codebook')}",
-                f"× {_plural(c.tree_depth, 'value')}",
+                f"× {_plural(c.n_values, 'value')}",
                 c.input_format,
                 f"in {_plural(c.n_groups, 'transfer')}",
             ],
@@ -141,11 +141,11 @@ class _Schematic:
         self.tree(x + 24, _TOP + 98, width - 48, 58)
         self.svg.box(x + 14, _TOP + 172, width - 28, 60, "inner encoders", 5)
         self.svg.text(x + 24, _TOP + 190, "thresholds", "strong")
-        per_lane = c.stored_groups * (c.n_prototypes - 1)
+        per_lane = c.stored_groups * c.threshold_nodes
         self.lines(
             x + 24,
             _TOP + 207,
-            [f"{per_lane:,} × {c.input_bits} bits ({c.memory})",
+            [f"{per_lane:,} × {c.threshold_bits} bits ({c.memory})",
              f"{c.threshold_total_bits:,} bits in all"],
         )  # fmt: skip
         self.share(x + 14, _TOP + _BODY - 30, "encoders")
@@ -265,7 +265,7 @@ class _Schematic:
 
     def wires(self) -> None:
         c = self.c
-        values = c.rows * c.parallel_codebooks * c.tree_depth * c.input_bits
+        values = c.rows * c.parallel_codebooks * c.n_values * c.input_bits
         lines = c.tree_depth if c.memory == "lutram" else c.n_prototypes
         y = _TOP + 136
         left, right = _INPUT[0] + _INPUT[1], _ENCODER[0]
