@@ -20,6 +20,7 @@ BUSES = ("master", "stream")
 CONTROLS = ("axi-lite", "wishbone")
 WIDTHS = (32, 64, 128)
 _MAX_BURST = 256
+_OF_THE_MASTER = ("address_bits", "burst_beats", "outstanding")
 
 
 def _power_of_two(name: str, value: int) -> None:
@@ -43,12 +44,13 @@ class AxiConfig:
     data_bits : int
         Width of the master or of the streams: 32, 64 or 128.
     address_bits : int
-        Width of the master's addresses, 32 to 64. Descriptors hold 32 bits; a register holds the
-        others.
+        Of the master: width of its addresses, 32 to 64. Descriptors hold 32 bits; a register holds
+        the others.
     burst_beats : int
-        Longest burst of the master, a power of two up to 256.
+        Of the master: longest burst, a power of two up to 256.
     outstanding : int
-        Bursts that may be on their way, a power of two up to 16. As many are buffered.
+        Of the master: bursts that may be on their way, a power of two up to 16. As many are
+        buffered.
 
     Raises
     ------
@@ -85,10 +87,13 @@ class AxiConfig:
             _power_of_two(name, getattr(self, name))
         if self.accelerator.terms > 1:
             raise HalutError(f"terms must be 1 in halut_axi, not {self.accelerator.terms}")
-        if self.bus == "stream" and self.address_bits != 32:
-            raise HalutError(
-                f"address_bits must be 32 for streams, which have none, not {self.address_bits}"
-            )
+        for name in _OF_THE_MASTER if self.bus == "stream" else ():
+            value = getattr(self, name)
+            if value != getattr(AxiConfig, name):
+                raise HalutError(
+                    f"{name} must be left out for streams, which have no bursts and no addresses, "
+                    f"not {value}"
+                )
 
     # The accelerator
 
@@ -209,5 +214,7 @@ class AxiConfig:
     def slug(self) -> str:
         """File-system name."""
         bus = f"axi_{self.bus}" + ("_wishbone" if self.control == "wishbone" else "")
-        sizes = f"d{self.data_bits}_a{self.address_bits}_b{self.burst_beats}_o{self.outstanding}"
+        sizes = f"d{self.data_bits}"
+        if self.bus == "master":
+            sizes += f"_a{self.address_bits}_b{self.burst_beats}_o{self.outstanding}"
         return f"{bus}_{sizes}_{self.core.slug}"

@@ -49,7 +49,7 @@ class CfuConfig:
 
     name: str = name_setting()
     n_prototypes: int = setting(
-        16, "--n-prototypes", "prototypes per codebook, a power of two from 2 to 64", within=(2, 64)
+        16, "--num-k", "prototypes per codebook, a power of two from 2 to 64", within=(2, 64)
     )
     lut_bits: int = setting(8, "--lut-bits", "width of a table entry in bits, 4 or 8")
     n_sums: int = setting(

@@ -29,6 +29,8 @@ def test_dictionary(name: str) -> None:
         ({"address_bits": 31}, "address_bits must be"),
         ({"burst_beats": 24}, "burst_beats must be a power of two, not 24"),
         ({"outstanding": 3}, "outstanding must be a power of two, not 3"),
+        ({"bus": "stream", "outstanding": 8}, "outstanding must be left out for streams, which"),
+        ({"bus": "stream", "address_bits": 40}, "address_bits must be left out for streams, which"),
     ],
 )
 def test_rules(change: dict, message: str) -> None:
