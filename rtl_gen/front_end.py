@@ -173,6 +173,8 @@ def gather_image(config: FrontEndConfig, program: Program) -> list[tuple[int, in
     HalutError
         When the program does not fit.
     """
+    if program.signs is not None:
+        raise HalutError("program must not compare sums behind a front end")
     if program.n_features != TAPS * config.channels:
         raise HalutError(
             f"program.n_features must be 9 * {config.channels} channels, not {program.n_features}"

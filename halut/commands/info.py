@@ -37,9 +37,11 @@ def _info(options: argparse.Namespace) -> int:
         "lut_total_bits": program.lut.size * program.lut_bits,
         "threshold_total_bits": program.thresholds.size * program.threshold_bits,
         "lut_range": [program.lut.min().item(), program.lut.max().item()],
-        "distinct_split_dims": len(np.unique(program.split_dims)),
+        "distinct_split_dims": len(np.unique(program.split_dims[program.split_dims >= 0])),
         "provenance": program.provenance,
     }
+    if program.signs is not None:
+        facts["terms"] = program.terms
     if options.json:
         print(json.dumps(facts, indent=2))
         return 0

@@ -184,3 +184,7 @@ def test_learning_refuses_floats_before_it_begins(tmp_path, capsys):
     assert '"int2" to "int14" for sums of 3 terms, not "fp16"' in capsys.readouterr().err
     assert run(main, ["learn", *files, *sums, "--effort", "1"]) == 0
     assert Program.load(tmp_path / "p.npz").terms == 3
+    capsys.readouterr()
+    assert run(main, ["info", str(tmp_path / "p.npz")]) == 0
+    said = capsys.readouterr().out
+    assert "terms                3" in said and "sums of 3" in said

@@ -11,7 +11,7 @@ from halut.errors import HalutError
 from rtl_gen.axi.config import AxiConfig
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.contents import ProgramContents
-from rtl_gen.front_end import FrontEndConfig
+from rtl_gen.front_end import FrontEndConfig, gather_image
 from rtl_gen.generate import generate
 from rtl_gen.image import program_image
 
@@ -68,6 +68,11 @@ def test_what_is_not_supported_is_refused():
     config = AcceleratorConfig(n_codebooks=4, input_format="int8", terms=2)
     with pytest.raises(HalutError, match="terms must be 1 behind a front end, not 2"):
         FrontEndConfig(accelerator=config, height=4, width=4, channels=4)
+    plain = AcceleratorConfig(n_codebooks=4, input_format="int8")
+    front = FrontEndConfig(accelerator=plain, height=4, width=4, channels=4)
+    sums = golden.random_program(np.random.default_rng(1), 4, 16, 8, "int8", 8, 36, terms=2)
+    with pytest.raises(HalutError, match="program must not compare sums behind a front end"):
+        gather_image(front, sums)
     with pytest.raises(HalutError, match="terms must be 1 in halut_axi, not 2"):
         AxiConfig(core=config)
     with pytest.raises(HalutError, match='for sums of 2 terms, not "fp16"'):
