@@ -463,7 +463,7 @@ class Program:
         HalutError
             When `path` cannot be written; nothing half-written is left.
         """
-        return write_program(self, path)
+        return write_program(vars(self), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Program:

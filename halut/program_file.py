@@ -7,9 +7,9 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.output import CONSTANTS, OutputStage
-
-if TYPE_CHECKING:
-    from halut.program import Program
 
 __all__ = ["ARRAYS", "FORMAT_VERSION", "KIND", "read_program", "write_program"]
 
@@ -41,25 +38,26 @@ _FIRST_FIELDS = ("kind", "format_version", "n_features", "input_format", "lut_bi
 _Made = TypeVar("_Made")
 
 
-def write_program(program: Program, path: str | os.PathLike[str]) -> Path:
-    """Do what `Program.save` says."""
+def write_program(fields: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Do what `Program.save` says, with the fields of a program by their names."""
+    output, signs = fields["output"], fields["signs"]
     content: dict[str, Any] = {
         "kind": np.array(KIND),
-        "format_version": np.array(2 if program.signs is None else FORMAT_VERSION, dtype="<i4"),
-        "n_features": np.array(program.n_features, dtype="<i8"),
-        "input_format": np.array(program.input_format),
-        "lut_bits": np.array(program.lut_bits, dtype="<i4"),
-        "lut_format": np.array(program.lut_format),
-        "output_format": np.array(program.output.format),
-        "relu": np.array(program.output.relu),
+        "format_version": np.array(2 if signs is None else FORMAT_VERSION, dtype="<i4"),
+        "n_features": np.array(fields["n_features"], dtype="<i8"),
+        "input_format": np.array(fields["input_format"]),
+        "lut_bits": np.array(fields["lut_bits"], dtype="<i4"),
+        "lut_format": np.array(fields["lut_format"]),
+        "output_format": np.array(output.format),
+        "relu": np.array(output.relu),
     }
-    arrays = {name: getattr(program, name) for name in ARRAYS}
-    if program.signs is not None:
-        arrays["signs"] = program.signs
-    arrays |= {f"output_{name}": array for name, array in program.output.constants.items()}
+    arrays = {name: fields[name] for name in ARRAYS}
+    if signs is not None:
+        arrays["signs"] = signs
+    arrays |= {f"output_{name}": array for name, array in output.constants.items()}
     for name, array in arrays.items():
         content[name] = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
-    content["provenance"] = np.array(json.dumps(program.provenance, sort_keys=True))
+    content["provenance"] = np.array(json.dumps(fields["provenance"], sort_keys=True))
     # Written here rather than by np.savez so that time stamp, order and compression are ours
     # and do not change between versions of NumPy.
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:

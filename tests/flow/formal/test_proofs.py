@@ -157,3 +157,9 @@ def test_command_refuses(arguments: list[str], message: str) -> None:
 def test_list_proves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list", "--only", "control_g1_double"]) == 0
     assert "offered: no row group begins" in capsys.readouterr().out
+
+
+def test_an_encoder_of_sums_is_refused() -> None:
+    sums = replace(CONFIG, input_format="int8", terms=2)
+    with pytest.raises(HalutError, match="terms must be 1 to prove an encoder, not 2"):
+        encoder_check("sums", sums)
