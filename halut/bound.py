@@ -27,7 +27,7 @@ def water_level(variances: NDArray[np.float64], bits: float) -> float:
 
     Examples
     --------
-    >>> water_level(np.array([16.0, 4.0, 1.0]), 3.0)
+    >>> round(water_level(np.array([16.0, 4.0, 1.0]), 3.0), 9)
     1.0
     """
     stands_out = variances[variances > 0]
