@@ -194,7 +194,7 @@ PLAIN: dict[str, Any] = {"loss": "features", "refine_passes": 0, "ridge": 1.0}
 METHODS: dict[str, dict[str, Any]] = {
     "tree": {},
     "tree, effort 1": {"effort": 1},
-    "sums of 2": {"encoder": "sums", "terms": 2},
+    "sums of 2": {"encoder": "sums", "terms": 2, "effort": 1},
     "sums of 4": {"encoder": "sums", "terms": 4, "effort": 1},
 }
 """What is compared: a name, and settings of `halut.HalutMatmul`."""
