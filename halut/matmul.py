@@ -26,7 +26,7 @@ from halut.arrays import to_scale, training_pair
 from halut.checks import either, integer_at_least, power_of_two
 from halut.errors import HalutError
 from halut.forest import Forest
-from halut.lookup import product_basis, walk_rows
+from halut.lookup import chunks, product_basis, walk_rows
 from halut.outliers import ordinary_rows
 from halut.ridge import Fit, Gram, best_strength, entries_of
 from halut.tree_product import Judge, QuantisationError, Statistics, TreeProduct
@@ -288,7 +288,9 @@ class HalutMatmul(TreeProduct):
                 kept = forest.trees()
                 assert fit.entries is not None
                 forest.refine(fit.entries, fit.strength)
-        energy = float(np.square(held_out.astype(np.float64) @ weights).sum())
+        energy = 0.0
+        for part in chunks(len(held_out)):
+            energy += float(np.square(held_out[part].astype(np.float64) @ weights).sum())
         return fits, fits[-1].error / energy if energy > 0 else 0.0
 
     def _replay(self, forest: Forest, fits: list[Fit]) -> None:

@@ -149,7 +149,8 @@ typedef struct {
     Finish *finish[3];
     void (*add_in_order)(const float *, size_t, const uint8_t *, const int32_t *, size_t, float *,
                          float *);
-    void (*add_rows)(const uint8_t *, size_t, const float *, size_t, size_t, float *, double *);
+    void (*add_rows)(const uint8_t *, size_t, const float *, size_t, size_t, float *, double *,
+                     size_t);
     void (*add_entries)(const uint8_t *, size_t, const float *, size_t, int, float *);
 } Variant;
 

@@ -30,20 +30,21 @@ typedef struct {
 FINISH(finish_ints, int32_t)
 FINISH(finish_shorts, int16_t)
 
-/* Rows (N, R) added up by code in `few` (K, R), which are added to `sums`. */
+/* Rows (N, R) added up by code in `few` (K, R), which are added to `sums` (K, any). */
 INLINE void add_rows_by_code(const uint8_t *codes, size_t n_rows, const float *restrict rows,
-                             size_t n_targets, size_t size, float *restrict few,
-                             double *restrict sums)
+                             const size_t n_targets, size_t n_prototypes, float *restrict few,
+                             double *restrict sums, size_t stride)
 {
-    memset(few, 0, size * sizeof *few);
+    memset(few, 0, n_prototypes * n_targets * sizeof *few);
     for (size_t r = 0; r < n_rows; r++) {
         const float *restrict from = rows + r * n_targets;
         float *restrict to = few + codes[r] * n_targets;
         for (size_t t = 0; t < n_targets; t++)
             to[t] += from[t];
     }
-    for (size_t i = 0; i < size; i++)
-        sums[i] += few[i];
+    for (size_t k = 0; k < n_prototypes; k++)
+        for (size_t t = 0; t < n_targets; t++)
+            sums[k * stride + t] += few[k * n_targets + t];
 }
 
 INLINE void add_entries_by_code(const uint8_t *codes, size_t n_rows, const float *restrict table,

@@ -104,9 +104,14 @@ TARGET static void NAME(finish_h)(const Stage *stage, const void *sums, size_t n
 }
 
 TARGET static void NAME(add_rows)(const uint8_t *codes, size_t n_rows, const float *rows,
-                                  size_t n_targets, size_t size, float *few, double *sums)
+                                  size_t n_targets, size_t n_prototypes, float *few, double *sums,
+                                  size_t stride)
 {
-    add_rows_by_code(codes, n_rows, rows, n_targets, size, few, sums);
+    switch (n_targets) {
+    case 32: add_rows_by_code(codes, n_rows, rows, 32, n_prototypes, few, sums, stride); break;
+    case 64: add_rows_by_code(codes, n_rows, rows, 64, n_prototypes, few, sums, stride); break;
+    default: add_rows_by_code(codes, n_rows, rows, n_targets, n_prototypes, few, sums, stride);
+    }
 }
 
 TARGET static void NAME(add_entries)(const uint8_t *codes, size_t n_rows, const float *table,

@@ -21,19 +21,21 @@ def _codes(rng, n_codebooks, n_prototypes, n_rows):
     return rng.integers(0, n_prototypes, (n_codebooks, n_rows)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("n_prototypes", [2, 16, 256])
-@pytest.mark.parametrize("n_codebooks", [1, 2, 5, 9])
-def test_meetings(forced, n_codebooks, n_prototypes):
-    codes = _codes(np.random.default_rng(1), n_codebooks, n_prototypes, 777)
+@pytest.mark.parametrize(("n_prototypes", "n_rows"), [(2, 777), (16, 777), (16, 4099), (256, 777)])
+@pytest.mark.parametrize("n_codebooks", [1, 2, 3, 4, 5, 9])
+def test_meetings(forced, n_codebooks, n_prototypes, n_rows):
+    codes = _codes(np.random.default_rng(1), n_codebooks, n_prototypes, n_rows)
     found = learning.count_meetings(codes, n_prototypes)
     forced.setenv(native.VARIABLE, "off")
     assert learning.count_meetings(codes, n_prototypes) is None
     assert np.array_equal(found, ridge.count_meetings(codes, n_prototypes))
-    assert found.sum() == 777 * n_codebooks**2
+    assert found.sum() == n_rows * n_codebooks**2
 
 
 @pytest.mark.parametrize("n_prototypes", [2, 64])
-@pytest.mark.parametrize(("n_rows", "n_targets"), [(0, 3), (1, 1), (129, 17), (500, 33)])
+@pytest.mark.parametrize(
+    ("n_rows", "n_targets"), [(0, 3), (1, 1), (129, 17), (500, 32), (260, 64), (130, 100)]
+)
 def test_table_sums(forced, n_prototypes, n_rows, n_targets):
     rng = np.random.default_rng(2)
     codes = _codes(rng, 3, n_prototypes, n_rows)
