@@ -152,6 +152,8 @@ typedef struct {
     void (*add_rows)(const uint8_t *, size_t, const float *, size_t, size_t, float *, double *,
                      size_t);
     void (*add_entries)(const uint8_t *, size_t, const float *, size_t, int, float *);
+    void (*exchange_entries)(const uint8_t *, const float *, const uint8_t *, const float *, size_t,
+                             size_t, size_t, float *, float *, double *);
 } Variant;
 
 #define KERNELS(name, encoder)                                    \
@@ -162,6 +164,7 @@ typedef struct {
         add_in_order_##name,                                      \
         add_rows_##name,                                          \
         add_entries_##name,                                       \
+        exchange_entries_##name,                                  \
     }
 
 static const Variant variants[] = {

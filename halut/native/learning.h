@@ -175,3 +175,22 @@ EXPORT int halut_add_entries(int variant, const uint8_t *codes, size_t n_rows, c
     variants[variant].add_entries(codes, n_rows, table, n_targets, subtracts, rows);
     return 0;
 }
+
+/* Rows (N, R) lose the table entries (K, R) that some codes select, and get those of others. Between
+ * the two they are added up by the others: sums (K, R), as in halut_table_sums. */
+EXPORT int halut_exchange_entries(int variant, const uint8_t *lost_codes, const float *lost,
+                                  const uint8_t *codes, const float *table, size_t n_rows,
+                                  size_t n_targets, size_t n_prototypes, float *rows, double *sums)
+{
+    void *block;
+    float *few = aligned(n_prototypes * n_targets, sizeof *few, &block);
+    if (few == NULL)
+        return 1;
+    memset(sums, 0, n_prototypes * n_targets * sizeof *sums);
+    for (size_t begin = 0; begin < n_rows; begin += SUMMED_ROWS)
+        variants[variant].exchange_entries(lost_codes + begin, lost, codes + begin, table,
+                                           smaller(SUMMED_ROWS, n_rows - begin), n_targets,
+                                           n_prototypes, rows + begin * n_targets, few, sums);
+    free(block);
+    return 0;
+}

@@ -47,6 +47,29 @@ INLINE void add_rows_by_code(const uint8_t *codes, size_t n_rows, const float *r
             sums[k * stride + t] += few[k * n_targets + t];
 }
 
+/* Rows (N, R), N small, lose table entries (K, R), are added up by other codes in `few` (K, R), which
+ * are added to `sums` (K, R), and get these codes' entries. */
+INLINE void exchange_entries_by_code(const uint8_t *lost_codes, const float *restrict lost,
+                                     const uint8_t *codes, const float *restrict table,
+                                     size_t n_rows, const size_t n_targets, size_t n_prototypes,
+                                     float *restrict rows, float *restrict few,
+                                     double *restrict sums)
+{
+    memset(few, 0, n_prototypes * n_targets * sizeof *few);
+    for (size_t r = 0; r < n_rows; r++) {
+        const float *restrict off = lost + lost_codes[r] * n_targets;
+        const float *restrict on = table + codes[r] * n_targets;
+        float *restrict row = rows + r * n_targets, *restrict sum = few + codes[r] * n_targets;
+        for (size_t t = 0; t < n_targets; t++) {
+            const float rest = row[t] - off[t];
+            sum[t] += rest;
+            row[t] = rest + on[t];
+        }
+    }
+    for (size_t i = 0; i < n_prototypes * n_targets; i++)
+        sums[i] += few[i];
+}
+
 INLINE void add_entries_by_code(const uint8_t *codes, size_t n_rows, const float *restrict table,
                                 size_t n_targets, int subtracts, float *restrict rows)
 {

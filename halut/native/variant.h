@@ -114,6 +114,19 @@ TARGET static void NAME(add_rows)(const uint8_t *codes, size_t n_rows, const flo
     }
 }
 
+TARGET static void NAME(exchange_entries)(const uint8_t *lost_codes, const float *lost,
+                                          const uint8_t *codes, const float *table, size_t n_rows,
+                                          size_t n_targets, size_t n_prototypes, float *rows,
+                                          float *few, double *sums)
+{
+    if (n_targets == 32)
+        exchange_entries_by_code(lost_codes, lost, codes, table, n_rows, 32, n_prototypes, rows, few,
+                                 sums);
+    else
+        exchange_entries_by_code(lost_codes, lost, codes, table, n_rows, n_targets, n_prototypes,
+                                 rows, few, sums);
+}
+
 TARGET static void NAME(add_entries)(const uint8_t *codes, size_t n_rows, const float *table,
                                      size_t n_targets, int subtracts, float *rows)
 {

@@ -132,6 +132,24 @@ def test_entries_are_added_in_place(forced, sign):
     assert np.array_equal(rows, want)
 
 
+@pytest.mark.parametrize(("n_rows", "n_targets"), [(1, 3), (300, 32), (129, 13)])
+def test_entries_are_exchanged_in_place(forced, n_rows, n_targets):
+    rng = np.random.default_rng(8)
+    tables = rng.standard_normal((2, 16, n_targets)).astype(np.float32)
+    codes = _codes(rng, 2, 16, n_rows)
+    rows = rng.standard_normal((n_rows, n_targets)).astype(np.float32)
+    between = rows - tables[0][codes[0]]
+    want = between + tables[1][codes[1]]
+    wanted_sums = learning.table_sums(codes[1:], between, 16)
+    pairs = list(zip(tables, codes, strict=True))
+    sums = learning.exchange_entries(*pairs, rows)
+    assert np.array_equal(rows, want)
+    assert np.array_equal(sums, wanted_sums)
+    forced.setenv(native.VARIABLE, "off")
+    assert learning.exchange_entries(*pairs, rows) is None
+    assert np.array_equal(rows, want)
+
+
 @pytest.mark.usefixtures("forced")
 def test_what_lies_otherwise_in_memory_goes_to_numpy():
     codes = np.zeros((2, 8), dtype=np.uint8)
