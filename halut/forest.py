@@ -89,6 +89,37 @@ def sums_by_code(
     return sums
 
 
+def _exchange_entries(
+    rest: NDArray[np.float32],
+    lost: tuple[NDArray[np.float32], NDArray[np.uint8]],
+    gained: tuple[NDArray[np.float32], NDArray[np.uint8]],
+) -> NDArray[np.float64]:
+    """Take one table's entries off `rest` (n, q) and add another's, in place.
+
+    Returns what `rest` was between the two, added up by the codes of `gained`: (K, q).
+    """
+    sums = learning.exchange_entries(lost, gained, rest)
+    if sums is None:
+        (off, off_codes), (on, codes) = lost, gained
+        add_entries(rest, off, off_codes, -1)
+        sums = table_sums(codes[None], rest, len(on))
+        add_entries(rest, on, codes, 1)
+    return sums
+
+
+def _squares_gained(
+    table: NDArray[np.float32], sums: NDArray[np.float64], counts: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return what ``rest.T @ rest`` (q, q) gains when table entries are added to `rest`.
+
+    `sums` are those of `rest` by code (K, q), `counts` how often each code is used.
+    """
+    entries = table.astype(np.float64)
+    products = entries.T @ sums
+    squares: NDArray[np.float64] = products + products.T + (entries.T * counts) @ entries
+    return squares
+
+
 Trees = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]
 """Split dimensions, thresholds, and the codes of the rows that trees were learned from."""
 
@@ -204,16 +235,22 @@ class Forest:
         rest = self.targets @ directions.astype(np.float32)  # (n, q)
         for table, codes in zip(tables, self.codes, strict=True):
             add_entries(rest, table, codes, -1)
+        squares = (rest.T @ rest).astype(np.float64)
+        lost = np.zeros_like(tables[0]), self.codes[0]
         for codebook, table in enumerate(tables):
-            add_entries(rest, table, self.codes[codebook], 1)
-            _, strongest = np.linalg.eigh((rest.T @ rest).astype(np.float64))
+            codes = self.codes[codebook]
+            sums = _exchange_entries(rest, lost, (table, codes))
+            squares += _squares_gained(table, sums, np.bincount(codes, minlength=K))
+            _, strongest = np.linalg.eigh(squares)
             strongest = strongest[:, : -_REFINED_TARGETS - 1 : -1].astype(np.float32)
             targets = (rest @ strongest).T.astype(np.float64, order="C")
             self._learn(codebook, targets, strength)
             codes = self.codes[codebook]
             counts = np.bincount(codes, minlength=K)
-            table[:] = table_sums(codes[None], rest, K) / (counts[:, None] + strength)
-            add_entries(rest, table, codes, -1)
+            sums = table_sums(codes[None], rest, K)
+            table[:] = sums / (counts[:, None] + strength)
+            squares += _squares_gained(-table, sums, counts)
+            lost = table, codes
 
     def means(self) -> NDArray[np.float64]:
         """Return each leaf's mean of its codebook's part of the product: (C*K, R)."""

@@ -29,7 +29,7 @@ from halut.checks import either, in_range, integer, integer_at_least, power_of_t
 from halut.errors import HalutError
 from halut.forest import Forest
 from halut.formats import MOST_TERMS
-from halut.lookup import product_basis, walk_rows
+from halut.lookup import chunks, product_basis, walk_rows
 from halut.outliers import ordinary_rows
 from halut.residual import ResidualTrees, TermTrees, Variant
 from halut.ridge import Fit, Gram, best_strength, entries_of
@@ -227,7 +227,10 @@ class HalutMatmul(TreeProduct):
         if len(held_out):
             fits = self._choose(forest, rows[held_out])
             trees, further, n_targets = self._refit(residual, fits, rows[held_out])
-            energy = float(np.square(rows[held_out].astype(np.float64) @ weights).sum())
+            energy = 0.0
+            for part in chunks(len(held_out)):
+                exactly = rows[held_out[part]].astype(np.float64) @ weights
+                energy += float(np.square(exactly).sum())
             error = further[-1].error / energy if energy > 0 else 0.0
             if len(tree_rows) < min(n_rows, self.max_tree_rows):
                 # The choice is made; now the held-out rows may teach the trees, too.

@@ -10,7 +10,6 @@ told apart by subtraction.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,8 +160,14 @@ def table_sums(
     return sums
 
 
-def _solve(matrix: NDArray[Any], sides: NDArray[Any]) -> NDArray[np.float64]:
-    return np.linalg.solve(matrix, sides).astype(np.float64, copy=False)
+def _solve(
+    meetings: NDArray[np.float64], strength: float, sides: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Solve ``(meetings + strength * I) tables = sides``; column-major `sides` are read fastest."""
+    shrunk = meetings.copy()
+    shrunk.ravel()[:: len(shrunk) + 1] += strength
+    # The matrix is symmetric; its transpose lies as LAPACK wants it.
+    return np.linalg.solve(shrunk.T, sides).astype(np.float64, copy=False)
 
 
 def solve(
@@ -183,9 +188,8 @@ def solve(
     -------
     float64 ndarray of shape (C*K, n_targets)
     """
-    shrunk = gram.meetings + strength * np.eye(len(gram.meetings))
     sums = gram.sums if around is None else gram.sums + strength * around
-    return _solve(shrunk, sums)
+    return _solve(gram.meetings, strength, np.asfortranarray(sums))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,31 +241,36 @@ def best_strength(
     -------
     Fit
     """
-    identity = np.eye(len(train.meetings))
     n_targets = train.sums.shape[1]
-    beyond = None if means is None else train.sums - train.meetings @ means
-    sides = train.sums if beyond is None else np.concatenate([train.sums, beyond], axis=1)
-    seen: dict[int, tuple[Fit, Fit]] = {}
+    sides = train.sums
+    if means is not None:
+        sides = np.concatenate([sides, sides - train.meetings @ means], axis=1)
+    sides = np.asfortranarray(sides)
+    solved: dict[int, NDArray[np.float64]] = {}
+    fits: dict[tuple[int, bool], Fit] = {}
 
-    def fits(index: int) -> tuple[Fit, Fit]:
-        """The tables around zero, and around the means."""
-        if index not in seen:
-            both = _solve(train.meetings + strengths[index] * identity, sides)
-            zero = both[:, :n_targets]
-            found = [(False, zero, held_out.squared_error(zero)), (True, None, np.inf)]
-            if means is not None:
-                around = means + both[:, n_targets:]
-                found[1] = (True, around, held_out.squared_error(around))
-            seen[index] = tuple(  # type: ignore[assignment]  # there are two
-                Fit(strength=strengths[index], around_means=centred, error=error, entries=entries)
-                for centred, entries, error in found
+    def fit(index: int, around_means: bool) -> Fit:
+        if (index, around_means) not in fits:
+            if index not in solved:
+                solved[index] = _solve(train.meetings, strengths[index], sides)
+            entries = solved[index][:, :n_targets]
+            if means is not None and around_means:
+                entries = means + solved[index][:, n_targets:]
+            fits[index, around_means] = Fit(
+                strength=strengths[index],
+                around_means=around_means,
+                error=held_out.squared_error(entries),
+                entries=entries,
             )
-        return seen[index]
+        return fits[index, around_means]
 
-    def downhill(index: int, error: Callable[[int], float]) -> int:
+    def downhill(index: int, around_means: bool) -> int:
         for step in (-1, 1):
             moved = False
-            while 0 <= index + step < len(strengths) and error(index + step) < error(index):
+            while (
+                0 <= index + step < len(strengths)
+                and fit(index + step, around_means).error < fit(index, around_means).error
+            ):
                 index += step
                 moved = True
             if moved:
@@ -269,9 +278,11 @@ def best_strength(
         return index
 
     begin = int(np.abs(np.log(np.array(strengths) / start)).argmin())
-    zero = downhill(begin, lambda index: fits(index)[0].error)
-    mean = zero if means is None else downhill(zero, lambda index: fits(index)[1].error)
-    return min(fits(zero)[0], fits(mean)[1], key=lambda fit: fit.error)
+    zero = downhill(begin, False)
+    if means is None:
+        return fit(zero, False)
+    mean = downhill(zero, True)
+    return min(fit(zero, False), fit(mean, True), key=lambda one: one.error)
 
 
 def entries_of(fit: Fit, gram: Gram, means: NDArray[Any] | None) -> NDArray[np.float64]:

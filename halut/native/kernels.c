@@ -149,8 +149,11 @@ typedef struct {
     Finish *finish[3];
     void (*add_in_order)(const float *, size_t, const uint8_t *, const int32_t *, size_t, float *,
                          float *);
-    void (*add_rows)(const uint8_t *, size_t, const float *, size_t, size_t, float *, double *);
+    void (*add_rows)(const uint8_t *, size_t, const float *, size_t, size_t, float *, double *,
+                     size_t);
     void (*add_entries)(const uint8_t *, size_t, const float *, size_t, int, float *);
+    void (*exchange_entries)(const uint8_t *, const float *, const uint8_t *, const float *, size_t,
+                             size_t, size_t, float *, float *, double *);
 } Variant;
 
 #define KERNELS(name, encoder)                                    \
@@ -161,6 +164,7 @@ typedef struct {
         add_in_order_##name,                                      \
         add_rows_##name,                                          \
         add_entries_##name,                                       \
+        exchange_entries_##name,                                  \
     }
 
 static const Variant variants[] = {

@@ -11,7 +11,7 @@ from halut.native.layouts import address, are
 from halut.native.library import kernels
 
 __all__ = ["MOST_BINS", "BinnedColumns", "add_entries", "column_sums", "count_meetings",
-           "learn_tree", "table_sums"]  # fmt: skip
+           "exchange_entries", "learn_tree", "table_sums"]  # fmt: skip
 
 MOST_BINS = 512
 """Bins of a column, at most, as in trees.h."""
@@ -145,3 +145,34 @@ def add_entries(
     chosen.call("halut_add_entries", codes.ctypes.data, len(codes), table.ctypes.data,
                 table.shape[1], int(sign < 0), rows.ctypes.data)  # fmt: skip
     return True
+
+
+def exchange_entries(
+    lost: tuple[NDArray[np.float32], NDArray[np.uint8]],
+    gained: tuple[NDArray[np.float32], NDArray[np.uint8]],
+    rows: NDArray[np.float32],
+) -> NDArray[np.float64] | None:
+    """Take table entries off rows (n_rows, n_targets), and add others, in place.
+
+    Parameters
+    ----------
+    lost, gained : table, codes
+        float32 ndarray of shape (n_prototypes, n_targets); uint8 ndarray of shape (n_rows,), range
+        [0, n_prototypes).
+    rows : float32 ndarray of shape (n_rows, n_targets)
+
+    Returns
+    -------
+    float64 ndarray of shape (n_prototypes, n_targets), or None
+        What rows were between the two, added up by the codes of `gained`.
+    """
+    chosen = kernels()
+    (off, off_codes), (on, codes) = lost, gained
+    if chosen is None or not (
+        are(np.uint8, off_codes, codes) and are(np.float32, off, on, rows) and off.shape == on.shape
+    ):
+        return None
+    sums = np.empty(on.shape)
+    chosen.call("halut_exchange_entries", address(off_codes), address(off), address(codes),
+                address(on), *rows.shape, len(on), address(rows), address(sums))  # fmt: skip
+    return sums

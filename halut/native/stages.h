@@ -30,19 +30,43 @@ typedef struct {
 FINISH(finish_ints, int32_t)
 FINISH(finish_shorts, int16_t)
 
-/* Rows (N, R) added up by code in `few` (K, R), which are added to `sums`. */
+/* Rows (N, R) added up by code in `few` (K, R), which are added to `sums` (K, any). */
 INLINE void add_rows_by_code(const uint8_t *codes, size_t n_rows, const float *restrict rows,
-                             size_t n_targets, size_t size, float *restrict few,
-                             double *restrict sums)
+                             const size_t n_targets, size_t n_prototypes, float *restrict few,
+                             double *restrict sums, size_t stride)
 {
-    memset(few, 0, size * sizeof *few);
+    memset(few, 0, n_prototypes * n_targets * sizeof *few);
     for (size_t r = 0; r < n_rows; r++) {
         const float *restrict from = rows + r * n_targets;
         float *restrict to = few + codes[r] * n_targets;
         for (size_t t = 0; t < n_targets; t++)
             to[t] += from[t];
     }
-    for (size_t i = 0; i < size; i++)
+    for (size_t k = 0; k < n_prototypes; k++)
+        for (size_t t = 0; t < n_targets; t++)
+            sums[k * stride + t] += few[k * n_targets + t];
+}
+
+/* Rows (N, R), N small, lose table entries (K, R), are added up by other codes in `few` (K, R), which
+ * are added to `sums` (K, R), and get these codes' entries. */
+INLINE void exchange_entries_by_code(const uint8_t *lost_codes, const float *restrict lost,
+                                     const uint8_t *codes, const float *restrict table,
+                                     size_t n_rows, const size_t n_targets, size_t n_prototypes,
+                                     float *restrict rows, float *restrict few,
+                                     double *restrict sums)
+{
+    memset(few, 0, n_prototypes * n_targets * sizeof *few);
+    for (size_t r = 0; r < n_rows; r++) {
+        const float *restrict off = lost + lost_codes[r] * n_targets;
+        const float *restrict on = table + codes[r] * n_targets;
+        float *restrict row = rows + r * n_targets, *restrict sum = few + codes[r] * n_targets;
+        for (size_t t = 0; t < n_targets; t++) {
+            const float rest = row[t] - off[t];
+            sum[t] += rest;
+            row[t] = rest + on[t];
+        }
+    }
+    for (size_t i = 0; i < n_prototypes * n_targets; i++)
         sums[i] += few[i];
 }
 

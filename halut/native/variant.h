@@ -104,9 +104,27 @@ TARGET static void NAME(finish_h)(const Stage *stage, const void *sums, size_t n
 }
 
 TARGET static void NAME(add_rows)(const uint8_t *codes, size_t n_rows, const float *rows,
-                                  size_t n_targets, size_t size, float *few, double *sums)
+                                  size_t n_targets, size_t n_prototypes, float *few, double *sums,
+                                  size_t stride)
 {
-    add_rows_by_code(codes, n_rows, rows, n_targets, size, few, sums);
+    switch (n_targets) {
+    case 32: add_rows_by_code(codes, n_rows, rows, 32, n_prototypes, few, sums, stride); break;
+    case 64: add_rows_by_code(codes, n_rows, rows, 64, n_prototypes, few, sums, stride); break;
+    default: add_rows_by_code(codes, n_rows, rows, n_targets, n_prototypes, few, sums, stride);
+    }
+}
+
+TARGET static void NAME(exchange_entries)(const uint8_t *lost_codes, const float *lost,
+                                          const uint8_t *codes, const float *table, size_t n_rows,
+                                          size_t n_targets, size_t n_prototypes, float *rows,
+                                          float *few, double *sums)
+{
+    if (n_targets == 32)
+        exchange_entries_by_code(lost_codes, lost, codes, table, n_rows, 32, n_prototypes, rows, few,
+                                 sums);
+    else
+        exchange_entries_by_code(lost_codes, lost, codes, table, n_rows, n_targets, n_prototypes,
+                                 rows, few, sums);
 }
 
 TARGET static void NAME(add_entries)(const uint8_t *codes, size_t n_rows, const float *table,

@@ -21,19 +21,21 @@ def _codes(rng, n_codebooks, n_prototypes, n_rows):
     return rng.integers(0, n_prototypes, (n_codebooks, n_rows)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("n_prototypes", [2, 16, 256])
-@pytest.mark.parametrize("n_codebooks", [1, 2, 5, 9])
-def test_meetings(forced, n_codebooks, n_prototypes):
-    codes = _codes(np.random.default_rng(1), n_codebooks, n_prototypes, 777)
+@pytest.mark.parametrize(("n_prototypes", "n_rows"), [(2, 777), (16, 777), (16, 4099), (256, 777)])
+@pytest.mark.parametrize("n_codebooks", [1, 2, 3, 4, 5, 9])
+def test_meetings(forced, n_codebooks, n_prototypes, n_rows):
+    codes = _codes(np.random.default_rng(1), n_codebooks, n_prototypes, n_rows)
     found = learning.count_meetings(codes, n_prototypes)
     forced.setenv(native.VARIABLE, "off")
     assert learning.count_meetings(codes, n_prototypes) is None
     assert np.array_equal(found, ridge.count_meetings(codes, n_prototypes))
-    assert found.sum() == 777 * n_codebooks**2
+    assert found.sum() == n_rows * n_codebooks**2
 
 
 @pytest.mark.parametrize("n_prototypes", [2, 64])
-@pytest.mark.parametrize(("n_rows", "n_targets"), [(0, 3), (1, 1), (129, 17), (500, 33)])
+@pytest.mark.parametrize(
+    ("n_rows", "n_targets"), [(0, 3), (1, 1), (129, 17), (500, 32), (260, 64), (130, 100)]
+)
 def test_table_sums(forced, n_prototypes, n_rows, n_targets):
     rng = np.random.default_rng(2)
     codes = _codes(rng, 3, n_prototypes, n_rows)
@@ -127,6 +129,24 @@ def test_entries_are_added_in_place(forced, sign):
     table, rows = (rng.standard_normal((n, 13)).astype(np.float32) for n in (16, 61))
     want = rows + np.float32(sign) * table[codes]
     assert learning.add_entries(codes, table, rows, sign)
+    assert np.array_equal(rows, want)
+
+
+@pytest.mark.parametrize(("n_rows", "n_targets"), [(1, 3), (300, 32), (129, 13)])
+def test_entries_are_exchanged_in_place(forced, n_rows, n_targets):
+    rng = np.random.default_rng(8)
+    tables = rng.standard_normal((2, 16, n_targets)).astype(np.float32)
+    codes = _codes(rng, 2, 16, n_rows)
+    rows = rng.standard_normal((n_rows, n_targets)).astype(np.float32)
+    between = rows - tables[0][codes[0]]
+    want = between + tables[1][codes[1]]
+    wanted_sums = learning.table_sums(codes[1:], between, 16)
+    pairs = list(zip(tables, codes, strict=True))
+    sums = learning.exchange_entries(*pairs, rows)
+    assert np.array_equal(rows, want)
+    assert np.array_equal(sums, wanted_sums)
+    forced.setenv(native.VARIABLE, "off")
+    assert learning.exchange_entries(*pairs, rows) is None
     assert np.array_equal(rows, want)
 
 
