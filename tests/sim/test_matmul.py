@@ -44,6 +44,10 @@ ODD = {
     "double": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
                "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
                "double_buffer": True},
+    # As an FPGA wants it: a register behind every look-up, every adder and every tree level.
+    "for_fpga": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                 "parallel_codebooks": 4, "encoder": "pipelined", "input_format": "int8",
+                 "memory": "lutram", "look_up_adder_levels": 0, "adder_levels_per_stage": 1},
     "wide_tree": {"n_codebooks": 3, "n_prototypes": 32, "n_outputs": 2, "memory": "ff",
                   "encoder": "interleaved"},
 }  # fmt: skip
