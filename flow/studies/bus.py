@@ -131,22 +131,27 @@ class BusSystem:
             "descriptors": n_tiles * descriptors * DESCRIPTOR_BYTES,
         }
 
-    def _busy(self, sizes: Sequence[int], own: float = 0.0) -> float:
-        """Cycles until transfers of these bytes, one after the other, have been read.
+    def _read(self, sizes: Sequence[int], own: float = 0.0) -> float:
+        """Cycles from the first word of transfers of these bytes, one after the other, to the last.
 
-        When shared, with the latency of each burst; otherwise without that of the first. `own`
-        are the cycles in which the accelerator takes them: a burst is asked for when the buffer
-        has room for it.
+        `own` are the cycles in which the accelerator takes them: a burst is asked for when the
+        buffer has room for it.
         """
         c, latency = self.config, self.memory.latency_cycles
         beats = [-(-size // c.word_bytes) for size in sizes]
         bursts = sum(-(-n // c.burst_beats) for n in beats)
-        if self.memory.shared:  # a burst's first word comes with the latency
-            return sum(beats) * self._beat + bursts * (latency + 1 - self._beat)
         moving = sum(beats) * self._beat - (self._beat - 1)
         # Few bursts on their way do not hide the latency.
         asked_in_turn = max(moving, own) + (bursts - 1) * (latency + _ASK_CYCLES)
         return max(moving, asked_in_turn / c.outstanding)
+
+    def _occupied(self, sizes: Sequence[int]) -> float:
+        """Cycles in which a shared bus is occupied by reading transfers of these bytes."""
+        c = self.config
+        beats = [-(-size // c.word_bytes) for size in sizes]
+        bursts = sum(-(-n // c.burst_beats) for n in beats)
+        # A burst's first word comes with the latency.
+        return sum(beats) * self._beat + bursts * (self.memory.latency_cycles + 1 - self._beat)
 
     def _written(self, n_bytes: int) -> tuple[float, float]:
         """Cycles of writing results: of all bursts but the last, and of the last."""
@@ -167,11 +172,12 @@ class BusSystem:
         wait in the buffer, and are taken one per cycle.
         """
         taken = DESCRIPTOR_BYTES / self.config.word_bytes if followed else 0.0
-        into = self._busy([read, DESCRIPTOR_BYTES] if followed else [read], own + taken)
+        sizes = [read, DESCRIPTOR_BYTES] if followed else [read]
+        least = max(own + taken, self._read(sizes, own + taken))
         if self.memory.shared:
             # The first burst's latency is counted as waiting.
-            return max(own + taken, into - self.memory.latency_cycles + written)
-        return max(own + taken, into, written + taken)
+            return max(least, self._occupied(sizes) - self.memory.latency_cycles + written)
+        return max(least, written + taken)
 
     def cycles(self, n_rows: int, n_tiles: int) -> BusCycles:
         """Cycles of a chain that loads every tile and sends it `n_rows` rows.
@@ -213,7 +219,7 @@ class BusSystem:
             tail -= max(0.0, last_burst - _DECODE_CYCLES - _ARRIVE_CYCLES)
         else:
             tail += latency
-        once = self._busy([DESCRIPTOR_BYTES]) + latency + _ARRIVE_CYCLES + tail - (data - last)
+        once = self._read([DESCRIPTOR_BYTES]) + latency + _ARRIVE_CYCLES + tail - (data - last)
         whole = round(n_tiles * (load + run + wait) + once)
         loading, running = round(n_tiles * load), round(n_tiles * run)
         return BusCycles(load=loading, run=running, wait=whole - loading - running)
@@ -228,7 +234,8 @@ class BusSystem:
         if most == "wait":
             return "waiting"
         groups = -(-n_rows // m.rows)
-        into = self._busy([groups * c.item_bytes])
+        rows = [groups * c.item_bytes]
+        into = self._occupied(rows) if self.memory.shared else self._read(rows)
         out = sum(self._written(groups * c.result_bytes))
         own = groups * m.interval_cycles
         if self.memory.shared and into + out > own:

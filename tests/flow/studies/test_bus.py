@@ -33,6 +33,7 @@ CASES = {
     "shared": (SMALL, {"data_bits": 32}, 4, 10, True, 40, 3),
     "one row": (SMALL, {"data_bits": 32}, 4, 2, False, 1, 3),
     "one burst on its way": (SMALL, {"data_bits": 32, "outstanding": 1}, 4, 30, False, 40, 3),
+    "shared, one burst": (SMALL, {"data_bits": 32, "outstanding": 1}, 4, 6, True, 60, 2),
     "wide": (PARALLEL, {"data_bits": 128}, 16, 8, False, 64, 3),
     "as on Wishbone": (NARROW, {"data_bits": 32}, 4, 2, True, 64, 2),
     "as on Wishbone, few rows": (NARROW, {"data_bits": 32}, 4, 2, True, 4, 2),
