@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flow.figures.metrics import Metrics, base_provenance
+from flow.studies.bus import BOUNDS, BusSystem
 from flow.studies.cycles import Cycles, tile_cycles
 from halut.errors import HalutError
 from halut.program import input_format_bits
@@ -66,6 +67,7 @@ class _Setup:
     clock_ns: float | None
     metrics: Metrics | None
     exact: Metrics | None
+    bus: BusSystem | None = None
 
 
 def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
@@ -128,8 +130,23 @@ def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
             "read_bits": made * config.lut_bits,
         },
     }  # fmt: skip
+    if setup.bus is not None:  # one unit; the bus brings words or rows, not both
+        figures["bus"] = _on_bus(setup.bus, rows, n_tiles)
+        elapsed, loading = figures["bus"]["cycles"]["total"], words
+        figures["utilisation"] = useful / (elapsed * config.look_ups_per_cycle)
+        for stream in figures["streams"].values():
+            stream["gbytes_per_s"] = _rate(stream["bits"], elapsed, setup.clock_ns)
     figures["energy_pj"] = _energy(setup, jobs * one.stream, units * elapsed, words, loading)
     return figures
+
+
+def _on_bus(bus: BusSystem, rows: int, n_tiles: int) -> dict[str, Any]:
+    cycles, moved = bus.cycles(rows, n_tiles), bus.bytes_moved(rows, n_tiles)
+    return {
+        "cycles": {**asdict(cycles), "total": cycles.total},
+        "bytes": {**moved, "total": sum(moved.values())},
+        "bound": bus.bound(rows, n_tiles),
+    }
 
 
 def _ports(config: AnyConfig) -> dict[str, int]:
@@ -230,6 +247,7 @@ def system(
     clock_ns: float | None = None,
     metrics: Metrics | None = None,
     exact: Metrics | None = None,
+    bus: BusSystem | None = None,
 ) -> dict[str, Any]:
     """Figures of a network on an accelerator.
 
@@ -252,6 +270,9 @@ def system(
         Measured on `config`.
     exact : Metrics, optional
         Measured on a direct engine.
+    bus : BusSystem, optional
+        Of `config` as `halut_axi`, one unit: programs, rows and results cross it. Times, rates,
+        utilisation and energy are then those with the bus.
 
     Returns
     -------
@@ -267,9 +288,14 @@ def system(
         clock_ns = _check_metrics(config, metrics)
     if exact is not None:
         _check_exact(exact)
+    if bus is not None:
+        if units != 1:
+            raise HalutError(f"units must be 1 behind a bus, not {units}")
+        if bus.config.accelerator != config:
+            raise HalutError(f"bus must be of {config.slug}, not {bus.config.accelerator.slug}")
     setup = _Setup(
         config=config, units=units, batch=batch, narrow=narrow, clock_ns=clock_ns,
-        metrics=metrics, exact=exact,
+        metrics=metrics, exact=exact, bus=bus,
     )  # fmt: skip
     rows = [_looked_up(setup, layer) for layer in layers if not layer.exact]
     if not rows:
@@ -298,6 +324,7 @@ def system(
         "units": units,
         "batch": batch,
         "clock_ns": clock_ns,
+        **({} if bus is None else {"bus": bus.to_dict()}),
         "layers": rows,
         "exact_layers": exact_rows,
         "total": _total(setup, rows, exact_rows),
@@ -321,6 +348,8 @@ def _total(
         part: _add(rows, "cycles", part) for part in ("load", "settle", "stream", "drain", "total")
     }
     elapsed = cycles["total"]
+    if setup.bus is not None:
+        elapsed = _add(rows, "bus", "cycles", "total")
     assert elapsed
     useful, macs = _add(rows, "look_ups"), _add(rows, "macs")
     exact_macs = _add(exact_rows, "macs")
@@ -334,6 +363,7 @@ def _total(
     return {
         "tiles": _add(rows, "tiles"),
         "cycles": cycles,
+        **({} if setup.bus is None else {"bus": _bus_total(rows)}),
         "cycles_per_inference": elapsed / batch,
         "utilisation": useful / (elapsed * setup.units * config.look_ups_per_cycle),
         "inferences_per_s": None if clock is None else batch * 1e9 / (elapsed * clock),
@@ -357,6 +387,19 @@ def _total(
         if ours is None or exact_energy is None
         else exact_energy / (exact_energy + ours),
     }
+
+
+def _bus_total(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over layers, and the cycles of the layers that each of `BOUNDS` binds."""
+    sums: dict[str, Any] = {
+        kind: {part: _add(rows, "bus", kind, part) for part in rows[0]["bus"][kind]}
+        for kind in ("cycles", "bytes")
+    }
+    bound = {
+        name: sum(row["bus"]["cycles"]["total"] for row in rows if row["bus"]["bound"] == name)
+        for name in BOUNDS
+    }
+    return {**sums, "cycles_bound_by": {name: count for name, count in bound.items() if count}}
 
 
 def _each(value: float | None, batch: int) -> float | None:
