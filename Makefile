@@ -162,7 +162,7 @@ network: $(torch_stamp) ## train RECIPE's network, then run it on simulated hard
 
 # LiteX has an environment of its own. A network that was trained before is used again.
 soc_network = build/networks/"$$(basename $(call q,$(RECIPE)) .yaml)"
-soc: $(torch_stamp) ## a processor runs RECIPE's network in simulation, with custom instructions too
+soc: $(torch_stamp) ## a processor runs RECIPE's network in simulation, with custom instructions and an accelerator too
 	@$(py) -m soc --check
 	@$(MAKE) --no-print-directory VENV=build/soc/venv EXTRAS=soc venv
 	@test -f $(soc_network)/network.pt || $(py) -m halut train $(call q,$(RECIPE)) -o $(soc_network)

@@ -17,6 +17,7 @@ from halut.cli import Parser, run
 from halut.errors import HalutError
 from halut.files import write_text
 from rtl_gen.cfu.config import CfuConfig
+from rtl_gen.config import AcceleratorConfig
 from soc.firmware import COMPILER
 
 __all__ = ["main"]
@@ -52,8 +53,9 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m soc",
         description="Build a system on a chip with LiteX and VexRiscv in Verilator, and classify "
-        "images with a network as C: as plain INT8, looked up in software, and looked up with the "
-        "custom instructions. Every layer's integers are compared with the model's.",
+        "images with a network as C: as plain INT8, looked up in software, with custom "
+        "instructions, and with an accelerator on the bus. Every layer's integers are compared "
+        "with the model's.",
     )
     add = parser.add_argument
     add("--network", default=f"{networks}/network.pt", metavar="FILE",
@@ -66,8 +68,11 @@ def _parser() -> Parser:
     add("--litex", default="build/soc/venv/bin/python", metavar="PYTHON",
         help="Python with the extra `soc`, which make soc installs (default: "
         "build/soc/venv/bin/python)")  # fmt: skip
+    add("--accelerator", default="configs/options/soc.yaml", metavar="FILE",
+        help="accelerator on the bus (default: configs/options/soc.yaml)")  # fmt: skip
     add("--images", type=int, default=100, metavar="N",
-        help="images with custom instructions (default: 100)")  # fmt: skip
+        help="images with custom instructions, and with the accelerator "
+        "(default: 100)")  # fmt: skip
     add("--software-images", type=int, default=10, metavar="N",
         help="images looked up in software (default: 10)")  # fmt: skip
     add("--plain-images", type=int, default=1, metavar="N",
@@ -109,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     network, base = _checked(arguments)
     # What imports torch, after what can be wrong without.
     from halut.nn import need_torch
+    from soc.accelerator import bus_block, taken, write_image
     from soc.expected import prepare, write_expected
     from soc.firmware import build_firmware
     from soc.report import read_ways, table
@@ -118,20 +124,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     folder = Path(arguments.output)
     config = CfuConfig(n_sums=arguments.n_sums, lut_bits=arguments.lut_bits)
-    counts = (arguments.plain_images, arguments.software_images, arguments.images)
+    block = bus_block(AcceleratorConfig.from_yaml(arguments.accelerator))
+    counts = (
+        arguments.plain_images,
+        arguments.software_images,
+        arguments.images,
+        arguments.images,
+    )
     started = time.monotonic()
     log.info("[1/4] system: LiteX, then Verilator")
-    system = build_system(Path(arguments.litex), config, folder / config.slug)
+    system = build_system(Path(arguments.litex), config, block, folder / config.slug)
     log.info("[2/4] what the layers must give")
     plain = prepare(base, folder / "plain", counts[0])
     looked_up = prepare(network, folder / "looked_up", max(counts))
     write_expected(plain, looked_up, folder / "firmware", counts, arguments.timed)
+    write_image(block, taken(looked_up.steps, config.lut_bits), folder / "firmware")
     log.info("[3/4] firmware")
     headers = [system.headers, folder / "firmware"]
     rom = build_firmware(
         plain.folder, looked_up.folder, headers, folder / "firmware", ROM_BYTES, RAM_BYTES
     )
-    log.info("[4/4] simulation: %d, %d and %d images", *counts)
+    log.info("[4/4] simulation: %d, %d, %d and %d images", *counts)
     longest = _CYCLES_PER_IMAGE * (sum(counts) + 3 * arguments.timed + 1)
     text = system.run(rom, longest, timeout_s=3600)
     write_text(folder / "run.log", text)
@@ -143,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "version": 1,
         "halut": halut.__version__,
         "cfu": config.to_dict(),
+        "block": block.to_dict(),
         "seconds": round(time.monotonic() - started, 1),
         "ways": [way.to_dict() for way in ways],
     }

@@ -48,6 +48,7 @@ class Reference:
     classes : integer ndarray of shape (n_images,)
         PyTorch's, of the network in floats.
     layers : list of Layer
+    steps : list of halut.nn.c_export.steps.Step
     workspace_bytes : int
     """
 
@@ -57,6 +58,7 @@ class Reference:
     sums: NDArray[np.uint32]
     classes: NDArray[np.int64]
     layers: list[Layer]
+    steps: list[Any]
     workspace_bytes: int
 
     @property
@@ -124,6 +126,7 @@ def prepare(network: Path, folder: Path, n_images: int) -> Reference:
         sums=np.stack(stored[1:], axis=1),  # the first is the input
         classes=classes,
         layers=[_layer(step) for step in words.steps],
+        steps=list(words.steps),
         workspace_bytes=int(manifest["workspace_bytes"]),
     )
 
@@ -152,7 +155,8 @@ def write_expected(
     plain, looked_up : Reference
         Of the same images.
     counts : sequence of int
-        Images that the firmware classifies: plain, looked up in software, with the unit.
+        Images that the firmware classifies: plain, looked up in software, with the unit, with the
+        accelerator.
     timed : int
         Of these, images whose cycles are counted.
     """
@@ -164,6 +168,7 @@ def write_expected(
         "PLAIN_IMAGES": counts[0],
         "SOFTWARE_IMAGES": counts[1],
         "UNIT_IMAGES": counts[2],
+        "ACCELERATOR_IMAGES": counts[3],
         "PLAIN_LAYERS": len(plain.layers),
         "LOOKED_UP_LAYERS": len(looked_up.layers),
     }

@@ -1,4 +1,4 @@
-"""Compiles the firmware: two networks, their layers with and without the unit, and the checks."""
+"""Compiles the firmware: two networks, their layers in all ways, the driver, and the checks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from halut import process
+from halut import driver, process
 from halut.errors import CheckFailed, HalutError
 from halut.files import write_text
 
-__all__ = ["COMPILER", "SOURCES", "build_firmware"]
+__all__ = ["COMPILER", "DRIVER", "SOURCES", "build_firmware"]
 
 COMPILER = "riscv64-unknown-elf-gcc"
 SOURCES = Path(__file__).with_name("firmware")
+DRIVER = Path(driver.__file__).parent
 
 # -march=rv32im_zicsr would pick the libraries for 64 bits.
 _FLAGS = [
@@ -40,7 +41,8 @@ def build_firmware(
     plain, looked_up : Path
         Folders of the two networks in C.
     headers : sequence of Path
-        Folders with ``console.h``, ``expected.h`` and ``halut_cfu.h``.
+        Folders with ``system.h``, ``expected.h``, ``halut_cfu.h``, ``halut_axi.h`` and
+        ``accelerator_image.h``.
     folder : Path
         For objects and the program.
     rom, ram : int
@@ -61,13 +63,13 @@ def build_firmware(
     if shutil.which(COMPILER) is None:
         raise HalutError(f"{COMPILER} must be on PATH (apt install gcc-riscv64-unknown-elf)")
     folder.mkdir(parents=True, exist_ok=True)
-    includes = [f"-I{SOURCES}", *(f"-I{header}" for header in headers)]
+    includes = [f"-I{SOURCES}", f"-I{DRIVER}", *(f"-I{header}" for header in headers)]
     units = [
         ("plain", "one_network.c", plain, ["-DNETWORK=plain"]),
         ("looked_up", "one_network.c", looked_up, ["-DNETWORK=looked_up"]),
         *(
             (name, f"{name}.c", looked_up, [])
-            for name in ("look_up_unit", "watch", "main", "start")
+            for name in ("driver", "layers", "watch", "main", "start")
         ),
     ]
     objects = []

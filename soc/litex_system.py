@@ -1,12 +1,11 @@
 """Writes the Verilog of the system with LiteX; runs in the environment where LiteX is installed.
 
-``python litex_system.py --cfu halut_cfu.v -o FOLDER`` writes ``system.v``, which is everything but
-what LiteX takes from files, and ``sources.txt``, the names of those. Nothing here imports this
-project.
+``python litex_system.py --cfu halut_cfu.v --accelerator halut_axi.v -o FOLDER`` writes
+``system.v``, which is everything but what LiteX takes from files, and ``sources.txt``, the names of
+those. Nothing here imports this project.
 
-The memory map: 0x00000000 read-only memory, 0x10000000 memory, 0xf0000000 registers. Addresses from
-0x80000000 on are not cached: an accelerator belongs there (`Console` shows how a slave is added),
-and what it reads and writes by itself is memory of this bus.
+The memory map: 0x00000000 read-only memory, 0x10000000 memory, 0x80000000 registers of the
+accelerator, 0xf0000000 those of the console. Addresses from 0x80000000 on are not cached.
 """
 
 from __future__ import annotations
@@ -16,11 +15,28 @@ from pathlib import Path
 
 from litex.build.generic_platform import GenericPlatform, Pins
 from litex.gen import LiteXModule
+from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCCore
+from litex.soc.interconnect import axi, wishbone
 from litex.soc.interconnect.csr import CSRStorage
-from migen import ClockDomain, Signal
+from migen import (
+    FSM,
+    ClockDomain,
+    ClockSignal,
+    If,
+    Instance,
+    NextState,
+    NextValue,
+    ResetSignal,
+    Signal,
+)
 
 CLOCK_HZ = 100e6  # of no consequence: nothing counts time
+ACCELERATOR = 0x8000_0000  # address of its registers
+_REGISTER_BYTES = 0x1000
+_INCREMENTS, _ENDS = 0b010, 0b111  # of a burst on Wishbone
+_FIELDS = {"aw": ("addr",), "w": ("data", "strb"), "b": ("resp",), "ar": ("addr",),
+           "r": ("data", "resp")}  # fmt: skip
 
 _PINS = [
     ("clk", 0, Pins(1)),
@@ -40,6 +56,9 @@ _PINS = [
     ("data_writes", 0, Pins(1)),
     # A custom instruction.
     ("cfu_moves", 0, Pins(1)),
+    # Words that the accelerator reads and writes.
+    ("master_reads", 0, Pins(1)),
+    ("master_writes", 0, Pins(1)),
 ]
 
 
@@ -63,10 +82,111 @@ class Console(LiteXModule):
             self.comb += platform.request(f"{name}_data").eq(register.storage)
 
 
-class System(SoCCore):
-    """VexRiscv with its custom function unit, memories and the console."""
+class AxiToWishbone(LiteXModule):
+    """Bursts of an AXI4 master as bursts of Wishbone: a word per cycle where memory keeps up.
 
-    def __init__(self, platform: GenericPlatform, cfu: str, rom_bytes: int, ram_bytes: int) -> None:
+    One burst at a time, reads and writes in turn. The master takes every word that is read, at
+    once.
+    """
+
+    def __init__(self, master: axi.AXIInterface, bus: wishbone.Interface) -> None:
+        place, left = Signal.like(bus.adr), Signal(8)
+        failed, was_read = Signal(), Signal()
+        takes_read = master.ar.valid & (~was_read | ~master.aw.valid)
+        moves = bus.ack | bus.err
+        self.comb += [
+            bus.adr.eq(place),
+            bus.cti.eq(_INCREMENTS),
+            If(left == 0, bus.cti.eq(_ENDS)),
+            bus.dat_w.eq(master.w.data),
+            master.r.data.eq(bus.dat_r),
+            master.r.resp.eq(bus.err << 1),
+            master.r.last.eq(left == 0),
+            master.b.resp.eq(failed << 1),
+        ]
+        self.fsm = FSM(reset_state="IDLE")
+        for kind, channel, taken in (
+            ("READ", master.ar, takes_read),
+            ("WRITE", master.aw, master.aw.valid & ~takes_read),
+        ):
+            self.fsm.act(
+                "IDLE",
+                If(
+                    taken,
+                    channel.ready.eq(1),
+                    NextValue(place, channel.addr[2:]),
+                    NextValue(left, channel.len),
+                    NextValue(failed, 0),
+                    NextValue(was_read, kind == "READ"),
+                    NextState(kind),
+                ),
+            )
+        follows = [NextValue(place, place + 1), NextValue(left, left - 1)]
+        self.fsm.act(
+            "READ",
+            bus.cyc.eq(1),
+            bus.stb.eq(1),
+            bus.sel.eq(0b1111),
+            master.r.valid.eq(moves),
+            If(moves, *follows, If(left == 0, NextState("IDLE"))),
+        )
+        self.fsm.act(
+            "WRITE",
+            bus.cyc.eq(1),
+            bus.stb.eq(master.w.valid),
+            bus.we.eq(1),
+            bus.sel.eq(master.w.strb),
+            master.w.ready.eq(moves),
+            If(moves, *follows, If(left == 0, NextState("ANSWER"))),
+            If(bus.err, NextValue(failed, 1)),
+        )
+        self.fsm.act("ANSWER", master.b.valid.eq(1), If(master.b.ready, NextState("IDLE")))
+
+
+class Accelerator(LiteXModule):
+    """`halut_axi`: its registers are a slave of the bus, its master reads and writes memory."""
+
+    def __init__(self, platform: GenericPlatform, verilog: str) -> None:
+        self.registers = axi.AXILiteInterface(data_width=32, address_width=32)
+        master = axi.AXIInterface(data_width=32, address_width=32, id_width=1)
+        self.bus = wishbone.Interface(
+            data_width=32, address_width=32, addressing="word", bursting=True
+        )
+        self.bridge = AxiToWishbone(master, self.bus)
+        ports = {"i_clk_i": ClockSignal(), "i_rst_ni": ~ResetSignal(), "i_m_axi_bid": 0}
+        ports["i_m_axi_rid"] = 0
+        for prefix, channels, out_of_it in (
+            ("s_axil", self.registers, ("b", "r")),
+            ("m_axi", master, ("aw", "w", "ar")),
+        ):
+            for name in _FIELDS:
+                channel = getattr(channels, name)
+                forth, back = ("o", "i") if name in out_of_it else ("i", "o")
+                ports[f"{forth}_{prefix}_{name}valid"] = channel.valid
+                ports[f"{back}_{prefix}_{name}ready"] = channel.ready
+                for field in _FIELDS[name]:
+                    ports[f"{forth}_{prefix}_{name}{field}"] = getattr(channel, field)
+        for name in ("aw", "ar"):
+            ports[f"o_m_axi_{name}len"] = getattr(master, name).len
+        ports["i_m_axi_rlast"] = master.r.last
+        self.specials += Instance("halut_axi", **ports)
+        platform.add_source(verilog)
+        for direction, channel in (("reads", master.r), ("writes", master.w)):
+            pin = platform.request(f"master_{direction}")
+            self.comb += pin.eq(channel.valid & channel.ready)
+
+
+class System(SoCCore):
+    """VexRiscv with its custom function unit, memories, the accelerator and the console."""
+
+    def __init__(
+        self,
+        platform: GenericPlatform,
+        cfu: str,
+        accelerator: str,
+        rom_bytes: int,
+        ram_bytes: int,
+    ) -> None:
         self.crg = Clock(platform)
         super().__init__(
             platform,
@@ -85,6 +205,10 @@ class System(SoCCore):
         )
         self.console = Console(platform)
         self.csr.add("console", n=0)
+        self.accelerator = Accelerator(platform, accelerator)
+        self.bus.add_master("accelerator", self.accelerator.bus)
+        region = SoCRegion(origin=ACCELERATOR, size=_REGISTER_BYTES, cached=False)
+        self.bus.add_slave("accelerator", self.accelerator.registers, region)
         for name, bus in (("fetch", self.cpu.ibus), ("data", self.cpu.dbus)):
             active, moves = Signal(), Signal()
             self.comb += active.eq(bus.cyc & bus.stb)
@@ -101,23 +225,31 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Write the Verilog of the system.")
     parser.add_argument("--cfu", required=True, help="Verilog of the custom function unit")
-    parser.add_argument("--rom-bytes", type=int, default=1 << 20, help="read-only memory in bytes")
-    parser.add_argument("--ram-bytes", type=int, default=1 << 17, help="memory in bytes")
+    parser.add_argument("--accelerator", required=True, help="Verilog of halut_axi")
+    parser.add_argument("--rom-bytes", type=int, default=1 << 21, help="read-only memory in bytes")
+    parser.add_argument("--ram-bytes", type=int, default=1 << 20, help="memory in bytes")
     parser.add_argument("-o", "--output", required=True, help="folder")
     arguments = parser.parse_args()
     folder = Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
     platform = GenericPlatform("none", _PINS, name="system")
-    system = System(platform, arguments.cfu, arguments.rom_bytes, arguments.ram_bytes)
+    system = System(
+        platform,
+        arguments.cfu,
+        arguments.accelerator,
+        arguments.rom_bytes,
+        arguments.ram_bytes,
+    )
     system.finalize()
     text = platform.get_verilog(system.get_fragment(), name="system").main_source
     (folder / "system.v").write_text(text)
     (folder / "sources.txt").write_text("\n".join(str(source[0]) for source in platform.sources))
     region = system.csr_regions["console"]
-    lines = ["/* Registers of the console, written with the system. */"]
+    lines = ["/* Registers of the console and of the accelerator, written with the system. */"]
     for number, register in enumerate(region.obj):
         lines.append(f"#define CONSOLE_{register.name.upper()} {region.origin + 4 * number:#x}U")
-    (folder / "console.h").write_text("\n".join(lines) + "\n")
+    lines.append(f"#define ACCELERATOR {ACCELERATOR:#x}U")
+    (folder / "system.h").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

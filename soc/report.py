@@ -17,11 +17,13 @@ WAYS = {
     "plain": "(a) INT8 products",
     "software": "(b) looked up, software",
     "unit": "(c) looked up, instructions",
+    "accelerator": "(d) looked up, accelerator",
 }
 """The ways of the firmware, in its order."""
 
 _LINE = re.compile(
-    r"way (\w+) images (\d+) layers (\d+) wrong_layers (\d+) wrong_outputs (\d+) classes (\d+)"
+    r"way (\w+) images (\d+) layers (\d+) wrong_layers (\d+) wrong_outputs (\d+) classes (\d+) "
+    r"busy (\d+)"
 )
 
 
@@ -50,6 +52,10 @@ class Way:
     data_wait_cycles, bus_cycles : float
         Cycles in which the data bus waited for memory, and in which it was busy at all.
     custom_instructions : float
+    busy_cycles : float
+        Cycles in which the accelerator was busy; the processor gathers rows meanwhile, or waits.
+    master_read_words, master_written_words : float
+        Words of 32 bits that the accelerator moved.
     by_layer : list of LayerCycles
     """
 
@@ -65,6 +71,9 @@ class Way:
     written_words: float
     bus_cycles: float
     custom_instructions: float
+    busy_cycles: float
+    master_read_words: float
+    master_written_words: float
     by_layer: list[LayerCycles] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,13 +102,13 @@ def read_ways(log: str, plain: Sequence[Layer], looked_up: Sequence[Layer]) -> l
     for number, name in enumerate(WAYS):
         if name not in found:
             raise CheckFailed(f"firmware must report all ways, not leave out {name}")
-        images, layers, wrong_layers, wrong_outputs, right = found[name]
+        images, layers, wrong_layers, wrong_outputs, right, busy = found[name]
         if wrong_layers or wrong_outputs:
             raise CheckFailed(
                 f"every layer must equal the model, but {wrong_layers} layers and {wrong_outputs} "
                 f"outputs of {images} images differ ({WAYS[name]})"
             )
-        mean = _mean(moments, number)
+        mean, n_timed = _mean(moments, number)
         ways.append(
             Way(
                 name=name,
@@ -108,6 +117,7 @@ def read_ways(log: str, plain: Sequence[Layer], looked_up: Sequence[Layer]) -> l
                 wrong_layers=wrong_layers,
                 wrong_outputs=wrong_outputs,
                 right_classes=right,
+                busy_cycles=busy / n_timed,
                 by_layer=_by_layer(moments, number, plain if name == "plain" else looked_up),
                 **mean,
             )
@@ -115,7 +125,8 @@ def read_ways(log: str, plain: Sequence[Layer], looked_up: Sequence[Layer]) -> l
     return ways
 
 
-def _mean(moments: Sequence[Mark], number: int) -> dict[str, float]:
+def _mean(moments: Sequence[Mark], number: int) -> tuple[dict[str, float], int]:
+    """Counters per image, and the number of images that were timed."""
     begins = [one for one in moments if one.number == 10 * number + 1]
     ends = [one for one in moments if one.number == 10 * number + 2]
     if not begins or len(begins) != len(ends):
@@ -132,7 +143,9 @@ def _mean(moments: Sequence[Mark], number: int) -> dict[str, float]:
         "written_words": sums["written"] / n,
         "bus_cycles": (sums["read"] + sums["written"] + sums["data_waits"]) / n,
         "custom_instructions": sums["custom"] / n,
-    }
+        "master_read_words": sums["master_read"] / n,
+        "master_written_words": sums["master_written"] / n,
+    }, n
 
 
 def _by_layer(moments: Sequence[Mark], number: int, layers: Sequence[Layer]) -> list[LayerCycles]:
@@ -160,6 +173,12 @@ def table(ways: Sequence[Way]) -> list[list[str]]:
         ["data written, bytes", *(f"{4 * way.written_words:,.0f}" for way in ways)],
         ["code fetched, bytes", *(f"{4 * way.fetched_words:,.0f}" for way in ways)],
         ["data bus busy", *(f"{100 * way.bus_cycles / way.cycles:.0f} %" for way in ways)],
+        ["accelerator: read, bytes", *(f"{4 * way.master_read_words:,.0f}" for way in ways)],
+        ["accelerator: written, bytes", *(f"{4 * way.master_written_words:,.0f}" for way in ways)],
+        [
+            "accelerator: busy",
+            *(f"{100 * way.busy_cycles / way.cycles:.0f} %" for way in ways),
+        ],
         ["images classified", *(str(way.images) for way in ways)],
         ["PyTorch's class", *(str(way.right_classes) for way in ways)],
         ["layers equal the model", *(f"{way.images * way.layers:,}" for way in ways)],

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from halut import process
 from halut.errors import CheckFailed, HalutError
+from rtl_gen.axi.config import AxiConfig
+from rtl_gen.axi.generate import generate_axi, write_axi
 from rtl_gen.cfu import CfuConfig, write
 from sim import runner
 
 __all__ = ["RAM_BYTES", "ROM_BYTES", "Mark", "System", "build_system", "marks"]
 
-ROM_BYTES = 1 << 20
-RAM_BYTES = 1 << 17
+ROM_BYTES = 1 << 21
+RAM_BYTES = 1 << 20
 _SCRIPT = Path(__file__).with_name("litex_system.py")
 _TESTBENCH = Path(__file__).with_name("testbench.cpp")
 
@@ -28,7 +30,7 @@ class System:
     ----------
     build : sim.runner.Build
     headers : Path
-        Folder of ``console.h`` and ``halut_cfu.h``, which firmware includes.
+        Folder of ``system.h``, ``halut_cfu.h`` and ``halut_axi.h``, which firmware includes.
     """
 
     build: runner.Build
@@ -58,9 +60,11 @@ class Mark:
     written: int  #: Words.
     data_waits: int  #: Cycles.
     custom: int  #: Custom instructions.
+    master_read: int  #: Words that the accelerator read.
+    master_written: int  #: Words.
 
 
-def build_system(litex: Path, config: CfuConfig, folder: Path) -> System:
+def build_system(litex: Path, config: CfuConfig, block: AxiConfig, folder: Path) -> System:
     """Write the system's Verilog and compile it.
 
     Parameters
@@ -69,11 +73,15 @@ def build_system(litex: Path, config: CfuConfig, folder: Path) -> System:
         The Python in whose environment LiteX is installed.
     config : CfuConfig
         Of the custom function unit.
+    block : AxiConfig
+        Of the accelerator, see `soc.accelerator.bus_block`.
     folder : Path
         For all of it.
     """
     cfu = write(config, folder / "halut_cfu.v").resolve()
-    command = [str(litex), str(_SCRIPT), "--cfu", str(cfu), "-o", str(folder.resolve())]
+    accelerator = write_axi(generate_axi(block), folder / "halut_axi.v").resolve()
+    command = [str(litex), str(_SCRIPT), "--cfu", str(cfu), "--accelerator", str(accelerator)]
+    command += ["-o", str(folder.resolve())]
     command += ["--rom-bytes", str(ROM_BYTES), "--ram-bytes", str(RAM_BYTES)]
     log = folder / "litex.log"
     try:

@@ -4,9 +4,10 @@
 //
 // Prints what firmware prints, and a line per moment that firmware marks:
 //
-//   @ NUMBER CYCLE FETCHED FETCH_WAITS READ WRITTEN DATA_WAITS CUSTOM
+//   @ NUMBER CYCLE FETCHED FETCH_WAITS READ WRITTEN DATA_WAITS CUSTOM MASTER_READ MASTER_WRITTEN
 //
-// Words that moved on the two buses so far, cycles in which a bus waited, and custom instructions.
+// Words that moved on the processor's two buses so far, cycles in which a bus waited, custom
+// instructions, and words that the accelerator moved.
 // Ends with firmware's exit status, or with 1 and a line "error: ..." after LONGEST_CYCLES.
 
 #include <cinttypes>
@@ -23,6 +24,7 @@ int main(int argc, char** argv) {
     Vtop top{&context};
     const std::uint64_t longest = argc > 1 ? std::strtoull(argv[1], nullptr, 0) : 0;
     std::uint64_t fetched = 0, fetch_waits = 0, read = 0, written = 0, data_waits = 0, custom = 0;
+    std::uint64_t master_read = 0, master_written = 0;
     top.reset = 1;
     for (std::uint64_t cycle = 0; cycle < longest; ++cycle) {
         top.clk = 0;
@@ -36,12 +38,14 @@ int main(int argc, char** argv) {
             read += top.data_moves && !top.data_writes;
             data_waits += top.data_waits;
             custom += top.cfu_moves;
+            master_read += top.master_reads;
+            master_written += top.master_writes;
             if (top.print_valid) std::putchar(top.print_data);
             if (top.mark_valid)
                 std::printf("@ %u %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
-                            " %" PRIu64 " %" PRIu64 "\n",
+                            " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
                             static_cast<unsigned>(top.mark_data), cycle, fetched, fetch_waits, read,
-                            written, data_waits, custom);
+                            written, data_waits, custom, master_read, master_written);
             if (top.exit_valid) {
                 std::fflush(stdout);
                 top.final();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from halut.errors import CheckFailed, HalutError
 __all__ = ["Device", "DeviceError", "Memory", "Registers"]
 
 DEFAULT_POLLS = 1_000_000
+_DESCRIPTOR_BYTES = 32
 
 
 class Registers(Protocol):
@@ -77,6 +78,7 @@ class Device:
         self._due = 0
         self._free = memory.address
         self._entries: list[dict[str, int]] = []
+        self._chained: set[int] = set()  # programs whose load is not the end of a chain
         found = self.read("ID")
         if found != self._map["IDENTITY"]:
             raise HalutError(f"ID must be {self._map['IDENTITY']:#x}, not {found:#x}")
@@ -200,13 +202,13 @@ class Device:
                 f"not {self._text(hashes)}"
             )
         base = self.allocate(len(image))
-        self._entries = []
+        self._entries, self._chained = [], set()
         for k in range(words[head["programs"]]):
             begin = len(head) + k * len(entry)
             part = {name: words[begin + word] for name, word in entry.items()}
             self._entries.append({**part, "first": base + part["first"], "run": base + part["run"]})
             for number in range(part["loads"]):
-                at = part["first"] // 4 + 8 * number
+                at = (part["first"] + number * _DESCRIPTOR_BYTES) // 4
                 for name in ("next", "source"):
                     words[at + self._map["DESCRIPTOR"][name][0]] += base
         words[head["base"]] = base
@@ -217,18 +219,60 @@ class Device:
         """Which part of which layer a program of the image is."""
         return self._entries[program]
 
+    def _put(self, address: int, **values: int) -> None:
+        """Change fields of the descriptor at an address."""
+        for name, value in values.items():
+            word, low, bits = self._map["DESCRIPTOR"][name]
+            place = address + 4 * word
+            others = struct.unpack("<I", self.memory.read(place, 4))[0]
+            others &= ~(((1 << bits) - 1) << low)
+            self.memory.write(place, struct.pack("<I", others | value << low))
+
+    def _last_load(self, program: int) -> int:
+        """Address of the last descriptor that loads a program."""
+        entry = self._entries[program]
+        return entry["first"] + (entry["loads"] - 1) * _DESCRIPTOR_BYTES
+
     def load(self, program: int) -> None:
         """Load a program of the image."""
+        if self._chained:  # descriptors may be in use
+            self.wait()
+            for one in self._chained:
+                self._put(self._last_load(one), end=1)
+            self._chained = set()
         self.submit(self._entries[program]["first"], self._entries[program]["loads"])
 
     def run(self, program: int, source: int, destination: int, items: int) -> None:
         """Let items pass through the program that was loaded last, which is this one."""
         self.wait()
         address = self._entries[program]["run"]
-        for name, value in (("source", source), ("destination", destination), ("count", items)):
-            word = self._map["DESCRIPTOR"][name][0]
-            self.memory.write(address + 4 * word, struct.pack("<I", value))
+        self._put(address, source=source, destination=destination, count=items, end=1)
         self.submit(address, 1)
+
+    def chain(self, jobs: Sequence[tuple[int, int, int, int]]) -> None:
+        """Submit runs as one chain: each program is loaded and run by the block, one by one.
+
+        Parameters
+        ----------
+        jobs : sequence of (program, source, destination, items)
+            At least one; each program at most once, and none of a chain that is not done yet.
+        """
+        programs = [job[0] for job in jobs]
+        if not programs or len(set(programs)) < len(programs):
+            raise HalutError(f"programs of a chain must be different, at least one: {programs}")
+        count = 0
+        for number, (program, source, destination, items) in enumerate(jobs):
+            entry = self._entries[program]
+            count += entry["loads"] + 1
+            self._put(self._last_load(program), end=0, next=entry["run"])
+            ends = number + 1 == len(jobs)
+            follows = 0 if ends else self._entries[programs[number + 1]]["first"]
+            self._put(
+                entry["run"], source=source, destination=destination, count=items,
+                end=int(ends), next=follows,
+            )  # fmt: skip
+        self._chained |= set(programs)
+        self.submit(self._entries[programs[0]]["first"], count)
 
     def multiply(self, program: int, data: bytes) -> bytes:
         """Let items pass through a loaded program, from bytes to bytes; waits.

@@ -152,7 +152,7 @@ halut_status halut_place(halut_image *image, void *data, uint32_t bytes, uint32_
     image->programs = words[IMAGE_PROGRAMS];
     for (program = 0; program < image->programs; program++) {
         const uint32_t *part = entry(image, program);
-        if (!inside(part[ENTRY_FIRST], part[ENTRY_LOADS], bytes) ||
+        if (part[ENTRY_LOADS] == 0 || !inside(part[ENTRY_FIRST], part[ENTRY_LOADS], bytes) ||
             !inside(part[ENTRY_RUN], 1, bytes))
             return HALUT_BAD_ARGUMENT;
     }
@@ -169,20 +169,84 @@ halut_status halut_place(halut_image *image, void *data, uint32_t bytes, uint32_
     return HALUT_OK;
 }
 
+static uint32_t *run_of(const halut_image *image, uint32_t program)
+{
+    return image->words + entry(image, program)[ENTRY_RUN] / 4u;
+}
+
+/* The last of the descriptors that load a program. */
+static uint32_t *last_load(const halut_image *image, uint32_t program)
+{
+    const uint32_t *part = entry(image, program);
+    return image->words + part[ENTRY_FIRST] / 4u + (part[ENTRY_LOADS] - 1u) * DESCRIPTOR_WORDS;
+}
+
+static void let_end(uint32_t *descriptor)
+{
+    descriptor[0] |= END_BIT;
+}
+
+/* Let a descriptor be followed by that at an offset of the image. */
+static void let_follow(const halut_image *image, uint32_t *descriptor, uint32_t offset)
+{
+    descriptor[0] &= ~END_BIT;
+    descriptor[HALUT_AXI_DESCRIPTOR_NEXT_WORD] = image->words[IMAGE_BASE] + offset;
+}
+
+static void let_run(uint32_t *descriptor, uint32_t source, uint32_t destination, uint32_t items)
+{
+    descriptor[HALUT_AXI_DESCRIPTOR_SOURCE_WORD] = source;
+    descriptor[HALUT_AXI_DESCRIPTOR_DESTINATION_WORD] = destination;
+    descriptor[HALUT_AXI_DESCRIPTOR_COUNT_WORD] = items;
+}
+
+halut_status halut_chain(halut_device *device, const halut_image *image, const halut_job *jobs,
+                         uint32_t count)
+{
+    uint32_t k, descriptors = 0;
+
+    for (k = 0; k < count; k++)
+        if (jobs[k].program >= image->programs || jobs[k].items == 0)
+            return HALUT_BAD_ARGUMENT;
+    if (count == 0)
+        return HALUT_BAD_ARGUMENT;
+    for (k = 0; k < count; k++) {
+        const uint32_t *part = entry(image, jobs[k].program);
+        uint32_t *run = run_of(image, jobs[k].program);
+        let_follow(image, last_load(image, jobs[k].program), part[ENTRY_RUN]);
+        let_run(run, jobs[k].source, jobs[k].destination, jobs[k].items);
+        if (k + 1u < count)
+            let_follow(image, run, entry(image, jobs[k + 1u].program)[ENTRY_FIRST]);
+        else
+            let_end(run);
+        descriptors += part[ENTRY_LOADS] + 1u;
+    }
+    return halut_submit(device, image->words[IMAGE_BASE] + entry(image, jobs[0].program)[ENTRY_FIRST],
+                        descriptors);
+}
+
 halut_status halut_load(halut_device *device, const halut_image *image, uint32_t program)
 {
     const uint32_t *part;
+    uint32_t *last;
 
     if (program >= image->programs)
         return HALUT_BAD_ARGUMENT;
     part = entry(image, program);
+    last = last_load(image, program);
+    if (!(last[0] & END_BIT)) { /* left by a chain, which may be in use */
+        halut_status found = halut_wait(device);
+        if (found != HALUT_OK)
+            return found;
+        let_end(last);
+    }
     return halut_submit(device, image->words[IMAGE_BASE] + part[ENTRY_FIRST], part[ENTRY_LOADS]);
 }
 
 halut_status halut_run(halut_device *device, const halut_image *image, uint32_t program,
                        uint32_t source, uint32_t destination, uint32_t items)
 {
-    uint32_t offset, *descriptor;
+    uint32_t *descriptor;
     halut_status found;
 
     if (program >= image->programs || items == 0)
@@ -191,11 +255,8 @@ halut_status halut_run(halut_device *device, const halut_image *image, uint32_t 
     found = halut_wait(device);
     if (found != HALUT_OK)
         return found;
-    offset = entry(image, program)[ENTRY_RUN];
-    descriptor = image->words + offset / 4u;
-    descriptor[HALUT_AXI_DESCRIPTOR_SOURCE_WORD] = source;
-    descriptor[HALUT_AXI_DESCRIPTOR_DESTINATION_WORD] = destination;
-    descriptor[HALUT_AXI_DESCRIPTOR_COUNT_WORD] = items;
-    descriptor[0] |= END_BIT;
-    return halut_submit(device, image->words[IMAGE_BASE] + offset, 1);
+    descriptor = run_of(image, program);
+    let_run(descriptor, source, destination, items);
+    let_end(descriptor);
+    return halut_submit(device, image->words[IMAGE_BASE] + entry(image, program)[ENTRY_RUN], 1);
 }

@@ -72,6 +72,17 @@ uint32_t halut_acknowledge(const halut_device *device);
    bus, on which it begins at `address`. May be called again for another address. */
 halut_status halut_place(halut_image *image, void *data, uint32_t bytes, uint32_t address);
 
+/* A run of a program of the image: items from one address of the bus to another. */
+typedef struct {
+    uint32_t program, source, destination, items;
+} halut_job;
+
+/* Submit `count` runs as one chain: the block loads each program and runs it, one after the other,
+   while the processor does something else. Each program is at most once among them, and none is of
+   a chain that is not done yet: its descriptors change. HALUT_FULL: nothing was submitted. */
+halut_status halut_chain(halut_device *device, const halut_image *image, const halut_job *jobs,
+                         uint32_t count);
+
 /* Load a program of the image. */
 halut_status halut_load(halut_device *device, const halut_image *image, uint32_t program);
 

@@ -94,6 +94,28 @@ async def python_example(dut: Any) -> None:
     assert tb.compare(tb.items, results) == tb.expected.size > 0
 
 
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+async def python_chain(dut: Any) -> None:
+    """Programs of one chain, twice, then one alone: every result is the model's."""
+    tb = await TB.ready(dut)
+    device = await _device(tb)
+    assert device.place(tb.image) == 2
+    rows, size = tb.input_bytes(tb.items), tb.n_items * tb.config.result_bytes
+    source, *to = (device.allocate(n) for n in (len(rows), size, size))
+    device.memory.write(source, rows)
+    for programs in ((0, 1), (1, 0)):
+        for place in to:
+            device.memory.write(place, bytes(size))
+        await bridge(device.chain)([(k, source, to[k], tb.n_items) for k in programs])
+        await bridge(device.wait)()
+        for place in to:
+            assert tb.compare(tb.items, device.memory.read(place, size)) == tb.expected.size > 0
+    await bridge(device.load)(0)
+    results = await bridge(device.multiply)(0, rows)
+    assert tb.compare(tb.items, results) == tb.expected.size
+    assert "must be different" in await _raises(device.chain, [(0, 0, 0, 1), (0, 0, 0, 1)])
+
+
 @cocotb.test(timeout_time=500, timeout_unit="ms")
 async def users_script(dut: Any) -> None:
     """A script of the user's on ``rows.bin``: its results go to ``results.bin``."""
@@ -165,6 +187,12 @@ async def c_example(dut: Any) -> None:
     assert tb.compare(tb.items, tb.map[results : results + size]) == tb.expected.size > 0
     # Its run asked for an interrupt, which is there until acknowledged.
     assert await _answer(tb, [os.environ["HALUT_PROGRAM"], str(tb.file)]) == 10
+    # The same as a chain of both programs, twice.
+    for _ in range(2):
+        tb.map[results : results + 2 * size] = bytes(2 * size)
+        assert await _serve(tb, at, results, tb.n_items, chained=True) == 0
+        for place in (results, results + size):
+            assert tb.compare(tb.items, tb.map[place : place + size]) == tb.expected.size
     # The image stays placed, and may be placed again.
     tb.map[results : results + size] = bytes(size)
     assert await _serve(tb, at, results, tb.n_items) == 0
@@ -182,9 +210,18 @@ async def c_example(dut: Any) -> None:
     assert await _serve(tb, at, results, 1, "HALUT_OTHER") == 3
 
 
-async def _serve(tb: TB, rows: int, results: int, items: int, name: str = "HALUT_PROGRAM") -> int:
-    """Run the example; returns its status."""
+async def _serve(
+    tb: TB,
+    rows: int,
+    results: int,
+    items: int,
+    name: str = "HALUT_PROGRAM",
+    chained: bool = False,
+) -> int:
+    """Run the example, or its programs as a chain; returns the status."""
     numbers = [MEMORY_BYTES, len(tb.image), rows, results, items]
+    if chained:
+        numbers.append(tb.config.result_bytes)
     return await _answer(tb, [os.environ[name], str(tb.file), *map(str, numbers)])
 
 

@@ -11,8 +11,16 @@ void print(const char *text);
 void print_number(uint32_t number);
 void mark(uint32_t number); /* a line of the testbench with its counters */
 
-/* Whether looked-up layers use the custom function unit. */
-extern int use_unit;
+/* What looks layers up. */
+typedef enum { SOFTWARE, UNIT, ACCELERATOR_BLOCK } worker;
+extern worker look_ups_by;
+
+/* The accelerator: find it, once; before a network runs; whether it looked up all that it has; cycles
+ * that it was busy. */
+int open_accelerator(void);
+void begin_network(void);
+int ended_network(void);
+uint32_t accelerator_cycles(void);
 
 /* What the watch does with every layer that ends: nothing unless `watching`. */
 extern int watching;

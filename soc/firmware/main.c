@@ -17,7 +17,7 @@ static uint64_t workspace[(WORKSPACE_BYTES + 7) / 8];
 typedef struct {
     const char *name;
     int (*run)(void *, const float *, float *);
-    int use_unit;
+    worker look_ups_by;
     uint32_t n_images;
     uint32_t n_layers;
     const uint32_t *sums;    /* (images, layers) */
@@ -25,11 +25,12 @@ typedef struct {
 } way;
 
 static const way ways[] = {
-    {"plain", plain_run, 0, PLAIN_IMAGES, PLAIN_LAYERS, plain_sums, plain_outputs},
-    {"software", looked_up_run, 0, SOFTWARE_IMAGES, LOOKED_UP_LAYERS, looked_up_sums,
+    {"plain", plain_run, SOFTWARE, PLAIN_IMAGES, PLAIN_LAYERS, plain_sums, plain_outputs},
+    {"software", looked_up_run, SOFTWARE, SOFTWARE_IMAGES, LOOKED_UP_LAYERS, looked_up_sums,
      looked_up_outputs},
-    {"unit", looked_up_run, 1, UNIT_IMAGES, LOOKED_UP_LAYERS, looked_up_sums,
-     looked_up_outputs},
+    {"unit", looked_up_run, UNIT, UNIT_IMAGES, LOOKED_UP_LAYERS, looked_up_sums, looked_up_outputs},
+    {"accelerator", looked_up_run, ACCELERATOR_BLOCK, ACCELERATOR_IMAGES, LOOKED_UP_LAYERS,
+     looked_up_sums, looked_up_outputs},
 };
 
 static uint32_t largest(const float *values)
@@ -70,27 +71,38 @@ static void print_pair(const char *name, uint32_t number)
     print_number(number);
 }
 
+/* Runs a network; returns its status, or 1 when the accelerator did not do all that it should. */
+static int run(const way *one, const float *input, float *output)
+{
+    begin_network();
+    const int status = one->run(workspace, input, output);
+    return status | (one->look_ups_by == ACCELERATOR_BLOCK && !ended_network());
+}
+
 /* Returns how much is wrong. */
 static uint32_t classify(uint32_t number, const way *one)
 {
     static float output[EXPECTED_OUTPUTS];
     uint32_t n_wrong_outputs = 0, n_wrong_layers = 0, n_right = 0;
-    use_unit = one->use_unit;
+    uint32_t busy = 0;
+    look_ups_by = one->look_ups_by;
     for (uint32_t image = 0; image < one->n_images; ++image) {
         const float *const input = expected_inputs[image];
         const uint32_t *const wanted = one->outputs + image * EXPECTED_OUTPUTS;
         int status = 0;
         if (image < TIMED_IMAGES) {
             watching = 0;
+            busy -= accelerator_cycles();
             mark(10U * number + 1U);
-            status = one->run(workspace, input, output);
+            status = run(one, input, output);
             mark(10U * number + 2U);
+            busy += accelerator_cycles();
             n_wrong_outputs += count_wrong_outputs(output, wanted);
         }
         watching = 1;
         n_layers = 0;
         mark(10U * number + 3U);
-        status |= one->run(workspace, input, output);
+        status |= run(one, input, output);
         n_wrong_layers += count_wrong_layers(one, image);
         n_wrong_outputs += status != 0 ? EXPECTED_OUTPUTS : count_wrong_outputs(output, wanted);
         n_right += largest(output) == expected_classes[image];
@@ -102,6 +114,7 @@ static uint32_t classify(uint32_t number, const way *one)
     print_pair("wrong_layers", n_wrong_layers);
     print_pair("wrong_outputs", n_wrong_outputs);
     print_pair("classes", n_right);
+    print_pair("busy", busy);
     print("\n");
     return n_wrong_layers + n_wrong_outputs;
 }
@@ -110,6 +123,10 @@ int main(void)
 {
     if (plain_check() != 0 || looked_up_check() != 0) {
         print("error: tables must have the check sum that they were written with\n");
+        return 1;
+    }
+    if (!open_accelerator()) {
+        print("error: the accelerator must be the one that the image was made for\n");
         return 1;
     }
     uint32_t n_wrong = 0;

@@ -1,5 +1,5 @@
 /* Start of the processor, and what it says to the testbench. */
-#include "console.h"
+#include "system.h"
 #include "firmware.h"
 #include "port_memory.h"
 

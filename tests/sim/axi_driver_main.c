@@ -32,10 +32,29 @@ static void put(uintptr_t offset, uint32_t value)
 
 #include "axi_driver.c"
 
+/* Runs both programs of the image as one chain, on the same rows. */
+static halut_status chain(unsigned char *memory, const uint32_t *n)
+{
+    halut_device device;
+    halut_image image;
+    const halut_job jobs[2] = {{0, n[2], n[3], n[4]}, {1, n[2], n[3] + n[4] * n[5], n[4]}};
+    const halut_job wrong = {2, 0, 0, 1};
+    halut_status status = halut_open(&device, REGISTERS, POLLS);
+
+    if (status == HALUT_OK)
+        status = halut_place(&image, memory, n[1], 0);
+    if (status == HALUT_OK && (halut_chain(&device, &image, &wrong, 1) != HALUT_BAD_ARGUMENT ||
+                               halut_chain(&device, &image, jobs, 0) != HALUT_BAD_ARGUMENT))
+        return HALUT_FAILED;
+    if (status == HALUT_OK)
+        status = halut_chain(&device, &image, jobs, 2);
+    return status == HALUT_OK ? halut_wait(&device) : status;
+}
+
 int main(int argc, char **argv)
 {
     unsigned char *memory;
-    uint32_t n[5];
+    uint32_t n[6];
     int k, file;
 
     if (argc == 2) { /* what was acknowledged, twice */
@@ -48,13 +67,17 @@ int main(int argc, char **argv)
         printf("q %u\n", (unsigned int)(10 * first + halut_acknowledge(&device)));
         return 0;
     }
-    if (argc != 7 || (file = open(argv[1], O_RDWR)) < 0)
+    if ((argc != 7 && argc != 8) || (file = open(argv[1], O_RDWR)) < 0)
         return 1;
-    for (k = 0; k < 5; k++)
+    for (k = 0; k < argc - 2; k++)
         n[k] = (uint32_t)strtoul(argv[k + 2], NULL, 10);
     memory = mmap(NULL, n[0], PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED)
         return 1;
+    if (argc == 8) {
+        printf("q %d\n", (int)chain(memory, n));
+        return 0;
+    }
     printf("q %d\n", (int)multiply(memory, 0, n[1], n[2], n[3], n[4]));
     return 0;
 }

@@ -49,7 +49,7 @@ def test_drivers(name: str, tmp_path: Path) -> None:
     texts = {"registers.h": files[".h"], "description.py": files[".py"]}
     texts["other.py"] = register_files(CONFIGS["tiled"])[".py"]
     write_job(tmp_path, config, program, words, expected, **texts)
-    (tmp_path / "image.bin").write_bytes(image_file(config, [program]))
+    (tmp_path / "image.bin").write_bytes(image_file(config, [program, program]))
     env = {
         "HALUT_JOB": str(tmp_path),
         "HALUT_EXAMPLE": str(ROOT / "examples" / "axi_driver.py"),
@@ -57,7 +57,7 @@ def test_drivers(name: str, tmp_path: Path) -> None:
         "HALUT_OTHER": _compiled(tmp_path, "other", CONFIGS["tiled"]),
     }
     built = build_axi(config, simulator=QUICK)
-    tests = ("python_example", "python_refuses", "c_example")
+    tests = ("python_example", "python_chain", "python_refuses", "c_example")
     done = runner.run(built, "sim.benches.axi_driver", testcase=tests, env=env)
     assert len(done.tests) == len(tests)
 

@@ -23,8 +23,11 @@ from halut.nn.c_export.steps import (
     Window,
     Words,
 )
+from rtl_gen.axi.generate import register_files
 from rtl_gen.cfu import CfuConfig, write
+from rtl_gen.config import AcceleratorConfig
 from soc import firmware
+from soc.accelerator import bus_block, taken, write_image
 
 RUNTIME = Path(emit_network.__code__.co_filename).with_name("runtime")
 
@@ -38,7 +41,8 @@ int main(void)
     static network_workspace workspace;
     static float input[NETWORK_INPUTS], output[NETWORK_OUTPUTS];
     while (fread(input, sizeof input, 1, stdin) == 1)
-        for (use_unit = 0; use_unit < 2; ++use_unit) {
+        for (int way = 0; way < 2; ++way) {
+            look_ups_by = way == 0 ? SOFTWARE : UNIT;
             if (network_run(&workspace, input, output) != 0)
                 return 1;
             fwrite(output, sizeof output, 1, stdout);
@@ -121,13 +125,19 @@ def _build(folder: Path, network: Network, config: CfuConfig) -> Path:
     }.items():
         (folder / name).write_text(text)
     write(config, folder / "halut_cfu.v")
+    block = bus_block(AcceleratorConfig(n_codebooks=4, n_outputs=8, input_format="int8"))
+    (folder / "halut_axi.h").write_text(register_files(block)[".h"])
+    (folder / "system.h").write_text("#define ACCELERATOR 0x80000000U\n")
+    write_image(block, taken(network.steps, config.lut_bits), folder)
     program = folder / "layers"
     command = [
         shutil.which("cc") or "cc", "-std=c99", "-O1", "-Wall", "-Wextra", "-Werror",
         "-DHALUT_CFU_MODEL", "-ffp-contract=off", "-fsanitize=address,undefined",
         "-fno-sanitize-recover=all", f"-I{folder}", f"-I{RUNTIME}", f"-I{firmware.SOURCES}",
+        f"-I{firmware.DRIVER}",
         *(str(folder / name) for name in ("main.c", "network.c")),
-        str(firmware.SOURCES / "look_up_unit.c"), "-o", str(program),
+        str(firmware.SOURCES / "layers.c"), str(firmware.DRIVER / "halut_driver.c"),
+        "-o", str(program),
     ]  # fmt: skip
     subprocess.run(command, check=True, timeout=120)
     return program

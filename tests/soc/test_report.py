@@ -20,19 +20,23 @@ def _log(wrong: int = 0) -> str:
     for number, name in enumerate(WAYS):
         for moment in (1, 2, 3):
             lines.append(
-                f"@ {10 * number + moment} {cycle} 0 0 {cycle // 2} {cycle // 4} 0 {number}"
+                f"@ {10 * number + moment} {cycle} 0 0 {cycle // 2} {cycle // 4} 0 {number} 6 5"
             )
             cycle += 1000 // (number + 1)
         for mark in (1000, 1001, 1002, 1003):
-            lines.append(f"@ {mark} {cycle} 0 0 0 0 0 0")
+            lines.append(f"@ {mark} {cycle} 0 0 0 0 0 0 0 0")
             cycle += 10
-        lines.append(f"way {name} images 3 layers 2 wrong_layers {wrong} wrong_outputs 0 classes 2")
+        lines.append(
+            f"way {name} images 3 layers 2 wrong_layers {wrong} wrong_outputs 0 classes 2 "
+            f"busy {number}"
+        )
     return "\n".join(lines)
 
 
 def test_figures() -> None:
-    plain, software, unit = read_ways(_log(), LAYERS, LAYERS)
+    plain, software, unit, accelerator = read_ways(_log(), LAYERS, LAYERS)
     assert (plain.cycles, software.cycles, unit.cycles) == (1000, 500, 333)
+    assert (accelerator.cycles, accelerator.busy_cycles) == (250, 3)
     assert (plain.read_words, plain.written_words) == (500, 250)
     assert (plain.images, plain.right_classes) == (3, 2)
     assert [(layer.name, layer.cycles) for layer in unit.by_layer] == [

@@ -15,8 +15,10 @@ from halut.errors import HalutError
 from halut.nn.recipe import Recipe
 from halut.nn.train import train
 from rtl_gen.cfu import CfuConfig
+from rtl_gen.config import AcceleratorConfig
 from sim.runner import SimulationFailed
 from soc.__main__ import main
+from soc.accelerator import bus_block
 from soc.system import build_system
 
 LITEX = os.environ.get("HALUT_LITEX", "build/soc/venv/bin/python")
@@ -24,7 +26,7 @@ LITEX = os.environ.get("HALUT_LITEX", "build/soc/venv/bin/python")
 
 @pytest.mark.slow
 @pytest.mark.needs("verilator", "riscv64-unknown-elf-gcc", "litex")
-def test_three_ways_give_every_layer_of_the_model(tmp_path: Path, capsys) -> None:
+def test_four_ways_give_every_layer_of_the_model(tmp_path: Path, capsys) -> None:
     recipe = {
         "version": 1, "name": "tiny", "data": "digits", "model": "resnet9",
         "model_options": {"width": 4}, "batch_size": 64,
@@ -40,10 +42,12 @@ def test_three_ways_give_every_layer_of_the_model(tmp_path: Path, capsys) -> Non
     ]  # fmt: skip
     assert main(arguments) == 0
     result = json.loads((folder / "soc.json").read_text())
-    plain, software, unit = result["ways"]
-    assert [way["images"] for way in result["ways"]] == [2, 2, 3]
+    plain, software, unit, accelerator = result["ways"]
+    assert [way["images"] for way in result["ways"]] == [2, 2, 3, 3]
     assert all(way["wrong_layers"] == way["wrong_outputs"] == 0 for way in result["ways"])
     assert unit["custom_instructions"] > 0 == software["custom_instructions"]
+    assert 0 < accelerator["busy_cycles"] < accelerator["cycles"] < software["cycles"]
+    assert accelerator["master_read_words"] > accelerator["master_written_words"] > 0
     assert unit["cycles"] < software["cycles"] < plain["cycles"]
     assert "layers equal the model" in capsys.readouterr().out
     # The run can fail: one bit of a constant, and one of what a layer must give.
@@ -51,7 +55,8 @@ def test_three_ways_give_every_layer_of_the_model(tmp_path: Path, capsys) -> Non
     expected = (folder / "firmware" / "expected.h").read_text()
     found = re.search(r"looked_up_sums\[\d+\] = \{(\d+)U", expected)
     assert found
-    system = build_system(Path(LITEX), CfuConfig(), folder / CfuConfig().slug)
+    block = bus_block(AcceleratorConfig.from_yaml("configs/options/soc.yaml"))
+    system = build_system(Path(LITEX), CfuConfig(), block, folder / CfuConfig().slug)
     for place, message in (
         (len(words) // 2, "check sum|wrong|error"),
         (words.index(f"{int(found[1]):08x}"), "failed"),

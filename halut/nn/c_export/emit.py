@@ -286,6 +286,16 @@ def _packed(table: NDArray[np.int64], bits: int) -> NDArray[np.uint32]:
 # Steps: each writes the constants of its layer, and its call.
 
 
+def entry_kind(step: LookUp) -> str:
+    """How entries of a table lie in memory: ``"i16"``, ``"i8"``, ``"packed"`` or ``"i4"``."""
+    _, n_codebooks, _, n_outputs = step.table.shape
+    if step.lut_bits > 8:
+        return "i16"
+    if step.lut_bits <= 4 and n_outputs % 8 == 0 and n_codebooks <= _MOST_IN_HALVES:
+        return "i4"
+    return "packed" if n_outputs % 4 == 0 else "i8"
+
+
 def _look_up(step: LookUp, constants: _Constants, plan: Schedule) -> tuple[str, list[str]]:
     source = step.inputs[0]
     n_groups, n_codebooks, n_prototypes, n_outputs = step.table.shape
@@ -294,17 +304,13 @@ def _look_up(step: LookUp, constants: _Constants, plan: Schedule) -> tuple[str, 
     pixel = down * step.window.dilation[0] * source.shape[1] + across * step.window.dilation[1]
     offset = pixel * source.shape[2] + step.channel
     put = constants.put
-    name, row_size = f"{step.name}_table", n_outputs
-    if step.lut_bits > 8:
-        entry, table = "i16", put(name, step.table, "<i2")
-    elif step.lut_bits <= 4 and n_outputs % 8 == 0 and n_codebooks <= _MOST_IN_HALVES:
-        entry, row_size = "i4", n_outputs // 8
-        table = put(name, _packed(step.table, 4), "<u4")
-    elif n_outputs % 4 == 0:
-        entry, row_size = "packed", n_outputs // 4
-        table = put(name, _packed(step.table, 8), "<u4")
+    name, entry = f"{step.name}_table", entry_kind(step)
+    in_word = {"i4": 8, "packed": 4}.get(entry)
+    row_size = n_outputs // (in_word or 1)
+    if in_word:
+        table = put(name, _packed(step.table, 32 // in_word), "<u4")
     else:
-        entry, table = "i8", put(name, step.table, "|i1")
+        table = put(name, step.table, {"i16": "<i2", "i8": "|i1"}[entry])
     pad, pads = 0, "NULL"
     if step.pad is not None and (step.pad == step.pad[0]).all():
         pad = int(step.pad[0])

@@ -1,24 +1,7 @@
-/* The layers, those that are looked up by the custom function unit: halut_layers.c with one
- * function in front of its counterpart in software.
+/* Layers that are looked up by the custom function unit; included by layers.c.
  *
  * A layer goes codebook by codebook over all of its pixels, so that thresholds are given to the
- * unit once, and then pixel by pixel over its outputs. What the unit does not take, software does. */
-#include "firmware.h"
-#include "halut_cfu.h"
-#include "halut_layers.h"
-
-/* Tables of the width that the unit adds; others stay in software. */
-#if HALUT_CFU_LUT_BITS == 8
-#define LOOK_UP_I8 halut_look_up_i8_packed
-#define halut_look_up_i8_packed look_up_in_software
-#include "halut_layers.c"
-#undef halut_look_up_i8_packed
-#else
-#define LOOK_UP_I8 halut_look_up_i8_i4
-#define halut_look_up_i8_i4 look_up_in_software
-#include "halut_layers.c"
-#undef halut_look_up_i8_i4
-#endif
+ * unit once, and then pixel by pixel over its outputs. */
 
 #if HALUT_CFU_TREE_DEPTH != 4 || HALUT_CFU_N_SUMS > 64
 #error "the unit must have trees of 4 levels and at most 64 sums"
@@ -26,96 +9,14 @@
 
 #define IN_WORD (32 / HALUT_CFU_LUT_BITS) /* entries of a word */
 
-#define MOST_PADDED 16384 /* bytes of an image with its padding */
 #define MOST_CODES 8192   /* pixels times codebooks */
 
-int use_unit;
-
-static union { uint32_t words[MOST_PADDED / 4]; int8_t bytes[MOST_PADDED]; } padded;
 static uint16_t steps[MOST_CODES + 1]; /* bytes from a codebook's first row to that of its code */
 
 /* Keeps GCC from loading later: an instruction of the unit waits for every load before it. */
 #define LOADED(a, b, c, d) __asm__("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d))
 
 #define LOADED_2(a, b) __asm__("" : "+r"(a), "+r"(b))
-
-/* An image without edges. */
-typedef struct {
-    const int8_t *values;
-    int32_t width; /* pixels in memory */
-} plane;
-
-static int by_words(const void *a, const void *b, int32_t n)
-{
-    return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)n) & 3U) == 0;
-}
-
-static void copy(int8_t *to, const int8_t *from, int32_t n)
-{
-    if (by_words(to, from, n)) {
-        uint32_t *target = (uint32_t *)(void *)to;
-        const uint32_t *source = (const uint32_t *)(const void *)from;
-        for (; n > 0; n -= 4)
-            *target++ = *source++;
-        return;
-    }
-    for (; n > 0; --n)
-        *to++ = *from++;
-}
-
-/* Stores what lies outside of the image, for some pixels that follow one another. */
-static void fill(const halut_look_up *layer, int8_t *to, int32_t n_pixels)
-{
-    const int32_t channels = layer->window.channels;
-    int32_t n = n_pixels * channels;
-    if (layer->pads != NULL) {
-        for (int32_t i = 0; i < n_pixels; ++i)
-            for (int32_t channel = 0; channel < channels; ++channel)
-                *to++ = (int8_t)layer->pads[channel];
-    } else if (by_words(to, to, n)) {
-        const uint32_t word = 0x01010101U * (uint8_t)layer->pad;
-        for (uint32_t *target = (uint32_t *)(void *)to; n > 0; n -= 4)
-            *target++ = word;
-    } else {
-        for (; n > 0; --n)
-            *to++ = (int8_t)layer->pad;
-    }
-}
-
-/* Copies the image into one with as much padding as windows reach; nothing where none does. */
-static int pad_image(const halut_look_up *layer, const int8_t *input, plane *image)
-{
-    const halut_window *const w = &layer->window;
-    const int32_t kernel_height = (w->kernel_height - 1) * w->dilation_y + 1;
-    const int32_t kernel_width = (w->kernel_width - 1) * w->dilation_x + 1;
-    const int32_t bottom = (w->out_height - 1) * w->stride_y - w->top + kernel_height;
-    const int32_t right = (w->out_width - 1) * w->stride_x - w->left + kernel_width;
-    image->values = input;
-    image->width = w->width;
-    if (w->top == 0 && w->left == 0 && bottom <= w->height && right <= w->width)
-        return 1;
-    const int32_t width = w->left + (right > w->width ? right : w->width);
-    const int32_t height = w->top + (bottom > w->height ? bottom : w->height);
-    if (height * width * w->channels > MOST_PADDED)
-        return 0;
-    /* Line by line: what is left of the image, the image, what is right of it. */
-    const int32_t behind = width - w->left - w->width, line = width * w->channels;
-    int8_t *to = padded.bytes;
-    for (int32_t y = -w->top; y < height - w->top; ++y, to += line) {
-        if (y < 0 || y >= w->height) {
-            fill(layer, to, width);
-            continue;
-        }
-        const int32_t n = w->width * w->channels;
-        int8_t *const first = to + w->left * w->channels;
-        fill(layer, to, w->left);
-        copy(first, input + y * n, n);
-        fill(layer, first + n, behind);
-    }
-    image->values = padded.bytes;
-    image->width = width;
-    return 1;
-}
 
 /* Encodes all pixels with one codebook, whose thresholds the unit has; codes as steps in bytes. */
 static void encode_pixels(const halut_window *w, const plane *image, const int32_t *offset,
@@ -146,21 +47,12 @@ static void encode_pixels(const halut_window *w, const plane *image, const int32
 
 static void encode_group(const halut_look_up *layer, const plane *image, int32_t group)
 {
-    const halut_window *const w = &layer->window;
     const int32_t first = group * layer->n_codebooks;
     const int16_t *nodes = (const int16_t *)layer->thresholds + first * 15;
-    const int32_t *offset = layer->offset + first * 4;
-    const uint8_t *tap = layer->tap + first * 4;
-    const int32_t wider = (image->width - w->width) * w->channels;
     const uint32_t row_bytes = 4U * (uint32_t)layer->row_size;
-    for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += 15, offset += 4, tap += 4) {
-        int32_t moved[4];
-        for (int32_t level = 0; level < 4; ++level) {
-            moved[level] = offset[level];
-            if (wider != 0)
-                for (int32_t line = w->kernel_width; line <= tap[level]; line += w->kernel_width)
-                    moved[level] += wider * w->dilation_y;
-        }
+    for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += 15) {
+        int32_t levels[4];
+        find_levels(layer, image, first + c, levels);
         HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 0, nodes[0], nodes[1]);
         HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 1, nodes[2], nodes[3]);
         HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 2, nodes[4], nodes[5]);
@@ -169,7 +61,7 @@ static void encode_group(const halut_look_up *layer, const plane *image, int32_t
         HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 5, nodes[10], nodes[11]);
         HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 6, nodes[12], nodes[13]);
         HALUT_CFU_DO(HALUT_CFU_THRESHOLDS, 7, nodes[14], 0);
-        encode_pixels(w, image, moved, row_bytes, steps + c, layer->n_codebooks);
+        encode_pixels(&layer->window, image, levels, row_bytes, steps + c, layer->n_codebooks);
     }
 }
 
@@ -267,22 +159,19 @@ static void add_pixel(const halut_look_up *layer, const uint32_t *table, const u
     }
 }
 
-void LOOK_UP_I8(const halut_look_up *layer, const int8_t *input, void *output, uint32_t *rows)
+/* Looks a layer up with the unit; 0: it does not take it. */
+static int look_up_with_unit(const halut_look_up *layer, const plane *image, void *output)
 {
     const halut_window *const w = &layer->window;
     const int32_t n_pixels = w->out_height * w->out_width;
-    plane image;
-    if (!use_unit || layer->depth != 4 || layer->n_codebooks > HALUT_CFU_MOST_CODEBOOKS ||
-        layer->row_size > 1024 || n_pixels * layer->n_codebooks > MOST_CODES ||
-        !pad_image(layer, input, &image)) {
-        look_up_in_software(layer, input, output, rows);
-        return;
-    }
     const int32_t channels = layer->n_groups * layer->n_outputs;
+    if (layer->n_codebooks > HALUT_CFU_MOST_CODEBOOKS || layer->row_size > 1024 ||
+        n_pixels * layer->n_codebooks > MOST_CODES)
+        return 0;
     for (int32_t group = 0; group < layer->n_groups; ++group) {
         const uint32_t *const table =
             (const uint32_t *)layer->table + group * 16 * layer->n_codebooks * layer->row_size;
-        encode_group(layer, &image, group);
+        encode_group(layer, image, group);
         const uint16_t *step = steps;
         int32_t index = group * layer->n_outputs;
         for (int32_t pixel = 0; pixel < n_pixels; ++pixel) {
@@ -291,4 +180,5 @@ void LOOK_UP_I8(const halut_look_up *layer, const int8_t *input, void *output, u
             step += layer->n_codebooks;
         }
     }
+    return 1;
 }
