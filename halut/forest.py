@@ -7,6 +7,7 @@ other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -228,24 +229,49 @@ class Forest:
 
     def refine(self, entries: NDArray[np.float64], strength: float) -> None:
         """Learn every tree again, for what the tables of the other codebooks leave over."""
+        self.backfit(entries, strength, self.codes, self._learn, _REFINED_TARGETS)
+
+    def backfit(
+        self,
+        entries: NDArray[np.float64],
+        strength: float,
+        all_codes: NDArray[np.uint8],
+        learn: Callable[[int, NDArray[np.float64], float], None],
+        n_targets: int,
+    ) -> None:
+        """Learn codebook after codebook again, for what the tables of all others leave over.
+
+        Parameters
+        ----------
+        entries : float64 ndarray of shape (C*K, R)
+            Tables.
+        strength : float
+            Lambda of the ridge regression that they come from.
+        all_codes : uint8 ndarray of shape (n_codebooks, n)
+            Of the trees; `learn` changes them.
+        learn : callable
+            Learns the tree of a codebook for targets (n_targets, n), with `strength`.
+        n_targets : int
+            Directions of the rest that a tree is learned for.
+        """
         K = self.n_prototypes
         _, directions = np.linalg.eigh((self.targets.T @ self.targets).astype(np.float64))
         directions = directions[:, : -_TRACKED - 1 : -1]  # (R, q)
         tables = (entries @ directions).reshape(len(self.groups), K, -1).astype(np.float32)
         rest = self.targets @ directions.astype(np.float32)  # (n, q)
-        for table, codes in zip(tables, self.codes, strict=True):
+        for table, codes in zip(tables, all_codes, strict=True):
             add_entries(rest, table, codes, -1)
         squares = (rest.T @ rest).astype(np.float64)
-        lost = np.zeros_like(tables[0]), self.codes[0]
+        lost = np.zeros_like(tables[0]), all_codes[0]
         for codebook, table in enumerate(tables):
-            codes = self.codes[codebook]
+            codes = all_codes[codebook]
             sums = _exchange_entries(rest, lost, (table, codes))
             squares += _squares_gained(table, sums, np.bincount(codes, minlength=K))
             _, strongest = np.linalg.eigh(squares)
-            strongest = strongest[:, : -_REFINED_TARGETS - 1 : -1].astype(np.float32)
+            strongest = strongest[:, : -n_targets - 1 : -1].astype(np.float32)
             targets = (rest @ strongest).T.astype(np.float64, order="C")
-            self._learn(codebook, targets, strength)
-            codes = self.codes[codebook]
+            learn(codebook, targets, strength)
+            codes = all_codes[codebook]
             counts = np.bincount(codes, minlength=K)
             sums = table_sums(codes[None], rest, K)
             table[:] = sums / (counts[:, None] + strength)

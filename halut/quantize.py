@@ -172,6 +172,12 @@ def _round_jointly(
     return entries.T.reshape(shifted.shape)
 
 
+def _steps(low: NDArray[Any], high: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Steps of grids of so many bits over ranges, which do not vanish beside float32 offsets."""
+    largest = np.maximum(np.abs(low), np.abs(high))
+    return np.maximum((high - low) / (2**bits - 2), largest * 2.0**-23)
+
+
 def integer_thresholds(
     thresholds: NDArray[np.float32], bits: int, granularity: str = "codebook"
 ) -> tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32]]:
@@ -210,8 +216,7 @@ def integer_thresholds(
         high = np.broadcast_to(high.max(axis=axis, keepdims=True), high.shape)
     half = 2 ** (bits - 1)
     largest = np.maximum(np.abs(low), np.abs(high))
-    # Steps must not vanish beside the offset in float32.
-    scale = np.maximum((high - low) / (2**bits - 2), largest * 2.0**-23)
+    scale = _steps(low, high, bits)
     # One threshold alone decides at its own place in any grid.
     alone = high == low
     scale[alone] = np.where(largest > 0, largest / half, 1.0)[alone]
@@ -264,9 +269,7 @@ def sum_thresholds(
     most = np.where(used, high, -np.inf).max(axis=axes, keepdims=True)
     shape = signs.shape[:2]
     least, most = (np.broadcast_to(end, signs.shape)[..., 0] for end in (least, most))
-    largest = np.maximum(np.abs(least), np.abs(most))
-    # Steps must not vanish beside the offset in float32.
-    scale = np.maximum((most - least) / (2**bits - 2), largest * 2.0**-23)
+    scale = _steps(least, most, bits)
     scale = np.where(scale > 0, scale, 1.0).astype(np.float32).astype(np.float64)
     offset = ((least + most) / 2).astype(np.float32).reshape(shape)
     total = signs.sum(axis=2, dtype=np.int64)

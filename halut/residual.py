@@ -13,20 +13,18 @@ of one column; `halut.sums` chooses them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.forest import Forest, add_entries, sums_by_code
+from halut.forest import Forest, sums_by_code
 from halut.lookup import walk_rows
-from halut.ridge import Fit, Gram, best_strength, solve, table_sums
+from halut.ridge import Fit, Gram, best_strength, solve
 from halut.sums import greedy_sum, products, second_moments, sum_of
 from halut.trees import SortedColumns, learn_tree, split_column
 
 __all__ = ["ResidualTrees", "TermTrees", "Variant"]
-
-_TRACKED = 32
-"""Directions of the product of which refitting knows what is left over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,23 +128,8 @@ class ResidualTrees:
         n_targets : int
             See `Variant`.
         """
-        f, K = self._forest, self._forest.n_prototypes
-        _, directions = np.linalg.eigh((f.targets.T @ f.targets).astype(np.float64))
-        directions = directions[:, : -_TRACKED - 1 : -1]  # (R, q)
-        tables = (entries @ directions).reshape(len(f.groups), K, -1).astype(np.float32)
-        rest = f.targets @ directions.astype(np.float32)  # (n, q)
-        for table, codes in zip(tables, trees.codes, strict=True):
-            add_entries(rest, table, codes, -1)
-        for codebook, table in enumerate(tables):
-            add_entries(rest, table, trees.codes[codebook], 1)
-            _, strongest = np.linalg.eigh((rest.T @ rest).astype(np.float64))
-            strongest = strongest[:, : -n_targets - 1 : -1].astype(np.float32)
-            targets = (rest @ strongest).T.astype(np.float64, order="C")
-            self._learn(trees, codebook, targets, strength)
-            codes = trees.codes[codebook]
-            counts = np.bincount(codes, minlength=K)
-            table[:] = table_sums(codes[None], rest, K) / (counts[:, None] + strength)
-            add_entries(rest, table, codes, -1)
+        learn = partial(self._learn, trees)
+        self._forest.backfit(entries, strength, trees.codes, learn, n_targets)
 
     def best(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,19 +20,10 @@ from rtl_gen.config import AcceleratorConfig
 if TYPE_CHECKING:
     from halut.nn.c_export.steps import LookUp, Step
 
-__all__ = ["LayerParts", "bus_block", "in_range", "layer_programs", "taken", "write_image"]
+__all__ = ["bus_block", "in_range", "layer_programs", "taken", "write_image"]
 
 _DATA_BITS = 32  # of the system's bus
 _LEVELS = 4  # of trees, as the firmware has them
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerParts:
-    """The programs of the image that are one group of a layer."""
-
-    first: int  #: The first of them; they go codebook part by codebook part.
-    n_parts: int  #: Parts of the codebooks, whose results are added up.
-    n_columns: int  #: Parts of the outputs.
 
 
 def bus_block(config: AcceleratorConfig) -> AxiConfig:
@@ -151,20 +141,15 @@ def layer_programs(step: LookUp) -> list[Program]:
     return found
 
 
-def write_image(config: AxiConfig, steps: Sequence[LookUp], folder: Path) -> list[LayerParts]:
+def write_image(config: AxiConfig, steps: Sequence[LookUp], folder: Path) -> None:
     """Write ``accelerator_image.h``: the image of all layers, and which part of it each is.
 
     Parameters
     ----------
     config : AxiConfig
     steps : sequence of LookUp
-        Looked-up layers in words, in the order in which they run.
+        Looked-up layers in words that `taken` returns, in the order in which they run.
     folder : Path
-
-    Returns
-    -------
-    list of LayerParts
-        One per layer and group, in this order.
 
     Raises
     ------
@@ -175,37 +160,32 @@ def write_image(config: AxiConfig, steps: Sequence[LookUp], folder: Path) -> lis
     names = [step.name for step in steps for _ in range(step.tap.shape[0])]
     core = config.accelerator
     for name, program in zip(names, programs, strict=True):
-        if program.tree_depth != core.tree_depth or program.lut_bits > core.lut_bits:
+        if program.lut_bits > core.lut_bits:
             raise HalutError(
-                f"layers must have K = {core.n_prototypes} and entries of at most "
-                f"{core.lut_bits} bits for the accelerator {core.name}, not K = "
-                f"{program.n_prototypes} and {program.lut_bits} bits (layer {name})"
+                f"layers must have entries of at most {core.lut_bits} bits for the accelerator "
+                f"{core.name}, not {program.lut_bits} (layer {name})"
             )
     fitting = [widen(program, lut_bits=core.lut_bits) for program in programs]
     image = image_file(config, fitting)
     places = image_plan(config, fitting, names, [None] * len(fitting))["programs"]
-    parts = []
+    # Of every group of a layer: its first program, the parts of its codebooks, whose results are
+    # added up, and of its outputs. Programs go codebook part by codebook part.
+    groups = []
     for layer in range(len(fitting)):
         own = [place for place in places if place["layer"] == layer]
-        parts.append(
-            LayerParts(
-                first=own[0]["program"],
-                n_parts=own[0]["parts"],
-                n_columns=len(own) // own[0]["parts"],
-            )
-        )
+        n_parts = own[0]["parts"]
+        groups.append((own[0]["program"], n_parts, len(own) // n_parts))
     words = np.frombuffer(image, dtype="<u4").tolist()
     rows = ",\n".join(
         ", ".join(f"{word:#x}U" for word in words[k : k + 8]) for k in range(0, len(words), 8)
     )
-    listed = ", ".join(f"{{{one.first}, {one.n_parts}, {one.n_columns}}}" for one in parts)
+    listed = ", ".join(f"{{{first}, {part}, {column}}}" for first, part, column in groups)
     text = (
         "/* What the accelerator is loaded with, and which programs each group of a layer is. */\n"
         "#include <stdint.h>\n"
-        f"#define ACCELERATOR_GROUPS {len(parts)}U\n"
+        f"#define ACCELERATOR_GROUPS {len(groups)}U\n"
         "static const struct { uint32_t first, n_parts, n_columns; } "
         f"accelerator_groups[ACCELERATOR_GROUPS] = {{{listed}}};\n"
         f"static uint32_t accelerator_image[{len(words)}] = {{\n{rows}}};\n"
     )
     write_text(folder / "accelerator_image.h", text)
-    return parts
