@@ -243,11 +243,11 @@ class HalutLayer(LookUp, ABC):
 
         if followed:
             nodes, *inputs = self._nodes(torch.float32)
-            entries, scale, offset = self.tables()
+            lut, tables, scale, offset = self._packed()
             images = native.train(
-                placed.x, placed.pad, self.split_dims.to(torch.int32).contiguous(), nodes, entries,
-                *multipliers(scale, offset), inputs[0] / self.temperature.float(), *inputs,
-                self._native_format, *where,
+                placed.x, placed.pad, self.split_dims.to(torch.int32).contiguous(), nodes, lut,
+                None if is_product else scale, tables, *multipliers(scale, offset),
+                inputs[0] / self.temperature.float(), *inputs, self._native_format, *where,
             )  # fmt: skip
         else:
             prepared = self._prepared()

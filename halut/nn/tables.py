@@ -222,6 +222,20 @@ class LookUp(Encoder):
             *(one.detach().float().contiguous() for one in outputs),
         )
 
+    def _packed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return float32 `lut`, and the tables, scale and offset of it that `native.train` reads.
+
+        Autograd follows `lut` and the offset. Entries are not kept as floats.
+        """
+        lut = self.lut.float()
+        with torch.no_grad():
+            assert self.config.lut_bits is not None
+            entries, scale, offset = quantize_tables(
+                lut, self.config.lut_bits, self.config.lut_granularity
+            )
+            tables = native.pack_tables(entries)
+        return lut, tables, scale, offset + self.bias.to(lut.dtype).view_as(offset)
+
     @property
     def _native_format(self) -> str:
         """What the native operators call the input format."""
