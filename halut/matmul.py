@@ -29,11 +29,12 @@ from halut.checks import either, in_range, integer, integer_at_least, power_of_t
 from halut.errors import HalutError
 from halut.forest import Forest
 from halut.formats import MOST_TERMS
+from halut.judging import Judge, QuantisationError, Statistics
 from halut.lookup import chunks, product_basis, walk_rows
 from halut.outliers import ordinary_rows
 from halut.residual import ResidualTrees, TermTrees, Variant
 from halut.ridge import Fit, Gram, best_strength, entries_of
-from halut.tree_product import Judge, QuantisationError, Statistics, TreeProduct
+from halut.tree_product import TreeProduct
 
 __all__ = ["HalutMatmul", "QuantisationError", "Statistics"]
 
