@@ -19,7 +19,13 @@ from typing import Any
 from halut.accumulation import OVERFLOWS
 from halut.checks import integer_in, known, located, mapping, read_yaml
 from halut.errors import HalutError
-from halut.formats import MOST_TERMS, check_half_tables, check_sums, input_format_bits
+from halut.formats import (
+    FLOAT_FORMATS,
+    MOST_TERMS,
+    check_half_tables,
+    check_sums,
+    input_format_bits,
+)
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 
@@ -29,7 +35,7 @@ from .settings import check_settings, name_setting, setting, settings_of
 __all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "canonical_hash", "ceil_log2"]
 
 CONFIG_VERSION = 1
-ENCODERS = ("interleaved", "pipelined")
+ENCODERS = ("interleaved", "pipelined", "addressed")
 MEMORIES = ("latch", "ff", "lutram")
 MAX_CODEBOOKS = 1024
 _PRODUCT, _THROUGHPUT, _STAGES = "product", "throughput", "stages"
@@ -66,10 +72,11 @@ class AcceleratorConfig(AddressMap):
     outputs_per_cycle : int, optional
         W, results per output transfer: a divisor of M, or a multiple of M that divides P*M.
         By default the fewest that keep up with the input.
-    encoder : {"interleaved", "pipelined"}
+    encoder : {"interleaved", "pipelined", "addressed"}
         Interleaved: T tree walkers per row and lane, offset by a cycle, T cycles per code (the
-        paper's unit). Pipelined: `tree_levels_per_stage` levels per stage. Both give one code per
-        cycle.
+        paper's unit). Pipelined: `tree_levels_per_stage` levels per stage. Addressed, for FPGAs
+        and lutram only: one level per stage, its thresholds in a RAM per row, which the code so far
+        addresses; a program word is one threshold. All give one code per cycle.
     tree_levels_per_stage : int
         Pipelined encoder: levels compared side by side in a stage, with 2**levels - 1 comparators
         per row and lane; 1 to T.
@@ -225,11 +232,18 @@ class AcceleratorConfig(AddressMap):
             "write_word_bits", self.write_word_bits, max(self.lut_bits, self.threshold_bits), 4096
         )
         integer_in("tree_levels_per_stage", self.tree_levels_per_stage, 1, self.tree_depth)
-        if self.encoder == "interleaved" and self.tree_levels_per_stage != 1:
+        if self.encoder != "pipelined" and self.tree_levels_per_stage != 1:
             raise HalutError(
-                "tree_levels_per_stage must be 1 for an interleaved encoder, "
+                f"tree_levels_per_stage must be 1 for an {self.encoder} encoder, "
                 f"not {self.tree_levels_per_stage}"
             )
+        if self.encoder == "addressed":
+            if self.memory != "lutram":
+                raise HalutError(
+                    f"memory must be lutram for an addressed encoder, not {self.memory}"
+                )
+            if self.terms != 1:
+                raise HalutError(f"terms must be 1 for an addressed encoder, not {self.terms}")
         if self.outputs_per_cycle is None:
             object.__setattr__(self, "outputs_per_cycle", self._default_outputs_per_cycle())
         integer_in("outputs_per_cycle", self.outputs_per_cycle, 1, self.rows * self.n_outputs)
@@ -303,14 +317,28 @@ class AcceleratorConfig(AddressMap):
 
         It has to when a walker keeps its values (interleaved), and does so while it fetches the
         first threshold when there is more than one codebook group to fetch from. Sums are
-        registered before they are compared.
+        registered before they are compared. An addressed encoder fetches nothing; it registers the
+        keys that floats compare as.
         """
+        if self.encoder == "addressed":
+            return self.input_format in FLOAT_FORMATS
         return self.encoder == "interleaved" or self.stored_groups > 1 or self.terms > 1
+
+    @property
+    def ram_per_row(self) -> bool:
+        """Whether each row has RAMs of its own, with one read port, rather than a port of one."""
+        return self.encoder == "addressed"
 
     @property
     def tree_stages(self) -> int:
         """Pipeline stages that walk the tree: T / tree_levels_per_stage, rounded up."""
         return -(-self.tree_depth // self.tree_levels_per_stage)
+
+    def threshold_stage(self, level: int) -> int:
+        """Pipeline stage in which a tree level's thresholds are read (fetched, if registered)."""
+        if self.encoder == "addressed":
+            return level + int(self.captures_input)
+        return level // self.tree_levels_per_stage
 
     @property
     def encoder_cycles(self) -> int:

@@ -46,6 +46,7 @@ def _name_suffix(config: AcceleratorConfig) -> str:
         f"c{config.n_codebooks}_k{config.n_prototypes}_p{config.rows}"
         f"_q{config.parallel_codebooks}_lut{config.entry_name}_acc{config.accumulator_bits}"
         f"_add{config.look_up_adder_levels}_{config.adder_levels_per_stage}_{config.memory}"
+        + ("_per_row" if config.ram_per_row else "")
         + (f"_{config.overflow}" if config.overflow else "")
         + ("_double" if config.double_buffer else "")
     )
@@ -130,6 +131,7 @@ class Decoder(Unit):
             width=c.lut_bits,
             rows=c.rows,
             memory=c.memory,
+            ram_per_row=c.ram_per_row,
         )
         self.add(m, f"lane{q}", lane, platform)
         width = len(lane.select)
