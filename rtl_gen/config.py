@@ -38,6 +38,7 @@ CONFIG_VERSION = 1
 ENCODERS = ("interleaved", "pipelined", "addressed")
 MEMORIES = ("latch", "ff", "lutram")
 MAX_CODEBOOKS = 1024
+DISTRIBUTED_WORDS = 64
 _PRODUCT, _THROUGHPUT, _STAGES = "product", "throughput", "stages"
 _FORMATS, _STORE = "number formats", "store"
 MAX_ACC_BITS = 32
@@ -111,6 +112,9 @@ class AcceleratorConfig(AddressMap):
         Adder-tree levels in the look-up stage, before its register; 0 to 8.
     adder_levels_per_stage : int
         Adder-tree levels in each later stage; 1 to 8.
+    look_up_registers : int
+        Stages between a look-up and the first later stage's sum, 1 or 2. Block RAMs of FPGAs have
+        a slow output, which the second takes.
     double_buffer : bool
         Two programs are stored. While one computes the other can be written; a command switches
         between row groups.
@@ -176,6 +180,10 @@ class AcceleratorConfig(AddressMap):
     adder_levels_per_stage: int = setting(
         3, "--adder-levels", "adder-tree levels per later stage", group=_STAGES, within=(1, 8)
     )
+    look_up_registers: int = setting(
+        1, "--look-up-registers", "registers behind a look-up", group=_STAGES, within=(1, 2),
+        later=True,
+    )  # fmt: skip
     double_buffer: bool = setting(
         False, "--double-buffer", "store two programs, one loaded while one computes",
         group=_STORE, later=True,
@@ -330,6 +338,12 @@ class AcceleratorConfig(AddressMap):
         return self.encoder == "addressed"
 
     @property
+    def table_ram_style(self) -> str:
+        """The attribute of tables' RAMs: long ones may be block RAMs, which have a register."""
+        words = self.stored_groups * self.n_prototypes
+        return "distributed" if self.ram_per_row and words <= DISTRIBUTED_WORDS else ""
+
+    @property
     def tree_stages(self) -> int:
         """Pipeline stages that walk the tree: T / tree_levels_per_stage, rounded up."""
         return -(-self.tree_depth // self.tree_levels_per_stage)
@@ -350,10 +364,11 @@ class AcceleratorConfig(AddressMap):
         """Pipeline stages behind the look-up register: adder tree, then accumulator.
 
         The adder tree's levels beyond `look_up_adder_levels`, at most `adder_levels_per_stage`
-        per stage. One stage is needed to accumulate if G > 1.
+        per stage. One stage is needed to accumulate if G > 1. A second look-up register is one.
         """
         levels = max(ceil_log2(self.parallel_codebooks) - self.look_up_adder_levels, 0)
-        return max(-(-levels // self.adder_levels_per_stage), int(self.n_groups > 1))
+        stages = max(-(-levels // self.adder_levels_per_stage), int(self.n_groups > 1))
+        return stages + self.look_up_registers - 1
 
     @property
     def pipeline_stages(self) -> int:
@@ -438,6 +453,7 @@ class AcceleratorConfig(AddressMap):
             ("tree", "tree_levels_per_stage"),
             ("look", "look_up_adder_levels"),
             ("add", "adder_levels_per_stage"),
+            ("registers", "look_up_registers"),
         ):
             if getattr(self, field) != defaults[field]:
                 slug += f"_{label}{getattr(self, field)}"

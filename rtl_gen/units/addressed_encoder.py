@@ -142,6 +142,7 @@ class AddressedEncoder(Unit):
             rows=c.rows,
             memory="lutram",
             ram_per_row=True,
+            ram_style="distributed",
         )
         self.add(m, f"level{level}_thresholds", memory, platform)
         write_index = [node[:level]]

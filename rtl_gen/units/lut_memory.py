@@ -45,6 +45,8 @@ class LutMemory(Unit):
     ram_per_row : bool, default False
         lutram only: a RAM with one read port for every row, in place of one with P of them, which
         synthesis may not find RAMs for.
+    ram_style : {"", "distributed"}
+        lutram only: the RAMs' attribute; empty: what synthesis likes.
 
     Members
     -------
@@ -73,6 +75,7 @@ class LutMemory(Unit):
         rows: int,
         memory: str,
         ram_per_row: bool = False,
+        ram_style: str = "",
     ) -> None:
         self.n_groups = n_groups
         self.n_prototypes = n_prototypes
@@ -80,6 +83,7 @@ class LutMemory(Unit):
         self.rows = rows
         self.memory = memory
         self.ram_per_row = ram_per_row
+        self._ram_style = ram_style
         self.n_words = n_groups * n_prototypes
         self.select_ports = select_members(
             n_groups=n_groups, n_prototypes=n_prototypes, rows=rows, memory=memory
@@ -97,7 +101,8 @@ class LutMemory(Unit):
                 "value": Out(data.ArrayLayout(unsigned(width), rows)),
             },
             module_name=f"halut_lut_memory_g{n_groups}_k{n_prototypes}_b{width}_p{rows}_{memory}"
-            + ("_per_row" if ram_per_row else ""),
+            + ("_per_row" if ram_per_row else "")
+            + (f"_{ram_style}" if ram_style else ""),
             has_clock=memory != "latch",
         )
 
@@ -128,7 +133,7 @@ class LutMemory(Unit):
 
     @property
     def ram_style(self) -> str:
-        return "distributed" if self.ram_per_row else ""
+        return self._ram_style
 
     def _build_lutram(self, m: Module) -> None:
         if not self.ram_per_row:
