@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.forest import Forest, sums_by_code
+from halut.choice import is_better
+from halut.forest import Forest, add_entries, sums_by_code
 from halut.lookup import walk_rows
 from halut.ridge import Fit, Gram, best_strength, solve
 from halut.sums import greedy_sum, products, second_moments, sum_of
@@ -153,12 +155,13 @@ class ResidualTrees:
         -------
         (trees, fits, n_targets), or None
             The best trees; the fit before each pass that led to them, and theirs; the variant's
-            targets. None when no variant is better than the forest.
+            targets. None when no variant is better than the forest, by more than chance would have
+            it (`halut.choice.is_better`).
         """
         best: tuple[TermTrees, list[Fit], int] | None = None
         least = first.error
         f = self._forest
-        judged = (held_out - f.centre) @ f.weights
+        judged: NDArray[Any] = (held_out - f.centre) @ f.weights
         for variant in variants:
             trees, fits = self.start(), [first]
             for _ in range(variant.n_passes):
@@ -173,7 +176,13 @@ class ResidualTrees:
                 if fit.error < least:
                     least = fit.error
                     best = trees.copy(), list(fits), variant.n_targets
-        return best
+        if best is None:
+            return None
+        errors = [
+            _row_errors(each.walk(held_out), fit, judged)
+            for each, fit in ((self.start(), first), (best[0], best[1][-1]))
+        ]
+        return best if is_better(*errors) else None
 
     def replay(self, fits: list[Fit], n_targets: int) -> TermTrees:
         """Refit from other rows, with the choices that `best` made."""
@@ -228,3 +237,15 @@ class ResidualTrees:
             codes += codes
             codes += column > reached
         trees.codes[codebook] = codes
+
+
+def _row_errors(
+    codes: NDArray[np.uint8], fit: Fit, targets: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the squared error of a fit's tables for each row of targets (n, R): (n,)."""
+    assert fit.entries is not None
+    tables = fit.entries.astype(np.float32).reshape(len(codes), -1, targets.shape[1])
+    rest = targets.copy()
+    for table, code in zip(tables, codes, strict=True):
+        add_entries(rest, table, code, -1)
+    return np.square(rest, dtype=np.float64).sum(axis=1)
