@@ -84,7 +84,7 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
             DOUBLE=c.double_buffer,
             ACTIVE=bank,
             GROUPS=stored,
-            BINARY=stored and c.memory == "lutram",
+            BINARY=stored and c.binary_codes,
             FIRST=c.n_groups > 1,
         ),
         properties=(
@@ -132,8 +132,8 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
             "PER_WORD": c.thresholds_per_word,
             "WORDS": c.threshold_words,
             "WBITS": _bits(c.threshold_words),
-            "LATE": int(c.memory == "latch"),
-            "LINES": int(c.memory != "lutram"),
+            "LATE": int(c.constants_memory == "latch"),
+            "LINES": int(not c.binary_codes),
         },
         defines=_macros(
             INTERLEAVED=c.encoder == "interleaved",
@@ -235,7 +235,7 @@ def decoder_check(name: str, config: AcceleratorConfig) -> Check:
             "SUM_STAGES": c.sum_stages,
             "T": c.tree_depth,
             "CBITS": _bits(c.n_codebooks),
-            "LATE": int(c.memory == "latch"),
+            "LATE": int(c.constants_memory == "latch"),
         },
         defines=_macros(
             BOOKS=c.stored_codebooks > 1, GROUPS=c.stored_groups > 1, FIRST=c.n_groups > 1

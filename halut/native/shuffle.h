@@ -33,31 +33,20 @@ INLINE void walk(const Tree *tree, const size_t depth, size_t n, uint8_t *codes)
     }
 }
 
-INLINE float value_of(int32_t sum, float scale, float offset, int rectify)
-{
-    const float value = (float)sum * scale + offset;
-    return rectify && value < 0 ? 0 : value;
-}
-
 /* Values of n sums of one output. */
-INLINE void to_plane(const int32_t *sums, size_t n, float scale, float offset, int rectify,
-                     float *to)
+INLINE void to_plane(const int32_t *sums, size_t n, float scale, float offset, float *to)
 {
-    if (rectify)
-        for (size_t i = 0; i < n; i++)
-            to[i] = value_of(sums[i], scale, offset, 1);
-    else
-        for (size_t i = 0; i < n; i++)
-            to[i] = value_of(sums[i], scale, offset, 0);
+    for (size_t i = 0; i < n; i++)
+        to[i] = (float)sums[i] * scale + offset;
 }
 
 /* Values of n positions, up to SLICE outputs each, of sums (SLICE, TILE). */
 INLINE void to_pixels(const int32_t *sums, size_t n, size_t n_outputs, const float *scale,
-                      const float *offset, int rectify, float *to, size_t stride)
+                      const float *offset, float *to, size_t stride)
 {
     for (size_t p = 0; p < n; p++)
         for (size_t k = 0; k < n_outputs; k++)
-            to[p * stride + k] = value_of(sums[k * TILE + p], scale[k], offset[k], rectify);
+            to[p * stride + k] = (float)sums[k * TILE + p] * scale[k] + offset[k];
 }
 
 #define PLAIN(target, name)                                                                     \
@@ -66,16 +55,16 @@ INLINE void to_pixels(const int32_t *sums, size_t n, size_t n_outputs, const flo
         walk(tree, depth, n, codes);                                                            \
     }                                                                                           \
     target static void to_plane_##name(const int32_t *sums, size_t n, float scale,              \
-                                       float offset, int rectify, float *to)                    \
+                                       float offset, float *to)                                 \
     {                                                                                           \
-        to_plane(sums, n, scale, offset, rectify, to);                                          \
+        to_plane(sums, n, scale, offset, to);                                                   \
     }
 #define PLAIN_PIXELS(target, name)                                                              \
     target static void to_pixels_##name(const int32_t *sums, size_t n, size_t n_outputs,        \
-                                        const float *scale, const float *offset, int rectify,   \
-                                        float *to, size_t stride)                               \
+                                        const float *scale, const float *offset, float *to,     \
+                                        size_t stride)                                          \
     {                                                                                           \
-        to_pixels(sums, n, n_outputs, scale, offset, rectify, to, stride);                      \
+        to_pixels(sums, n, n_outputs, scale, offset, to, stride);                               \
     }
 
 #define NO_TARGET
@@ -177,10 +166,9 @@ TARGET_QUADS static void look_up_vnni(const void *codes, const int8_t *tables, s
 }
 
 TARGET_QUADS static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_outputs,
-                                       const float *scale, const float *offset, int rectify,
-                                       float *to, size_t stride)
+                                       const float *scale, const float *offset, float *to,
+                                       size_t stride)
 {
-    const __m512 least = _mm512_set1_ps(rectify ? 0 : -INFINITY);
     const __mmask16 some = (__mmask16)(0xffffU >> (SLICE - n_outputs));
     const __m512 scales = _mm512_maskz_loadu_ps(some, scale);
     const __m512 offsets = _mm512_maskz_loadu_ps(some, offset);
@@ -197,8 +185,51 @@ TARGET_QUADS static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_
             if (i < here)
                 _mm512_mask_storeu_ps(
                     to + (p + i) * stride, some,
-                    _mm512_max_ps(least, _mm512_add_ps(_mm512_mul_ps(value, scales), offsets)));
+                    _mm512_add_ps(_mm512_mul_ps(value, scales), offsets));
         }
     }
 }
 #endif
+
+/* Sums wrap at so many bits, and negative ones become 0; 0: they do not. */
+static void finish_sums(int64_t wrap_bits, int64_t relu, int32_t *sums, size_t n)
+{
+    if (wrap_bits) {
+        const uint32_t half = (uint32_t)1 << (wrap_bits - 1);
+        for (size_t i = 0; i < n; i++)
+            sums[i] = (int32_t)((((uint32_t)sums[i] + half) & (2 * half - 1)) - half);
+    }
+    if (relu)
+        for (size_t i = 0; i < n; i++)
+            sums[i] = sums[i] < 0 ? 0 : sums[i];
+}
+
+/* What a variant computes. */
+typedef struct {
+    void (*walk)(const Tree *, size_t, size_t, uint8_t *);
+    void (*encode_quad)(const Tree *, size_t, size_t, uint32_t *); /* or NULL: walk is used */
+    void (*look_up)(const void *, const int8_t *, size_t, int32_t *);
+    void (*to_plane)(const int32_t *, size_t, float, float, float *);
+    void (*to_pixels)(const int32_t *, size_t, size_t, const float *, const float *, float *, size_t);
+} Shuffle;
+
+#define SHUFFLE(name, quad) \
+    {walk_##name, quad, look_up_##name, to_plane_##name, to_pixels_##name}
+static const Shuffle portable = SHUFFLE(portable, NULL);
+#ifdef HAS_X86
+static const Shuffle avx2 = SHUFFLE(avx2, NULL);
+static const Shuffle vnni = SHUFFLE(vnni, encode_quad_vnni);
+#endif
+
+/* Variants are numbered as in kernels.c. */
+static const Shuffle *shuffle_of(int variant)
+{
+#ifdef HAS_X86
+    if (variant >= 3)
+        return &vnni;
+    if (variant >= 1)
+        return &avx2;
+#endif
+    (void)variant;
+    return &portable;
+}

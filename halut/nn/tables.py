@@ -188,8 +188,9 @@ class LookUp(Encoder):
             x.requires_grad or any(one.requires_grad for one in self.parameters(recurse=False))
         )
 
-    def _is_native(self, x: Tensor) -> bool:
-        """Say whether the native operators compute what this layer does with an input."""
+    @property
+    def computes_natively(self) -> bool:
+        """Whether native operators compute sums of this layer's formats, where there are such."""
         config = self.config
         return (
             config.encoder == "tree"
@@ -199,6 +200,12 @@ class LookUp(Encoder):
             and config.lut_format == "int"
             and config.overflow != "saturate"
             and config.tree_depth <= MOST_DEPTH
+        )
+
+    def _is_native(self, x: Tensor) -> bool:
+        """Say whether the native operators compute what this layer does with an input."""
+        return (
+            self.computes_natively
             and x.device.type == self.lut.device.type == "cpu"
             and x.dtype != torch.float64
             and self.lut.dtype != torch.float64
@@ -221,6 +228,20 @@ class LookUp(Encoder):
             native.pack_tables(entries.detach()),
             *(one.detach().float().contiguous() for one in outputs),
         )
+
+    def _packed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return float32 `lut`, and the tables, scale and offset of it that `native.train` reads.
+
+        Autograd follows `lut` and the offset. Entries are not kept as floats.
+        """
+        lut = self.lut.float()
+        with torch.no_grad():
+            assert self.config.lut_bits is not None
+            entries, scale, offset = quantize_tables(
+                lut, self.config.lut_bits, self.config.lut_granularity
+            )
+            tables = native.pack_tables(entries)
+        return lut, tables, scale, offset + self.bias.to(lut.dtype).view_as(offset)
 
     @property
     def _native_format(self) -> str:
