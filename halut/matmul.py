@@ -28,16 +28,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut.arrays import to_scale, training_pair
-from halut.checks import either, in_range, integer, integer_at_least, power_of_two
+from halut.checks import boolean, either, in_range, integer, integer_at_least, power_of_two
 from halut.choice import FEW_ROWS, cross_validated, least_error, least_held_out
 from halut.costs import DENSE, EncoderArea, affordable
+from halut.effort import MOST_EFFORT, variants
 from halut.errors import HalutError
 from halut.forest import Forest
 from halut.formats import MOST_TERMS
 from halut.judging import Judge, QuantisationError, Statistics
 from halut.lookup import chunks, product_basis, walk_rows
 from halut.outliers import ordinary_rows
-from halut.residual import ResidualTrees, TermTrees, Variant
+from halut.residual import ResidualTrees, TermTrees
 from halut.ridge import Fit, Gram, best_strength, entries_of
 from halut.tree_product import TreeProduct
 
@@ -61,16 +62,6 @@ better ones to begin with."""
 
 MOST_AREA = 1.15
 """How much area the accelerator may have with the best encoder, over that with trees."""
-
-MOST_EFFORT = 3
-
-VARIANTS = (
-    (Variant(n_targets=2, n_passes=4),),
-    (Variant(n_targets=2, n_passes=8),),
-    (Variant(n_targets=2, n_passes=12), Variant(n_targets=4, n_passes=12)),
-    tuple(Variant(n_targets=n, n_passes=24) for n in (1, 2, 3, 4, 6)),
-)
-"""The ways of refitting that each effort tries."""
 
 _HELD_OUT_ROWS = 8192
 
@@ -118,7 +109,9 @@ class HalutMatmul(TreeProduct):
         With "sums": 2 to 16; 2 when absent.
     effort : int, default 0
         0 to 3: how much time is spent on better trees. From 1 on, trees choose among all columns
-        and are refitted (`halut.residual`) several times; 2 and 3 try more ways. A way is kept
+        and are refitted (`halut.residual`) several times; 2 and 3 try more ways. Refitting takes
+        about 5, 30 and 120 minutes of one core at most (`halut.effort`), and does not depend on
+        how fast that is. A way is kept
         only where it lowers the error on held-out rows by more than chance would have it. From 1
         on, the method of the paper (`PLAIN`) is tried, too, and the best is taken: with up to 4096
         rows by cross-validation.
@@ -127,6 +120,8 @@ class HalutMatmul(TreeProduct):
     areas : sequence of EncoderArea, optional
         With "best": the encoders to choose from (`halut.costs`); those that were measured with
         ``configs/dense.yaml`` when absent.
+    progress : bool, default False
+        Show the passes of refitting, on a terminal.
 
     Attributes
     ----------
@@ -184,6 +179,7 @@ class HalutMatmul(TreeProduct):
         effort: int = 0,
         most_area: float = MOST_AREA,
         areas: Sequence[EncoderArea] = DENSE,
+        progress: bool = False,
     ) -> None:
         either("encoder", encoder, ENCODERS)
         if encoder != "sums" and terms is not None:
@@ -211,6 +207,8 @@ class HalutMatmul(TreeProduct):
             self.terms = in_range("terms", wanted, 2, MOST_TERMS)
         self.effort = in_range("effort", integer("effort", effort), 0, MOST_EFFORT)
         self.most_area, self.areas = most_area, tuple(areas)
+        boolean("progress", progress)
+        self.progress = progress
         self._affordable = affordable(self.areas, most_area)
 
     def __repr__(self) -> str:
@@ -295,6 +293,7 @@ class HalutMatmul(TreeProduct):
                 n_candidates=self.n_candidates,
                 max_tree_rows=self.max_tree_rows,
                 random_state=self.random_state,
+                progress=self.progress,
                 **way,
             )
 
@@ -462,7 +461,9 @@ class HalutMatmul(TreeProduct):
         """Refit the forest's trees while held-out rows gain: see `ResidualTrees.best`."""
         if not self.effort and self.encoder == "tree":
             return residual.start(), fits[-1:], 0
-        found = residual.best(VARIANTS[self.effort], fits[-1], held_out, self.ridge)
+        columns, trees = residual.forest.columns, (self.C, self.terms)
+        ways = variants(self.effort, columns.shape[1], columns.shape[0], *trees)
+        found = residual.best(ways, fits[-1], held_out, self.ridge, self.progress)
         return found or (residual.start(), fits[-1:], 0)
 
     def _replay(self, forest: Forest, fits: list[Fit]) -> None:
