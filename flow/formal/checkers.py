@@ -86,6 +86,7 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
             ACTIVE=bank,
             GROUPS=stored,
             BINARY=stored and c.binary_codes,
+            SRAM=c.fetch_stages,
             FIRST=c.n_groups > 1,
         ),
         properties=(
@@ -98,6 +99,12 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
                 (bank, Property("bank", "the bank is that of the last switch", 13)),
                 (stored, Property("group", "thresholds are fetched for the right group", 4)),
                 (stored, Property("look_up", "words are looked up in the right group", 5)),
+                (
+                    c.fetch_stages,
+                    Property(
+                        "read", "tables are read for what moves on, or again for what waits", 17
+                    ),
+                ),
                 (
                     c.n_groups > 1,
                     Property("first", "a new sum begins with a row group's first step", 6),
