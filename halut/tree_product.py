@@ -42,8 +42,8 @@ class TreeProduct(LookUpProduct):
         See `halut.HalutMatmul`, which learns them.
     """
 
-    loss: str
     random_state: int
+    chosen_: dict[str, Any]
     split_dims_: NDArray[np.int32]
     signs_: NDArray[np.int8] | None
     thresholds_: NDArray[np.float32]
@@ -197,7 +197,7 @@ class TreeProduct(LookUpProduct):
             "provenance": {
                 "source": "halut.HalutMatmul",
                 "halut_version": halut.__version__,
-                "loss": self.loss,
+                "loss": str(self.chosen_["loss"]),
                 "ridge": f"{self.stats_.ridge:g}",
                 "refine_passes": str(self.stats_.refine_passes),
                 "n_rows": str(self.stats_.n_rows),

@@ -12,7 +12,6 @@ from halut.commands.data import add_data, given_data, parts_of
 from halut.commands.network import add_imports
 from halut.errors import HalutError
 from halut.files import write_text
-from halut.matmul import ENCODERS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +47,7 @@ def add_verb(verbs: Any) -> None:
         help="values per codebook (default: those under a kernel, else 8)")  # fmt: skip
     add("--num-k", type=int, default=16, metavar="K",
         help="prototypes, a power of 2 (default: %(default)s)")  # fmt: skip
-    add("--encoder", choices=ENCODERS, default="tree",
+    add("--encoder", choices=("tree", "sums"), default="tree",
         help="what a level of a tree compares: one value, or a sum with signs")  # fmt: skip
     add("--terms", type=int, metavar="N",
         help="values in a sum, 2 to 16, for --encoder sums (default: 2)")  # fmt: skip

@@ -117,7 +117,8 @@ static int open_backward(Backward *b, const Geometry *g, int variant, const Form
     b->keeps = n_quads * quad * sizeof(float) <= KEPT_BYTES;
     b->tables = aligned(b->keeps ? n_quads * quad : quad, 4, &b->blocks[8]);
     b->sums = aligned(b->keeps ? n_quads * quad : quad, 4, &b->blocks[9]);
-    if (failed || b->tables == NULL || b->sums == NULL || b->grad_staged == NULL || b->planes == NULL || b->rows == NULL ||
+    if (failed || b->tables == NULL || b->sums == NULL || b->grad_staged == NULL ||
+        b->planes == NULL || b->rows == NULL ||
         b->node_sums == NULL || b->slope_sums == NULL || b->pixels == NULL)
         return 1;
     memset(b->planes, 0, n_outputs * TILE * 4);

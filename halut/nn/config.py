@@ -10,9 +10,9 @@ from typing import Any
 
 from halut.accumulation import OVERFLOWS, Accumulation
 from halut.checks import boolean, either, in_range, integer, integer_at_least, known, power_of_two
+from halut.effort import MOST_EFFORT
 from halut.errors import HalutError
 from halut.formats import HALF_BITS, MOST_TERMS, check_half_tables, check_sums, input_format_bits
-from halut.matmul import MOST_EFFORT
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES

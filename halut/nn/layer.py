@@ -174,34 +174,6 @@ class HalutLayer(LookUp, ABC):
             values = self._convolved(x) if native_form else self._looked_up(x)
         return values.to(_output_dtype(x))
 
-    def forward_pooled(self, x: Tensor, *, rectify: bool, pool: bool) -> Tensor:
-        """Return `forward`, after a ReLU and 2x2 max pooling where asked for, in one go if it can.
-
-        Parameters
-        ----------
-        x : Tensor
-        rectify, pool : bool
-
-        Returns
-        -------
-        Tensor
-            Of images, when `pool` is set.
-        """
-        if (
-            self.executor is None
-            and isinstance(x, Tensor)
-            and x.dtype == torch.float32 == _output_dtype(x)
-            and x.numel()
-            and not self._is_followed(x)
-            and self.config.output_format == "raw"
-            and not self.raw_output
-            and self._is_native(x)
-        ):
-            return self._convolved(x, rectify, pool)
-        values = self(x)
-        values = nn.functional.relu(values) if rectify else values
-        return nn.functional.max_pool2d(values, 2) if pool else values
-
     def _looked_up(self, x: Tensor) -> Tensor:
         """Return the output for an input, by torch's operations."""
         gathered = self._looked_at(x)
@@ -214,8 +186,8 @@ class HalutLayer(LookUp, ABC):
         results = self._results(sums, scale, offset)
         return self._arrange(self._values(results, scale, offset), x)
 
-    def _convolved(self, x: Tensor, rectify: bool = False, pool: bool = False) -> Tensor:
-        """Return the output for an input, by the native operators; the last is for products."""
+    def _convolved(self, x: Tensor) -> Tensor:
+        """Return the output for an input, by the native operators."""
         placed, config, followed = self._placed(x.float()), self.config, self._is_followed(x)
         # What a ReLU on accumulators drops has no gradient: that is left to torch.
         relu = config.relu and config.output_format == "raw" and not followed
@@ -230,11 +202,8 @@ class HalutLayer(LookUp, ABC):
             "wrap_bits": config.acc_bits or 0,
             "relu": int(relu),
             "out_by_pixel": int(placed.by_pixel and is_product),
-            "rectify": int(rectify),
-            "pool": int(pool),
         }
-        size = tuple(side // 2 for side in placed.size) if pool else placed.size
-        where = size, convolution.geometry(fields)
+        where = placed.size, convolution.geometry(fields)
 
         def multipliers(scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
             if is_product:

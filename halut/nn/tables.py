@@ -188,8 +188,9 @@ class LookUp(Encoder):
             x.requires_grad or any(one.requires_grad for one in self.parameters(recurse=False))
         )
 
-    def _is_native(self, x: Tensor) -> bool:
-        """Say whether the native operators compute what this layer does with an input."""
+    @property
+    def computes_natively(self) -> bool:
+        """Whether native operators compute sums of this layer's formats, where there are such."""
         config = self.config
         return (
             config.encoder == "tree"
@@ -199,6 +200,12 @@ class LookUp(Encoder):
             and config.lut_format == "int"
             and config.overflow != "saturate"
             and config.tree_depth <= MOST_DEPTH
+        )
+
+    def _is_native(self, x: Tensor) -> bool:
+        """Say whether the native operators compute what this layer does with an input."""
+        return (
+            self.computes_natively
             and x.device.type == self.lut.device.type == "cpu"
             and x.dtype != torch.float64
             and self.lut.dtype != torch.float64

@@ -324,6 +324,7 @@ def test_double_precision() -> None:
 def check_compiled(backend: str, input_format: str | None) -> None:
     conv, x = conv_case("plain")
     layer = HalutConv2d.from_module(conv, x, LayerConfig(input_format=input_format))
+    torch.compiler.reset()  # graphs of one `forward` are counted, over all tests of a process
     compiled = torch.compile(layer, fullgraph=True, backend=backend)
     assert torch.equal(compiled(x), layer(x))
     gradients = []

@@ -541,6 +541,7 @@ def test_operators_keep_torchs_rules() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_layers_give_the_same_bits() -> None:
     torch.manual_seed(14)
+    torch.compiler.reset()  # graphs of one `forward` are counted, over all tests of a process
     for layer, x in (
         (HalutConv2d(3, 5, 3, padding=1), torch.randn(2, 3, 6, 7)),
         (HalutLinear(24, 5), torch.randn(9, 24)),
