@@ -33,6 +33,7 @@ from halut.nn.quantize import (
     half_outputs,
     input_words,
     integer_thresholds,
+    packed_tables,
     quantize_tables,
     rectified,
     scaled,
@@ -307,10 +308,9 @@ class LookUp(nn.Module):
         lut = self.lut.float()
         with torch.no_grad():
             assert self.config.lut_bits is not None
-            entries, scale, offset = quantize_tables(
-                lut, self.config.lut_bits, self.config.lut_granularity
+            tables, scale, offset = packed_tables(
+                lut.contiguous(), self.config.lut_bits, self.config.lut_granularity
             )
-            tables = native.pack_tables(entries)
         return lut, tables, scale, offset + self.bias.to(lut.dtype).view_as(offset)
 
     @property
