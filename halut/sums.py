@@ -106,7 +106,7 @@ def greedy_sum(
 
 
 def integer_sums(
-    rows: NDArray[np.float32],
+    ends: NDArray[np.float32],
     split_dims: NDArray[np.int32],
     signs: NDArray[np.int8],
     thresholds: NDArray[np.float32],
@@ -117,8 +117,8 @@ def integer_sums(
 
     Parameters
     ----------
-    rows : float32 ndarray of shape (n, n_features)
-        Grids span their values.
+    ends : float32 ndarray of shape (2, n_codebooks, tree_depth, terms)
+        The lowest and the highest value of each term, which grids span.
     split_dims, signs, thresholds
         As of `halut.HalutMatmul`: a sign of 0 is no term.
     bits : int
@@ -130,7 +130,7 @@ def integer_sums(
     -------
     dict of str to ndarray
     """
-    low, high = rows.min(axis=0)[split_dims], rows.max(axis=0)[split_dims]
+    low, high = ends
     words, scale, offset = sum_thresholds(thresholds, signs, low, high, bits, granularity)
     return {
         "split_dims": np.where(signs == 0, -1, split_dims),

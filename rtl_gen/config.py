@@ -36,7 +36,7 @@ __all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "canonical_hash", "ceil_
 
 CONFIG_VERSION = 1
 ENCODERS = ("interleaved", "pipelined", "addressed")
-MEMORIES = ("latch", "ff", "lutram")
+MEMORIES = ("latch", "ff", "lutram", "sram")
 MAX_CODEBOOKS = 1024
 DISTRIBUTED_WORDS = 64
 _PRODUCT, _THROUGHPUT, _STAGES = "product", "throughput", "stages"
@@ -102,9 +102,10 @@ class AcceleratorConfig(AddressMap):
         `halut.output`.
     relu : bool
         Results below zero become zero.
-    memory : {"latch", "ff", "lutram"}
-        LUT and threshold store: standard-cell latches with a clock gate per word, flip-flops, or
-        FPGA distributed RAM.
+    memory : {"latch", "ff", "lutram", "sram"}
+        LUT and threshold store: standard-cell latches with a clock gate per word, flip-flops,
+        FPGA distributed RAM, or, for tables too large for these, SRAM macros, one for each block
+        of decoders, lane, row and bank; thresholds are then in latches.
     write_word_bits : int
         Upper bound on the width of a program word. A word spans as many decoders as fit, and they
         share its clock gate.
@@ -320,6 +321,26 @@ class AcceleratorConfig(AddressMap):
         return self.rows * self.n_outputs // self.output_width
 
     @property
+    def constants_memory(self) -> str:
+        """Store of thresholds and of the output stage's constants: `memory`; latches for SRAM."""
+        return "latch" if self.memory == "sram" else self.memory
+
+    @property
+    def binary_codes(self) -> bool:
+        """Whether codes and groups address tables as numbers, not as one line per word."""
+        return self.memory in ("lutram", "sram")
+
+    @property
+    def look_up_group_bits(self) -> int:
+        """Bits of a table's group address: for SRAM the group in its bank, and above it the bank.
+
+        For distributed RAM the number of a stored group, else a line per stored group.
+        """
+        if self.memory == "sram":
+            return ceil_log2(self.n_groups) + int(self.double_buffer)
+        return ceil_log2(self.stored_groups) if self.binary_codes else self.stored_groups
+
+    @property
     def captures_input(self) -> bool:
         """Whether the encoder registers its input before the first comparison.
 
@@ -371,9 +392,14 @@ class AcceleratorConfig(AddressMap):
         return stages + self.look_up_registers - 1
 
     @property
+    def fetch_stages(self) -> int:
+        """Pipeline stages that tables take to be read: 1 for SRAM, which is clocked; else 0."""
+        return int(self.memory == "sram")
+
+    @property
     def pipeline_stages(self) -> int:
         """Clock edges from an accepted transfer to its part in the accumulators."""
-        return self.encoder_cycles + 1 + self.sum_stages
+        return self.encoder_cycles + self.fetch_stages + 1 + self.sum_stages
 
     @property
     def has_output_stage(self) -> bool:
@@ -391,9 +417,9 @@ class AcceleratorConfig(AddressMap):
     def latency_cycles(self) -> int:
         """Clock cycles from a row group's last input transfer to its first output transfer.
 
-        Tree stages (+ 1 if the input is captured) + 1 look-up + sum stages, + 1 for the output
-        buffer when a row group leaves in several beats, + the output stage's. Counted between the
-        two transferring clock edges when nothing stalls.
+        Tree stages (+ 1 if the input is captured) + 1 look-up (2 from SRAM) + sum stages, + 1 for
+        the output buffer when a row group leaves in several beats, + the output stage's. Counted
+        between the two transferring clock edges when nothing stalls.
         """
         return self.pipeline_stages + int(self.n_beats > 1) + self.output_stages
 

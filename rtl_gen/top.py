@@ -200,7 +200,7 @@ class HalutMatmul(Unit):
         m.d.comb += [
             block.write_enable.eq(write.stored & write.is_lut & hit),
             block.write_prototype.eq(write.field("lut", "prototype")),
-            block.write_data.eq(write.data[: len(block.write_data)]),
+            block.write_data.eq(write.table_data[: len(block.write_data)]),
             *(block.codes[q].eq(encoders[q].codes) for q in self._lanes),
             block.enable.eq(control.enable[c.encoder_cycles :]),
         ]
@@ -208,6 +208,8 @@ class HalutMatmul(Unit):
             m.d.comb += block.write_codebook.eq(write.field("lut", "codebook"))
         if c.stored_groups > 1:
             m.d.comb += block.group.eq(control.lut_group)
+        if c.fetch_stages:
+            m.d.comb += [block.read.eq(control.read), block.read_again.eq(control.read_again)]
         if c.n_groups > 1:
             m.d.comb += block.first.eq(control.first)
         return block
@@ -215,6 +217,8 @@ class HalutMatmul(Unit):
 
 class ProgramWrite:
     """An accepted program word: the address at once; for latches, the data from a register.
+
+    SRAM takes the data (`table_data`) with the address.
 
     Parameters
     ----------
@@ -257,11 +261,14 @@ class ProgramWrite:
             self.stored = Signal(name="program_stored")
             m.d.comb += [self.bank.eq(other), self.stored.eq(self.accepted & ~self.switch)]
         self.data: Value = program.payload.data
-        if storage_kind(self._config.memory, platform) == "latch":
+        self.table_data: Value = self.data
+        if storage_kind(self._config.constants_memory, platform) == "latch":
             register = Signal(self._config.program_data_bits, name="program_word", reset_less=True)
             with m.If(self.accepted):
                 m.d.sync += register.eq(self.data)
             self.data = register
+            if self._config.memory == "latch":
+                self.table_data = register
 
     def field(self, region: str, name: str) -> Value:
         """A field of the address."""

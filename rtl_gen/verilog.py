@@ -18,7 +18,7 @@ from halut.errors import HalutError
 
 from .lint import waive
 from .prefix import check_prefix
-from .units.cells import CELL_INPUTS, cell_models
+from .units.cells import CELL_INPUTS, cell_models, sram_model
 from .units.unit import Unit, VerilogTarget
 from .yosys import run_yosys
 
@@ -119,7 +119,7 @@ def _with_ram_style(module: str, style: str) -> str:
 
 
 def unit_verilog(unit: Unit, prefix: str = "") -> str:
-    """Verilog source of `unit`, the units inside it, and the two cells if they are used.
+    """Verilog source of `unit`, the units inside it, and the cells that are used.
 
     Parameters
     ----------
@@ -160,6 +160,8 @@ def unit_verilog(unit: Unit, prefix: str = "") -> str:
     )
     uses_cells = re.search(rf"^\s*{prefix}halut_(latch|clock_gate)\b", text, re.M)
     cells = f"{cell_models(prefix)}\n" if uses_cells else ""
+    if re.search(rf"^\s*{prefix}halut_sram\b", text, re.M):
+        cells += f"{sram_model(prefix)}\n"
     return f"`default_nettype none\n\n{cells}{text}\n`default_nettype wire\n"
 
 

@@ -323,7 +323,7 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
     kind : str
         A name in `UNITS`.
     config : AcceleratorConfig
-        Of the accelerator that the unit is of; `memory` must not be ``"lutram"``.
+        Of the accelerator that the unit is of; `memory` must be ``"latch"`` or ``"ff"``.
 
     Returns
     -------
@@ -331,9 +331,10 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
         Without multiply-accumulates: its energy is per cycle.
     """
     one_of("unit", kind, UNITS)
-    if config.memory == "lutram":
+    if config.binary_codes:
         raise HalutError(
-            f"memory must be latch or ff for cells, not lutram (configuration {config.name})"
+            f"memory must be latch or ff for a unit of cells, not {config.memory} "
+            f"(configuration {config.name})"
         )
     core = UNITS[kind].build(config)
     unit = core.unit

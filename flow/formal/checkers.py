@@ -85,7 +85,8 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
             DOUBLE=c.double_buffer,
             ACTIVE=bank,
             GROUPS=stored,
-            BINARY=stored and c.memory == "lutram",
+            BINARY=stored and c.binary_codes,
+            SRAM=c.fetch_stages,
             FIRST=c.n_groups > 1,
         ),
         properties=(
@@ -98,6 +99,12 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
                 (bank, Property("bank", "the bank is that of the last switch", 13)),
                 (stored, Property("group", "thresholds are fetched for the right group", 4)),
                 (stored, Property("look_up", "words are looked up in the right group", 5)),
+                (
+                    c.fetch_stages,
+                    Property(
+                        "read", "tables are read for what moves on, or again for what waits", 17
+                    ),
+                ),
                 (
                     c.n_groups > 1,
                     Property("first", "a new sum begins with a row group's first step", 6),
@@ -134,8 +141,8 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
             "PER_WORD": c.thresholds_per_word,
             "WORDS": c.threshold_words,
             "WBITS": _bits(c.threshold_words),
-            "LATE": int(c.memory == "latch"),
-            "LINES": int(c.memory != "lutram"),
+            "LATE": int(c.constants_memory == "latch"),
+            "LINES": int(not c.binary_codes),
         },
         defines=_macros(
             INTERLEAVED=c.encoder == "interleaved",
@@ -237,7 +244,7 @@ def decoder_check(name: str, config: AcceleratorConfig) -> Check:
             "SUM_STAGES": c.sum_stages,
             "T": c.tree_depth,
             "CBITS": _bits(c.n_codebooks),
-            "LATE": int(c.memory == "latch"),
+            "LATE": int(c.constants_memory == "latch"),
         },
         defines=_macros(
             BOOKS=c.stored_codebooks > 1, GROUPS=c.stored_groups > 1, FIRST=c.n_groups > 1

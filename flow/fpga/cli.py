@@ -99,11 +99,11 @@ def _accelerator(path: str) -> tuple[Design, str]:
 
     config: AnyConfig = load_config(path)
     unit = config.unit if isinstance(config, TiledConfig) else config
-    if unit.memory != "latch":
+    if unit.memory not in ("latch", "sram"):
         return accelerator(config), ""
     unit = dataclasses.replace(unit, memory="lutram")
     changed = dataclasses.replace(config, unit=unit) if isinstance(config, TiledConfig) else unit
-    return accelerator(changed), "memory: lutram in place of latch, which FPGAs do not have"
+    return accelerator(changed), "memory: lutram in place of latches, which FPGAs do not have"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -93,6 +93,10 @@ def _problems_report(result: dict[str, Any]) -> list[str]:
         lines.append(_row([row["problem"], str(row["n_codebooks"]), *errors, *rest]))
     means = ", ".join(f"{name} {mean:.3f}" for name, mean in result["means"].items())
     lines.append(f"  geometric mean of error / others, {len(rows)} rows: {means}")
+    for name in methods:
+        worse = [row for row in rows if row["errors"][name] > row["others"]]
+        where = ", ".join(f"{row['problem']} {row['n_codebooks']}" for row in worse)
+        lines.append(f"  rows worse than others, {name}: {where or 'none'}")
     return lines
 
 

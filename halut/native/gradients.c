@@ -11,13 +11,16 @@
 enum {
     NEAR = 256,  /* positions of a piece, about */
     WIDEST = 16, /* floats of a vector, at most */
-    DEEPEST = 4
+    DEEPEST = 4,
+    LEAVES = 1 << DEEPEST,
+    KEPT_BYTES = 1 << 22 /* of tables as floats that are kept from tile to tile, at most */
 };
 
 /* A leaf's weight in the softmax falls by this factor for each node that decides against it. */
 #define UNLIKELY 0.1353352832366127F
 
 typedef struct {
+    void (*unpack)(const int8_t *, size_t, size_t, float *);
     void (*products)(const float *, const float *, size_t, size_t, float *);
     void (*trees)(const float *, const float *, const float *, size_t, float *, float *, float *);
     void (*gather)(const float *, const uint8_t *, size_t, size_t, float *);
@@ -31,6 +34,7 @@ typedef struct {
 #define TARGET
 #define LANES 4
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#define BYTES(p) ((V){(p)[0], (p)[1], (p)[2], (p)[3]})
 #include "gradients.h"
 
 #ifdef HAS_X86
@@ -38,12 +42,16 @@ typedef struct {
 #define TARGET __attribute__((target("avx2,fma")))
 #define LANES 8
 #define MULTIPLY_ADD(a, b, c) ((V)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define BYTES(p) \
+    ((V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)))))
 #include "gradients.h"
 
 #define VARIANT avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
 #define LANES 16
 #define MULTIPLY_ADD(a, b, c) ((V)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define BYTES(p) \
+    ((V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))))
 #include "gradients.h"
 #endif
 
@@ -62,7 +70,8 @@ static const Gradients *gradients_of(int variant)
 
 /* What is read, and what is added to; shapes as of halut_convolve_backward. */
 typedef struct {
-    const float *nodes, *slope, *scale, *offset, *tables, *upstream;
+    const float *nodes, *slope, *scale, *offset, *table_scale, *upstream;
+    const int8_t *tables;
     float *grad_x, *grad_tables;
 } Sides;
 
@@ -71,11 +80,19 @@ typedef struct {
     const Gradients *gradients;
     const Format *format;
     float *grad_staged;           /* (channels, plane) */
-    float *planes, *rows;         /* upstream of a tile: (M, TILE), (TILE, M) */
+    float *planes, *rows;         /* upstream of a tile: (M, TILE), times scales, and (TILE, M) */
+    int keeps;                    /* all quads, in order; else the one that is worked on */
+    float *tables;                /* (quads, 4, M, LEAVES) */
+    float *sums;                  /* what is added to their gradient: (quads, 4, LEAVES, M) */
     float *pixels;                /* of a piece */
     float *node_sums, *slope_sums; /* (groups, codebooks, nodes or levels, WIDEST) */
-    void *blocks[8];
+    void *blocks[10];
 } Backward;
+
+static size_t quads_of(const Geometry *g)
+{
+    return ((size_t)g->n_codebooks + 3) / 4;
+}
 
 static int open_backward(Backward *b, const Geometry *g, int variant, const Format *format,
                          const float *x, const float *pad, const int32_t *dims)
@@ -96,7 +113,12 @@ static int open_backward(Backward *b, const Geometry *g, int variant, const Form
     b->slope_sums = aligned(trees * depth * WIDEST, 4, &b->blocks[6]);
     b->pixels = aligned(rows_read(g, w->piece_rows) * (size_t)g->width * channels, 4,
                         &b->blocks[7]);
-    if (failed || b->grad_staged == NULL || b->planes == NULL || b->rows == NULL ||
+    const size_t quad = 4 * n_outputs * LEAVES, n_quads = (size_t)g->groups * quads_of(g);
+    b->keeps = n_quads * quad * sizeof(float) <= KEPT_BYTES;
+    b->tables = aligned(b->keeps ? n_quads * quad : quad, 4, &b->blocks[8]);
+    b->sums = aligned(b->keeps ? n_quads * quad : quad, 4, &b->blocks[9]);
+    if (failed || b->tables == NULL || b->sums == NULL || b->grad_staged == NULL ||
+        b->planes == NULL || b->rows == NULL ||
         b->node_sums == NULL || b->slope_sums == NULL || b->pixels == NULL)
         return 1;
     memset(b->planes, 0, n_outputs * TILE * 4);
@@ -111,10 +133,12 @@ static void close_backward(Backward *b)
         free(b->blocks[i]);
 }
 
-/* The upstream gradient of n positions, `at` of them into the piece, both ways round. */
-static void take_upstream(Backward *b, const float *upstream, const Piece *piece, size_t group,
-                          size_t at, size_t n)
+/* The upstream gradient of n positions, `at` of them into the piece, both ways round; as planes
+ * times the scale of every output. */
+static void take_upstream(Backward *b, const Sides *s, const Piece *piece, size_t group, size_t at,
+                          size_t n)
 {
+    const float *upstream = s->upstream;
     const Work *w = &b->w;
     const size_t n_outputs = (size_t)w->g->n_outputs, all = n_outputs * (size_t)w->g->groups;
     const size_t item = piece->first / w->out_height, per_item = w->out_height * w->out_width;
@@ -130,9 +154,51 @@ static void take_upstream(Backward *b, const float *upstream, const Piece *piece
             memcpy(b->planes + m * TILE, from + m * per_item, n * 4);
         w->transpose(b->planes, TILE, n_outputs, TILE, b->rows, n_outputs);
     }
-    if (n < TILE) /* a tile before has left its own */
-        for (size_t m = 0; m < n_outputs; m++)
-            memset(b->planes + m * TILE + n, 0, (TILE - n) * 4);
+    for (size_t m = 0; m < n_outputs; m++) {
+        const float scale = s->table_scale[group * n_outputs + m];
+        for (size_t p = 0; p < n; p++)
+            b->planes[m * TILE + p] *= scale;
+        memset(b->planes + m * TILE + n, 0, (TILE - n) * 4); /* a tile before has left its own */
+    }
+}
+
+/* Where tables, or sums, of a quad are among those that are there. */
+static size_t place_of(const Backward *b, size_t group, size_t quad)
+{
+    const Geometry *g = b->w.g;
+    return b->keeps ? (group * quads_of(g) + quad) * 4 * (size_t)g->n_outputs * LEAVES : 0;
+}
+
+static void begin_quad(Backward *b, const Sides *s, size_t group, size_t quad)
+{
+    const Geometry *g = b->w.g;
+    const size_t n_outputs = (size_t)g->n_outputs, stride = quads_of(g) * 256;
+    const size_t at = place_of(b, group, quad);
+    const int8_t *packed = s->tables + group * (round_up(n_outputs, 4) / 4) * stride + quad * 256;
+    b->gradients->unpack(packed, stride, n_outputs, b->tables + at);
+    memset(b->sums + at, 0, 4 * n_outputs * LEAVES * sizeof *b->sums);
+}
+
+/* Add the sums of a quad to the gradient of its tables. */
+static void finish_quad(const Backward *b, size_t group, size_t quad, float *grad_tables)
+{
+    enum { AT_ONCE = 64 };
+    const Geometry *g = b->w.g;
+    const size_t n_leaves = (size_t)1 << g->depth, n_outputs = (size_t)g->n_outputs;
+    const size_t stride = (size_t)g->n_codebooks * n_leaves;
+    const size_t n_codebooks = smaller(4, (size_t)g->n_codebooks - 4 * quad);
+    const float *sums = b->sums + place_of(b, group, quad);
+    float *to = grad_tables + group * n_outputs * stride + 4 * quad * n_leaves;
+    float block[AT_ONCE * 4 * LEAVES];
+    for (size_t m = 0; m < n_outputs; m += AT_ONCE) {
+        const size_t n = smaller(AT_ONCE, n_outputs - m), width = n_codebooks * n_leaves;
+        for (size_t c = 0; c < n_codebooks; c++)
+            b->w.transpose(sums + c * LEAVES * n_outputs + m, n_outputs, n_leaves, n,
+                           block + c * n_leaves, 4 * LEAVES);
+        for (size_t i = 0; i < n; i++, to += stride)
+            for (size_t k = 0; k < width; k++)
+                to[k] += block[i * 4 * LEAVES + k];
+    }
 }
 
 /* The longest run of positions, `at` of them into the piece, that are neighbours in a row of the
@@ -186,10 +252,13 @@ static void backward_tile(Backward *b, const Sides *s, size_t group, size_t at, 
     float gains[(1 << DEEPEST) * TILE], values[DEEPEST * TILE];
     uint8_t codes[TILE];
     memset(values, 0, sizeof values);
-    for (size_t i = group * n_codebooks; i < (group + 1) * n_codebooks; i++) {
+    for (size_t c = 0; c < n_codebooks; c++) {
+        const size_t i = group * n_codebooks + c;
         const float *nodes = s->nodes + i * (n_leaves - 1);
-        b->gradients->products(s->tables + i * n_leaves * n_outputs, b->planes, n_leaves,
-                               n_outputs, gains);
+        const size_t place = place_of(b, group, c / 4) + c % 4 * n_outputs * LEAVES;
+        if (!b->keeps && c % 4 == 0)
+            begin_quad(b, s, group, c / 4);
+        b->gradients->products(b->tables + place, b->planes, n_leaves, n_outputs, gains);
         for (size_t t = 0; t < depth; t++) {
             take_values(w, w->places[i * depth + t], at, n, values + t * TILE);
             b->gradients->convert(b->format, s->scale[i * depth + t], s->offset[i * depth + t],
@@ -201,8 +270,9 @@ static void backward_tile(Backward *b, const Sides *s, size_t group, size_t at, 
                 node = 2 * node + 1 + (values[t * TILE + p] > nodes[node]);
             codes[p] = (uint8_t)(node - (n_leaves - 1));
         }
-        b->gradients->gather(b->rows, codes, n, n_outputs,
-                             s->grad_tables + i * n_leaves * n_outputs);
+        b->gradients->gather(b->rows, codes, n, n_outputs, b->sums + place);
+        if (!b->keeps && (c % 4 == 3 || c + 1 == n_codebooks))
+            finish_quad(b, group, c / 4, s->grad_tables);
         b->gradients->trees(nodes, s->slope + i * depth, gains, depth, values,
                             b->node_sums + i * (n_leaves - 1) * WIDEST,
                             b->slope_sums + i * depth * WIDEST);
@@ -275,22 +345,27 @@ EXPORT int halut_pieces(int variant, const Geometry *g)
 }
 
 /* Backward for some pieces. Read are the inputs of halut_convolve, `nodes` (trees, K - 1), `slope`,
- * `scale` and `offset` (trees, depth), `tables` (trees, K, M), each entry times its output's scale,
- * and `upstream`, laid out as the output. `grad_x` (as x; or NULL) and `grad_tables` (trees, K, M),
- * without that scale, are added to; `grad_nodes` and `grad_slope` are written. */
+ * `scale` and `offset` (trees, depth), `tables` as of halut_pack, the scale of every output's
+ * (groups, M), and `upstream`, laid out as the output. `grad_x` (as x; or NULL) and `grad_tables`
+ * (groups, M, codebooks, K), without that scale, are added to; `grad_nodes` and `grad_slope` are
+ * written. */
 EXPORT int halut_convolve_backward(int variant, const Geometry *g, const Format *format,
                                    const float *x, const float *pad, const int32_t *dims,
                                    const float *nodes, const float *slope, const float *scale,
-                                   const float *offset, const float *tables,
-                                   const float *upstream, float *grad_x, float *grad_tables,
-                                   float *grad_nodes, float *grad_slope, size_t first_piece,
-                                   size_t last_piece)
+                                   const float *offset, const int8_t *tables,
+                                   const float *table_scale, const float *upstream, float *grad_x,
+                                   float *grad_tables, float *grad_nodes, float *grad_slope,
+                                   size_t first_piece, size_t last_piece)
 {
     Backward b;
-    const Sides sides = {nodes, slope, scale, offset, tables, upstream, grad_x, grad_tables};
+    const Sides sides = {nodes,  slope,  scale,       offset, table_scale, upstream,
+                         tables, grad_x, grad_tables};
     const int failed = open_backward(&b, g, variant, format, x, pad, dims);
     if (!failed) {
         const size_t channels = (size_t)g->channels;
+        const size_t n_kept = b.keeps ? (size_t)g->groups * quads_of(g) : 0;
+        for (size_t i = 0; i < n_kept; i++)
+            begin_quad(&b, &sides, i / quads_of(g), i % quads_of(g));
         for (size_t number = first_piece; number < smaller(last_piece, b.w.n_pieces); number++) {
             const Piece piece = piece_of(&b.w, number);
             const size_t n_positions = piece.n_rows * b.w.out_width;
@@ -302,39 +377,16 @@ EXPORT int halut_convolve_backward(int variant, const Geometry *g, const Format 
             for (size_t at = 0; at < n_positions; at += TILE)
                 for (size_t group = 0; group < (size_t)g->groups; group++) {
                     const size_t n = smaller(TILE, n_positions - at);
-                    take_upstream(&b, upstream, &piece, group, at, n);
+                    take_upstream(&b, &sides, &piece, group, at, n);
                     backward_tile(&b, &sides, group, at, n);
                 }
             if (grad_x != NULL)
                 unstage(&b, &piece, grad_x);
         }
+        for (size_t i = 0; i < n_kept; i++)
+            finish_quad(&b, i / quads_of(g), i % quads_of(g), grad_tables);
         finish_backward(&b, &sides, grad_nodes, grad_slope);
     }
     close_backward(&b);
     return failed;
-}
-
-/* Rows (n_rows, n_columns), each times its scale, as columns; or columns, times theirs. */
-EXPORT int halut_transpose_scaled(int variant, const float *from, size_t n_rows, size_t n_columns,
-                                  const float *row_scale, const float *column_scale, float *to)
-{
-    enum { SIDE = 64 };
-    Transpose *const transpose = transpose_of(variant);
-    float block[SIDE * SIDE];
-    for (size_t r = 0; r < n_rows; r += SIDE)
-        for (size_t c = 0; c < n_columns; c += SIDE) {
-            const size_t high = smaller(SIDE, n_rows - r), wide = smaller(SIDE, n_columns - c);
-            transpose(from + r * n_columns + c, n_columns, high, wide, block, SIDE);
-            for (size_t y = 0; y < wide; y++) {
-                const float *restrict line = block + y * SIDE;
-                float *restrict out = to + (c + y) * n_rows + r;
-                if (row_scale != NULL)
-                    for (size_t x = 0; x < high; x++)
-                        out[x] = line[x] * row_scale[r + x];
-                else
-                    for (size_t x = 0; x < high; x++)
-                        out[x] = line[x] * column_scale[c + y];
-            }
-        }
-    return 0;
 }

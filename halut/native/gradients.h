@@ -1,4 +1,5 @@
-/* The surrogate gradient of one variant; included with VARIANT, TARGET, LANES and MULTIPLY_ADD.
+/* The surrogate gradient of one variant; included with VARIANT, TARGET, LANES, MULTIPLY_ADD
+ * and BYTES, neighbouring bytes as floats.
  *
  * One codebook and one tile of positions at a time, everything in the caches of the first two
  * levels: what every leaf would have contributed, its share in the softmax, the derivative of every
@@ -27,17 +28,29 @@ TARGET INLINE V NAME(decay)(V a)
     return p * (V)(((VI)(n + magic) << 23) + (127 << 23));
 }
 
-/* gains (K, TILE) = tables (K, M) times upstream (M, TILE). */
+/* The packed entries of a quad of codebooks, `stride` bytes apart in fours of outputs, as floats
+ * (4, M, LEAVES). */
+TARGET static void NAME(unpack)(const int8_t *packed, size_t stride, size_t n_outputs,
+                                float *tables)
+{
+    for (size_t m = 0; m < n_outputs; m++) {
+        const int8_t *from = packed + m / 4 * stride + m % 4 * 64;
+        for (size_t c = 0; c < 4; c++)
+            for (size_t k = 0; k < LEAVES; k += LANES) {
+                *(V *)(void *)(tables + (c * n_outputs + m) * LEAVES + k) =
+                    BYTES(from + c * LEAVES + k);
+            }
+    }
+}
+
+/* gains (K, TILE) = tables (M, LEAVES), transposed, times upstream (M, TILE). */
 TARGET static void NAME(products)(const float *tables, const float *upstream, size_t n_leaves,
                                   size_t n_outputs, float *gains)
 {
     enum { WIDE = 4, AT_ONCE = LANES == 16 ? 4 : 2 };
     for (size_t k = 0; k < n_leaves; k += AT_ONCE)
         for (size_t p = 0; p < TILE; p += WIDE * LANES) {
-            const float *entries[AT_ONCE]; /* of leaves; where there are only two, the first again */
-            V sum[AT_ONCE][WIDE];
-            for (size_t i = 0; i < AT_ONCE; i++)
-                entries[i] = tables + (k + i < n_leaves ? k + i : 0) * n_outputs;
+            V sum[AT_ONCE][WIDE]; /* where there are only two leaves, also of what fills them up */
             UNROLL
             for (size_t i = 0; i < AT_ONCE; i++)
                 for (size_t v = 0; v < WIDE; v++)
@@ -50,7 +63,7 @@ TARGET static void NAME(products)(const float *tables, const float *upstream, si
                     g[v] = *(const V *)(const void *)(row + v * LANES);
                 UNROLL
                 for (size_t i = 0; i < AT_ONCE; i++) {
-                    const V entry = (V){0} + entries[i][m];
+                    const V entry = (V){0} + tables[m * LEAVES + k + i];
                     for (size_t v = 0; v < WIDE; v++)
                         sum[i][v] = MULTIPLY_ADD(entry, g[v], sum[i][v]);
                 }
@@ -177,7 +190,7 @@ TARGET static void NAME(convert)(const Format *f, double scale, double offset, f
 }
 
 static const Gradients NAME(gradients) = {
-    NAME(products), NAME(trees), NAME(gather), NAME(convert),
+    NAME(unpack), NAME(products), NAME(trees), NAME(gather), NAME(convert),
 };
 
 #undef NAME
@@ -187,3 +200,4 @@ static const Gradients NAME(gradients) = {
 #undef TARGET
 #undef LANES
 #undef MULTIPLY_ADD
+#undef BYTES

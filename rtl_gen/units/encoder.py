@@ -47,7 +47,7 @@ class Encoder(Unit):
     write_enable, write_group, write_word, write_data : In
         See `ThresholdMemory`.
     codes : Out(ArrayLayout(K or T, P))
-        Per row the code: one line per prototype; binary for ``memory="lutram"``.
+        Per row the code: one line per prototype; binary with `AcceleratorConfig.binary_codes`.
 
     Timing
     ------
@@ -58,7 +58,7 @@ class Encoder(Unit):
         self.config = config
         c = config
         self.thresholds = ThresholdMemory(config)
-        self.code_bits = c.tree_depth if c.memory == "lutram" else c.n_prototypes
+        self.code_bits = c.tree_depth if c.binary_codes else c.n_prototypes
         write = {n: m for n, m in self.thresholds.signature.members.items() if n[:5] == "write"}
         members = {
             **write,
@@ -107,7 +107,7 @@ class Encoder(Unit):
                 keys = [self._sum(m, f"row{row}_sum{t}", keys, t) for t in range(c.tree_depth)]
             code = build_row(m, platform, row, keys, levels)
             result = Signal(self.code_bits, name=f"row{row}_code", reset_less=True)
-            if c.memory != "lutram":
+            if not c.binary_codes:
                 code = one_hot(m, f"row{row}_prototypes", code, c.n_prototypes)
             with m.If(self.enable[-1]):
                 m.d.sync += result.eq(code)

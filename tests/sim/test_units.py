@@ -9,7 +9,7 @@ import pytest
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from sim import runner
-from sim.units import UNITS, build_unit
+from sim.units import UNITS, build_unit, unit_kinds
 from tests.sim.support import QUICK
 
 CONFIGS = {
@@ -34,6 +34,9 @@ CONFIGS = {
              "write_word_bits": 24},
     "flip_flops": {"n_codebooks": 3, "n_prototypes": 2, "n_outputs": 2, "rows": 2,
                    "memory": "ff", "lut_bits": 12},
+    "sram": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 4, "rows": 2,
+             "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
+             "memory": "sram", "write_word_bits": 16},
 }  # fmt: skip
 
 
@@ -49,10 +52,7 @@ def _run(
 def _pairs(*names: str) -> list[tuple[str, str]]:
     """Return (kind, configuration) of every unit that these configurations have."""
     return [
-        (kind, name)
-        for name in names
-        for kind in UNITS
-        if kind != "output_stage" or "output_format" in CONFIGS[name]
+        (kind, name) for name in names for kind in unit_kinds(AcceleratorConfig(**CONFIGS[name]))
     ]
 
 
@@ -78,7 +78,7 @@ def test_unit_equals_model_in_verilator(kind: str) -> None:
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize(("kind", "name"), _pairs("unrolled"))
+@pytest.mark.parametrize(("kind", "name"), _pairs("unrolled", "sram"))
 def test_one_spoiled_bit_is_caught(kind: str, name: str) -> None:
     with pytest.raises(runner.SimulationFailed, match=r"must be|received"):
         _run(kind, name, spoil=True)
