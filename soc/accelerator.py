@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +157,7 @@ def with_stage(
     addend = words.addend + np.where(negative, n_codebooks * multiplier, 0)
     # A multiplier that rounding made one bit longer is even: half of everything is the same.
     halved = (multiplier > CONSTANTS["int8"]["multiplier"][2]) & (words.shift > 0)
-    constants = {
+    constants: dict[str, Any] = {
         "multiplier": np.where(halved, multiplier // 2, multiplier),
         "addend": np.where(halved, addend >> 1, addend),
         "shift": words.shift - halved,

@@ -12,6 +12,7 @@ from flow.designs.design import Design
 from flow.figures.described import design_provenance, set_design
 from flow.figures.energy import NO_ENGINE
 from flow.figures.metrics import Metrics
+from flow.fpga.adders import ADDERS, open_carry_ends
 from flow.fpga.parts import Board, Part
 from flow.fpga.self_test import TOP, self_test
 from flow.fpga.tools import find_fpga_tool
@@ -114,7 +115,9 @@ def implement(
         steps = StepCache(folder, names)
         sources = _write_sources(design, folder, options, board, alone)
         top = design.top if alone else TOP
-        inputs = [sources, yosys.version, part.family.synthesis, options.multipliers]
+        inputs = [sources, yosys.version, dataclasses.astuple(part.family), options.multipliers]
+        if part.family.own_adders:
+            inputs.append(ADDERS.read_text())
         steps.run("map", _Written, inputs, [folder / "mapped.json"],
                   lambda: _map(yosys, part, folder, top, options))  # fmt: skip
         placed_file = folder / "placed.txt"
@@ -170,9 +173,21 @@ def _map(yosys: Any, part: Part, folder: Path, top: str, options: FpgaOptions) -
     if top == TOP:
         # Not elaborated before its parameters name the files that it reads.
         lines.append("read_verilog -defer self_test.v")
-    lines.append(f"{command} -top {top} -json mapped.json")
+    command += f" -top {top}"
+    if part.family.lut_rams and "ram_style" in (folder / "design.v").read_text():
+        # Each module's once, before Yosys makes one module of them all.
+        library, cells = part.family.lut_rams
+        lines += [f"hierarchy -check -top {top}", "proc", "opt", "memory_collect"]
+        lines += [f"memory_libmap -lib {library} a:ram_style=distributed", f"techmap -map {cells}"]
+    if part.family.own_adders:
+        write_text(folder / ADDERS.name, ADDERS.read_text())
+        lines += [f"{command} -run begin:map_gates", f"techmap -map {ADDERS.name}"]
+        command += " -run map_gates:"
+    lines.append(f"{command} -json mapped.json")
     write_text(folder / "map.ys", "\n".join(lines) + "\n")
     run_tool(yosys, ["map.ys"], folder / "map.log", folder)
+    if part.family.own_adders:
+        open_carry_ends(folder / "mapped.json")
     return _Written("mapped.json")
 
 

@@ -23,6 +23,10 @@ class Family:
     ----------
     synthesis : str
         Yosys' command.
+    lut_rams : tuple of str
+        Yosys' library of RAMs made of LUTs, and what it makes of them; empty: not mapped apart.
+    own_adders : bool
+        Whether `flow.fpga.adders` maps adders, in place of Yosys.
     placer, packer : str
         Programs; ``pip install yowasp-<placer>`` has both under names with the prefix ``yowasp-``.
     alone : tuple of str
@@ -36,6 +40,8 @@ class Family:
     """
 
     synthesis: str
+    lut_rams: tuple[str, ...]
+    own_adders: bool
     placer: str
     packer: str
     alone: tuple[str, ...]
@@ -47,6 +53,8 @@ class Family:
 FAMILIES = {
     "ecp5": Family(
         synthesis="synth_ecp5",
+        lut_rams=("+/lattice/lutrams_trellis.txt", "+/lattice/lutrams_map_trellis.v"),
+        own_adders=True,
         placer="nextpnr-ecp5",
         packer="ecppack",
         alone=("--out-of-context",),
@@ -62,6 +70,8 @@ FAMILIES = {
     ),
     "ice40": Family(
         synthesis="synth_ice40",
+        lut_rams=(),
+        own_adders=False,
         placer="nextpnr-ice40",
         packer="icepack",
         alone=(),

@@ -60,6 +60,17 @@ static void encode_line(const Step *s, const Tools *tools, const Band *band, siz
     }
 }
 
+/* Fetch where results of a tile go to, and what is added to them, while they are looked up. */
+static void expect(const Step *s, size_t output, size_t n_outputs, const int32_t *first_run)
+{
+    for (size_t k = output; k < output + n_outputs; k++)
+        for (int32_t r = first_run[0]; r < first_run[1]; r++) {
+            PREFETCH_TO_WRITE(s->out + (int64_t)k * s->out_step + s->runs[r].to);
+            if (s->other != NULL)
+                PREFETCH(s->other + (int64_t)k * s->other_step + s->runs[r].from);
+        }
+}
+
 static void look_up_line(const Step *s, const Tools *tools, const Band *band, size_t group)
 {
     const size_t n_outputs = (size_t)s->n_outputs;
@@ -70,6 +81,7 @@ static void look_up_line(const Step *s, const Tools *tools, const Band *band, si
         const size_t here = smaller(OUTPUTS, n_outputs - m);
         for (int64_t t = 0; t < band->n_tiles; t++) {
             const int32_t *first = s->first_run + band->first_tile + t;
+            expect(s, group * n_outputs + m, here, first);
             tools->shuffle->look_up(tools->codes + (size_t)t * tools->tile_bytes, tables,
                                     tools->n_quads, sums);
             finish_sums(s->wrap_bits, s->relu, sums, OUTPUTS * TILE);

@@ -137,22 +137,54 @@ TARGET_AVX2 static void look_up_avx2(const void *codes, const int8_t *tables, si
 
 PLAIN(TARGET_QUADS, vnni)
 
+/* Two codebooks' codes of n positions in words of a quad: the first two begin words, the others come
+ * to what is there. All thresholds stay in registers. */
+TARGET_QUADS INLINE void encode_pair(const Tree *trees, const size_t depth, size_t n,
+                                     const int begins, uint32_t *words)
+{
+    const __m512i place = _mm512_set1_epi32(0x30201000);
+    __m512 levels[2][QUAD_DEPTH];
+    UNROLL
+    for (size_t i = 0; i < 2 * depth; i++)
+        levels[i / depth][i % depth] =
+            _mm512_loadu_ps(trees[i / depth].thresholds + i % depth * LEVEL);
+    for (size_t p = 0; p < n; p += 16) {
+        __m512i code[2];
+        UNROLL
+        for (size_t j = 0; j < 2; j++) {
+            code[j] = _mm512_setzero_si512();
+            UNROLL
+            for (size_t level = 0; level < depth; level++) {
+                const __m512 x = _mm512_loadu_ps(trees[j].features[level] + p);
+                const __m512 reached =
+                    level ? _mm512_permutexvar_ps(code[j], levels[j][level]) : levels[j][0];
+                code[j] = _mm512_mask_or_epi32(code[j], _mm512_cmp_ps_mask(x, reached, _CMP_GT_OQ),
+                                               code[j], _mm512_set1_epi32(1 << (depth - 1 - level)));
+            }
+        }
+        enum { OR_OF_THREE = 0xfe };
+        const __m512i before = begins ? place : _mm512_loadu_si512(words + p);
+        const __m512i low = begins ? code[0] : _mm512_slli_epi32(code[0], 16);
+        const __m512i high = _mm512_slli_epi32(code[1], begins ? 8 : 24);
+        _mm512_storeu_si512(words + p,
+                            _mm512_ternarylogic_epi32(before, low, high, OR_OF_THREE));
+    }
+}
+
 /* Words of a quad for n positions, from its codebooks' levels. */
 TARGET_QUADS static void encode_quad_vnni(const Tree *trees, size_t depth, size_t n, uint32_t *words)
 {
-    const float *features[QUAD][QUAD_DEPTH], *levels[QUAD];
-    const __m512i place = _mm512_set1_epi32(0x30201000);
-    for (size_t j = 0; j < QUAD; j++) {
-        levels[j] = trees[j].thresholds;
-        for (size_t level = 0; level < depth; level++)
-            features[j][level] = trees[j].features[level];
-    }
-    switch (depth) {
-    case 1: encode_quad(features, levels, 1, n, place, NULL, words); break;
-    case 2: encode_quad(features, levels, 2, n, place, NULL, words); break;
-    case 3: encode_quad(features, levels, 3, n, place, NULL, words); break;
-    default: encode_quad(features, levels, 4, n, place, NULL, words); break;
-    }
+    for (size_t j = 0; j < QUAD; j += 2)
+        switch (depth + (j ? QUAD_DEPTH : 0)) {
+        case 1: encode_pair(trees, 1, n, 1, words); break;
+        case 2: encode_pair(trees, 2, n, 1, words); break;
+        case 3: encode_pair(trees, 3, n, 1, words); break;
+        case 4: encode_pair(trees, 4, n, 1, words); break;
+        case 5: encode_pair(trees + 2, 1, n, 0, words); break;
+        case 6: encode_pair(trees + 2, 2, n, 0, words); break;
+        case 7: encode_pair(trees + 2, 3, n, 0, words); break;
+        default: encode_pair(trees + 2, 4, n, 0, words); break;
+        }
 }
 
 TARGET_QUADS static void look_up_vnni(const void *codes, const int8_t *tables, size_t n_quads,
