@@ -121,22 +121,22 @@ def implement(
         steps.run("map", _Written, inputs, [folder / "mapped.json"],
                   lambda: _map(yosys, part, folder, top, options))  # fmt: skip
         placed_file = folder / "placed.txt"
+        pins = "" if alone else board.pins() if board else part.pins()
         flags = [*part.flags, "--freq", f"{1000 / clock_ns:g}", "--seed", str(options.seed)]
         flags += ["--json", "mapped.json", "--report", "placed.json", "--timing-allow-fail", "-q"]
         if alone:
             flags += part.family.alone
         else:
             flags += [part.family.placed, placed_file.name]
-            if board:
-                write_text(folder / "pins.txt", board.pins())
-                flags += [part.family.constraints, "pins.txt"]
+            if pins:
+                write_text(folder / "pins.txt", pins)
+                flags += [flag.format("pins.txt") for flag in part.family.constraints]
         outputs = [folder / "placed.json", *([] if alone else [placed_file])]
-        pins = board.pins() if board else ""
         placed = steps.run("place", _Placed, [placer.version, flags, pins], outputs,
                            lambda: _place(placer, flags, folder))  # fmt: skip
         if packer is not None:
-            steps.run("pack", _Written, [packer.version], [folder / "design.bit"],
-                      lambda: _pack(packer, placed_file, folder))  # fmt: skip
+            steps.run("pack", _Written, [packer.version], [folder / part.family.bitstream],
+                      lambda: _pack(packer, part, placed_file, folder))  # fmt: skip
         metrics = _metrics(design, part, placed, clock_ns, options, alone)
         metrics.provenance["platform"] = place.name
         tools = (yosys, placer, *([packer] if packer else []))
@@ -205,9 +205,10 @@ def _place(placer: Any, flags: list[str], folder: Path) -> _Placed:
     )
 
 
-def _pack(packer: Any, placed: Path, folder: Path) -> _Written:
-    run_tool(packer, [placed.name, "design.bit"], folder / "pack.log", folder)
-    return _Written("design.bit")
+def _pack(packer: Any, part: Part, placed: Path, folder: Path) -> _Written:
+    flags = [*part.pack_flags, placed.name, *part.family.packed, part.family.bitstream]
+    run_tool(packer, flags, folder / "pack.log", folder)
+    return _Written(part.family.bitstream)
 
 
 def _metrics(
