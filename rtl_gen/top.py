@@ -12,10 +12,11 @@ from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig, ceil_log2
 from .tiled_config import AnyConfig
+from .units.addressed_encoder import AddressedEncoder
 from .units.cells import equals, storage_kind
 from .units.control import Control
 from .units.decoder import DecoderBlock
-from .units.encoder import Encoder
+from .units.encoder import Encoder, encoder_unit
 from .units.output_stage import OutputStage, is_region
 from .units.serializer import OutputSerializer, output_payload
 from .units.unit import Unit, named
@@ -162,9 +163,9 @@ class HalutMatmul(Unit):
 
     def _add_encoder(
         self, m: Module, platform: object, q: int, control: Control, write: ProgramWrite
-    ) -> Encoder:
+    ) -> Encoder | AddressedEncoder:
         c = self.config
-        encoder = Encoder(c)
+        encoder = encoder_unit(c)
         self.add(m, f"encoder{q}", encoder, platform)
         codebook = write.field("thresholds", "codebook")
         group, hit = _split_codebook(c, codebook, q)
@@ -190,7 +191,7 @@ class HalutMatmul(Unit):
         index: int,
         control: Control,
         write: ProgramWrite,
-        encoders: list[Encoder],
+        encoders: list[Encoder | AddressedEncoder],
     ) -> DecoderBlock:
         c = self.config
         block = DecoderBlock(c)

@@ -9,7 +9,7 @@ from rtl_gen.config import AcceleratorConfig
 from rtl_gen.units.comparator import Comparator
 from rtl_gen.units.control import Control
 from rtl_gen.units.decoder import Decoder, DecoderBlock
-from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.encoder import encoder_unit
 from rtl_gen.units.lut_memory import LutMemory
 from rtl_gen.units.output_stage import OutputStage
 from rtl_gen.units.serializer import OutputSerializer
@@ -24,7 +24,7 @@ __all__ = ["UNITS", "build_unit", "unit_kinds"]
 UNITS: dict[str, Callable[[AcceleratorConfig], Unit]] = {
     "comparator": lambda c: Comparator(width=c.threshold_bits),
     "threshold_memory": ThresholdMemory,
-    "encoder": Encoder,
+    "encoder": encoder_unit,
     "lut_memory": lambda c: LutMemory(
         n_groups=c.n_groups,
         n_prototypes=c.n_prototypes,

@@ -14,7 +14,7 @@ from rtl_gen.top import HalutMatmul
 from rtl_gen.units.comparator import Comparator
 from rtl_gen.units.control import Control
 from rtl_gen.units.decoder import DecoderBlock
-from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.encoder import encoder_unit
 from rtl_gen.units.output_stage import OutputStage
 from rtl_gen.units.serializer import OutputSerializer
 
@@ -76,6 +76,7 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
             "BANKS": c.n_banks,
             "LEVELS": c.tree_depth,
             "PER_STAGE": c.tree_levels_per_stage,
+            "FIRST_STAGE": c.threshold_stage(0),
             "LOOK_UP": c.encoder_cycles,
         },
         defines=_macros(
@@ -124,7 +125,7 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
     mantissa = _MANTISSA.get(c.input_format, 0)
     return Check(
         name=f"encoder_{name}",
-        unit=partial(Encoder, c),
+        unit=partial(encoder_unit, c),
         checker="encoder.v",
         parameters={
             "W": c.input_bits,
@@ -136,6 +137,7 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
             "GBITS": _bits(c.stored_groups),
             "CYCLES": c.encoder_cycles,
             "PER_STAGE": c.tree_levels_per_stage,
+            "FIRST_STAGE": c.threshold_stage(0),
             "PER_WORD": c.thresholds_per_word,
             "WORDS": c.threshold_words,
             "WBITS": _bits(c.threshold_words),

@@ -10,6 +10,7 @@ module proof #(
   parameter BANKS = 1,
   parameter LEVELS = 2,     // tree levels
   parameter PER_STAGE = 1,  // tree levels per stage
+  parameter FIRST_STAGE = 0,  // that fetches, or reads, the root's threshold
   parameter LOOK_UP = 3     // stage of the look-up
 ) (
   input clk, input [7:0] twin, input again,
@@ -132,8 +133,8 @@ module proof #(
   wire [LEVELS*GBITS-1:0] group = twin == 4 ? own_group ^ {LEVELS*GBITS{sums_ready}} : own_group;
   wire [LEVELS-1:0] wrong;
   generate for (s = 0; s < LEVELS; s = s + 1) begin : levels
-    assign wrong[s] = enable[s / PER_STAGE]
-                    & group[s*GBITS +: GBITS] != stored(step_of[(s / PER_STAGE)*8 +: 8]);
+    assign wrong[s] = enable[s / PER_STAGE + FIRST_STAGE]
+                    & group[s*GBITS +: GBITS] != stored(step_of[(s / PER_STAGE + FIRST_STAGE)*8 +: 8]);
   end endgenerate
   assign bad_group = live & |wrong;
 `ifdef SRAM

@@ -96,6 +96,7 @@ class Control(Unit):
             members,
             module_name=f"halut_control_g{c.n_groups}_t{c.tree_depth}_r{c.tree_levels_per_stage}_{c.encoder}"
             f"_s{c.pipeline_stages}"
+            + ("_captured" if c.encoder == "addressed" and c.captures_input else "")
             + ("_binary" if c.memory == "lutram" and c.stored_groups > 1 else "")
             + ("_sram" if c.fetch_stages else "")
             + ("_output" if c.output_constants else "")
@@ -110,7 +111,10 @@ class Control(Unit):
         valid = Signal(stages - 1, name="stage_valid")  # stages 1 and up
         settling = Signal()
         at_group_start: Value = Const(1)
-        if c.n_groups > 1:
+        group = Signal(ceil_log2(c.n_groups), name="input_group")
+        if c.n_groups > 1 and c.threshold_stage(0):
+            at_group_start = named(m, "at_group_start", equals(group, 0))
+        elif c.n_groups > 1:
             starts = [equals(self.group[0], bank * c.n_groups) for bank in range(c.n_banks)]
             at_group_start = named(
                 m, "at_group_start", starts[0] if c.n_banks == 1 else starts[0] | starts[1]
@@ -146,7 +150,7 @@ class Control(Unit):
         m.d.sync += settling.eq(named(m, "program_taken", held & self.program_ready))
         last: Value = Const(1)
         if c.stored_groups > 1:
-            last = self._follow_group(m, bank)
+            last = self._follow_group(m, group, bank)
         finished = named(m, "sums_finished", valid[-1] & last)
         with m.If(advance):
             m.d.sync += [
@@ -176,10 +180,9 @@ class Control(Unit):
         m.d.comb += stored.eq(Mux(bank, group + c.n_groups, group))
         return stored
 
-    def _follow_group(self, m: Module, bank: Value) -> Value:
+    def _follow_group(self, m: Module, group: Signal, bank: Value) -> Value:
         """Carry the codebook group along the pipeline; returns `last` in the last stage."""
         c = self.config
-        group = Signal(ceil_log2(c.n_groups), name="input_group")
         at_last_group = named(m, "at_last_group", equals(group, c.n_groups - 1))
         with m.If(self.enable[0]):
             m.d.sync += group.eq(Mux(at_last_group, 0, group + 1))
@@ -191,7 +194,7 @@ class Control(Unit):
                 m.d.sync += following.eq(groups[-1])
             groups.append(following)
         for level in range(c.tree_depth):
-            following = groups[level // c.tree_levels_per_stage]
+            following = groups[c.threshold_stage(level)]
             m.d.comb += self.group[level].eq(self._stored(m, f"level{level}", following, bank))
         lut_group = Signal(len(self.lut_group), name="look_up_group", reset_less=True)
         if c.memory == "sram":

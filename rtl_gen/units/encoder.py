@@ -8,12 +8,18 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from ..config import AcceleratorConfig, ceil_log2
+from .addressed_encoder import AddressedEncoder
 from .cells import one_hot, one_hot_select
 from .comparator import Comparator, comparison_key
 from .threshold_memory import ThresholdMemory
 from .unit import Unit, named
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "encoder_unit"]
+
+
+def encoder_unit(config: AcceleratorConfig) -> Encoder | AddressedEncoder:
+    """The encoder of a lane of a configuration."""
+    return AddressedEncoder(config) if config.encoder == "addressed" else Encoder(config)
 
 
 class Encoder(Unit):

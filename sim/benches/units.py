@@ -235,7 +235,7 @@ async def encoder(dut: Any, corner: bool) -> None:
         if c.n_groups > 1:
             address = 0
             for level in range(c.tree_depth):
-                step = pipeline.stages[level // c.tree_levels_per_stage]
+                step = pipeline.stages[c.threshold_stage(level)]
                 group = step % c.n_groups if step is not None else 0
                 address |= group << (level * group_bits)
             ports["group"] = address
@@ -600,7 +600,7 @@ def _check_groups(tb: UnitTB, board: Scoreboard, stages: list[int | None]) -> No
     group_bits = (c.n_groups - 1).bit_length()
     text = str(tb.dut.group.value)  # fields of empty stages may be unknown
     for level in range(c.tree_depth):
-        group = stages[level // c.tree_levels_per_stage]
+        group = stages[c.threshold_stage(level)]
         if group is not None:
             last = len(text) - level * group_bits
             board.expect([(f"group of level {level}", group)])
