@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from halut.forest import Forest, sums_by_code
 from halut.lookup import walk_rows
-from halut.ridge import Fit, Gram, best_strength, solve
+from halut.ridge import Fit, Gram, HeldOut, best_strength, solve
 from halut.sums import greedy_sum, products, second_moments, sum_of
 from halut.trees import SortedColumns, learn_tree, split_column
 
@@ -164,7 +164,9 @@ class ResidualTrees:
             for _ in range(variant.n_passes):
                 assert fits[-1].entries is not None
                 self.refit(trees, fits[-1].entries, fits[-1].strength, variant.n_targets)
-                judge = Gram.of(trees.walk(held_out), judged, f.n_prototypes)
+                judge = HeldOut(
+                    codes=trees.walk(held_out), targets=judged, n_prototypes=f.n_prototypes
+                )
                 if isinstance(ridge, str):
                     fit = best_strength(self.gram(trees), judge, None, fits[-1].strength)
                 else:
