@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from soc.expected import prepare, write_expected
     from soc.firmware import build_firmware
     from soc.report import read_ways, table
-    from soc.system import RAM_BYTES, ROM_BYTES, build_system
+    from soc.system import RAM_BYTES, ROM_BYTES, TABLES_BYTES, build_system
 
     need_torch()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -138,7 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     plain = prepare(base, folder / "plain", counts[0])
     looked_up = prepare(network, folder / "looked_up", max(counts))
     write_expected(plain, looked_up, folder / "firmware", counts, arguments.timed)
-    write_image(block, taken(looked_up.steps, config.lut_bits), folder / "firmware")
+    steps = taken(looked_up.steps, config.lut_bits)
+    write_image(block, steps, folder / "firmware", TABLES_BYTES)
     log.info("[3/4] firmware")
     headers = [system.headers, folder / "firmware"]
     rom = build_firmware(

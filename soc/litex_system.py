@@ -4,8 +4,10 @@
 ``system.v``, which is everything but what LiteX takes from files, and ``sources.txt``, the names of
 those. Nothing here imports this project.
 
-The memory map: 0x00000000 read-only memory, 0x10000000 memory, 0x80000000 registers of the
-accelerator, 0xf0000000 those of the console. Addresses from 0x80000000 on are not cached.
+The memory map: 0x00000000 read-only memory, 0x10000000 memory, 0x20000000 memory of the
+accelerator's tables, 0x80000000 registers of the accelerator, 0xf0000000 those of the console.
+Addresses from 0x80000000 on are not cached. The bus is a crossbar: masters that use different
+memories do not wait for each other.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from migen import (
 
 CLOCK_HZ = 100e6  # of no consequence: nothing counts time
 ACCELERATOR = 0x8000_0000  # address of its registers
+TABLES = 0x2000_0000  # address of its memory
 _REGISTER_BYTES = 0x1000
 _INCREMENTS, _ENDS = 0b010, 0b111  # of a burst on Wishbone
 _FIELDS = {"aw": ("addr",), "w": ("data", "strb"), "b": ("resp",), "ar": ("addr",),
@@ -186,6 +189,7 @@ class System(SoCCore):
         accelerator: str,
         rom_bytes: int,
         ram_bytes: int,
+        tables_bytes: int,
     ) -> None:
         self.crg = Clock(platform)
         super().__init__(
@@ -198,11 +202,13 @@ class System(SoCCore):
             integrated_rom_init=[0],
             integrated_sram_size=ram_bytes,
             bus_bursting=True,
+            bus_interconnect="crossbar",
             with_uart=False,
             with_timer=True,  # LiteX wants one interrupt
             with_ctrl=False,
             ident="",
         )
+        self.add_ram("tables", origin=TABLES, size=tables_bytes)
         self.console = Console(platform)
         self.csr.add("console", n=0)
         self.accelerator = Accelerator(platform, accelerator)
@@ -228,6 +234,8 @@ def main() -> None:
     parser.add_argument("--accelerator", required=True, help="Verilog of halut_axi")
     parser.add_argument("--rom-bytes", type=int, default=1 << 21, help="read-only memory in bytes")
     parser.add_argument("--ram-bytes", type=int, default=1 << 20, help="memory in bytes")
+    parser.add_argument("--tables-bytes", type=int, default=1 << 20, help="memory of the "
+                        "accelerator's tables in bytes")  # fmt: skip
     parser.add_argument("-o", "--output", required=True, help="folder")
     arguments = parser.parse_args()
     folder = Path(arguments.output)
@@ -239,6 +247,7 @@ def main() -> None:
         arguments.accelerator,
         arguments.rom_bytes,
         arguments.ram_bytes,
+        arguments.tables_bytes,
     )
     system.finalize()
     text = platform.get_verilog(system.get_fragment(), name="system").main_source
@@ -249,6 +258,7 @@ def main() -> None:
     for number, register in enumerate(region.obj):
         lines.append(f"#define CONSOLE_{register.name.upper()} {region.origin + 4 * number:#x}U")
     lines.append(f"#define ACCELERATOR {ACCELERATOR:#x}U")
+    lines.append(f"#define TABLES {TABLES:#x}U")
     (folder / "system.h").write_text("\n".join(lines) + "\n")
 
 

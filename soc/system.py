@@ -14,10 +14,11 @@ from rtl_gen.axi.generate import generate_axi, write_axi
 from rtl_gen.cfu import CfuConfig, write
 from sim import runner
 
-__all__ = ["RAM_BYTES", "ROM_BYTES", "Mark", "System", "build_system", "marks"]
+__all__ = ["RAM_BYTES", "ROM_BYTES", "TABLES_BYTES", "Mark", "System", "build_system", "marks"]
 
 ROM_BYTES = 1 << 21
 RAM_BYTES = 1 << 20
+TABLES_BYTES = 1 << 20
 _SCRIPT = Path(__file__).with_name("litex_system.py")
 _TESTBENCH = Path(__file__).with_name("testbench.cpp")
 
@@ -83,6 +84,7 @@ def build_system(litex: Path, config: CfuConfig, block: AxiConfig, folder: Path)
     command = [str(litex), str(_SCRIPT), "--cfu", str(cfu), "--accelerator", str(accelerator)]
     command += ["-o", str(folder.resolve())]
     command += ["--rom-bytes", str(ROM_BYTES), "--ram-bytes", str(RAM_BYTES)]
+    command += ["--tables-bytes", str(TABLES_BYTES)]
     log = folder / "litex.log"
     try:
         done = process.run(command, log=log, timeout_s=300)
@@ -116,7 +118,7 @@ def _with_named_rom(verilog: str) -> str:
     )
     if n_found != 1:
         raise CheckFailed("LiteX's Verilog must read system_rom.init once")
-    named = re.sub(r'\$readmemh\("system_sram\.init", \w+\);', "", named)
+    named = re.sub(r'\$readmemh\("system_(?:sram|tables)\.init", \w+\);', "", named)
     return named.replace("\nreg [31:0] rom[", "\nreg [2047:0] rom_file;\nreg [31:0] rom[", 1)
 
 

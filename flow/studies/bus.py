@@ -224,10 +224,9 @@ class BusSystem:
         loading, running = round(n_tiles * load), round(n_tiles * run)
         return BusCycles(load=loading, run=running, wait=whole - loading - running)
 
-    def bound(self, n_rows: int, n_tiles: int) -> str:
-        """What takes most of a layer's cycles: one of `BOUNDS`."""
+    def bound(self, n_rows: int, found: BusCycles) -> str:
+        """What takes most of a layer's cycles, those of tiles of `n_rows` rows: one of `BOUNDS`."""
         c, m = self.config, self._machine
-        found = self.cycles(n_rows, n_tiles)
         most = max(asdict(found), key=lambda part: float(getattr(found, part)))
         if most == "load":
             return "tables"

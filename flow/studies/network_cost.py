@@ -145,7 +145,7 @@ def _on_bus(bus: BusSystem, rows: int, n_tiles: int) -> dict[str, Any]:
     return {
         "cycles": {**asdict(cycles), "total": cycles.total},
         "bytes": {**moved, "total": sum(moved.values())},
-        "bound": bus.bound(rows, n_tiles),
+        "bound": bus.bound(rows, cycles),
     }
 
 

@@ -128,10 +128,17 @@ class Device:
 
     def submit(self, first: int, count: int) -> None:
         """Submit a chain of `count` descriptors, the first of them at an address of the bus."""
+        self._check_queue()
+        self._ring(first, count)
+
+    def _check_queue(self) -> None:
+        """Raise unless the queue takes a chain now."""
         if self.field("STATUS.halted") or self.field("STATUS.draining"):
             raise self._failure()
         if self.field("STATUS.full"):
             raise DeviceError("the queue must take a chain, but it is full")
+
+    def _ring(self, first: int, count: int) -> None:
         self.write("DOORBELL", first)
         self._due += count
 
@@ -260,6 +267,7 @@ class Device:
         programs = [job[0] for job in jobs]
         if not programs or len(set(programs)) < len(programs):
             raise HalutError(f"programs of a chain must be different, at least one: {programs}")
+        self._check_queue()  # descriptors do not change in vain
         count = 0
         for number, (program, source, destination, items) in enumerate(jobs):
             entry = self._entries[program]
@@ -272,7 +280,7 @@ class Device:
                 end=int(ends), next=follows,
             )  # fmt: skip
         self._chained |= set(programs)
-        self.submit(self._entries[programs[0]]["first"], count)
+        self._ring(self._entries[programs[0]]["first"], count)
 
     def multiply(self, program: int, data: bytes) -> bytes:
         """Let items pass through a loaded program, from bytes to bytes; waits.

@@ -65,20 +65,30 @@ halut_status halut_reset(halut_device *device)
     return HALUT_TIMEOUT;
 }
 
-halut_status halut_submit(halut_device *device, uint32_t first, uint32_t count)
+/* Whether the queue takes a chain now: HALUT_OK, HALUT_FULL or HALUT_FAILED. */
+static halut_status can_submit(const halut_device *device)
 {
     uint32_t now = status(device);
 
-    if (count == 0)
-        return HALUT_BAD_ARGUMENT;
     if (now & (HALUT_AXI_STATUS_HALTED_MASK | HALUT_AXI_STATUS_DRAINING_MASK))
         return HALUT_FAILED;
-    if (now & HALUT_AXI_STATUS_FULL_MASK)
-        return HALUT_FULL;
+    return now & HALUT_AXI_STATUS_FULL_MASK ? HALUT_FULL : HALUT_OK;
+}
+
+static void ring(halut_device *device, uint32_t first, uint32_t count)
+{
     HALUT_SYNC();
     write_register(device, HALUT_AXI_DOORBELL_OFFSET, first);
     device->due += count;
-    return HALUT_OK;
+}
+
+halut_status halut_submit(halut_device *device, uint32_t first, uint32_t count)
+{
+    halut_status found = count == 0 ? HALUT_BAD_ARGUMENT : can_submit(device);
+
+    if (found == HALUT_OK)
+        ring(device, first, count);
+    return found;
 }
 
 halut_status halut_done(const halut_device *device)
@@ -204,12 +214,16 @@ halut_status halut_chain(halut_device *device, const halut_image *image, const h
                          uint32_t count)
 {
     uint32_t k, descriptors = 0;
+    halut_status found;
 
     for (k = 0; k < count; k++)
         if (jobs[k].program >= image->programs || jobs[k].items == 0)
             return HALUT_BAD_ARGUMENT;
     if (count == 0)
         return HALUT_BAD_ARGUMENT;
+    found = can_submit(device);
+    if (found != HALUT_OK) /* descriptors do not change in vain */
+        return found;
     for (k = 0; k < count; k++) {
         const uint32_t *part = entry(image, jobs[k].program);
         uint32_t *run = run_of(image, jobs[k].program);
@@ -221,8 +235,8 @@ halut_status halut_chain(halut_device *device, const halut_image *image, const h
             let_end(run);
         descriptors += part[ENTRY_LOADS] + 1u;
     }
-    return halut_submit(device, image->words[IMAGE_BASE] + entry(image, jobs[0].program)[ENTRY_FIRST],
-                        descriptors);
+    ring(device, image->words[IMAGE_BASE] + entry(image, jobs[0].program)[ENTRY_FIRST], descriptors);
+    return HALUT_OK;
 }
 
 halut_status halut_load(halut_device *device, const halut_image *image, uint32_t program)

@@ -79,7 +79,7 @@ typedef struct {
 
 /* Submit `count` runs as one chain: the block loads each program and runs it, one after the other,
    while the processor does something else. Each program is at most once among them, and none is of
-   a chain that is not done yet: its descriptors change. HALUT_FULL: nothing was submitted. */
+   a chain that is not done yet: its descriptors change. HALUT_FULL: nothing was submitted or changed. */
 halut_status halut_chain(halut_device *device, const halut_image *image, const halut_job *jobs,
                          uint32_t count);
 

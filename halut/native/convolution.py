@@ -36,11 +36,9 @@ FIELDS = (
     "left", "right", "above", "below",
     "in_by_pixel", "out_by_pixel",
     "wrap_bits", "relu",
-    "rectify", "pool",
 )  # fmt: skip
 """Of the geometry, in the order of convolution.c: images, codebooks and outputs of a group, kernel,
-padding, whether channels are neighbours in memory, what sums go through, and what values go
-through: ReLU, then 2x2 max pooling (0: nothing)."""
+padding, whether channels are neighbours in memory, what sums go through."""
 
 MOST_DEPTH = 4
 """Depth of trees whose tables the kernels hold: 16 prototypes."""

@@ -32,6 +32,7 @@ __all__ = [
     "input_words",
     "integer_thresholds",
     "packed_tables",
+    "per_node",
     "quantize_tables",
     "rectified",
     "scaled",
@@ -179,7 +180,7 @@ def integer_thresholds(
     alone = torch.where(largest > 0, largest / half, torch.ones_like(largest))
     scale = torch.where(high == low, alone, scale).float()
     offset = ((low + high) / 2 + scale.double() / 2).float()
-    words = (exact - _per_node(offset).double()) / _per_node(scale).double() - 0.5
+    words = (exact - per_node(offset).double()) / per_node(scale).double() - 0.5
     words.round_().clamp_(-half, half - 2)
     return words.to(thresholds.dtype), scale, offset
 
@@ -193,7 +194,7 @@ def _(thresholds: Tensor, _bits: int, _granularity: str) -> tuple[Tensor, Tensor
 
 def _thresholds_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, None]:
     (scale,) = ctx.saved_tensors
-    return grad / _per_node(scale), None, None
+    return grad / per_node(scale), None, None
 
 
 integer_thresholds = differentiable(integer_thresholds, _thresholds_backward, _tables_context)
@@ -203,7 +204,7 @@ def _depth(thresholds: Tensor) -> int:
     return int(thresholds.shape[2] + 1).bit_length() - 1
 
 
-def _per_node(per_level: Tensor) -> Tensor:
+def per_node(per_level: Tensor) -> Tensor:
     """Repeat a value of every level, (G, C, T), for each node of that level, (G, C, K - 1)."""
     levels = [
         value[:, :, None].expand(-1, -1, 2**level)

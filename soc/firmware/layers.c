@@ -29,9 +29,8 @@ worker look_ups_by;
 
 void LOOK_UP_I8(const halut_look_up *layer, const int8_t *input, void *output, uint32_t *rows_of_table)
 {
-    plane image;
-    if (look_ups_by != SOFTWARE && layer->depth == 4 && pad_image(layer, input, &image) &&
-        (look_ups_by == UNIT ? look_up_with_unit : look_up_with_accelerator)(layer, &image, output))
+    if (look_ups_by != SOFTWARE && layer->depth == 4 &&
+        (look_ups_by == UNIT ? look_up_with_unit : look_up_with_accelerator)(layer, input, output))
         return;
     look_up_in_software(layer, input, output, rows_of_table);
 }

@@ -1,8 +1,8 @@
 /* Layers that are looked up by the accelerator behind halut_axi; included by layers.c.
  *
- * The processor gathers what the trees of a part of the codebooks compare. The programs of that part, one
- * per part of the outputs, are one chain, which the block loads and runs by itself. When all parts are
- * done, the processor adds them up. */
+ * The processor gathers what the trees compare. Programs of further outputs follow the first one in a
+ * chain, which the block loads and runs by itself; results are words. The next layer's first program is
+ * loaded as soon as a layer is done. */
 #include "accelerator_image.h"
 #include "halut_driver.h"
 #include "system.h"
@@ -13,25 +13,23 @@
 #define MOST_ROW_WORDS 8192
 #define MOST_RESULTS 16384
 #define MOST_JOBS 64
-
-#if HALUT_AXI_RESULT_ELEMENT_BYTES == 2
-typedef int16_t result;
-#else
-typedef int32_t result;
-#endif
+#define NO_PROGRAM UINT32_MAX
 
 static halut_device accelerator;
 static halut_image programs;
 static uint32_t next_group; /* of the image */
+static uint32_t loaded = NO_PROGRAM;
 static uint32_t rows[MOST_ROW_WORDS];
-static result results[MOST_RESULTS];
+static union { uint32_t words[MOST_RESULTS / 4]; int8_t bytes[MOST_RESULTS]; } results;
 static halut_job jobs[MOST_JOBS];
 
 int open_accelerator(void)
 {
+    uint32_t *const image = (uint32_t *)(uintptr_t)TABLES;
+    for (uint32_t k = 0; k < sizeof accelerator_image / 4; ++k)
+        image[k] = accelerator_image[k];
     return halut_open(&accelerator, ACCELERATOR, POLLS) == HALUT_OK &&
-           halut_place(&programs, accelerator_image, sizeof accelerator_image,
-                       (uint32_t)(uintptr_t)accelerator_image) == HALUT_OK;
+           halut_place(&programs, image, sizeof accelerator_image, TABLES) == HALUT_OK;
 }
 
 void begin_network(void)
@@ -49,113 +47,108 @@ uint32_t accelerator_cycles(void)
     return *(volatile uint32_t *)(ACCELERATOR + HALUT_AXI_BUSY_CYCLES_OFFSET);
 }
 
-/* Submits jobs as one chain, as soon as the block's queue takes it. */
-static int submit(uint32_t n_jobs)
+/* Loads a program, unless it is loaded or on its way. */
+static int load(uint32_t program)
 {
-    for (uint32_t poll = 0; poll < POLLS; ++poll) {
-        const halut_status found = halut_chain(&accelerator, &programs, jobs, n_jobs);
-        if (found != HALUT_FULL)
-            return found == HALUT_OK;
-    }
-    return 0;
+    if (loaded == program)
+        return 1;
+    loaded = program;
+    return halut_load(&accelerator, &programs, program) == HALUT_OK;
 }
 
-/* Stores what one codebook compares for all pixels: a word of four values each, `step` words apart. */
-static void gather(const halut_window *w, const plane *image, const int32_t *levels, uint32_t *row,
-                   int32_t step)
+/* Stores what one codebook compares for a pixel, and goes on to the next pixel. */
+#define GATHER_PIXEL()                                                    \
+    do {                                                                  \
+        const uint32_t a = *first, b = *second, c = *third, d = *fourth;  \
+        first += across, second += across;                                \
+        third += across, fourth += across;                                \
+        *row = a | b << 8 | c << 16 | d << 24;                            \
+        row += TILE_CODEBOOKS;                                            \
+    } while (0)
+
+/* Stores what codebooks compare for all pixels: a word of four values each. A
+ * function of its own, so that all of it is in registers. */
+static __attribute__((noinline)) void gather(const plane *image, const uint16_t (*places)[4],
+                                             int32_t n_codebooks, const halut_window *w)
 {
     const int32_t across = w->stride_x * w->channels;
-    const int32_t down = w->stride_y * image->width * w->channels;
-    const uint8_t *line = (const uint8_t *)image->values;
-    for (int32_t y = 0; y < w->out_height; ++y, line += down) {
-        const uint8_t *first = line + levels[0], *second = line + levels[1];
-        const uint8_t *third = line + levels[2], *fourth = line + levels[3];
-        for (int32_t x = w->out_width; x != 0; --x) {
-            *row = *first | (uint32_t)*second << 8 | (uint32_t)*third << 16 | (uint32_t)*fourth << 24;
-            row += step;
-            first += across;
-            second += across;
-            third += across;
-            fourth += across;
+    const int32_t to_next_line = w->stride_y * image->width * w->channels - w->out_width * across;
+    const int32_t n_pairs = w->out_width / 2, out_width = w->out_width;
+    for (int32_t codebook = 0; codebook < n_codebooks; ++codebook) {
+        const uint8_t *const line = (const uint8_t *)image->values;
+        const uint8_t *first = line + places[codebook][0], *second = line + places[codebook][1];
+        const uint8_t *third = line + places[codebook][2], *fourth = line + places[codebook][3];
+        uint32_t *row = rows + codebook;
+        for (int32_t y = w->out_height; y != 0; --y) {
+            for (int32_t x = n_pairs; x != 0; --x) {
+                GATHER_PIXEL();
+                GATHER_PIXEL();
+            }
+            if (out_width % 2 != 0)
+                GATHER_PIXEL();
+            first += to_next_line, second += to_next_line;
+            third += to_next_line, fourth += to_next_line;
         }
     }
 }
 
-/* Adds up the parts of one output of all pixels and stores what becomes of them.
- *
- * first     the output's sum of the first pixel in the first part; TILE_OUTPUTS to the next pixel
- * part_size to the next part
- * index     of the first pixel's output; `step` to the next pixel's */
-static void finish_output(const halut_look_up *layer, const result *first, int32_t n_parts,
-                          int32_t part_size, int32_t n_pixels, int32_t channel, void *output,
-                          int32_t index, int32_t step)
+/* Submits runs of the programs of a group, the first of which is loaded. */
+static int run_programs(uint32_t first, uint32_t n_programs, uint32_t n_items, uint32_t target)
 {
-    const halut_stage *const stage = &layer->stage;
-    const int32_t is_word = stage->multiplier != NULL && stage->type == HALUT_I8;
-    const int32_t multiplier = is_word ? stage->multiplier[channel] : 0;
-    const int64_t addend = is_word ? stage->addend[channel] : 0;
-    const uint32_t shift = is_word ? stage->shift[channel] : 0;
-    const int32_t low = is_word ? stage->low[channel] : 0;
-    for (; n_pixels > 0; --n_pixels, first += TILE_OUTPUTS, index += step) {
-        int32_t sum = *first;
-        const result *part = first;
-        for (int32_t left = n_parts; --left > 0;)
-            sum += *(part += part_size);
-        if (is_word)
-            ((int8_t *)output)[index] = (int8_t)to_word((int64_t)sum * multiplier + addend, shift, low);
-        else
-            store(stage, &sum, 1, channel, output, index);
+    const uint32_t source = (uint32_t)(uintptr_t)rows;
+    if (halut_run(&accelerator, &programs, first, source, target, n_items) != HALUT_OK)
+        return 0;
+    for (uint32_t k = 1; k < n_programs; ++k) {
+        target += n_items * HALUT_AXI_RESULT_BYTES;
+        jobs[k].program = first + k;
+        jobs[k].source = source;
+        jobs[k].destination = target;
+        jobs[k].items = n_items;
     }
+    loaded = first + n_programs - 1;
+    return n_programs == 1 ||
+           halut_chain(&accelerator, &programs, jobs + 1, n_programs - 1) == HALUT_OK;
 }
 
 /* Looks a layer up with the accelerator; 0: it does not fit, or the accelerator failed. */
-static int look_up_with_accelerator(const halut_look_up *layer, const plane *image, void *output)
+static int look_up_with_accelerator(const halut_look_up *layer, const int8_t *input, void *output)
 {
     const halut_window *const w = &layer->window;
-    const int32_t n_pixels = w->out_height * w->out_width;
+    const int32_t n_pixels = w->out_height * w->out_width, n_outputs = layer->n_outputs;
     const int32_t n_items = (n_pixels + (int32_t)HALUT_AXI_ROWS - 1) / (int32_t)HALUT_AXI_ROWS;
     const int32_t n_rows = n_items * (int32_t)HALUT_AXI_ROWS;
+    const int32_t n_channels = layer->n_groups * n_outputs;
+    plane image = {NULL, 0};
+    if (layer->stage.multiplier == NULL || layer->stage.type != HALUT_I8)
+        return 0;
     for (int32_t group = 0; group < layer->n_groups; ++group) {
         if (next_group >= ACCELERATOR_GROUPS)
             return 0;
-        const int32_t n_parts = (int32_t)accelerator_groups[next_group].n_parts;
-        const int32_t n_columns = (int32_t)accelerator_groups[next_group].n_columns;
-        const uint32_t program = accelerator_groups[next_group].first;
-        const int32_t part_words = n_rows * TILE_CODEBOOKS, tile_results = n_rows * TILE_OUTPUTS;
-        if (n_parts * part_words > MOST_ROW_WORDS || n_columns > MOST_JOBS ||
-            n_parts * n_columns * tile_results > MOST_RESULTS)
+        const uint32_t first = accelerator_groups[next_group].first;
+        const uint32_t n_programs = accelerator_groups[next_group].n_columns;
+        const uint16_t(*const places)[4] =
+            accelerator_places + accelerator_groups[next_group].first_codebook;
+        if (n_rows * TILE_CODEBOOKS > MOST_ROW_WORDS || n_programs > MOST_JOBS ||
+            (int32_t)n_programs * n_rows * TILE_OUTPUTS > MOST_RESULTS || !load(first) ||
+            (group == 0 && !pad_image(layer, input, &image)))
             return 0;
-        /* A part's rows are gathered while the accelerator has those of the part before. */
-        for (int32_t part = 0; part < n_parts; ++part) {
-            const int32_t begin = part * TILE_CODEBOOKS, left = layer->n_codebooks - begin;
-            const int32_t n = left < TILE_CODEBOOKS ? left : TILE_CODEBOOKS;
-            uint32_t *const row = rows + part * part_words;
-            for (int32_t c = 0; c < n; ++c) {
-                int32_t levels[4];
-                find_levels(layer, image, group * layer->n_codebooks + begin + c, levels);
-                gather(w, image, levels, row + c, TILE_CODEBOOKS);
-            }
-            for (int32_t column = 0; column < n_columns; ++column) {
-                jobs[column].program = program + (uint32_t)(part * n_columns + column);
-                jobs[column].source = (uint32_t)(uintptr_t)row;
-                /* Parts of the same outputs lie side by side: they share the data cache. */
-                jobs[column].destination =
-                    (uint32_t)(uintptr_t)(results + (column * n_parts + part) * tile_results);
-                jobs[column].items = (uint32_t)n_items;
-            }
-            if (!submit((uint32_t)n_columns))
-                return 0;
-        }
-        if (halut_wait(&accelerator) != HALUT_OK)
+        gather(&image, places, layer->n_codebooks, w);
+        /* Results of all outputs are what the layer stores; else they are copied. */
+        const int is_all = n_channels == TILE_OUTPUTS && n_rows == n_pixels;
+        int8_t *const target = is_all ? (int8_t *)output : results.bytes;
+        if (!run_programs(first, n_programs, (uint32_t)n_items, (uint32_t)(uintptr_t)target) ||
+            halut_wait(&accelerator) != HALUT_OK)
             return 0;
-        const int32_t n_channels = layer->n_groups * layer->n_outputs;
-        for (int32_t m = 0; m < layer->n_outputs; ++m) {
-            const int32_t channel = group * layer->n_outputs + m;
-            finish_output(layer,
-                          results + m / TILE_OUTPUTS * n_parts * tile_results + m % TILE_OUTPUTS,
-                          n_parts, tile_results, n_pixels, channel, output, channel, n_channels);
-        }
         ++next_group;
+        if (!load(accelerator_groups[next_group % ACCELERATOR_GROUPS].first))
+            return 0;
+        const int8_t *from = results.bytes;
+        for (int32_t m = 0; m < n_outputs && !is_all; m += TILE_OUTPUTS, from += n_rows * TILE_OUTPUTS) {
+            int8_t *const to = (int8_t *)output + group * n_outputs + m;
+            const int32_t left = n_outputs - m, n = left < TILE_OUTPUTS ? left : TILE_OUTPUTS;
+            for (int32_t pixel = 0; pixel < n_pixels; ++pixel)
+                copy(to + pixel * n_channels, from + pixel * TILE_OUTPUTS, n);
+        }
     }
     return 1;
 }

@@ -160,18 +160,19 @@ static void add_pixel(const halut_look_up *layer, const uint32_t *table, const u
 }
 
 /* Looks a layer up with the unit; 0: it does not take it. */
-static int look_up_with_unit(const halut_look_up *layer, const plane *image, void *output)
+static int look_up_with_unit(const halut_look_up *layer, const int8_t *input, void *output)
 {
     const halut_window *const w = &layer->window;
     const int32_t n_pixels = w->out_height * w->out_width;
     const int32_t channels = layer->n_groups * layer->n_outputs;
+    plane image;
     if (layer->n_codebooks > HALUT_CFU_MOST_CODEBOOKS || layer->row_size > 1024 ||
-        n_pixels * layer->n_codebooks > MOST_CODES)
+        n_pixels * layer->n_codebooks > MOST_CODES || !pad_image(layer, input, &image))
         return 0;
     for (int32_t group = 0; group < layer->n_groups; ++group) {
         const uint32_t *const table =
             (const uint32_t *)layer->table + group * 16 * layer->n_codebooks * layer->row_size;
-        encode_group(layer, image, group);
+        encode_group(layer, &image, group);
         const uint16_t *step = steps;
         int32_t index = group * layer->n_outputs;
         for (int32_t pixel = 0; pixel < n_pixels; ++pixel) {

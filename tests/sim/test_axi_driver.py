@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from halut.driver import Device, DeviceError
 from rtl_gen.axi.config import AxiConfig
 from rtl_gen.axi.generate import register_files
 from rtl_gen.axi.image import result_array, row_bytes
@@ -24,7 +27,7 @@ DRIVER = ROOT / "halut" / "driver"
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1"]
 
 
-def _compiled(folder: Path, name: str, config: AxiConfig) -> str:
+def _compiled(folder: Path, name: str, config: AxiConfig, main: str = "axi_driver_main.c") -> str:
     """The example in C, as a program of the host."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
@@ -33,7 +36,7 @@ def _compiled(folder: Path, name: str, config: AxiConfig) -> str:
     place.mkdir()
     (place / "halut_axi.h").write_text(register_files(config)[".h"])
     paths = [f"-I{path}" for path in (place, DRIVER, ROOT / "examples")]
-    source = ROOT / "tests" / "sim" / "axi_driver_main.c"
+    source = ROOT / "tests" / "sim" / main
     command = [compiler, *FLAGS, "-D_DEFAULT_SOURCE", *paths, str(source), "-o", str(place / "run")]
     subprocess.run(command, check=True)
     return str(place / "run")
@@ -71,6 +74,59 @@ def test_script_on_a_desk() -> None:
     script = ROOT / "examples" / "axi_driver.py"
     data = simulate_driver(config, script, program, row_bytes(config, words), simulator=QUICK)
     assert np.array_equal(result_array(config, data, len(words)), expected)
+
+
+def test_a_chain_that_the_queue_does_not_take_changes_nothing_in_c(tmp_path: Path) -> None:
+    config = CONFIGS["small"]
+    program, *_ = example(config)
+    queue = _compiled(tmp_path, "queue", config, "axi_queue_main.c")
+    image = image_file(config, [program, program])
+    assert subprocess.run([queue], input=image, check=False).returncode == 0
+
+
+class _Block:
+    """Registers of a block that does nothing, and memory that counts what is written."""
+
+    address, size = 0, 1 << 16
+
+    def __init__(self, answers: dict[int, int]) -> None:
+        self.answers, self.data, self.writes = answers, bytearray(self.size), 0
+
+    def read(self, address: int, size: int | None = None) -> Any:
+        if size is None:
+            return self.answers.get(address, 0)
+        return bytes(self.data[address : address + size])
+
+    def write(self, address: int, value: Any) -> None:
+        if isinstance(value, bytes):
+            self.data[address : address + len(value)] = value
+            self.writes += 1
+
+
+def test_a_chain_that_the_queue_does_not_take_changes_nothing_in_python(tmp_path: Path) -> None:
+    config = CONFIGS["small"]
+    program, *_ = example(config)
+    description = tmp_path / "description.py"
+    description.write_text(register_files(config)[".py"])
+    names = runpy.run_path(str(description))
+    offsets, hashes = names["OFFSETS"], names["CONFIG_HASH"]
+    answers = {
+        offsets["ID"]: names["IDENTITY"], offsets["VERSION"]: names["VERSION"][0] << 16,
+        offsets["CONFIG_HASH0"]: hashes[0], offsets["CONFIG_HASH1"]: hashes[1],
+    }  # fmt: skip
+    block = _Block(answers)
+    device = Device(description, block, block)
+    device.place(image_file(config, [program, program]))
+    low, _ = names["FIELDS"]["STATUS.full"]
+    answers[offsets["STATUS"]] = 1 << low
+    before = block.writes
+    for _ in range(3):
+        with pytest.raises(DeviceError, match="the queue must take a chain, but it is full"):
+            device.chain([(0, 64, 128, 1), (1, 64, 256, 1)])
+    assert block.writes == before > 0
+    answers[offsets["STATUS"]] = 0
+    device.chain([(0, 64, 128, 1), (1, 64, 256, 1)])
+    assert block.writes > before
 
 
 @pytest.mark.needs("riscv64-unknown-elf-gcc")

@@ -125,10 +125,12 @@ def _build(folder: Path, network: Network, config: CfuConfig) -> Path:
     }.items():
         (folder / name).write_text(text)
     write(config, folder / "halut_cfu.v")
-    block = bus_block(AcceleratorConfig(n_codebooks=4, n_outputs=8, input_format="int8"))
+    block = bus_block(
+        AcceleratorConfig(n_codebooks=16, n_outputs=8, input_format="int8", output_format="int8")
+    )
     (folder / "halut_axi.h").write_text(register_files(block)[".h"])
-    (folder / "system.h").write_text("#define ACCELERATOR 0x80000000U\n")
-    write_image(block, taken(network.steps, config.lut_bits), folder)
+    (folder / "system.h").write_text("#define ACCELERATOR 0U\n#define TABLES 0U\n")
+    write_image(block, taken(network.steps, config.lut_bits), folder, 1 << 20)
     program = folder / "layers"
     command = [
         shutil.which("cc") or "cc", "-std=c99", "-O1", "-Wall", "-Wextra", "-Werror",

@@ -98,12 +98,16 @@ def _bus(rate: float, latency: int, *, shared: bool = False, **sizes: int) -> Bu
     return BusSystem(AxiConfig(core=SMALL, **sizes), memory)
 
 
+def _bound(bus: BusSystem, rows: int, tiles: int) -> str:
+    return bus.bound(rows, bus.cycles(rows, tiles))
+
+
 def test_what_binds() -> None:
-    assert _bus(8, 4).bound(4000, 4) == "look-ups"
-    assert _bus(1, 4).bound(4000, 4) == "rows"  # 8 bytes in, 4 cycles
-    assert _bus(1, 4, shared=True).bound(4000, 4) == "rows and results"
-    assert _bus(8, 500).bound(4, 4) == "waiting"
-    assert _bus(0.01, 4).bound(1, 4) == "tables"
+    assert _bound(_bus(8, 4), 4000, 4) == "look-ups"
+    assert _bound(_bus(1, 4), 4000, 4) == "rows"  # 8 bytes in, 4 cycles
+    assert _bound(_bus(1, 4, shared=True), 4000, 4) == "rows and results"
+    assert _bound(_bus(8, 500), 4, 4) == "waiting"
+    assert _bound(_bus(0.01, 4), 1, 4) == "tables"
     for latency in (4, 40, 400):
         cycles = [_bus(8, latency, shared=shared).cycles(40, 3).total for shared in (False, True)]
         assert cycles[0] < cycles[1]
