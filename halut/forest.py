@@ -178,7 +178,8 @@ class Forest:
         for begin in range(0, len(rows), 256):  # in pieces that stay in the cache
             some = A[rows[begin : begin + 256]]
             self.columns[:, begin : begin + 256] = some.T
-            np.matmul(some - centre, weights, out=self.targets[begin : begin + 256])
+            some -= centre
+            np.matmul(some, weights, out=self.targets[begin : begin + 256])
         self.bins = [SortedColumns() for _ in self.groups]
         shape = (n_codebooks, self.tree_depth)
         self.split_dims = np.zeros(shape, dtype=np.int32)
@@ -198,13 +199,14 @@ class Forest:
         return Gram.of(self.codes, self.targets, self.n_prototypes)
 
     def _part(self, codebook: int) -> NDArray[np.float64]:
-        """Return A_c B_c (n_targets, n), turned so that its strongest directions come first."""
+        """Return the strongest directions of A_c B_c: (n_targets, n), the strongest one first."""
         group = self.groups[codebook]
         columns = self.columns[group] - self.centre[group, None]
         left, size, _ = np.linalg.svd(self.weights[group], full_matrices=False)
         part = (left * size).T @ columns
         _, directions = np.linalg.eigh(part @ part.T)
-        return (directions[:, ::-1].T @ part).astype(np.float64)
+        strongest = directions[:, : -_TARGETS - 1 : -1]
+        return (strongest.T @ part).astype(np.float64)
 
     def _learn(self, codebook: int, targets: NDArray[np.float64], shrinkage: float) -> None:
         group = self.groups[codebook]
@@ -222,7 +224,7 @@ class Forest:
         """Learn every tree for its own part."""
         for codebook, group in enumerate(self.groups):
             if self.loss == "product":
-                targets = self._part(codebook)[:_TARGETS]
+                targets = self._part(codebook)
             else:
                 targets = (self.columns[group] - self.centre[group, None]).astype(np.float64)
             self._learn(codebook, targets, 0.0)
@@ -298,10 +300,11 @@ class Forest:
         n_rows = self.codes.shape[1]
         for codebook, group in enumerate(self.groups):
             counts = np.bincount(self.codes[codebook], minlength=self.n_prototypes)
-            columns = self.columns[group].astype(np.float64)
-            columns -= columns.mean(axis=1, keepdims=True)
+            columns = self.columns[group]
+            columns = columns - columns.mean(axis=1, dtype=np.float64)[:, None].astype(np.float32)
+            moments = (columns @ columns.T).astype(np.float64)
             weights = self.weights[group].astype(np.float64)
-            total = float(np.einsum("ij,im,jm->", columns @ columns.T, weights, weights))
+            total = float(np.einsum("ij,im,jm->", moments, weights, weights))
             entries = per_leaf[codebook]
             explained = float(counts @ np.square(entries).sum(axis=1))
             explained -= float(np.square(counts @ entries).sum()) / n_rows

@@ -16,18 +16,45 @@ from numpy.typing import ArrayLike, NDArray
 from halut import native
 from halut.arrays import matrix
 from halut.errors import HalutError
-from halut.ridge import Fit, Gram, entries_of
+from halut.ridge import Fit, Gram, count_meetings, entries_of, table_sums
 from halut.trees import fill_empty_leaves, walk
 
-__all__ = ["LookUpProduct", "chunks", "gather", "look_up", "product_basis", "walk_rows"]
+__all__ = [
+    "LookUpProduct",
+    "centred_product",
+    "chunks",
+    "gather",
+    "look_up",
+    "product_basis",
+    "walk_rows",
+]
 
 _ROWS_AT_ONCE = 1024
+
+_ROWS_CENTRED = 256
+"""Rows that are centred in the cache."""
+
+_ROWS_SUMMED = 16384
+"""Rows whose product is there at a time."""
 
 
 def chunks(n_rows: int) -> Iterator[slice]:
     """Cut rows into pieces that stay in the cache."""
     for begin in range(0, n_rows, _ROWS_AT_ONCE):
         yield slice(begin, min(begin + _ROWS_AT_ONCE, n_rows))
+
+
+def centred_product(
+    rows: NDArray[np.float32], centre: NDArray[np.float32], basis: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return ``(rows - centre) @ basis``, made a few rows at a time."""
+    product = np.empty((len(rows), basis.shape[1]), dtype=np.float32)
+    centred = np.empty((min(_ROWS_CENTRED, len(rows)), rows.shape[1]), dtype=np.float32)
+    for begin in range(0, len(rows), _ROWS_CENTRED):
+        some = rows[begin : begin + _ROWS_CENTRED]
+        here = np.subtract(some, centre, out=centred[: len(some)])
+        np.matmul(here, basis, out=product[begin : begin + len(some)])
+    return product
 
 
 def gather(
@@ -182,10 +209,15 @@ class LookUpProduct(ABC):
         The product of what was given is ``2**exponent`` times that of `rows` and `weights`.
         """
         basis, back = product_basis(weights)
-        targets = np.empty((len(rows), basis.shape[1]), dtype=np.float32)
-        for part in chunks(len(rows)):
-            np.matmul(rows[part] - centre, basis, out=targets[part])
-        gram = Gram.of(codes, targets, self.K)
+        gram = Gram(
+            meetings=count_meetings(codes, self.K),
+            sums=np.zeros((self.C * self.K, basis.shape[1])),
+            energy=np.nan,  # nobody asks for it
+        )
+        for begin in range(0, len(rows), _ROWS_SUMMED):
+            part = slice(begin, begin + _ROWS_SUMMED)
+            targets = centred_product(rows[part], centre, basis)
+            gram.sums[:] += table_sums(np.ascontiguousarray(codes[:, part]), targets, self.K)
         entries: NDArray[Any] = entries_of(fit, gram, means).reshape(self.C, self.K, -1)
         counts = np.stack([np.bincount(row, minlength=self.K) for row in codes])
         entries = fill_empty_leaves(entries, counts)

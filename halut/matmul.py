@@ -36,10 +36,10 @@ from halut.errors import HalutError
 from halut.forest import Forest
 from halut.formats import MOST_TERMS
 from halut.judging import Judge, QuantisationError, Statistics
-from halut.lookup import chunks, product_basis, walk_rows
+from halut.lookup import centred_product, chunks, product_basis, walk_rows
 from halut.outliers import ordinary_rows
 from halut.residual import ResidualTrees, TermTrees
-from halut.ridge import Fit, Gram, best_strength, entries_of
+from halut.ridge import Fit, HeldOut, best_strength, entries_of
 from halut.sums import sums_of_one
 from halut.tree_product import TreeProduct
 
@@ -337,12 +337,14 @@ class HalutMatmul(TreeProduct):
         error = np.nan
         residual = ResidualTrees(forest, terms=self.terms, n_candidates=self.n_candidates)
         if len(held_out):
-            fits = self._choose(forest, rows[held_out])
-            trees, further, n_targets = self._refit(residual, fits, rows[held_out])
+            judged = rows[held_out]
+            fits = self._choose(forest, judged)
+            trees, further, n_targets = self._refit(residual, fits, judged)
             energy = 0.0
             for part in chunks(len(held_out)):
-                exactly = rows[held_out[part]].astype(np.float64) @ weights
+                exactly = judged[part].astype(np.float64) @ weights
                 energy += float(np.square(exactly).sum())
+            del judged
             error = further[-1].error / energy if energy > 0 else 0.0
             if len(tree_rows) < min(n_rows, self.max_tree_rows):
                 # The choice is made; now the held-out rows may teach the trees, too.
@@ -433,14 +435,14 @@ class HalutMatmul(TreeProduct):
 
     def _choose(self, forest: Forest, held_out: NDArray[np.float32]) -> list[Fit]:
         """Grow trees while held-out rows gain; return each pass's fit."""
-        targets = (held_out - forest.centre) @ forest.weights
+        targets = centred_product(held_out, forest.centre, forest.weights)
         fits: list[Fit] = []
         kept = forest.trees()
         forest.start()
         for refined in range(self.refine_passes + 1):
             codes = walk_rows(held_out, forest.split_dims, forest.thresholds)
             train = forest.gram()
-            judge = Gram.of(codes, targets, self.K)
+            judge = HeldOut(codes=codes, targets=targets, n_prototypes=self.K)
             means = forest.means()
             if isinstance(self.ridge, str):
                 start = fits[-1].strength if fits else 10.0

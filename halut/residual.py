@@ -23,7 +23,7 @@ from halut.choice import is_better
 from halut.effort import Variant, passes_shown
 from halut.forest import Forest, add_entries, sums_by_code
 from halut.lookup import walk_rows
-from halut.ridge import Fit, Gram, best_strength, solve
+from halut.ridge import Fit, Gram, HeldOut, best_strength, solve
 from halut.sums import greedy_sum, products, second_moments, sum_of, sums_of_one
 from halut.trees import SortedColumns, learn_tree, split_column
 
@@ -155,7 +155,8 @@ class ResidualTrees:
                 for _ in range(variant.n_passes):
                     assert fits[-1].entries is not None
                     self.refit(trees, fits[-1].entries, fits[-1].strength, variant.n_targets)
-                    judge = Gram.of(trees.walk(held_out), judged, f.n_prototypes)
+                    codes = trees.walk(held_out)
+                    judge = HeldOut(codes=codes, targets=judged, n_prototypes=f.n_prototypes)
                     if isinstance(ridge, str):
                         fit = best_strength(self.gram(trees), judge, None, fits[-1].strength)
                     else:

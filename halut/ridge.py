@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from halut import native
 from halut.native import learning
 
-__all__ = ["Fit", "Gram", "best_strength", "count_meetings", "entries_of", "solve", "table_sums"]
+__all__ = ["Fit", "Gram", "HeldOut", "best_strength", "count_meetings", "entries_of", "solve",
+           "table_sums"]  # fmt: skip
 
 _CHUNK = 1 << 16
 
@@ -81,6 +83,38 @@ class Gram:
         fitted = self.meetings @ entries
         fitted -= 2 * self.sums
         return self.energy + float(np.einsum("ij,ij->", entries, fitted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Rows that tables are judged by: few, so that looking up is quicker than with a `Gram`.
+
+    Parameters
+    ----------
+    codes : uint8 ndarray of shape (n_codebooks, n_rows), range [0, n_prototypes)
+    targets : float32 ndarray of shape (n_rows, n_targets)
+        Centred.
+    n_prototypes : int
+        K.
+    """
+
+    codes: NDArray[np.uint8]
+    targets: NDArray[np.float32]
+    n_prototypes: int
+
+    def squared_error(self, entries: NDArray[np.float64]) -> float:
+        """Return the squared error of tables (C*K, n_targets), as float32, on these rows."""
+        n_codebooks, n_targets = len(self.codes), entries.shape[1]
+        tables = np.ascontiguousarray(entries.T, dtype=np.float32)
+        tables = tables.reshape(n_targets, n_codebooks, self.n_prototypes)
+        offset = np.zeros(n_targets, dtype=np.float32)
+        fitted = native.decode_floats(np.ascontiguousarray(self.codes.T), tables, offset)
+        if fitted is None:
+            fitted = np.zeros_like(self.targets)
+            for codebook, codes in enumerate(self.codes):
+                fitted += tables[:, codebook].T.take(codes, axis=0)
+        rest = np.subtract(self.targets, fitted, out=fitted)
+        return float(np.einsum("ij,ij->i", rest, rest).sum(dtype=np.float64))
 
 
 def count_meetings(codes: NDArray[np.uint8], n_prototypes: int) -> NDArray[np.float64]:
@@ -164,6 +198,9 @@ def _solve(
     meetings: NDArray[np.float64], strength: float, sides: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Solve ``(meetings + strength * I) tables = sides``; column-major `sides` are read fastest."""
+    solved = learning.solve(meetings, strength, sides)
+    if solved is not None:
+        return solved
     shrunk = meetings.copy()
     shrunk.ravel()[:: len(shrunk) + 1] += strength
     # The matrix is symmetric; its transpose lies as LAPACK wants it.
@@ -216,7 +253,7 @@ class Fit:
 
 def best_strength(
     train: Gram,
-    held_out: Gram,
+    held_out: Gram | HeldOut,
     means: NDArray[np.float64] | None = None,
     start: float = 10.0,
     strengths: tuple[float, ...] = STRENGTHS,
@@ -228,8 +265,10 @@ def best_strength(
 
     Parameters
     ----------
-    train, held_out : Gram
-        Of the rows to learn from, and of the rows to judge by.
+    train : Gram
+        Of the rows to learn from.
+    held_out : Gram or HeldOut
+        Of the rows to judge by.
     means : float64 ndarray of shape (C*K, n_targets), optional
         When given, shrinking towards it is tried beside shrinking towards zero.
     start : float, default 10

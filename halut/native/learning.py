@@ -11,12 +11,15 @@ from halut.native.layouts import address, are
 from halut.native.library import kernels
 
 __all__ = ["MOST_BINS", "BinnedColumns", "add_entries", "column_sums", "count_meetings",
-           "exchange_entries", "learn_tree", "table_sums"]  # fmt: skip
+           "exchange_entries", "learn_tree", "solve", "table_sums"]  # fmt: skip
 
 MOST_BINS = 512
 """Bins of a column, at most, as in trees.h."""
 
 _MOST_ROWS = 2**31
+
+_BLOCK = 32
+"""What sizes of systems are multiples of, as in cholesky.c."""
 
 
 class BinnedColumns:
@@ -65,6 +68,42 @@ def table_sums(
     chosen.call("halut_table_sums", codes.ctypes.data, *codes.shape, n_prototypes,
                 targets.ctypes.data, targets.shape[1], sums.ctypes.data)  # fmt: skip
     return sums
+
+
+def solve(
+    matrix: NDArray[np.float64], strength: float, sides: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Solve ``(matrix + strength * I) @ solution = sides`` by Cholesky's factorisation.
+
+    Parameters
+    ----------
+    matrix : float64 ndarray of shape (n, n)
+        Symmetric.
+    strength : float
+    sides : float64 ndarray of shape (n, n_sides)
+
+    Returns
+    -------
+    float64 ndarray of shape (n, n_sides), column-major, or None
+        None also where the sum is not positive definite.
+    """
+    chosen = kernels()
+    if chosen is None:
+        return None
+    n, n_sides = sides.shape
+    padded = -(-n // _BLOCK) * _BLOCK
+    # Rows that are a power of two apart would share places in the cache.
+    work = np.empty((padded + n_sides, padded + 8))
+    work[:n, :n] = matrix
+    work[n:padded] = 0
+    work[:, n:padded] = 0
+    diagonal = work.ravel()[: padded * work.shape[1] : work.shape[1] + 1]
+    diagonal[:n] += strength
+    diagonal[n:] = 1
+    work[padded:, :n] = sides.T
+    if chosen.call("halut_solve", work.ctypes.data, work.shape[1], padded, n_sides):
+        return None
+    return work[padded:, :n].copy().T
 
 
 def learn_tree(

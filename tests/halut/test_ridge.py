@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from halut.ridge import STRENGTHS, Fit, Gram, best_strength, entries_of, solve
+from halut import native
+from halut.ridge import STRENGTHS, Fit, Gram, HeldOut, best_strength, entries_of, solve
 
 
 def example(n_rows, n_codebooks, n_prototypes, n_targets=3, seed=0):
@@ -33,6 +34,23 @@ def test_gram_in_several_chunks(monkeypatch):
     assert np.array_equal(gram.meetings, onehot.T @ onehot)
 
 
+@pytest.mark.parametrize("variant", ["off", *native.variants()])
+@pytest.mark.parametrize("size", [1, 31, 64, 100])
+def test_solution_by_every_variant(size, variant, monkeypatch):
+    monkeypatch.setenv("HALUT_NATIVE", variant)
+    rng = np.random.default_rng(6)
+    root = rng.standard_normal((size, size + 3))
+    gram = Gram(meetings=root @ root.T, sums=rng.standard_normal((size, 7)), energy=1.0)
+    found = solve(gram, 0.5)
+    left = (gram.meetings + 0.5 * np.eye(size)) @ found - gram.sums
+    assert np.abs(left).max() < 1e-12 * size * np.abs(gram.meetings).max()
+    # What is not positive definite is left to LAPACK.
+    least = np.linalg.eigvalsh(gram.meetings)[0]
+    odd = Gram(meetings=gram.meetings - (least + 1) * np.eye(size), sums=gram.sums, energy=1.0)
+    left = (odd.meetings + 0.5 * np.eye(size)) @ solve(odd, 0.5) - odd.sums
+    assert np.abs(left).max() < 1e-8
+
+
 @pytest.mark.parametrize("around", [False, True])
 def test_solution(around):
     codes, targets, onehot = example(300, 4, 8)
@@ -45,11 +63,16 @@ def test_solution(around):
     np.testing.assert_allclose(entries, expected, atol=1e-5)
 
 
-def test_squared_error():
+def test_squared_error(monkeypatch):
     codes, targets, onehot = example(300, 4, 8)
     entries = np.random.default_rng(1).standard_normal((32, 3))
+    wanted = float(np.square(targets - onehot @ entries).sum())
     error = Gram.of(codes, targets, 8).squared_error(entries)
-    assert error == pytest.approx(float(np.square(targets - onehot @ entries).sum()), rel=1e-5)
+    assert error == pytest.approx(wanted, rel=1e-5)
+    for variant in ("", "off"):
+        monkeypatch.setenv("HALUT_NATIVE", variant)
+        judge = HeldOut(codes=codes, targets=targets, n_prototypes=8)
+        assert judge.squared_error(entries) == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("noise", [0.01, 1.0, 30.0])
