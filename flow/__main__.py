@@ -21,6 +21,7 @@ _COMMANDS = {
     "orfs": ("layout.orfs:main", "a configuration as a design of OpenROAD-flow-scripts"),
     "bench": ("studies.bench:main", "our engines and the direct ones in one table"),
     "units": ("studies.units:main", "encoder, decoder and adder alone"),
+    "memories": ("studies.memories:main", "tables in latches beside tables in SRAM macros"),
     "cfu": ("studies.cfu:main", "the custom function unit beside processor and accelerators"),
     "tables": ("studies.tables:main", "the paper's tables rebuilt"),
     "scale": ("studies.scaling:main", "metrics carried to another technology"),

@@ -201,6 +201,8 @@ _ROWS: tuple[_Row, ...] = (
      ".venv/bin/pip install -e .[fpga]", "everything but bitstreams", False),
     ("synthesis", "nextpnr-ice40", lambda: _placer("ice40"), "make fpga on Lattice iCE40",
      ".venv/bin/pip install -e .[fpga]", "everything but bitstreams", False),
+    ("synthesis", "nextpnr-himbaechel-gowin", lambda: _placer("gowin"), "make fpga on Gowin",
+     ".venv/bin/pip install -e .[fpga]", "everything but bitstreams", False),
     ("synthesis", "tclsh", lambda: shutil.which("tclsh"), "tests of the layout scripts",
      _APT.format("tcl"), "everything else", False),
     ("processors", "riscv64-unknown-elf-gcc",

@@ -20,20 +20,28 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halut.arrays import to_scale, training_pair
-from halut.checks import either, in_range, integer, integer_at_least, power_of_two
+from halut.checks import boolean, either, in_range, integer, integer_at_least, power_of_two
+from halut.choice import FEW_ROWS, cross_validated, least_error, least_held_out
+from halut.costs import DENSE, EncoderArea, affordable
+from halut.effort import MOST_EFFORT, variants
 from halut.errors import HalutError
 from halut.forest import Forest
 from halut.formats import MOST_TERMS
+from halut.judging import Judge, QuantisationError, Statistics
 from halut.lookup import chunks, product_basis, walk_rows
 from halut.outliers import ordinary_rows
-from halut.residual import ResidualTrees, TermTrees, Variant
+from halut.residual import ResidualTrees, TermTrees
 from halut.ridge import Fit, Gram, best_strength, entries_of
-from halut.tree_product import Judge, QuantisationError, Statistics, TreeProduct
+from halut.sums import sums_of_one
+from halut.tree_product import TreeProduct
 
 __all__ = ["HalutMatmul", "QuantisationError", "Statistics"]
 
@@ -42,18 +50,19 @@ _log = logging.getLogger(__name__)
 LOSSES = ("product", "features")
 """What a tree's squared error can be of."""
 
-ENCODERS = ("tree", "sums")
-"""What the levels of a tree compare: one column each, or a sum of a few, each with a sign."""
+ENCODERS = ("tree", "sums", "best")
+"""What the levels of a tree compare: one column each, or a sum of a few, each with a sign; or the
+best of these that a limit of area allows."""
 
-MOST_EFFORT = 3
+PLAIN: dict[str, Any] = {"loss": "features", "refine_passes": 0, "ridge": 1.0}
+"""Settings that make `HalutMatmul` the method of MADDNESS' paper."""
 
-VARIANTS = (
-    (Variant(n_targets=2, n_passes=4),),
-    (Variant(n_targets=2, n_passes=8),),
-    (Variant(n_targets=2, n_passes=12), Variant(n_targets=4, n_passes=12)),
-    tuple(Variant(n_targets=n, n_passes=24) for n in (1, 2, 3, 4, 6)),
-)
-"""The ways of refitting that each effort tries."""
+_ON_ITS_OWN: dict[str, Any] = {"loss": "features"}
+"""Settings that are tried, too, where rows are few: trees that know nothing of B may then be the
+better ones to begin with."""
+
+MOST_AREA = 1.15
+"""How much area the accelerator may have with the best encoder, over that with trees."""
 
 _HELD_OUT_ROWS = 8192
 
@@ -93,16 +102,27 @@ class HalutMatmul(TreeProduct):
         Trees are learned from at most so many rows, drawn at random; tables from all rows.
     random_state : int, default 0
         Seed of the choice of rows.
-    encoder : {"tree", "sums"}, default "tree"
+    encoder : {"tree", "sums", "best"}, default "tree"
         What a level of a tree compares with its thresholds: one column, or the sum of up to `terms`
-        columns, each with a sign.
+        columns, each with a sign; or the one with the least error on rows that were held out, of
+        those that `most_area` allows.
     terms : int, optional
         With "sums": 2 to 16; 2 when absent.
     effort : int, default 0
         0 to 3: how much time is spent on better trees. From 1 on, trees choose among all columns
-        and are refitted (`halut.residual`) several times; 2 and 3 try more ways. A way is kept
-        only where it lowers the error on held-out rows, so that trees that would be learned
-        without it are never given up for worse ones.
+        and are refitted (`halut.residual`) several times; 2 and 3 try more ways. Refitting takes
+        about 5, 30 and 120 minutes of one core at most (`halut.effort`), and does not depend on
+        how fast that is. A way is kept
+        only where it lowers the error on held-out rows by more than chance would have it. From 1
+        on, the method of the paper (`PLAIN`) is tried, too, and the best is taken: with up to 4096
+        rows by cross-validation.
+    most_area : float, default 1.15
+        With "best": area of the accelerator over that with trees, at least 1.
+    areas : sequence of EncoderArea, optional
+        With "best": the encoders to choose from (`halut.costs`); those that were measured with
+        ``configs/dense.yaml`` when absent.
+    progress : bool, default False
+        Show the passes of refitting, on a terminal.
 
     Attributes
     ----------
@@ -121,6 +141,9 @@ class HalutMatmul(TreeProduct):
         D.
     stats_ : Statistics
         What learning found.
+    chosen_ : dict
+        The settings that were chosen, with which the same is learned again. Where sums were asked
+        for and trees of single columns are better, these are sums of one column.
 
     Examples
     --------
@@ -156,10 +179,13 @@ class HalutMatmul(TreeProduct):
         encoder: str = "tree",
         terms: int | None = None,
         effort: int = 0,
+        most_area: float = MOST_AREA,
+        areas: Sequence[EncoderArea] = DENSE,
+        progress: bool = False,
     ) -> None:
         either("encoder", encoder, ENCODERS)
-        if encoder == "tree" and terms is not None:
-            raise HalutError(f'terms must be absent for encoder "tree", not {terms}')
+        if encoder != "sums" and terms is not None:
+            raise HalutError(f'terms must be absent for encoder "{encoder}", not {terms}')
         either("loss", loss, LOSSES)
         if isinstance(ridge, str):
             if ridge != "auto":
@@ -182,12 +208,25 @@ class HalutMatmul(TreeProduct):
             wanted = 2 if terms is None else integer("terms", terms)
             self.terms = in_range("terms", wanted, 2, MOST_TERMS)
         self.effort = in_range("effort", integer("effort", effort), 0, MOST_EFFORT)
+        self.most_area, self.areas = most_area, tuple(areas)
+        boolean("progress", progress)
+        self.progress = progress
+        self._affordable = affordable(self.areas, most_area)
 
     def __repr__(self) -> str:
-        sums = f", encoder='sums', terms={self.terms}" if self.encoder == "sums" else ""
+        encoder = "" if self.encoder == "tree" else f", encoder={self.encoder!r}"
+        encoder += f", terms={self.terms}" if self.encoder == "sums" else ""
         return (
-            f"HalutMatmul(C={self.C}, K={self.K}, loss={self.loss!r}, ridge={self.ridge!r}{sums})"
+            f"HalutMatmul(C={self.C}, K={self.K}, loss={self.loss!r}, ridge={self.ridge!r}"
+            f"{encoder})"
         )
+
+    @property
+    def terms_to_choose(self) -> list[int]:
+        """Columns that a level may add up: those of each encoder that can be chosen."""
+        if self.encoder == "best":
+            return [one.terms or 1 for one in self._affordable]
+        return [self.terms]
 
     def learn_offline(self, A: ArrayLike, B: ArrayLike) -> HalutMatmul:
         """Learn trees and tables for ``A @ B``.
@@ -212,6 +251,79 @@ class HalutMatmul(TreeProduct):
         """
         begin = time.perf_counter()
         given = training_pair(A, B, self.C)
+        ways = self._ways(len(given[0]))
+        if len(ways) > 1 or self.encoder == "best":
+            self._take(self._best_of(ways, given))
+            self.stats_ = replace(self.stats_, seconds=time.perf_counter() - begin)
+            return self
+        return self._learn(*given)
+
+    def _ways(self, n_rows: int) -> list[dict[str, Any]]:
+        """Return the settings to choose from, in the order in which they are preferred."""
+        own: dict[str, Any] = {
+            "loss": self.loss,
+            "refine_passes": self.refine_passes,
+            "ridge": self.ridge,
+            "encoder": self.encoder,
+            "terms": self.terms if self.encoder == "sums" else None,
+            "effort": self.effort,
+        }
+        if self.encoder == "best":
+            encoders = [{"terms": None} | one.settings for one in self._affordable]
+        else:
+            encoders = [{"encoder": self.encoder, "terms": own["terms"]}]
+        ways = [own | encoder for encoder in encoders]
+        if n_rows < 2:  # nothing to judge by
+            return ways[:1]
+        if self.effort or len(ways) > 1:
+            tree = own | {"encoder": "tree", "terms": None, "effort": 0}
+            first = [tree | PLAIN] + ([tree | _ON_ITS_OWN, tree] if n_rows <= FEW_ROWS else [])
+            ways = first + [way for way in ways if way not in first]
+        return ways
+
+    def _best_of(
+        self,
+        ways: Sequence[Mapping[str, Any]],
+        given: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ) -> HalutMatmul:
+        """Learn in the way that is best on rows that it does not see."""
+
+        def learner(way: Mapping[str, Any]) -> HalutMatmul:
+            return HalutMatmul(
+                self.C,
+                self.K,
+                n_candidates=self.n_candidates,
+                max_tree_rows=self.max_tree_rows,
+                random_state=self.random_state,
+                progress=self.progress,
+                **way,
+            )
+
+        if len(ways) == 1:
+            return learner(ways[0])._learn(*given)
+        if len(given[0]) <= FEW_ROWS:
+            judged = [lambda A, B, way=way: learner(way)._learn(A, B) for way in ways]
+            errors = cross_validated(judged, *given, self.random_state)
+            ordinary = ordinary_rows(*given)  # the choice is made for these
+            way = ways[least_error([error[ordinary] for error in errors])]
+            return learner(way)._learn(*given)
+        learned = [learner(way)._learn(*given) for way in ways]
+        return learned[least_held_out([one.stats_ for one in learned])]
+
+    def _take(self, other: HalutMatmul) -> None:
+        """Take what another one learned, and how."""
+        self.__dict__.update(
+            (name, value)
+            for name, value in vars(other).items()
+            if name.endswith("_") or name in ("_judge", "_ordinary_counts")
+        )
+        if self.encoder == "sums" and self.signs_ is None:  # trees were better, or as good
+            self.split_dims_, self.signs_ = sums_of_one(self.split_dims_, self.terms)
+
+    def _learn(self, A: NDArray[np.float32], B: NDArray[np.float32]) -> HalutMatmul:
+        """Learn as the settings say."""
+        begin = time.perf_counter()
+        given = A, B
         (rows, a_exponent), (weights, b_exponent) = map(to_scale, "AB", given)
         n_rows = len(rows)
         ordinary = ordinary_rows(rows, weights)
@@ -252,6 +364,10 @@ class HalutMatmul(TreeProduct):
             rows, weights, centre, codes, further[-1], means, a_exponent + b_exponent
         )
         self.split_dims_, self.signs_ = trees.split_dims, trees.signs
+        names = ("encoder", "loss", "refine_passes", "ridge", "effort")
+        self.chosen_ = {name: getattr(self, name) for name in names}
+        if self.encoder == "sums":
+            self.chosen_["terms"] = self.terms
         self.thresholds_ = np.ldexp(trees.thresholds, a_exponent)
         self._ordinary_counts = counts
         if not ordinary.all():
@@ -350,7 +466,9 @@ class HalutMatmul(TreeProduct):
         """Refit the forest's trees while held-out rows gain: see `ResidualTrees.best`."""
         if not self.effort and self.encoder == "tree":
             return residual.start(), fits[-1:], 0
-        found = residual.best(VARIANTS[self.effort], fits[-1], held_out, self.ridge)
+        columns, trees = residual.forest.columns, (self.C, self.terms)
+        ways = variants(self.effort, columns.shape[1], columns.shape[0], *trees)
+        found = residual.best(ways, fits[-1], held_out, self.ridge, self.progress)
         return found or (residual.start(), fits[-1:], 0)
 
     def _replay(self, forest: Forest, fits: list[Fit]) -> None:

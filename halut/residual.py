@@ -14,33 +14,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.forest import Forest, sums_by_code
+from halut.choice import is_better
+from halut.effort import Variant, passes_shown
+from halut.forest import Forest, add_entries, sums_by_code
 from halut.lookup import walk_rows
 from halut.ridge import Fit, Gram, best_strength, solve
-from halut.sums import greedy_sum, products, second_moments, sum_of
+from halut.sums import greedy_sum, products, second_moments, sum_of, sums_of_one
 from halut.trees import SortedColumns, learn_tree, split_column
 
-__all__ = ["ResidualTrees", "TermTrees", "Variant"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """How trees are refitted.
-
-    Parameters
-    ----------
-    n_targets : int
-        Directions of the rest that a tree is learned for.
-    n_passes : int
-        Passes over all trees.
-    """
-
-    n_targets: int
-    n_passes: int
+__all__ = ["ResidualTrees", "TermTrees"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,7 +78,7 @@ class ResidualTrees:
     """
 
     def __init__(self, forest: Forest, *, terms: int, n_candidates: int) -> None:
-        self._forest = forest
+        self.forest = forest
         self._terms = terms
         self._n_candidates = n_candidates
         self._bins = SortedColumns()
@@ -99,19 +86,17 @@ class ResidualTrees:
 
     def start(self) -> TermTrees:
         """Return the forest's trees."""
-        f = self._forest
+        f = self.forest
         dims, signs = f.split_dims.copy(), None
         if self._terms > 1:
-            signs = np.zeros((*dims.shape, self._terms), dtype=np.int8)
-            signs[..., 0] = 1
-            dims = np.repeat(dims[..., None], self._terms, axis=2)
+            dims, signs = sums_of_one(dims, self._terms)
         return TermTrees(
             split_dims=dims, signs=signs, thresholds=f.thresholds.copy(), codes=f.codes.copy()
         )
 
     def gram(self, trees: TermTrees) -> Gram:
         """Return what ridge regression needs to know of the rows that are learned from."""
-        return Gram.of(trees.codes, self._forest.targets, self._forest.n_prototypes)
+        return Gram.of(trees.codes, self.forest.targets, self.forest.n_prototypes)
 
     def refit(
         self, trees: TermTrees, entries: NDArray[np.float64], strength: float, n_targets: int
@@ -129,7 +114,7 @@ class ResidualTrees:
             See `Variant`.
         """
         learn = partial(self._learn, trees)
-        self._forest.backfit(entries, strength, trees.codes, learn, n_targets)
+        self.forest.backfit(entries, strength, trees.codes, learn, n_targets)
 
     def best(
         self,
@@ -137,6 +122,7 @@ class ResidualTrees:
         first: Fit,
         held_out: NDArray[np.float32],
         ridge: str | float,
+        progress: bool = False,
     ) -> tuple[TermTrees, list[Fit], int] | None:
         """Refit by each variant and keep what held-out rows gain most by.
 
@@ -148,32 +134,44 @@ class ResidualTrees:
         held_out : float32 ndarray of shape (n, n_features)
             Rows to judge by.
         ridge : "auto" or float
+        progress : bool
+            Show it, on a terminal.
 
         Returns
         -------
         (trees, fits, n_targets), or None
             The best trees; the fit before each pass that led to them, and theirs; the variant's
-            targets. None when no variant is better than the forest.
+            targets. None when no variant is better than the forest, by more than chance would have
+            it (`halut.choice.is_better`).
         """
         best: tuple[TermTrees, list[Fit], int] | None = None
         least = first.error
-        f = self._forest
-        judged = (held_out - f.centre) @ f.weights
-        for variant in variants:
-            trees, fits = self.start(), [first]
-            for _ in range(variant.n_passes):
-                assert fits[-1].entries is not None
-                self.refit(trees, fits[-1].entries, fits[-1].strength, variant.n_targets)
-                judge = Gram.of(trees.walk(held_out), judged, f.n_prototypes)
-                if isinstance(ridge, str):
-                    fit = best_strength(self.gram(trees), judge, None, fits[-1].strength)
-                else:
-                    fit = best_strength(self.gram(trees), judge, None, ridge, (ridge,))
-                fits.append(fit)
-                if fit.error < least:
-                    least = fit.error
-                    best = trees.copy(), list(fits), variant.n_targets
-        return best
+        f = self.forest
+        judged: NDArray[Any] = (held_out - f.centre) @ f.weights
+        total = sum(variant.n_passes for variant in variants)
+        with passes_shown(total, progress) as advance:
+            for variant in variants:
+                trees, fits = self.start(), [first]
+                for _ in range(variant.n_passes):
+                    assert fits[-1].entries is not None
+                    self.refit(trees, fits[-1].entries, fits[-1].strength, variant.n_targets)
+                    judge = Gram.of(trees.walk(held_out), judged, f.n_prototypes)
+                    if isinstance(ridge, str):
+                        fit = best_strength(self.gram(trees), judge, None, fits[-1].strength)
+                    else:
+                        fit = best_strength(self.gram(trees), judge, None, ridge, (ridge,))
+                    fits.append(fit)
+                    advance()
+                    if fit.error < least:
+                        least = fit.error
+                        best = trees.copy(), list(fits), variant.n_targets
+        if best is None:
+            return None
+        errors = [
+            _row_errors(each.walk(held_out), fit, judged)
+            for each, fit in ((self.start(), first), (best[0], best[1][-1]))
+        ]
+        return best if is_better(*errors) else None
 
     def replay(self, fits: list[Fit], n_targets: int) -> TermTrees:
         """Refit from other rows, with the choices that `best` made."""
@@ -185,7 +183,7 @@ class ResidualTrees:
     def _learn(
         self, trees: TermTrees, codebook: int, targets: NDArray[np.float64], shrinkage: float
     ) -> None:
-        f = self._forest
+        f = self.forest
         if trees.signs is not None:
             self._learn_sums(trees, codebook, targets, shrinkage)
             return
@@ -197,7 +195,7 @@ class ResidualTrees:
         self, trees: TermTrees, codebook: int, targets: NDArray[np.float64], shrinkage: float
     ) -> None:
         """Learn one tree whose levels compare sums of columns."""
-        f = self._forest
+        f = self.forest
         assert trees.signs is not None
         if self._second_moments is None:
             self._second_moments = second_moments(f.columns, f.centre)
@@ -228,3 +226,15 @@ class ResidualTrees:
             codes += codes
             codes += column > reached
         trees.codes[codebook] = codes
+
+
+def _row_errors(
+    codes: NDArray[np.uint8], fit: Fit, targets: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the squared error of a fit's tables for each row of targets (n, R): (n,)."""
+    assert fit.entries is not None
+    tables = fit.entries.astype(np.float32).reshape(len(codes), -1, targets.shape[1])
+    rest = targets.copy()
+    for table, code in zip(tables, codes, strict=True):
+        add_entries(rest, table, code, -1)
+    return np.square(rest, dtype=np.float64).sum(axis=1)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from halut.quantize import sum_thresholds
 
-__all__ = ["greedy_sum", "integer_sums", "products", "second_moments", "sum_of"]
+__all__ = ["greedy_sum", "integer_sums", "products", "second_moments", "sum_of",
+           "sums_of_one"]  # fmt: skip
 
 _WORTH_A_TERM = 1.0001
 """A further column must explain more by this factor."""
@@ -48,6 +49,21 @@ def sum_of(
     for dim, sign in zip(dims, signs, strict=True):
         total += sign * columns[dim]
     return total
+
+
+def sums_of_one(
+    split_dims: NDArray[np.int32], terms: int
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Return columns (n_codebooks, tree_depth) as sums with one term of `terms`.
+
+    Returns
+    -------
+    split_dims : int32 ndarray of shape (n_codebooks, tree_depth, terms)
+    signs : int8 ndarray of the same shape, 1 and 0
+    """
+    signs = np.zeros((*split_dims.shape, terms), dtype=np.int8)
+    signs[..., 0] = 1
+    return np.repeat(split_dims[..., None], terms, axis=2), signs
 
 
 def greedy_sum(
@@ -106,7 +122,7 @@ def greedy_sum(
 
 
 def integer_sums(
-    rows: NDArray[np.float32],
+    ends: NDArray[np.float32],
     split_dims: NDArray[np.int32],
     signs: NDArray[np.int8],
     thresholds: NDArray[np.float32],
@@ -117,8 +133,8 @@ def integer_sums(
 
     Parameters
     ----------
-    rows : float32 ndarray of shape (n, n_features)
-        Grids span their values.
+    ends : float32 ndarray of shape (2, n_codebooks, tree_depth, terms)
+        The lowest and the highest value of each term, which grids span.
     split_dims, signs, thresholds
         As of `halut.HalutMatmul`: a sign of 0 is no term.
     bits : int
@@ -130,7 +146,7 @@ def integer_sums(
     -------
     dict of str to ndarray
     """
-    low, high = rows.min(axis=0)[split_dims], rows.max(axis=0)[split_dims]
+    low, high = ends
     words, scale, offset = sum_thresholds(thresholds, signs, low, high, bits, granularity)
     return {
         "split_dims": np.where(signs == 0, -1, split_dims),

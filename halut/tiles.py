@@ -255,6 +255,7 @@ def widen(
     n_prototypes: int | None = None,
     input_format: str | None = None,
     lut_bits: int | None = None,
+    terms: int | None = None,
 ) -> Program:
     """Return a program for a larger accelerator with the same accumulators for the same rows.
 
@@ -264,9 +265,12 @@ def widen(
     n_prototypes : int, optional
         K, at least the program's: nodes that always go left are added below its trees.
     input_format : str, optional
-        ``"intN"`` with N at least the program's, or the same format.
+        ``"intN"`` with N at least the program's, or the same format; for sums the same, whose
+        words saturate there.
     lut_bits : int, optional
         At least the program's.
+    terms : int, optional
+        At least the program's: words 0 are added.
 
     Returns
     -------
@@ -276,8 +280,7 @@ def widen(
     Raises
     ------
     HalutError
-        When the accelerator's number is less than the program's, one of the formats is a float, or
-        the program compares sums.
+        When the accelerator's number is less than the program's, or one of the formats is a float.
 
     Examples
     --------
@@ -292,12 +295,13 @@ def widen(
     >>> np.array_equal(*sums)
     True
     """
-    if program.signs is not None:
-        raise HalutError("program must not compare sums to be widened")
     n_prototypes = n_prototypes or program.n_prototypes
     input_format = input_format or program.input_format
     lut_bits = lut_bits or program.lut_bits
-    for name, wanted in (("n_prototypes", n_prototypes), ("lut_bits", lut_bits)):
+    terms = terms or program.terms
+    for name, wanted in (
+        ("n_prototypes", n_prototypes), ("lut_bits", lut_bits), ("terms", terms),
+    ):  # fmt: skip
         if getattr(program, name) > wanted:
             raise HalutError(
                 f"program.{name} must be at most the accelerator's {wanted}, "
@@ -307,21 +311,22 @@ def widen(
     same = input_format == program.input_format
     floating = FLOAT_FORMATS.get(input_format)
     if not same and (
-        floating or program.input_format in FLOAT_FORMATS or program.input_bits > bits
+        floating or terms > 1 or program.input_format in FLOAT_FORMATS or program.input_bits > bits
     ):
         raise HalutError(
             f"program.input_format must be the accelerator's {input_format}"
-            f"{'' if floating else ' or a narrower integer'}, "
+            f"{'' if floating or terms > 1 else ' or a narrower integer'}, "
             f"not {program.input_format}"
         )
-    if (n_prototypes, input_format, lut_bits) == (
-        program.n_prototypes, program.input_format, program.lut_bits,
+    if (n_prototypes, input_format, lut_bits, terms) == (
+        program.n_prototypes, program.input_format, program.lut_bits, program.terms,
     ):  # fmt: skip
         return program
     if n_prototypes & (n_prototypes - 1):
         raise HalutError(f"n_prototypes must be a power of two, not {n_prototypes}")
-    # Inputs saturate at the format's highest value, which no threshold there lets go right.
-    never: Any = np.int16(2 ** (bits - 1) - 1)
+    # Inputs saturate at the format's highest value, which no threshold there lets go right; what
+    # sums of terms reach, neither.
+    never: Any = np.int16(2 ** (bits - 1 + (terms - 1).bit_length()) - 1)
     if floating:  # nothing is greater than infinity, or than the largest value without it
         never = floating.dtype(floating.largest)
         never = never.view(np.float16) if input_format == "fp16" else never
@@ -330,13 +335,22 @@ def widen(
         thresholds[thresholds == 2 ** (program.input_bits - 1) - 1] = never
     levels = n_prototypes.bit_length() - 1 - program.tree_depth
     added = ((0, 0), (0, levels))
+    if terms == 1:
+        dims, signs = np.pad(program.split_dims, added, mode="edge"), None
+    else:  # no term is the word 0
+        by_level = program.split_dims.reshape(program.n_codebooks, program.tree_depth, -1)
+        plus = np.ones_like(by_level) if program.signs is None else program.signs
+        more = (*added, (0, terms - program.terms))
+        dims = np.pad(by_level, more, constant_values=-1)
+        signs = np.pad(plus, more, constant_values=1)
     kind = np.float16 if program.lut_format == "fp16" else np.int16
     lut = np.zeros((*program.lut.shape[:2], n_prototypes), kind)
     lut[:, :, :: 2**levels] = program.lut
     return replace(
         program,
         input_format=input_format,
-        split_dims=np.pad(program.split_dims, added, mode="edge"),
+        split_dims=dims,
+        signs=signs,
         thresholds=np.pad(
             thresholds, ((0, 0), (0, n_prototypes - program.n_prototypes)), constant_values=never
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from halut import golden, native
 from halut.arrays import training_matrix
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, HALF_BITS, check_sums, input_format_bits
+from halut.judging import NOTABLE_COST, Judge, QuantisationError, Statistics
 from halut.lookup import LookUpProduct, chunks, gather, look_up, walk_rows
 from halut.outliers import QUANTILES, clip_entries, clip_thresholds
 from halut.program import Program
@@ -23,132 +24,13 @@ from halut.ridge import count_meetings
 from halut.sums import integer_sums
 from halut.trees import walk
 
-__all__ = ["Judge", "QuantisationError", "Statistics", "TreeProduct"]
+__all__ = ["TreeProduct"]
 
 _log = logging.getLogger(__name__)
 
 _WORTH_CLIPPING = 0.02
 """Ranges of inputs are clipped where that saves more than this share of the float tables' error;
 the share is that of one codebook among all."""
-
-NOTABLE_COST = 0.05
-"""A quantised program whose error is higher by more than this share deserves a warning."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Statistics:
-    """What learning found.
-
-    Parameters
-    ----------
-    n_rows : int
-        Training rows.
-    n_tree_rows : int
-        Training rows that the trees were learned from.
-    ridge : float
-        Strength of the ridge regression.
-    ridge_around_means : bool
-        Whether it shrinks towards each codebook's own means, or towards zero.
-    refine_passes : int
-        How often the trees were learned again.
-    held_out_error : float
-        ``|AB - Y|**2 / |AB|**2`` on the held-out rows, with float tables; NaN without held-out
-        rows. Of a quantised program see `HalutMatmul.quantisation_error`.
-    codebook_error : float64 ndarray of shape (n_codebooks,), range [0, 1]
-        What each codebook alone leaves of its part of the centred product when every leaf stands
-        for its mean: ``|A_c B_c - means|**2 / |A_c B_c|**2``; 0 where there is nothing to explain.
-    code_counts : int64 ndarray of shape (n_codebooks, n_prototypes)
-        Histogram of the codes of all training rows.
-    code_entropy : float64 ndarray of shape (n_codebooks,), range [0, tree_depth]
-        Entropy of the codes in bits; tree_depth when every leaf is used alike.
-    lut_range : float32 ndarray of shape (n_outputs, 2)
-        Smallest and largest table entry of every output.
-    seconds : float
-        Wall-clock time of learning.
-    """
-
-    n_rows: int
-    n_tree_rows: int
-    ridge: float
-    ridge_around_means: bool
-    refine_passes: int
-    held_out_error: float
-    codebook_error: NDArray[np.float64]
-    code_counts: NDArray[np.int64]
-    code_entropy: NDArray[np.float64]
-    lut_range: NDArray[np.float32]
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantisationError:
-    """What quantising costs a program.
-
-    Parameters
-    ----------
-    float_error : float
-        ``|AB - Y|**2 / |AB|**2`` of the float tables on held-out rows, which they were not learned
-        from; on the training rows when there were too few to hold any out.
-    held_out : bool
-        Whether there were enough.
-    added : float
-        What the program, computed in integers by `halut.golden` and dequantised, adds on those
-        rows; less than 0 where rounding happens to help.
-    codebook : int or None
-        The codebook whose input grid, or format, adds most, when inputs add more than tables.
-    output : int or None
-        Otherwise, the output column whose error grows most.
-    energy : float
-        ``|AB|**2`` of those rows.
-    """
-
-    float_error: float
-    held_out: bool
-    added: float
-    codebook: int | None
-    output: int | None
-    energy: float
-
-    @property
-    def error(self) -> float:
-        """The program's error: float tables' plus what is added."""
-        return self.float_error + self.added
-
-    @property
-    def notable(self) -> bool:
-        """Whether the error is more than 5 % above that of the float tables."""
-        return self.added > NOTABLE_COST * self.float_error or not np.isfinite(self.added)
-
-    def __str__(self) -> str:
-        """Return one line for the user."""
-        blame = f"output column {self.output}" if self.codebook is None else (
-            f"the inputs of codebook {self.codebook}"
-        )  # fmt: skip
-        return (
-            f"quantisation raises the {'held-out' if self.held_out else 'training'} error from "
-            f"{self.float_error:.4g} to {self.error:.4g}, most of it by {blame}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Judge:
-    """Rows that quantisation is judged on.
-
-    Parameters
-    ----------
-    rows : float32 ndarray of shape (n, n_features)
-    exact : float64 ndarray of shape (n, n_outputs)
-        Their product.
-    energy : float
-        Of the product.
-    ordinary : bool ndarray of shape (n,)
-        See `ordinary_rows`; choices are made for these.
-    """
-
-    rows: NDArray[np.float32]
-    exact: NDArray[np.float64]
-    energy: float
-    ordinary: NDArray[np.bool_]
 
 
 class TreeProduct(LookUpProduct):
@@ -160,8 +42,8 @@ class TreeProduct(LookUpProduct):
         See `halut.HalutMatmul`, which learns them.
     """
 
-    loss: str
     random_state: int
+    chosen_: dict[str, Any]
     split_dims_: NDArray[np.int32]
     signs_: NDArray[np.int8] | None
     thresholds_: NDArray[np.float32]
@@ -315,7 +197,7 @@ class TreeProduct(LookUpProduct):
             "provenance": {
                 "source": "halut.HalutMatmul",
                 "halut_version": halut.__version__,
-                "loss": self.loss,
+                "loss": str(self.chosen_["loss"]),
                 "ridge": f"{self.stats_.ridge:g}",
                 "refine_passes": str(self.stats_.refine_passes),
                 "n_rows": str(self.stats_.n_rows),
@@ -328,8 +210,7 @@ class TreeProduct(LookUpProduct):
             content |= {"thresholds": thresholds, "input_scale": scale, "input_offset": offset}
         else:
             trees = self.split_dims_, self.signs_, self.thresholds_
-            usual_rows = self._judge.rows[self._judge.ordinary]
-            content |= integer_sums(usual_rows, *trees, bits, input_granularity)
+            content |= integer_sums(self.term_ends(), *trees, bits, input_granularity)
             content["provenance"]["encoder"] = f"sums of {self.signs_.shape[2]}"
         program = Program(**content)
         if calibration is None or lut_format == "fp16":
@@ -529,6 +410,15 @@ class TreeProduct(LookUpProduct):
                 best = np.where(better[:, None], clipped, best)
                 least = np.where(better, cost, least)
         return best
+
+    def term_ends(self) -> NDArray[np.float32]:
+        """Return what each term of sums is from and to: float32 (2, C, tree_depth, terms).
+
+        Rows far from all others do not count.
+        """
+        self._check_learned("term_ends")
+        rows = self._judge.rows[self._judge.ordinary]
+        return np.stack([rows.min(axis=0)[self.split_dims_], rows.max(axis=0)[self.split_dims_]])
 
     def _flip_costs(
         self, rows: NDArray[np.float32], exact: NDArray[np.float64], codes: NDArray[np.uint8]

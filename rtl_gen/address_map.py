@@ -28,6 +28,7 @@ class AddressMap:
     n_codebooks: int
     n_prototypes: int
     n_outputs: int
+    encoder: str
     input_format: str
     write_word_bits: int
     lut_bits: int
@@ -95,7 +96,9 @@ class AddressMap:
 
     @property
     def thresholds_per_word(self) -> int:
-        """Thresholds that one program word holds."""
+        """Thresholds that one program word holds; 1 where they are words of RAMs."""
+        if self.encoder == "addressed":
+            return 1
         return min(self.threshold_nodes, self.write_word_bits // self.threshold_bits)
 
     @property

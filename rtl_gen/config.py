@@ -19,7 +19,13 @@ from typing import Any
 from halut.accumulation import OVERFLOWS
 from halut.checks import integer_in, known, located, mapping, read_yaml
 from halut.errors import HalutError
-from halut.formats import MOST_TERMS, check_half_tables, check_sums, input_format_bits
+from halut.formats import (
+    FLOAT_FORMATS,
+    MOST_TERMS,
+    check_half_tables,
+    check_sums,
+    input_format_bits,
+)
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 
@@ -29,9 +35,10 @@ from .settings import check_settings, name_setting, setting, settings_of
 __all__ = ["ENCODERS", "MEMORIES", "AcceleratorConfig", "canonical_hash", "ceil_log2"]
 
 CONFIG_VERSION = 1
-ENCODERS = ("interleaved", "pipelined")
-MEMORIES = ("latch", "ff", "lutram")
+ENCODERS = ("interleaved", "pipelined", "addressed")
+MEMORIES = ("latch", "ff", "lutram", "sram")
 MAX_CODEBOOKS = 1024
+DISTRIBUTED_WORDS = 64
 _PRODUCT, _THROUGHPUT, _STAGES = "product", "throughput", "stages"
 _FORMATS, _STORE = "number formats", "store"
 MAX_ACC_BITS = 32
@@ -66,10 +73,11 @@ class AcceleratorConfig(AddressMap):
     outputs_per_cycle : int, optional
         W, results per output transfer: a divisor of M, or a multiple of M that divides P*M.
         By default the fewest that keep up with the input.
-    encoder : {"interleaved", "pipelined"}
+    encoder : {"interleaved", "pipelined", "addressed"}
         Interleaved: T tree walkers per row and lane, offset by a cycle, T cycles per code (the
-        paper's unit). Pipelined: `tree_levels_per_stage` levels per stage. Both give one code per
-        cycle.
+        paper's unit). Pipelined: `tree_levels_per_stage` levels per stage. Addressed, for FPGAs
+        and lutram only: one level per stage, its thresholds in a RAM per row, which the code so far
+        addresses; a program word is one threshold. All give one code per cycle.
     tree_levels_per_stage : int
         Pipelined encoder: levels compared side by side in a stage, with 2**levels - 1 comparators
         per row and lane; 1 to T.
@@ -94,9 +102,10 @@ class AcceleratorConfig(AddressMap):
         `halut.output`.
     relu : bool
         Results below zero become zero.
-    memory : {"latch", "ff", "lutram"}
-        LUT and threshold store: standard-cell latches with a clock gate per word, flip-flops, or
-        FPGA distributed RAM.
+    memory : {"latch", "ff", "lutram", "sram"}
+        LUT and threshold store: standard-cell latches with a clock gate per word, flip-flops,
+        FPGA distributed RAM, or, for tables too large for these, SRAM macros, one for each block
+        of decoders, lane, row and bank; thresholds are then in latches.
     write_word_bits : int
         Upper bound on the width of a program word. A word spans as many decoders as fit, and they
         share its clock gate.
@@ -104,6 +113,9 @@ class AcceleratorConfig(AddressMap):
         Adder-tree levels in the look-up stage, before its register; 0 to 8.
     adder_levels_per_stage : int
         Adder-tree levels in each later stage; 1 to 8.
+    look_up_registers : int
+        Stages between a look-up and the first later stage's sum, 1 or 2. Block RAMs of FPGAs have
+        a slow output, which the second takes.
     double_buffer : bool
         Two programs are stored. While one computes the other can be written; a command switches
         between row groups.
@@ -169,6 +181,10 @@ class AcceleratorConfig(AddressMap):
     adder_levels_per_stage: int = setting(
         3, "--adder-levels", "adder-tree levels per later stage", group=_STAGES, within=(1, 8)
     )
+    look_up_registers: int = setting(
+        1, "--look-up-registers", "registers behind a look-up", group=_STAGES, within=(1, 2),
+        later=True,
+    )  # fmt: skip
     double_buffer: bool = setting(
         False, "--double-buffer", "store two programs, one loaded while one computes",
         group=_STORE, later=True,
@@ -225,11 +241,18 @@ class AcceleratorConfig(AddressMap):
             "write_word_bits", self.write_word_bits, max(self.lut_bits, self.threshold_bits), 4096
         )
         integer_in("tree_levels_per_stage", self.tree_levels_per_stage, 1, self.tree_depth)
-        if self.encoder == "interleaved" and self.tree_levels_per_stage != 1:
+        if self.encoder != "pipelined" and self.tree_levels_per_stage != 1:
             raise HalutError(
-                "tree_levels_per_stage must be 1 for an interleaved encoder, "
+                f"tree_levels_per_stage must be 1 for an {self.encoder} encoder, "
                 f"not {self.tree_levels_per_stage}"
             )
+        if self.encoder == "addressed":
+            if self.memory != "lutram":
+                raise HalutError(
+                    f"memory must be lutram for an addressed encoder, not {self.memory}"
+                )
+            if self.terms != 1:
+                raise HalutError(f"terms must be 1 for an addressed encoder, not {self.terms}")
         if self.outputs_per_cycle is None:
             object.__setattr__(self, "outputs_per_cycle", self._default_outputs_per_cycle())
         integer_in("outputs_per_cycle", self.outputs_per_cycle, 1, self.rows * self.n_outputs)
@@ -298,19 +321,59 @@ class AcceleratorConfig(AddressMap):
         return self.rows * self.n_outputs // self.output_width
 
     @property
+    def constants_memory(self) -> str:
+        """Store of thresholds and of the output stage's constants: `memory`; latches for SRAM."""
+        return "latch" if self.memory == "sram" else self.memory
+
+    @property
+    def binary_codes(self) -> bool:
+        """Whether codes and groups address tables as numbers, not as one line per word."""
+        return self.memory in ("lutram", "sram")
+
+    @property
+    def look_up_group_bits(self) -> int:
+        """Bits of a table's group address: for SRAM the group in its bank, and above it the bank.
+
+        For distributed RAM the number of a stored group, else a line per stored group.
+        """
+        if self.memory == "sram":
+            return ceil_log2(self.n_groups) + int(self.double_buffer)
+        return ceil_log2(self.stored_groups) if self.binary_codes else self.stored_groups
+
+    @property
     def captures_input(self) -> bool:
         """Whether the encoder registers its input before the first comparison.
 
         It has to when a walker keeps its values (interleaved), and does so while it fetches the
         first threshold when there is more than one codebook group to fetch from. Sums are
-        registered before they are compared.
+        registered before they are compared. An addressed encoder fetches nothing; it registers the
+        keys that floats compare as.
         """
+        if self.encoder == "addressed":
+            return self.input_format in FLOAT_FORMATS
         return self.encoder == "interleaved" or self.stored_groups > 1 or self.terms > 1
+
+    @property
+    def ram_per_row(self) -> bool:
+        """Whether each row has RAMs of its own, with one read port, rather than a port of one."""
+        return self.encoder == "addressed"
+
+    @property
+    def table_ram_style(self) -> str:
+        """The attribute of tables' RAMs: long ones may be block RAMs, which have a register."""
+        words = self.stored_groups * self.n_prototypes
+        return "distributed" if self.ram_per_row and words <= DISTRIBUTED_WORDS else ""
 
     @property
     def tree_stages(self) -> int:
         """Pipeline stages that walk the tree: T / tree_levels_per_stage, rounded up."""
         return -(-self.tree_depth // self.tree_levels_per_stage)
+
+    def threshold_stage(self, level: int) -> int:
+        """Pipeline stage in which a tree level's thresholds are read (fetched, if registered)."""
+        if self.encoder == "addressed":
+            return level + int(self.captures_input)
+        return level // self.tree_levels_per_stage
 
     @property
     def encoder_cycles(self) -> int:
@@ -322,15 +385,21 @@ class AcceleratorConfig(AddressMap):
         """Pipeline stages behind the look-up register: adder tree, then accumulator.
 
         The adder tree's levels beyond `look_up_adder_levels`, at most `adder_levels_per_stage`
-        per stage. One stage is needed to accumulate if G > 1.
+        per stage. One stage is needed to accumulate if G > 1. A second look-up register is one.
         """
         levels = max(ceil_log2(self.parallel_codebooks) - self.look_up_adder_levels, 0)
-        return max(-(-levels // self.adder_levels_per_stage), int(self.n_groups > 1))
+        stages = max(-(-levels // self.adder_levels_per_stage), int(self.n_groups > 1))
+        return stages + self.look_up_registers - 1
+
+    @property
+    def fetch_stages(self) -> int:
+        """Pipeline stages that tables take to be read: 1 for SRAM, which is clocked; else 0."""
+        return int(self.memory == "sram")
 
     @property
     def pipeline_stages(self) -> int:
         """Clock edges from an accepted transfer to its part in the accumulators."""
-        return self.encoder_cycles + 1 + self.sum_stages
+        return self.encoder_cycles + self.fetch_stages + 1 + self.sum_stages
 
     @property
     def has_output_stage(self) -> bool:
@@ -348,9 +417,9 @@ class AcceleratorConfig(AddressMap):
     def latency_cycles(self) -> int:
         """Clock cycles from a row group's last input transfer to its first output transfer.
 
-        Tree stages (+ 1 if the input is captured) + 1 look-up + sum stages, + 1 for the output
-        buffer when a row group leaves in several beats, + the output stage's. Counted between the
-        two transferring clock edges when nothing stalls.
+        Tree stages (+ 1 if the input is captured) + 1 look-up (2 from SRAM) + sum stages, + 1 for
+        the output buffer when a row group leaves in several beats, + the output stage's. Counted
+        between the two transferring clock edges when nothing stalls.
         """
         return self.pipeline_stages + int(self.n_beats > 1) + self.output_stages
 
@@ -410,6 +479,7 @@ class AcceleratorConfig(AddressMap):
             ("tree", "tree_levels_per_stage"),
             ("look", "look_up_adder_levels"),
             ("add", "adder_levels_per_stage"),
+            ("registers", "look_up_registers"),
         ):
             if getattr(self, field) != defaults[field]:
                 slug += f"_{label}{getattr(self, field)}"

@@ -12,10 +12,11 @@ from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig, ceil_log2
 from .tiled_config import AnyConfig
+from .units.addressed_encoder import AddressedEncoder
 from .units.cells import equals, storage_kind
 from .units.control import Control
 from .units.decoder import DecoderBlock
-from .units.encoder import Encoder
+from .units.encoder import Encoder, encoder_unit
 from .units.output_stage import OutputStage, is_region
 from .units.serializer import OutputSerializer, output_payload
 from .units.unit import Unit, named
@@ -162,9 +163,9 @@ class HalutMatmul(Unit):
 
     def _add_encoder(
         self, m: Module, platform: object, q: int, control: Control, write: ProgramWrite
-    ) -> Encoder:
+    ) -> Encoder | AddressedEncoder:
         c = self.config
-        encoder = Encoder(c)
+        encoder = encoder_unit(c)
         self.add(m, f"encoder{q}", encoder, platform)
         codebook = write.field("thresholds", "codebook")
         group, hit = _split_codebook(c, codebook, q)
@@ -190,7 +191,7 @@ class HalutMatmul(Unit):
         index: int,
         control: Control,
         write: ProgramWrite,
-        encoders: list[Encoder],
+        encoders: list[Encoder | AddressedEncoder],
     ) -> DecoderBlock:
         c = self.config
         block = DecoderBlock(c)
@@ -199,7 +200,7 @@ class HalutMatmul(Unit):
         m.d.comb += [
             block.write_enable.eq(write.stored & write.is_lut & hit),
             block.write_prototype.eq(write.field("lut", "prototype")),
-            block.write_data.eq(write.data[: len(block.write_data)]),
+            block.write_data.eq(write.table_data[: len(block.write_data)]),
             *(block.codes[q].eq(encoders[q].codes) for q in self._lanes),
             block.enable.eq(control.enable[c.encoder_cycles :]),
         ]
@@ -207,6 +208,8 @@ class HalutMatmul(Unit):
             m.d.comb += block.write_codebook.eq(write.field("lut", "codebook"))
         if c.stored_groups > 1:
             m.d.comb += block.group.eq(control.lut_group)
+        if c.fetch_stages:
+            m.d.comb += [block.read.eq(control.read), block.read_again.eq(control.read_again)]
         if c.n_groups > 1:
             m.d.comb += block.first.eq(control.first)
         return block
@@ -214,6 +217,8 @@ class HalutMatmul(Unit):
 
 class ProgramWrite:
     """An accepted program word: the address at once; for latches, the data from a register.
+
+    SRAM takes the data (`table_data`) with the address.
 
     Parameters
     ----------
@@ -256,11 +261,14 @@ class ProgramWrite:
             self.stored = Signal(name="program_stored")
             m.d.comb += [self.bank.eq(other), self.stored.eq(self.accepted & ~self.switch)]
         self.data: Value = program.payload.data
-        if storage_kind(self._config.memory, platform) == "latch":
+        self.table_data: Value = self.data
+        if storage_kind(self._config.constants_memory, platform) == "latch":
             register = Signal(self._config.program_data_bits, name="program_word", reset_less=True)
             with m.If(self.accepted):
                 m.d.sync += register.eq(self.data)
             self.data = register
+            if self._config.memory == "latch":
+                self.table_data = register
 
     def field(self, region: str, name: str) -> Value:
         """A field of the address."""

@@ -18,7 +18,7 @@ from halut.errors import HalutError
 
 from .lint import waive
 from .prefix import check_prefix
-from .units.cells import CELL_INPUTS, cell_models
+from .units.cells import CELL_INPUTS, cell_models, sram_model
 from .units.unit import Unit, VerilogTarget
 from .yosys import run_yosys
 
@@ -33,6 +33,7 @@ _SIGNAL = re.compile(r"^ *(?:module|cell|memory|parameter) .*|^ +connect \\\S+|\
 # Where only some bits of an output are registers, Yosys gives these names like `\\o_data_reg[3] `.
 _REGISTER_PART = re.compile(r"\\(\w+_reg)\[(\d+)(?::\d+)?\] ")
 _ALIAS = re.compile(r"^connect \\(\S+) \\(\S+) \[(?:(\d+):)?0\]$", re.M)
+_MEMORY = re.compile(r"^( *)reg (?:\[\d+:0\] )?\w+ \[\d+:0\];$", re.M)
 # Initial values would be lost in an ASIC netlist, so the RTL must not have them either.
 _SCRIPT = """\
 read_rtlil <<rtlil
@@ -112,8 +113,13 @@ def _module_verilog(text: str) -> str:
     return match[0]
 
 
+def _with_ram_style(module: str, style: str) -> str:
+    """A module whose memories have the attribute ``ram_style``, which FPGAs' tools go by."""
+    return _MEMORY.sub(rf'\1(* ram_style = "{style}" *)\n\g<0>', module) if style else module
+
+
 def unit_verilog(unit: Unit, prefix: str = "") -> str:
-    """Verilog source of `unit`, the units inside it, and the two cells if they are used.
+    """Verilog source of `unit`, the units inside it, and the cells that are used.
 
     Parameters
     ----------
@@ -138,7 +144,10 @@ def unit_verilog(unit: Unit, prefix: str = "") -> str:
     while len(converted) < len(target.units):
         for name in [n for n in target.units if n not in converted]:
             converted[name] = _unit_rtlil(target.units[name], target, prefix)
-    modules = {f"{prefix}{name}": _module_verilog(text) for name, text in converted.items()}
+    modules = {
+        f"{prefix}{name}": _with_ram_style(_module_verilog(text), target.units[name].ram_style)
+        for name, text in converted.items()
+    }
     inputs: dict[str, tuple[str, ...]] = {
         f"{prefix}{name}": ports for name, ports in CELL_INPUTS.items()
     }
@@ -151,6 +160,8 @@ def unit_verilog(unit: Unit, prefix: str = "") -> str:
     )
     uses_cells = re.search(rf"^\s*{prefix}halut_(latch|clock_gate)\b", text, re.M)
     cells = f"{cell_models(prefix)}\n" if uses_cells else ""
+    if re.search(rf"^\s*{prefix}halut_sram\b", text, re.M):
+        cells += f"{sram_model(prefix)}\n"
     return f"`default_nettype none\n\n{cells}{text}\n`default_nettype wire\n"
 
 

@@ -215,6 +215,7 @@ def _tilings(config: AnyConfig, name: str, layer: HalutLayer) -> list[Tiling]:
         "n_prototypes": config.n_prototypes,
         "input_format": config.input_format,
         "lut_bits": config.lut_bits,
+        "terms": config.terms,
     }
     try:
         _check_sums(config, layer, programs[0])

@@ -9,21 +9,22 @@ from rtl_gen.config import AcceleratorConfig
 from rtl_gen.units.comparator import Comparator
 from rtl_gen.units.control import Control
 from rtl_gen.units.decoder import Decoder, DecoderBlock
-from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.encoder import encoder_unit
 from rtl_gen.units.lut_memory import LutMemory
 from rtl_gen.units.output_stage import OutputStage
 from rtl_gen.units.serializer import OutputSerializer
+from rtl_gen.units.sram_table import SramTable
 from rtl_gen.units.threshold_memory import ThresholdMemory
 from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 from sim import runner
 
-__all__ = ["UNITS", "build_unit"]
+__all__ = ["UNITS", "build_unit", "unit_kinds"]
 
 UNITS: dict[str, Callable[[AcceleratorConfig], Unit]] = {
     "comparator": lambda c: Comparator(width=c.threshold_bits),
     "threshold_memory": ThresholdMemory,
-    "encoder": Encoder,
+    "encoder": encoder_unit,
     "lut_memory": lambda c: LutMemory(
         n_groups=c.n_groups,
         n_prototypes=c.n_prototypes,
@@ -31,16 +32,31 @@ UNITS: dict[str, Callable[[AcceleratorConfig], Unit]] = {
         rows=c.rows,
         memory=c.memory,
     ),
+    "sram_table": lambda c: SramTable(
+        n_words=c.n_groups * c.n_prototypes,
+        width=c.decoders_per_word * c.lut_bits,
+        rows=c.rows,
+        n_banks=1,
+    ),
     "decoder": Decoder,
     "decoder_block": DecoderBlock,
     "output_serializer": OutputSerializer,
     "output_stage": OutputStage,
     "control": Control,
 }
-"""Unit kinds, each with the testbench of that name in `sim.benches.units`.
+"""Unit kinds, each with the testbench of that name in `sim.benches.units`."""
 
-`output_stage` is there only where a configuration converts its results.
-"""
+
+def unit_kinds(config: AcceleratorConfig) -> list[str]:
+    """Return the kinds of `UNITS` that an accelerator of `config` has and that have a bench.
+
+    Without SRAM that is all but its tables, and the output stage where results are converted; with
+    SRAM the words are in `sram_table`, and columns are run with their block.
+    """
+    absent = {"sram_table"} if config.memory != "sram" else {"lut_memory", "decoder"}
+    if not config.has_output_stage:
+        absent.add("output_stage")
+    return [kind for kind in UNITS if kind not in absent]
 
 
 def build_unit(

@@ -136,6 +136,7 @@ _FIND: dict[str, Callable[[], str | None]] = {
     "make": _program("make", "make"),
     "nangate45": _platform("nangate45"),
     "nextpnr-ecp5": _placer("ecp5"),
+    "nextpnr-himbaechel-gowin": _placer("gowin"),
     "openroad": _openroad,
     "osu018": _platform("osu018"),
     "pyosys": _package("pyosys", "flow"),

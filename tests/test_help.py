@@ -57,6 +57,7 @@ COMMANDS = {
     "flow tables": OPTIONAL,
     "flow units": OPTIONAL,
     "flow cfu": OPTIONAL,
+    "flow memories": OPTIONAL,
     "flow orfs": OPTIONAL,
     "flow layouts": OPTIONAL,
     "flow sweep": OPTIONAL,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from halut.files import write_text
 __all__ = ["load_libraries"]
 
 # Part of the cache's key: raise it when what is extracted changes.
-_FORMAT = 4
+_FORMAT = 5
 
 _TIME = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0, "ps": 1e-3, "fs": 1e-6}
 _CAP = {"f": 1e15, "mf": 1e12, "uf": 1e9, "nf": 1e6, "pf": 1e3, "ff": 1.0}
@@ -81,6 +81,11 @@ class _Reader:
             group.arguments[0]: group
             for kind in ("lu_table_template", "power_lut_template")
             for group in library.all(kind)
+            if group.arguments
+        }
+        self.buses = {
+            group.arguments[0]: (int(group.number("bit_from")), int(group.number("bit_to")))
+            for group in library.all("type")
             if group.arguments
         }
 
@@ -191,6 +196,12 @@ class _Reader:
         for pin in group.all("pin"):
             for name in pin.arguments:
                 pins[name] = self.pin(pin, name)
+        for bus in group.all("bus"):
+            first, last = self.buses.get(bus.values.get("bus_type", ""), (0, 0))
+            for name in bus.arguments:
+                whole = self.pin(bus, name)
+                for bit in range(min(first, last), max(first, last) + 1):
+                    pins[f"{name}[{bit}]"] = replace(whole, name=f"{name}[{bit}]")
         state: dict[str, str] = {}
         kind = "gate"
         for keyword, names in (
@@ -205,7 +216,9 @@ class _Reader:
                 for name, short in {**names, "clear": "clear", "preset": "preset"}.items():
                     if element.values.get(name):
                         state[short] = element.values[name]
-        if "clock_gating_integrated_cell" in group.values:
+        if group.all("memory"):
+            kind = "other"
+        elif "clock_gating_integrated_cell" in group.values:
             kind = "clock_gate"
         elif group.all("statetable") or any(pin.tristate for pin in pins.values()):
             kind = "other"

@@ -70,12 +70,14 @@ class Cell:
 
     name: str
     area: float  #: um2.
-    #: ``gate``, ``ff``, ``latch``, ``clock_gate`` or ``other`` (tri-state, fillers, ...).
+    #: ``gate``, ``ff``, ``latch``, ``clock_gate``, ``sram`` (a macro of the platform) or ``other``
+    #: (tri-state, fillers, ...).
     kind: str
     leakage: float  #: nW, the library's unconditional figure.
     leakages: list[tuple[str, float]]  #: Condition and nW.
     #: For ff: iq, iqn, next, clock, clear, preset. For latch: iq, iqn, data, enable, clear, preset.
-    #: Expressions as the library writes them; absent when it has none.
+    #: Expressions as the library writes them; absent when it has none. For sram: pins by role, see
+    #: `flow.cells.sram.SramMacros`.
     state: dict[str, str]
     dont_use: bool  #: The library says not to use it.
     pins: dict[str, Pin]
@@ -91,6 +93,8 @@ class Cell:
     @property
     def clock_pins(self) -> frozenset[str]:
         """Pins that a clock belongs to: clock, enable of a latch, clock of a clock gate."""
+        if self.kind == "sram":
+            return frozenset({self.state["clock"]})
         text = self.state.get("clock") or self.state.get("enable")
         if text:
             return frozenset(parse(text).inputs)

@@ -16,6 +16,7 @@ from typing import Any
 
 from flow.cells.liberty import load_libraries
 from flow.cells.library import Library
+from flow.cells.sram import SramMacros
 from halut.checks import integer_at_least, one_of
 from halut.errors import HalutError, closest
 
@@ -123,6 +124,7 @@ class Platform:
     clock_fanout: int = 24
     #: Gate equivalents of Yosys' own gates, for a platform without a library.
     gate_equivalents: Mapping[str, float] = field(default_factory=dict)
+    sram: SramMacros | None = None  #: Macros for tables in SRAM; None where there are none.
     #: What place and route needs; None when the platform cannot be laid out.
     layout: Layout | None = None
 
@@ -229,6 +231,46 @@ class Platform:
                 library.cells[cell].area = area
         self._check(library)
         return library
+
+    def sram_library(
+        self, corner: str | None = None, cache: Path | None = None
+    ) -> tuple[Library, dict[str, Path]]:
+        """SRAM macros of a corner, and the liberty file of each.
+
+        Raises
+        ------
+        HalutError
+            When the platform has none, or a file of one is not found; says what helps.
+        """
+        if self.sram is None:
+            raise HalutError(
+                f"a platform for tables in SRAM must list macros (key sram), not {self.name}; "
+                "nangate45 does"
+            )
+        name = self.corner(corner)[0]
+        if name not in self.sram.liberty:
+            raise HalutError(
+                f"corner must be one of {', '.join(self.sram.liberty)} for SRAM macros, not {name} "
+                f"(platform {self.name})"
+            )
+        files = {}
+        for cell in self.sram.macros:
+            pattern = self.sram.liberty[name].format(cell=cell)
+            found = [place / pattern for place in self.places() if (place / pattern).is_file()]
+            if not found:
+                looked = ", ".join(str(place) for place in self.places()) or "nothing"
+                raise HalutError(
+                    f"platform {self.name} must have {pattern} for tables in SRAM, not none in "
+                    f"{looked}; set FLOW_HOME to an OpenROAD-flow-scripts checkout, or take "
+                    f"another memory ({self.source.name})"
+                )
+            files[cell] = found[0]
+        library = load_libraries(list(files.values()), cache)
+        for cell in files:
+            if cell not in library.cells:
+                raise HalutError(f"{files[cell]} must have the cell {cell}")
+            self.sram.check(library.cells[cell])
+        return library, files
 
     def _check(self, library: Library) -> None:
         def need(cell: str, what: str, *pins: str) -> None:

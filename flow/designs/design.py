@@ -97,6 +97,15 @@ class Design:
             )
 
     @property
+    def srams(self) -> list[tuple[int, int]]:
+        """Sizes of its SRAMs, words and bits of a word, each once."""
+        found = set()
+        for parameters in re.findall(r"^  halut_sram #\((.*?)\n  \)", self.verilog, re.M | re.S):
+            values = dict(re.findall(r"\.(\w+)\(32'd(\d+)\)", parameters))
+            found.add((int(values["WORDS"]), int(values["WIDTH"])))
+        return sorted(found)
+
+    @property
     def verilog_hash(self) -> str:
         return hashlib.sha256(self.verilog.encode()).hexdigest()
 
@@ -109,6 +118,8 @@ _UNITS = {
     "halut_lut_memory": "LUT memory and select",
     "halut_decoder_block": "decoder block",
     "halut_decoder": "decoder sums",
+    "halut_sram_table": "LUT memory and select",
+    "halut_sram": "SRAM",
     "halut_threshold_memory": "threshold memory",
     "halut_comparator": "comparators",
     "halut_encoder": "encoder",
@@ -131,6 +142,7 @@ PARTS = {
     "comparators": "encoders",
     "threshold memory": "encoders",
     "LUT memory and select": "LUT banks",
+    "SRAM": "LUT banks",
     "decoder block": "decoders",
     "decoder sums": "decoders",
     "float adders": "decoders",

@@ -24,7 +24,7 @@ from rtl_gen.config import AcceleratorConfig, ceil_log2
 from rtl_gen.image import program_image
 from rtl_gen.tiled import JoinAdder
 from rtl_gen.units.decoder import Decoder, DecoderBlock
-from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.encoder import encoder_unit
 from rtl_gen.units.unit import Unit
 from rtl_gen.verilog import unit_verilog
 from sim.packing import pack
@@ -79,7 +79,7 @@ def _turning(config: AcceleratorConfig) -> Callable[[int], dict[str, int]]:
             found["phase"] = 1 << cycle % c.tree_depth
         if c.n_groups > 1:
             found["group"] = sum(
-                (cycle - level // c.tree_levels_per_stage) % c.n_groups << (level * bits)
+                (cycle - c.threshold_stage(level)) % c.n_groups << (level * bits)
                 for level in range(c.tree_depth)
             )
         return found
@@ -129,7 +129,7 @@ def _encoder(config: AcceleratorConfig) -> _Core:
         ]
         return setup, work, outputs
 
-    return _Core(unit=Encoder(c), latency=c.encoder_cycles, interval=1, play=play)
+    return _Core(unit=encoder_unit(c), latency=c.encoder_cycles, interval=1, play=play)
 
 
 def _work(config: AcceleratorConfig, still: dict[str, int], rng: np.random.Generator,
@@ -323,7 +323,7 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
     kind : str
         A name in `UNITS`.
     config : AcceleratorConfig
-        Of the accelerator that the unit is of; `memory` must not be ``"lutram"``.
+        Of the accelerator that the unit is of; `memory` must be ``"latch"`` or ``"ff"``.
 
     Returns
     -------
@@ -331,9 +331,10 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
         Without multiply-accumulates: its energy is per cycle.
     """
     one_of("unit", kind, UNITS)
-    if config.memory == "lutram":
+    if config.binary_codes:
         raise HalutError(
-            f"memory must be latch or ff for cells, not lutram (configuration {config.name})"
+            f"memory must be latch or ff for a unit of cells, not {config.memory} "
+            f"(configuration {config.name})"
         )
     core = UNITS[kind].build(config)
     unit = core.unit

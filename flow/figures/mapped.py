@@ -84,8 +84,22 @@ def _area(metrics: Metrics, run: Run, finished: Finished) -> None:
     tree = [library.cells[i.cell] for i in run.netlist.instances if i.name in in_tree]
     kinds = Counter(cell.kind for cell in cells)
     area = math.fsum(cell.area for cell in cells)
+    macros = math.fsum(cell.area for cell in cells if cell.kind == "sram")
     put = metrics.set
     put("synth__design__instance__count__stdcell", len(cells))
+    if run.srams:
+        put("synth__design__instance__count__macros", kinds["sram"])
+        put("synth__design__instance__area__macros", macros)
+        ways = "; ".join(
+            f"{words} words of {width} bits are {way.n_macros} {way.cell}"
+            for (words, width), way in run.srams.items()
+        )
+        metrics.notes["sram"] = f"{kinds['sram']} macros, {macros:,.0f} um2 of the area: {ways}"
+    else:
+        metrics.missing(
+            ("synth__design__instance__count__macros", "synth__design__instance__area__macros"),
+            "no tables in SRAM",
+        )
     put("synth__design__instance__count__sequential", kinds["ff"])
     put("synth__design__instance__count__latch", kinds["latch"])
     put("synth__design__instance__count__clock_gate", kinds["clock_gate"])

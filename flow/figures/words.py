@@ -25,7 +25,10 @@ class Word(NamedTuple):
 
 METRICS: dict[str, Word] = {
     "synth__design__instance__area__stdcell": Word("um2", -1, "area"),
+    # Macros are counted as cells too.
+    "synth__design__instance__area__macros": Word("um2", -1, "area, of it SRAM macros"),
     "synth__design__instance__count__stdcell": Word("cells", -1, "cells"),
+    "synth__design__instance__count__macros": Word("macros", -1, "SRAM macros"),
     "synth__design__instance__count__sequential": Word("cells", 0, "flip-flops"),
     "synth__design__instance__count__latch": Word("cells", 0, "latches"),
     "synth__design__instance__count__clock_gate": Word("cells", 0, "clock gates"),

@@ -14,7 +14,7 @@ from rtl_gen.top import HalutMatmul
 from rtl_gen.units.comparator import Comparator
 from rtl_gen.units.control import Control
 from rtl_gen.units.decoder import DecoderBlock
-from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.encoder import encoder_unit
 from rtl_gen.units.output_stage import OutputStage
 from rtl_gen.units.serializer import OutputSerializer
 
@@ -76,6 +76,7 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
             "BANKS": c.n_banks,
             "LEVELS": c.tree_depth,
             "PER_STAGE": c.tree_levels_per_stage,
+            "FIRST_STAGE": c.threshold_stage(0),
             "LOOK_UP": c.encoder_cycles,
         },
         defines=_macros(
@@ -84,7 +85,8 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
             DOUBLE=c.double_buffer,
             ACTIVE=bank,
             GROUPS=stored,
-            BINARY=stored and c.memory == "lutram",
+            BINARY=stored and c.binary_codes,
+            SRAM=c.fetch_stages,
             FIRST=c.n_groups > 1,
         ),
         properties=(
@@ -97,6 +99,12 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
                 (bank, Property("bank", "the bank is that of the last switch", 13)),
                 (stored, Property("group", "thresholds are fetched for the right group", 4)),
                 (stored, Property("look_up", "words are looked up in the right group", 5)),
+                (
+                    c.fetch_stages,
+                    Property(
+                        "read", "tables are read for what moves on, or again for what waits", 17
+                    ),
+                ),
                 (
                     c.n_groups > 1,
                     Property("first", "a new sum begins with a row group's first step", 6),
@@ -117,7 +125,7 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
     mantissa = _MANTISSA.get(c.input_format, 0)
     return Check(
         name=f"encoder_{name}",
-        unit=partial(Encoder, c),
+        unit=partial(encoder_unit, c),
         checker="encoder.v",
         parameters={
             "W": c.input_bits,
@@ -129,11 +137,12 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
             "GBITS": _bits(c.stored_groups),
             "CYCLES": c.encoder_cycles,
             "PER_STAGE": c.tree_levels_per_stage,
+            "FIRST_STAGE": c.threshold_stage(0),
             "PER_WORD": c.thresholds_per_word,
             "WORDS": c.threshold_words,
             "WBITS": _bits(c.threshold_words),
-            "LATE": int(c.memory == "latch"),
-            "LINES": int(c.memory != "lutram"),
+            "LATE": int(c.constants_memory == "latch"),
+            "LINES": int(not c.binary_codes),
         },
         defines=_macros(
             INTERLEAVED=c.encoder == "interleaved",
@@ -235,7 +244,7 @@ def decoder_check(name: str, config: AcceleratorConfig) -> Check:
             "SUM_STAGES": c.sum_stages,
             "T": c.tree_depth,
             "CBITS": _bits(c.n_codebooks),
-            "LATE": int(c.memory == "latch"),
+            "LATE": int(c.constants_memory == "latch"),
         },
         defines=_macros(
             BOOKS=c.stored_codebooks > 1, GROUPS=c.stored_groups > 1, FIRST=c.n_groups > 1

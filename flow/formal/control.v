@@ -10,6 +10,7 @@ module proof #(
   parameter BANKS = 1,
   parameter LEVELS = 2,     // tree levels
   parameter PER_STAGE = 1,  // tree levels per stage
+  parameter FIRST_STAGE = 0,  // that fetches, or reads, the root's threshold
   parameter LOOK_UP = 3     // stage of the look-up
 ) (
   input clk, input [7:0] twin, input again,
@@ -18,7 +19,7 @@ module proof #(
   output bad_accept, output bad_enable, output bad_lost, output bad_group, output bad_look_up,
   output bad_first, output bad_sums, output bad_still, output bad_phase, output bad_word,
   output bad_offered, output bad_settle, output bad_bank, output bad_reset, output bad_ready,
-  output bad_program_ready
+  output bad_program_ready, bad_read
 );
   localparam LAST = STAGES - 1;
 
@@ -61,6 +62,9 @@ module proof #(
 `endif
 `ifdef ACTIVE
     .active_bank(active_bank),
+`endif
+`ifdef SRAM
+    .read(own_read), .read_again(own_read_again),
 `endif
     .enable(own_enable)
   );
@@ -129,11 +133,15 @@ module proof #(
   wire [LEVELS*GBITS-1:0] group = twin == 4 ? own_group ^ {LEVELS*GBITS{sums_ready}} : own_group;
   wire [LEVELS-1:0] wrong;
   generate for (s = 0; s < LEVELS; s = s + 1) begin : levels
-    assign wrong[s] = enable[s / PER_STAGE]
-                    & group[s*GBITS +: GBITS] != stored(step_of[(s / PER_STAGE)*8 +: 8]);
+    assign wrong[s] = enable[s / PER_STAGE + FIRST_STAGE]
+                    & group[s*GBITS +: GBITS] != stored(step_of[(s / PER_STAGE + FIRST_STAGE)*8 +: 8]);
   end endgenerate
   assign bad_group = live & |wrong;
-`ifdef BINARY
+`ifdef SRAM
+  // The group in its bank, and the bank above.
+  wire [GBITS-1:0] own_lut_group, want = step_of[LOOK_UP*8 +: 8]
+                                       | (BANKS > 1 && bank ? 1 << (GBITS - 1) : 0);
+`elsif BINARY
   wire [GBITS-1:0] own_lut_group, want = stored(step_of[LOOK_UP*8 +: 8]);
 `else
   wire [BANKS*G-1:0] own_lut_group, want = 1 << stored(step_of[LOOK_UP*8 +: 8]);
@@ -148,6 +156,15 @@ module proof #(
                    & (own_first ^ (twin == 6)) != (step_of[LAST*8 +: 8] == 0);
 `else
   assign bad_first = 0;
+`endif
+`ifdef SRAM
+  // What waits in the stage behind is read again while nothing moves.
+  wire own_read, own_read_again, stands = pending & ~sums_ready;
+  assign bad_read = live & ((own_read_again != stands)
+                            | ((own_read ^ (twin == 17 & sums_ready))
+                              != there[stands ? LOOK_UP + 1 : LOOK_UP]));
+`else
+  assign bad_read = 0;
 `endif
 `ifdef INTERLEAVED
   wire [LEVELS-1:0] phase;

@@ -14,6 +14,7 @@ module proof #(
   parameter GBITS = 2,
   parameter CYCLES = 3,     // from a transfer to its codes
   parameter PER_STAGE = 1,  // tree levels per stage
+  parameter FIRST_STAGE = 0,  // that fetches, or reads, the root's threshold
   parameter PER_WORD = 3,   // thresholds in a program word
   parameter WORDS = 1,      // program words of a codebook
   parameter WBITS = 1,      // bits of a word's number
@@ -102,7 +103,7 @@ module proof #(
   wire [T*GBITS-1:0] groups;
   generate for (i = 0; i < T; i = i + 1) begin : levels
     assign groups[i*GBITS +: GBITS] =
-      here[i / PER_STAGE] ? group : other_group[i*GBITS +: GBITS];
+      here[i / PER_STAGE + FIRST_STAGE] ? group : other_group[i*GBITS +: GBITS];
   end endgenerate
 
   wire [ROWS*CODE-1:0] codes;

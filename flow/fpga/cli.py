@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flow.fpga.implement import FpgaOptions, implement
-from flow.fpga.parts import board, boards, part, parts
+from flow.fpga.parts import Board, board, boards, part, parts
 from flow.report.table import Column, markdown
 from flow.run.options import BUILD
 from halut.checks import known
@@ -99,11 +99,11 @@ def _accelerator(path: str) -> tuple[Design, str]:
 
     config: AnyConfig = load_config(path)
     unit = config.unit if isinstance(config, TiledConfig) else config
-    if unit.memory != "latch":
+    if unit.memory not in ("latch", "sram"):
         return accelerator(config), ""
     unit = dataclasses.replace(unit, memory="lutram")
     changed = dataclasses.replace(config, unit=unit) if isinstance(config, TiledConfig) else unit
-    return accelerator(changed), "memory: lutram in place of latch, which FPGAs do not have"
+    return accelerator(changed), "memory: lutram in place of latches, which FPGAs do not have"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,7 +121,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for design in _designs(arguments):
         metrics, folder = implement(design, place, options, Path(arguments.output))
         print(summary(metrics))
-        products = ["metrics.json", *(["design.bit"] if arguments.board else [])]
+        products = [
+            "metrics.json",
+            *([place.part.family.bitstream] if isinstance(place, Board) else []),
+        ]
         print(f"wrote {', '.join(str(folder / name) for name in products)}")
         rows.append([design.name, *(column.text(metrics.values) for column in _COLUMNS)])
     if len(rows) > 2:

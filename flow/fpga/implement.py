@@ -12,6 +12,7 @@ from flow.designs.design import Design
 from flow.figures.described import design_provenance, set_design
 from flow.figures.energy import NO_ENGINE
 from flow.figures.metrics import Metrics
+from flow.fpga.adders import ADDERS, open_carry_ends
 from flow.fpga.parts import Board, Part
 from flow.fpga.self_test import TOP, self_test
 from flow.fpga.tools import find_fpga_tool
@@ -114,26 +115,28 @@ def implement(
         steps = StepCache(folder, names)
         sources = _write_sources(design, folder, options, board, alone)
         top = design.top if alone else TOP
-        inputs = [sources, yosys.version, part.family.synthesis, options.multipliers]
+        inputs = [sources, yosys.version, dataclasses.astuple(part.family), options.multipliers]
+        if part.family.own_adders:
+            inputs.append(ADDERS.read_text())
         steps.run("map", _Written, inputs, [folder / "mapped.json"],
                   lambda: _map(yosys, part, folder, top, options))  # fmt: skip
         placed_file = folder / "placed.txt"
+        pins = "" if alone else board.pins() if board else part.pins()
         flags = [*part.flags, "--freq", f"{1000 / clock_ns:g}", "--seed", str(options.seed)]
         flags += ["--json", "mapped.json", "--report", "placed.json", "--timing-allow-fail", "-q"]
         if alone:
             flags += part.family.alone
         else:
             flags += [part.family.placed, placed_file.name]
-            if board:
-                write_text(folder / "pins.txt", board.pins())
-                flags += [part.family.constraints, "pins.txt"]
+            if pins:
+                write_text(folder / "pins.txt", pins)
+                flags += [flag.format("pins.txt") for flag in part.family.constraints]
         outputs = [folder / "placed.json", *([] if alone else [placed_file])]
-        pins = board.pins() if board else ""
         placed = steps.run("place", _Placed, [placer.version, flags, pins], outputs,
                            lambda: _place(placer, flags, folder))  # fmt: skip
         if packer is not None:
-            steps.run("pack", _Written, [packer.version], [folder / "design.bit"],
-                      lambda: _pack(packer, placed_file, folder))  # fmt: skip
+            steps.run("pack", _Written, [packer.version], [folder / part.family.bitstream],
+                      lambda: _pack(packer, part, placed_file, folder))  # fmt: skip
         metrics = _metrics(design, part, placed, clock_ns, options, alone)
         metrics.provenance["platform"] = place.name
         tools = (yosys, placer, *([packer] if packer else []))
@@ -170,9 +173,21 @@ def _map(yosys: Any, part: Part, folder: Path, top: str, options: FpgaOptions) -
     if top == TOP:
         # Not elaborated before its parameters name the files that it reads.
         lines.append("read_verilog -defer self_test.v")
-    lines.append(f"{command} -top {top} -json mapped.json")
+    command += f" -top {top}"
+    if part.family.lut_rams and "ram_style" in (folder / "design.v").read_text():
+        # Each module's once, before Yosys makes one module of them all.
+        library, cells = part.family.lut_rams
+        lines += [f"hierarchy -check -top {top}", "proc", "opt", "memory_collect"]
+        lines += [f"memory_libmap -lib {library} a:ram_style=distributed", f"techmap -map {cells}"]
+    if part.family.own_adders:
+        write_text(folder / ADDERS.name, ADDERS.read_text())
+        lines += [f"{command} -run begin:map_gates", f"techmap -map {ADDERS.name}"]
+        command += " -run map_gates:"
+    lines.append(f"{command} -json mapped.json")
     write_text(folder / "map.ys", "\n".join(lines) + "\n")
     run_tool(yosys, ["map.ys"], folder / "map.log", folder)
+    if part.family.own_adders:
+        open_carry_ends(folder / "mapped.json")
     return _Written("mapped.json")
 
 
@@ -190,9 +205,10 @@ def _place(placer: Any, flags: list[str], folder: Path) -> _Placed:
     )
 
 
-def _pack(packer: Any, placed: Path, folder: Path) -> _Written:
-    run_tool(packer, [placed.name, "design.bit"], folder / "pack.log", folder)
-    return _Written("design.bit")
+def _pack(packer: Any, part: Part, placed: Path, folder: Path) -> _Written:
+    flags = [*part.pack_flags, placed.name, *part.family.packed, part.family.bitstream]
+    run_tool(packer, flags, folder / "pack.log", folder)
+    return _Written(part.family.bitstream)
 
 
 def _metrics(

@@ -23,34 +23,54 @@ class Family:
     ----------
     synthesis : str
         Yosys' command.
+    lut_rams : tuple of str
+        Yosys' library of RAMs made of LUTs, and what it makes of them; empty: not mapped apart.
+    own_adders : bool
+        Whether `flow.fpga.adders` maps adders, in place of Yosys.
     placer, packer : str
-        Programs; ``pip install yowasp-<placer>`` has both under names with the prefix ``yowasp-``.
+        Programs; ``pip install yowasp-<placer>`` has both under names with the prefix ``yowasp-``,
+        unless `packer_package` names another package of Python, which has the packer as a module.
     alone : tuple of str
         The placer's flags for a design without pins; empty where it must have them.
-    constraints : str
-        The placer's flag for the file of pins.
+    constraints : tuple of str
+        The placer's flags for the file of pins, ``{}``.
+    pin : str
+        A line of that file: of a ``{port}``, at ``{pin}``.
     placed : str
         Its flag for the file that the packer reads.
+    packed : tuple of str
+        The packer's flags for the bitstream, behind the file that it reads.
+    bitstream : str
+        That file's name: programmers go by its end.
     counts : mapping of str to tuple of str
         Metric, and the kinds of cells of the placer that it adds.
     """
 
     synthesis: str
+    lut_rams: tuple[str, ...]
+    own_adders: bool
     placer: str
     packer: str
     alone: tuple[str, ...]
-    constraints: str
+    constraints: tuple[str, ...]
+    pin: str
     placed: str
+    packed: tuple[str, ...] = ()
+    bitstream: str = "design.bit"
     counts: Mapping[str, tuple[str, ...]]
+    packer_package: str = ""
 
 
 FAMILIES = {
     "ecp5": Family(
         synthesis="synth_ecp5",
+        lut_rams=("+/lattice/lutrams_trellis.txt", "+/lattice/lutrams_map_trellis.v"),
+        own_adders=True,
         placer="nextpnr-ecp5",
         packer="ecppack",
         alone=("--out-of-context",),
-        constraints="--lpf",
+        constraints=("--lpf", "{}"),
+        pin='LOCATE COMP "{port}" SITE "{pin}";\nIOBUF PORT "{port}" IO_TYPE=LVCMOS33;\n',
         placed="--textcfg",
         counts={
             "halut__fpga__luts": ("TRELLIS_COMB",),
@@ -62,15 +82,39 @@ FAMILIES = {
     ),
     "ice40": Family(
         synthesis="synth_ice40",
+        lut_rams=(),
+        own_adders=False,
         placer="nextpnr-ice40",
         packer="icepack",
         alone=(),
-        constraints="--pcf",
+        constraints=("--pcf", "{}"),
+        pin="set_io {port} {pin}\n",
         placed="--asc",
         counts={
             "halut__fpga__luts": ("ICESTORM_LC",),
             "halut__fpga__block_rams": ("ICESTORM_RAM", "ICESTORM_SPRAM"),
             "halut__fpga__multipliers": ("ICESTORM_DSP",),
+        },
+    ),
+    "gowin": Family(
+        synthesis="synth_gowin -family gw2a",
+        lut_rams=(),
+        own_adders=False,
+        placer="nextpnr-himbaechel-gowin",
+        packer="gowin_pack",
+        packer_package="apycula",
+        alone=(),
+        constraints=("--vopt", "cst={}"),
+        pin='IO_LOC "{port}" {pin};\nIO_PORT "{port}" IO_TYPE=LVCMOS33;\n',
+        placed="--write",
+        packed=("-o",),
+        bitstream="design.fs",
+        counts={
+            "halut__fpga__luts": ("LUT4", "ALU"),
+            "halut__fpga__flip_flops": ("DFF",),
+            "halut__fpga__lut_rams": ("RAM16SDP4",),
+            "halut__fpga__block_rams": ("BSRAM",),
+            "halut__fpga__multipliers": ("MULT9X9", "MULT18X18", "MULT36X36"),
         },
     ),
 }
@@ -84,9 +128,16 @@ class Part:
     title: str
     family: Family
     flags: tuple[str, ...]
+    pack_flags: tuple[str, ...]
+    #: Of a self-test's clock and LEDs, where the placer must have pins; else empty.
+    test_pins: tuple[str, ...]
     #: Of the synthesis command: ``-dsp`` puts products into multipliers, ``-nodsp`` does not; empty
     #: where the part has none.
     multipliers: str
+
+    def pins(self) -> str:
+        """The file of pins that the placer reads; empty where it needs none."""
+        return _pins(self, self.test_pins)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +154,14 @@ class Board:
 
     def pins(self) -> str:
         """The file of pins that the placer reads."""
-        pins = {"clk": self.clock_pin}
-        pins |= {f"leds[{number}]": pin for number, pin in enumerate(self.led_pins)}
-        if self.part.family.constraints == "--pcf":
-            return "".join(f"set_io {port} {pin}\n" for port, pin in pins.items())
-        return "".join(
-            f'LOCATE COMP "{port}" SITE "{pin}";\nIOBUF PORT "{port}" IO_TYPE=LVCMOS33;\n'
-            for port, pin in pins.items()
-        )
+        return _pins(self.part, (self.clock_pin, *self.led_pins))
+
+
+def _pins(part: Part, pins: tuple[str, ...]) -> str:
+    """Lines for the pins of a self-test's clock and LEDs."""
+    ports = ["clk", *(f"leds[{number}]" for number in range(len(pins) - 1))]
+    line = part.family.pin
+    return "".join(line.format(port=port, pin=pin) for port, pin in zip(ports, pins, strict=False))
 
 
 @cache
@@ -150,6 +201,8 @@ def part(name: str) -> Part:
         title=entry["title"],
         family=FAMILIES[entry["family"]],
         flags=tuple(entry["flags"]),
+        pack_flags=tuple(entry.get("pack_flags", ())),
+        test_pins=tuple(entry.get("test_pins", ())),
         multipliers=entry.get("multipliers", ""),
     )
 

@@ -20,6 +20,12 @@ def _find(program: str, family: Family) -> Tool | None:
     if path is not None:
         version = version_in(version_of([path, "--version"])) or path
         return Tool(program, (path,), version)
+    package = family.packer_package if program == family.packer else ""
+    if package:
+        if find_spec(package) is None:
+            return None
+        command = (sys.executable, "-m", f"{package}.{program}")
+        return Tool(program, command, f"{package} {metadata.version(package)}")
     package = f"yowasp-{family.placer}"
     module = package.replace("-", "_")
     if find_spec(module) is None:
@@ -52,8 +58,9 @@ def find_fpga_tool(program: str, family: Family) -> Tool:
     """
     tool = _find(program, family)
     if tool is None:
+        package = family.packer_package if program == family.packer else ""
         raise HalutError(
-            f"{program} must be installed: pip install yowasp-{family.placer} (or pip install -e "
-            ".[fpga]), or put it on PATH; everything but flow fpga works without it"
+            f"{program} must be installed: pip install {package or f'yowasp-{family.placer}'} (or "
+            "pip install -e .[fpga]), or put it on PATH; everything but flow fpga works without it"
         )
     return tool

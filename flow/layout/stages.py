@@ -67,6 +67,8 @@ def no_layout(run: Run) -> str:
         return "no openroad: put it on PATH or set OPENROAD_EXE"
     if run.platform.layout is None:
         return f"platform {run.platform.name} has no layout part"
+    if run.srams:
+        return "SRAM macros are not placed"
     return ""
 
 

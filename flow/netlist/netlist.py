@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +48,9 @@ class Instance:
 
     name: str
     cell: str  #: Name of the library cell.
-    pins: dict[str, int]  #: Net of each connected pin.
+    pins: dict[
+        str, int
+    ]  #: Net of each connected pin; of a macro's bus, ``name[bit]`` for all bits.
     unit: int = 0  #: Index into `Netlist.units` of the module instance that it lies in.
 
 
@@ -135,7 +137,8 @@ class Netlist:
         for instance in self.instances:
             for pin in outputs[instance.cell]:
                 net = instance.pins.get(pin)
-                if net is not None and net not in used:
+                # All bits of a macro's bus stay, so that it can be written as one.
+                if net is not None and net not in used and not pin.endswith("]"):
                     del instance.pins[pin]
         return before - len(self.instances)
 
@@ -199,7 +202,9 @@ class Netlist:
                 lines.append(f"  wire {self.net_names[net]};")
         lines.extend(assigns)
         for instance in self.instances:
-            pins = ", ".join(f".{pin}({reference[net]})" for pin, net in instance.pins.items())
+            pins = ", ".join(
+                f".{pin}({text})" for pin, text in _connections(instance.pins, reference)
+            )
             kind = instance.cell if instance.cell.isidentifier() else f"\\{instance.cell} "
             lines.append(f"  {kind} {instance.name} ({pins});")
         lines.append("endmodule")
@@ -211,6 +216,20 @@ class Netlist:
             if net in port.nets:
                 return port.bit_name(port.nets.index(net))
         return self.net_names[net]
+
+
+def _connections(
+    pins: Mapping[str, int], reference: Mapping[int, str]
+) -> Iterator[tuple[str, str]]:
+    """Pins with what they are connected to; the bits of a bus, lowest first in `pins`, together."""
+    buses: dict[str, list[str]] = {}
+    for pin, net in pins.items():
+        if pin.endswith("]"):
+            buses.setdefault(pin[: pin.index("[")], []).append(reference[net])
+        else:
+            yield pin, reference[net]
+    for bus, bits in buses.items():
+        yield bus, "{" + ", ".join(reversed(bits)) + "}"
 
 
 def _plain(name: str) -> str:
@@ -300,9 +319,11 @@ def from_json(
             if kind in ("$scopeinfo", "$print", "$check"):
                 continue
             if kind in outputs:
-                pins = {}
+                pins: dict[str, int] = {}
                 for pin, bits in connections.items():
-                    if bits:
+                    if len(bits) > 1:
+                        pins |= {f"{pin}[{i}]": net(bit) for i, bit in enumerate(bits)}
+                    elif bits:
                         pins[pin] = net(bits[0])
                 own = name if not cell.get("hide_name") else ""
                 if not own:

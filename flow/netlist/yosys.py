@@ -86,7 +86,7 @@ def usable_cells(library: Library, platform: Platform) -> list[str]:
     """Cells that mapping may choose."""
     chosen = []
     for name, cell in library.cells.items():
-        if cell.dont_use or platform.avoids(name) or cell.kind in ("other", "clock_gate"):
+        if cell.dont_use or platform.avoids(name) or cell.kind in ("other", "clock_gate", "sram"):
             continue
         if cell.kind in ("ff", "latch") and (
             {"clear", "preset"} & set(cell.state) or len(cell.inputs) != 2
@@ -150,18 +150,21 @@ def _script(
     platform: Platform,
     options: SynthOptions,
     target_ns: float,
+    replacements: Sequence[Path],
 ) -> str:
     library = platform.has_library
     lines = [
         f"read_verilog{' -sv' if source.suffix == '.sv' else ''} -defer {source}"
         for source in sources
     ]
+    lines += [f"read_verilog -overwrite -defer {source}" for source in replacements]
     lines += [
         f"hierarchy -check -top {top}",
         "proc",
         "setattr -mod -set keep_hierarchy 1 *",
         # Small cells belong to the module that uses them.
         "setattr -mod -unset keep_hierarchy *halut_latch* *halut_full_adder*",
+        *(["setattr -mod -unset keep_hierarchy $paramod*halut_sram"] if replacements else []),
     ]
     # Full adders that the design asks for; what becomes of $fa depends on the platform.
     lines.append(f"techmap -map {folder}/full_adder.v t:halut_full_adder")
@@ -232,6 +235,7 @@ def synthesise(
     library: Library | None,
     options: SynthOptions,
     target_ns: float,
+    replacements: Sequence[Path] = (),
 ) -> Path:
     """Map a design to the cells of a platform.
 
@@ -249,6 +253,8 @@ def synthesise(
         An ``auto`` choice is its first candidate here.
     target_ns : float
         Clock period that ABC aims at.
+    replacements : sequence of Path
+        Verilog files whose modules take the place of the sources' modules of the same name.
 
     Returns
     -------
@@ -265,7 +271,8 @@ def synthesise(
     # Yosys and ABC split their commands at spaces.
     plain = plain_link(folder)
     named = [plain_path(source) for source in sources]
-    files["synth.ys"] = _script(named, top, plain, platform, options, target_ns)
+    replaced = [plain_path(path) for path in replacements]
+    files["synth.ys"] = _script(named, top, plain, platform, options, target_ns, replaced)
     for name, text in files.items():
         write_text(folder / name, text)
     run_tool(yosys, [str(plain / "synth.ys")], folder / "yosys.log", cwd=folder)

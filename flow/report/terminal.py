@@ -126,7 +126,7 @@ def summary(metrics: Metrics) -> str:
             lines += [heading, *table]
     for reason in sorted(given - {""}):
         lines.append(f"not measured: {reason}")
-    for key in ("workload", "proof", "timing_by", "power_by", "routed_power", "routing"):
+    for key in ("sram", "workload", "proof", "timing_by", "power_by", "routed_power", "routing"):
         if key in notes:
             lines.append(f"{key.replace('_by', '')}: {notes[key]}")
     lines.append("conditions: " + "; ".join(notes.get("conditions", [])))

@@ -12,12 +12,14 @@ from pathlib import Path
 from flow.cells.generic import generic_library
 from flow.cells.library import Library
 from flow.cells.platform import Platform
+from flow.cells.sram import Arrangement, arrange
 from flow.designs.design import CLOCK_TREE, Design
 from flow.netlist.netlist import Instance, Netlist, Port
 from flow.run.options import RunOptions
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
 from flow.tools import Tool, find_abc, find_openroad, find_simulator, find_sta, find_yosys
+from halut.errors import HalutError
 from halut.files import write_text
 
 __all__ = ["Run", "Tools", "run_folder"]
@@ -56,6 +58,8 @@ class Run:
         Of this run's products, and of files that several runs share.
     target : float
         Period that the netlist is made for, ns.
+    srams : dict of (words, bits of a word) to Arrangement
+        How each size of SRAM in the design is made of macros.
     """
 
     def __init__(
@@ -80,11 +84,29 @@ class Run:
             self.library: Library = platform.library(self.corner, self.cache)
         else:
             self.library = generic_library(platform)
+        self.srams: dict[tuple[int, int], Arrangement] = {}
+        if design.srams:
+            self._take_macros()
         self.folder = (folder or run_folder(build, design.slug, platform, options)).resolve()
         self.outputs = {cell: self.library.cells[cell].outputs for cell in self.library.cells}
         self.target = options.target_ns or options.clock_ns
         self._netlist: Netlist | None = None
         self._timing: Timing | None = None
+
+    def _take_macros(self) -> None:
+        """Choose SRAM macros, and add those that are used to the library."""
+        if self.options.prove:
+            raise HalutError("prove must be off for tables in SRAM: macros have no RTL to compare")
+        found, files = self.platform.sram_library(self.options.corner, self.cache)
+        assert self.platform.sram is not None
+        areas = {name: cell.area for name, cell in found.cells.items()}
+        for words, width in self.design.srams:
+            way = arrange(words, width, self.platform.sram.macros, areas)
+            self.srams[words, width] = way
+        for cell in sorted({way.cell for way in self.srams.values()}):
+            self.liberty.append(files[cell])
+            self.library.cells[cell] = found.cells[cell]
+            self.library.cell_library[cell] = found.cell_library[cell]
 
     @cached_property
     def tools(self) -> Tools:

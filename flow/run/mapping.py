@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flow.formal.equivalence import prove_netlist
 from flow.netlist.netlist import Netlist, from_json
+from flow.netlist.sram import sram_modules
 from flow.netlist.yosys import synthesise
 from flow.repair.repair import RepairReport, repair
 from flow.run.context import Run
@@ -68,6 +69,11 @@ def map_design(run: Run) -> Mapped:
     source = run.folder / "rtl.v"
     write_text(source, run.design.verilog)
     library = run.library if run.platform.has_library else None
+    replacements = []
+    if run.srams:
+        assert run.platform.sram is not None
+        replacements.append(run.folder / "sram.v")
+        write_text(replacements[0], sram_modules(run.srams, run.platform.sram))
     candidates = run.options.synth.candidates
     for options in candidates:
         synthesise(
@@ -79,6 +85,7 @@ def map_design(run: Run) -> Mapped:
             library,
             options,
             run.target,
+            replacements,
         )
     return Mapped(tuple(options.adder for options in candidates))
 

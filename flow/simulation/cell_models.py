@@ -1,9 +1,10 @@
 """A netlist as Verilog that any simulator runs: cells with the library's functions.
 
-Every cell becomes its liberty function (gates), a user-defined primitive (flip-flops, latches) or
-a clock gate, each output with the rise and fall delay that static timing found for that instance
-(the mean over its inputs), in ps. Delays are inertial: a pulse shorter than the gate's delay does
-not pass. The clock network has no delay, as in static timing: a clock tree balances it.
+Every cell becomes its liberty function (gates), a user-defined primitive (flip-flops, latches),
+an array of words (SRAM macros) or a clock gate, each output with the rise and fall delay that
+static timing found for that instance (the mean over its inputs), in ps. Delays are inertial: a
+pulse shorter than the gate's delay does not pass. The clock network has no delay, as in static
+timing: a clock tree balances it.
 
 State starts at random values, different ones for every seed: a design that needs a register's
 initial value gives wrong answers.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,10 @@ def simulation_netlist(
             body.append(f"  always @* if (!{pins[gate_clock]}) {state} = {pins[enable]};")
             body.append(f"  assign n{target} = {pins[gate_clock]} & {state};")
             continue
+        if cell.kind == "sram":
+            start = rng.getrandbits(sum(pin in instance.pins for pin in cell.outputs))
+            body += _sram_model(cell, instance.pins, pins, index, start, after)
+            continue
         names = dict(pins)
         if cell.kind in ("ff", "latch"):
             edge = parse(cell.state["clock" if cell.kind == "ff" else "enable"]).verilog(pins)
@@ -175,6 +181,52 @@ def simulation_netlist(
     out.append("endmodule")
     out += [_primitive(name, expression) for name, expression in gates.items()]
     return "\n".join(out) + "\n"
+
+
+def _sram_model(
+    cell: Cell,
+    nets: Mapping[str, int],
+    pins: Mapping[str, str],
+    index: int,
+    start: int,
+    after: Callable[[str], str],
+) -> list[str]:
+    """A macro: an array of words, and the word that was read last, which stays.
+
+    Gates give an unknown value for an unknown input, so that a macro begins with random words, made
+    of `start`: before its reset a design may read some.
+    """
+    roles = cell.state
+
+    def bus(role: str) -> str:
+        bits = [pins[pin] for pin in cell.pins if pin.startswith(f"{roles[role]}[")]
+        return "{" + ", ".join(reversed(bits)) + "}"
+
+    def active(role: str, signal: str) -> str:
+        return f"~{signal}" if role in roles["inverted"].split() else signal
+
+    outputs = [pin for pin in cell.pins if pin.startswith(f"{roles['output']}[")]
+    address_bits = sum(pin.startswith(f"{roles['address']}[") for pin in cell.pins)
+    word, words, address = f"s{index}", f"m{index}", bus("address")
+    written = bus("data")
+    if "mask" in roles:
+        mask = active("mask", bus("mask"))
+        written = f"({written} & {mask}) | ({words}[{address}] & ~{mask})"
+    enable, write = (active(role, pins[roles[role]]) for role in ("enable", "write"))
+    span = f"[{len(outputs) - 1}:0]"
+    lines = [
+        f"  reg {span} {word} = {len(outputs)}'h{start:x};",
+        f"  reg {span} {words} [0:{(1 << address_bits) - 1}];",
+        f"  integer i{index}, r{index} = {start & 0x7FFFFFFF};",
+        f"  initial for (i{index} = 0; i{index} < {1 << address_bits}; i{index} = i{index} + 1)",
+        f"    {words}[i{index}] = {{{-(-len(outputs) // 32)}{{$random(r{index})}}}};",
+        f"  always @(posedge {pins[roles['clock']]}) if ({enable}) begin",
+        f"    if ({write}) {words}[{address}] <= {written}; else {word} <= {words}[{address}];",
+        "  end",
+    ]
+    return lines + [
+        f"  assign{after(pin)} n{nets[pin]} = {word}[{bit}];" for bit, pin in enumerate(outputs)
+    ]
 
 
 def _primitive(name: str, expression: Expression) -> str:

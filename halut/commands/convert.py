@@ -47,6 +47,12 @@ def add_verb(verbs: Any) -> None:
         help="values per codebook (default: those under a kernel, else 8)")  # fmt: skip
     add("--num-k", type=int, default=16, metavar="K",
         help="prototypes, a power of 2 (default: %(default)s)")  # fmt: skip
+    add("--encoder", choices=("tree", "sums"), default="tree",
+        help="what a level of a tree compares: one value, or a sum with signs")  # fmt: skip
+    add("--terms", type=int, metavar="N",
+        help="values in a sum, 2 to 16, for --encoder sums (default: 2)")  # fmt: skip
+    add("--effort", type=int, default=0, metavar="N",
+        help="0 to 3: time spent on better trees (default: %(default)s)")  # fmt: skip
     add("--lut-bits", type=int, default=8, metavar="N",
         help="bits of a table entry (default: %(default)s)")  # fmt: skip
     add("--input", default="int8", metavar="FORMAT",
@@ -109,6 +115,9 @@ def _config(options: argparse.Namespace) -> LayerConfig:
         n_prototypes=options.num_k,
         lut_bits=options.lut_bits,
         input_format=options.input,
+        encoder=options.encoder,
+        terms=options.terms,
+        effort=options.effort,
     )
 
 

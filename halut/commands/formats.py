@@ -131,7 +131,7 @@ def _formats(options: argparse.Namespace) -> int:
     model, header = read_network(options)
     layers = halut_layers(model)
     for name, layer in layers.items():
-        if layer.input_bits or layer.config.encoder != "tree":
+        if layer.input_bits or layer.config.encoder == "centroid":
             raise HalutError(
                 f"layers must be trees that read values, not integers or centroids (layer {name})"
             )

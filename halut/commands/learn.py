@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from halut import golden
 from halut.arrays import load_matrix
+from halut.costs import DENSE, read_areas
 from halut.errors import HalutError
 from halut.files import atomic_write
 from halut.formats import FLOAT_FORMATS, check_sums
-from halut.matmul import ENCODERS, LOSSES, HalutMatmul
+from halut.matmul import ENCODERS, LOSSES, MOST_AREA, HalutMatmul
 from halut.memory import check_learning
 from halut.output import OUTPUT_FORMATS, byte_grid
 from halut.problems import relative_error
@@ -67,11 +69,20 @@ def add_verb(verbs: Any) -> None:
     add("--loss", choices=LOSSES, default="product",
         help="what trees minimise the error of")  # fmt: skip
     add("--encoder", choices=ENCODERS, default="tree",
-        help="what a level of a tree compares: one column, or a sum with signs")  # fmt: skip
+        help="what a level of a tree compares: one column, a sum with signs, or the best of "
+        "these on rows that are held out (default: %(default)s)")  # fmt: skip
     add("--terms", type=int, metavar="N",
         help="columns in a sum, 2 to 16, for --encoder sums (default: 2)")  # fmt: skip
+    add("--most-area", type=float, default=MOST_AREA, metavar="X",
+        help="for --encoder best: area of the accelerator over that with trees "
+        "(default: %(default)s)")  # fmt: skip
+    add("--metrics", action="append", metavar="FILE",
+        help="for --encoder best: metrics.json of an accelerator, which says what its encoder "
+        "takes; given again for each encoder (default: configs/dense.yaml on NanGate45)"
+        )  # fmt: skip
     add("--effort", type=int, default=0, metavar="N",
-        help="0 to 3: time spent on better trees, which choose among all columns")  # fmt: skip
+        help="0 to 3: time spent on better trees, which choose among all columns; about 5, 30 "
+        "and 120 minutes at most")  # fmt: skip
     add("--refine-passes", type=int, default=3, metavar="N",
         help="passes over all trees at most")  # fmt: skip
     add("--ridge", type=_strength, default="auto", metavar="X",
@@ -103,6 +114,12 @@ def _warn_of_overflow(flag: str, rows: Any, input_format: str) -> None:
         )
 
 
+def _described(chosen: Mapping[str, Any]) -> str:
+    """Return which of the ways of learning was taken, in words."""
+    encoder = f"sums of {chosen['terms']}" if "terms" in chosen else str(chosen["encoder"])
+    return f"{encoder}, effort {chosen['effort']}, loss {chosen['loss']}"
+
+
 def _learn(options: argparse.Namespace) -> int:
     learner = HalutMatmul(
         C=options.num_c,
@@ -114,9 +131,13 @@ def _learn(options: argparse.Namespace) -> int:
         encoder=options.encoder,
         terms=options.terms,
         effort=options.effort,
+        most_area=options.most_area,
+        areas=read_areas(options.metrics) if options.metrics else DENSE,
+        progress=True,
     )
-    if learner.encoder == "sums":
-        check_sums(learner.terms, options.input_format)
+    for terms in learner.terms_to_choose:
+        if terms > 1:
+            check_sums(terms, options.input_format)
     check_learning(options.a, options.b, options.num_c, options.num_k)
     A, B = load_matrix("--a", options.a), load_matrix("--b", options.b)
     test = load_matrix("--test", options.test) if options.test else None
@@ -153,6 +174,8 @@ def _learn(options: argparse.Namespace) -> int:
     stats = learner.stats_
     print(f"rows                 {stats.n_rows}")
     print(f"learned in           {stats.seconds:.1f} s, {stats.refine_passes} refining passes")
+    if learner.encoder == "best" or learner.effort:
+        print(f"chosen               {_described(learner.chosen_)}")
     print(f"ridge                {stats.ridge:g}")
     kind = "held-out" if found.held_out else "training"
     print(f"{kind + ' error':20} {found.error:.4g} (relative, squared, of the program as written)")

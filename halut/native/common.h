@@ -29,6 +29,8 @@
 #define PREFETCH_TO_WRITE(address) ((void)(address))
 #endif
 
+enum { TILE = 64 }; /* positions that are looked up together */
+
 static inline size_t smaller(size_t a, size_t b)
 {
     return a < b ? a : b;

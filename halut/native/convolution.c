@@ -16,36 +16,6 @@ enum {
     STAYING_BYTES = 1 << 19 /* of tables that stay in the cache of the second level */
 };
 
-typedef struct {
-    void (*walk)(const Tree *, size_t, size_t, uint8_t *);
-    void (*encode_quad)(const Tree *, size_t, size_t, uint32_t *); /* or NULL: walk is used */
-    void (*look_up)(const void *, const int8_t *, size_t, int32_t *);
-    void (*to_plane)(const int32_t *, size_t, float, float, int, float *);
-    void (*to_pixels)(const int32_t *, size_t, size_t, const float *, const float *, int, float *,
-                      size_t);
-} Shuffle;
-
-#define SHUFFLE(name, quad) \
-    {walk_##name, quad, look_up_##name, to_plane_##name, to_pixels_##name}
-static const Shuffle portable = SHUFFLE(portable, NULL);
-#ifdef HAS_X86
-static const Shuffle avx2 = SHUFFLE(avx2, NULL);
-static const Shuffle vnni = SHUFFLE(vnni, encode_quad_vnni);
-#endif
-
-/* Variants are numbered as in kernels.c. */
-static const Shuffle *shuffle_of(int variant)
-{
-#ifdef HAS_X86
-    if (variant >= 3)
-        return &vnni;
-    if (variant >= 1)
-        return &avx2;
-#endif
-    (void)variant;
-    return &portable;
-}
-
 /* What stays the same from band to band. */
 typedef struct {
     Work w;
@@ -59,8 +29,7 @@ typedef struct {
     char *codes;       /* (groups, tiles, ...): see shuffle.h */
     size_t tile_bytes, n_tiles;
     int32_t *sums;     /* (SLICE, TILE) */
-    float *values;     /* of a band and a slice, before pooling: planes or pixels */
-    void *blocks[7];
+    void *blocks[6];
 } Bands;
 
 static void plan_bands(Bands *b, const Geometry *g, int variant, const float *x, const float *pad)
@@ -88,9 +57,8 @@ static int open_bands(Bands *b, const int32_t *dims, const float *thresholds)
     b->line = aligned(b->w.plane + 2 * TILE, 4, &b->blocks[3]);
     b->codes = aligned(groups * b->n_tiles, b->tile_bytes, &b->blocks[4]);
     b->sums = aligned(SLICE * TILE, 4, &b->blocks[5]);
-    b->values = aligned(g->pool ? SLICE * b->n_tiles * TILE : 1, 4, &b->blocks[6]);
     if (failed || b->thresholds == NULL || b->line == NULL || b->codes == NULL ||
-        b->sums == NULL || b->values == NULL)
+        b->sums == NULL)
         return 1;
     memset(b->codes, 0, groups * b->n_tiles * b->tile_bytes);
     memset(b->thresholds, 0, groups * filled_up * b->n_nodes * 4);
@@ -233,18 +201,6 @@ static void write_codes(const Bands *b, size_t first, size_t n, uint8_t *out)
     }
 }
 
-static void finish_sums(const Geometry *g, int32_t *sums, size_t n)
-{
-    if (g->wrap_bits) {
-        const uint32_t half = (uint32_t)1 << (g->wrap_bits - 1);
-        for (size_t i = 0; i < n; i++)
-            sums[i] = (int32_t)((((uint32_t)sums[i] + half) & (2 * half - 1)) - half);
-    }
-    if (g->relu)
-        for (size_t i = 0; i < n; i++)
-            sums[i] = sums[i] < 0 ? 0 : sums[i];
-}
-
 typedef struct {
     const int8_t *tables;         /* (groups, outputs filled up / 4, quads, 4, 64) */
     const float *scale, *offset;  /* (groups, outputs) */
@@ -262,8 +218,7 @@ static void store_planes(const Bands *b, const Outputs *o, size_t output, size_t
         const Run run = run_of(w, first + p, first + n);
         for (size_t k = output; k < output + n_outputs; k++)
             b->shuffle->to_plane(b->sums + (k - output) * TILE + p, run.n, o->scale[k],
-                                 o->offset[k], (int)w->g->rectify,
-                                 o->out + (run.item * all + k) * per_item + run.within);
+                                 o->offset[k], o->out + (run.item * all + k) * per_item + run.within);
         p += run.n;
     }
 }
@@ -275,60 +230,7 @@ static void store_pixels(const Bands *b, const Outputs *o, size_t output, size_t
     const Work *w = &b->w;
     const size_t all = (size_t)(w->g->groups * w->g->n_outputs);
     b->shuffle->to_pixels(b->sums, n, n_outputs, o->scale + output, o->offset + output,
-                          (int)w->g->rectify, o->out + first * all + output, all);
-}
-
-/* Values of one tile, `position` in its band, to where they are pooled. */
-static void keep_values(const Bands *b, const Outputs *o, size_t output, size_t n_outputs,
-                        size_t position, size_t n)
-{
-    const int rectify = (int)b->w.g->rectify;
-    if (b->w.g->out_by_pixel)
-        b->shuffle->to_pixels(b->sums, n, n_outputs, o->scale + output, o->offset + output, rectify,
-                              b->values + position * SLICE, SLICE);
-    else
-        for (size_t k = 0; k < n_outputs; k++)
-            b->shuffle->to_plane(b->sums + k * TILE, n, o->scale[output + k], o->offset[output + k],
-                                 rectify, b->values + k * b->n_tiles * TILE + position);
-}
-
-static inline float larger(float a, float b)
-{
-    return a > b ? a : b;
-}
-
-/* The largest of two by two values of a band that were kept. A band has whole rows, pairs of them
- * but for an item's last one. */
-static void pool_values(const Bands *b, const Outputs *o, size_t output, size_t n_outputs,
-                        size_t first, size_t n)
-{
-    const Work *w = &b->w;
-    const size_t width = w->out_width, height = w->out_height, half = width / 2;
-    const size_t all = (size_t)(w->g->groups * w->g->n_outputs);
-    for (size_t r = 0; r + 1 < n / width; r++) {
-        const size_t row = first / width + r, item = row / height, y = row % height;
-        if (y % 2 || y + 1 == height)
-            continue;
-        const size_t at = (item * (height / 2) + y / 2) * half;
-        if (w->g->out_by_pixel) {
-            for (size_t x = 0; x < half; x++) {
-                const float *restrict v = b->values + (r * width + 2 * x) * SLICE;
-                const float *restrict below = v + width * SLICE;
-                float *restrict to = o->out + (at + x) * all + output;
-                for (size_t k = 0; k < n_outputs; k++)
-                    to[k] = larger(larger(v[k], v[SLICE + k]), larger(below[k], below[SLICE + k]));
-            }
-            continue;
-        }
-        for (size_t k = 0; k < n_outputs; k++) {
-            const float *restrict v = b->values + k * b->n_tiles * TILE + r * width;
-            const float *restrict below = v + width;
-            float *restrict to =
-                o->out + ((item * all + output + k) * (height / 2) + y / 2) * half;
-            for (size_t x = 0; x < half; x++)
-                to[x] = larger(larger(v[2 * x], v[2 * x + 1]), larger(below[2 * x], below[2 * x + 1]));
-        }
-    }
+                          o->out + first * all + output, all);
 }
 
 /* Fetch where values of one tile and four or 16 outputs go to, while they are looked up. */
@@ -356,7 +258,7 @@ static void look_up_band(const Bands *b, const Outputs *o, size_t first, size_t 
     const size_t slice = g->out_by_pixel ? SLICE : OUTPUTS;
     const size_t table_bytes = b->n_quads * OUTPUTS * 64;
     /* Tables that stay in the cache may pass by for every tile, so that whole pixels are written. */
-    const int stay = g->out_by_pixel && !g->pool && (padded / OUTPUTS) * table_bytes <= STAYING_BYTES;
+    const int stay = g->out_by_pixel && (padded / OUTPUTS) * table_bytes <= STAYING_BYTES;
     const size_t step = stay ? TILE : round_up(n_positions, TILE);
     for (size_t begin = 0; begin < n_positions; begin += step)
         for (size_t group = 0; group < (size_t)g->groups; group++) {
@@ -367,21 +269,15 @@ static void look_up_band(const Bands *b, const Outputs *o, size_t first, size_t 
                 const size_t end = smaller(begin + step, n_positions);
                 for (size_t p = begin; p < end; p += TILE) {
                     const size_t n = smaller(TILE, end - p);
-                    if (!g->pool)
-                        expect(w, o, output, here, first + p, n);
+                    expect(w, o, output, here, first + p, n);
                     for (size_t k = 0; k < here; k += OUTPUTS)
                         b->shuffle->look_up(codes + p / TILE * b->tile_bytes,
                                             tables + (m + k) / OUTPUTS * table_bytes, b->n_quads,
                                             b->sums + k * TILE);
-                    finish_sums(g, b->sums, round_up(here, OUTPUTS) * TILE);
-                    if (g->pool)
-                        keep_values(b, o, output, here, p, n);
-                    else
-                        (g->out_by_pixel ? store_pixels : store_planes)(b, o, output, here,
-                                                                        first + p, n);
+                    finish_sums(g->wrap_bits, g->relu, b->sums, round_up(here, OUTPUTS) * TILE);
+                    (g->out_by_pixel ? store_pixels : store_planes)(b, o, output, here,
+                                                                    first + p, n);
                 }
-                if (g->pool)
-                    pool_values(b, o, output, here, first, n_positions);
             }
         }
 }

@@ -25,8 +25,8 @@ __all__ = [
     "packed_shape",
     "pieces",
     "quantise",
+    "quantise_packed",
     "table_ranges",
-    "transpose_scaled",
 ]
 
 FIELDS = (
@@ -36,11 +36,9 @@ FIELDS = (
     "left", "right", "above", "below",
     "in_by_pixel", "out_by_pixel",
     "wrap_bits", "relu",
-    "rectify", "pool",
 )  # fmt: skip
 """Of the geometry, in the order of convolution.c: images, codebooks and outputs of a group, kernel,
-padding, whether channels are neighbours in memory, what sums go through, and what values go
-through: ReLU, then 2x2 max pooling (0: nothing)."""
+padding, whether channels are neighbours in memory, what sums go through."""
 
 MOST_DEPTH = 4
 """Depth of trees whose tables the kernels hold: 16 prototypes."""
@@ -170,30 +168,31 @@ def quantise(
     chosen.call("halut_quantise", entries, *shape, middle, scale, half, out)
 
 
-def transpose_scaled(
+def quantise_packed(
     chosen: Kernels,
-    shape: tuple[int, int],
+    shape: tuple[int, int, int, int],
+    half: float,
     *,
-    matrix: int,
-    row_scale: int | None,
-    column_scale: int | None,
-    out: int,
+    entries: int,
+    middle: int,
+    scale: int,
+    tables: int,
 ) -> None:
-    """Transpose a matrix, and multiply each of its rows, or of its columns, by a number.
+    """Do `quantise`, then `pack`; entries in steps are not kept as floats.
 
     Parameters
     ----------
     chosen : Kernels
     shape : tuple of int
-        Rows and columns of the matrix.
-    matrix : int
-        Address of float32.
-    row_scale, column_scale : int or None
-        Of float32; one of the two.
-    out : int
-        Of float32, which is written.
+        (groups, outputs, codebooks, prototypes); at most 16 prototypes.
+    half : float
+        At most 128.
+    entries, middle, scale : int
+        Addresses of float32: of that shape, of (groups, outputs, codebooks), of (groups, outputs).
+    tables : int
+        Address of int8 of shape `packed_shape`, which is written.
     """
-    chosen.call("halut_transpose_scaled", matrix, *shape, row_scale, column_scale, out)
+    chosen.call("halut_quantise_packed", entries, *shape, middle, scale, half, tables)
 
 
 def bands(chosen: Kernels, given: list[int]) -> int:
@@ -272,6 +271,7 @@ def convolve_backward(
     input_scale: int,
     input_offset: int,
     tables: int,
+    table_scale: int,
     upstream: int,
     grad_x: int | None,
     grad_tables: int,
@@ -295,14 +295,16 @@ def convolve_backward(
     slope, input_scale, input_offset : int
         Of float32 (groups, codebooks, depth).
     tables : int
-        Of float32 (groups, codebooks, prototypes, outputs), each entry times its output's scale.
+        Of int8, see `pack`.
+    table_scale : int
+        Of float32 (groups, outputs): what sums of entries are multiplied with.
     upstream : int
         Of float32, as the output is laid out.
     grad_x : int or None
         Of float32, as `x` is laid out; is added to.
     grad_tables : int
-        Of float32, of the shape of `tables`: the gradient of entries without their output's scale;
-        is added to.
+        Of float32 (groups, outputs, codebooks, prototypes): the gradient of entries without their
+        output's scale; is written.
     grad_nodes, grad_slope : int
         Of float32, of the shapes of `nodes` and `slope`; are written.
     part : tuple of int
@@ -311,6 +313,6 @@ def convolve_backward(
     fields, kind = np.array(given, dtype=np.int64), _format(input_format)
     chosen.call(
         "halut_convolve_backward", fields.ctypes.data, ctypes.addressof(kind), x, pad, dims,
-        nodes, slope, input_scale, input_offset, tables, upstream,
+        nodes, slope, input_scale, input_offset, tables, table_scale, upstream,
         grad_x, grad_tables, grad_nodes, grad_slope, *part,
     )  # fmt: skip

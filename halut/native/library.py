@@ -85,11 +85,22 @@ _ARGUMENTS = {
         ctypes.c_float,
         _POINTER,
     ],
-    "halut_transpose_scaled": [_INT, _POINTER, _SIZE, _SIZE, *[_POINTER] * 3],
+    "halut_quantise_packed": [
+        _INT,
+        _POINTER,
+        *[_SIZE] * 4,
+        _POINTER,
+        _POINTER,
+        ctypes.c_float,
+        _POINTER,
+    ],
     "halut_bands": [_INT, _POINTER],
     "halut_convolve": [_INT, *[_POINTER] * 10, _SIZE, _SIZE],
     "halut_pieces": [_INT, _POINTER],
-    "halut_convolve_backward": [_INT, *[_POINTER] * 15, _SIZE, _SIZE],
+    "halut_convolve_backward": [_INT, *[_POINTER] * 16, _SIZE, _SIZE],
+    "halut_tree_floats": [_INT, _SIZE],
+    "halut_make_trees": [_INT, *[_SIZE] * 3, _POINTER, _POINTER],
+    "halut_network": [_INT, _POINTER, _SIZE, _POINTER, _SIZE],
 }
 _RESULTS = {"halut_table_bytes": _SIZE, "halut_make_tables": None}
 

@@ -2,44 +2,7 @@
 #include "common.h"
 #include "transpose.h"
 
-/* Rows (n, stride) of values as planes (n_columns, plane). */
-static void transpose_portable(const float *rows, size_t stride, size_t n, size_t n_columns,
-                               float *planes, size_t plane)
-{
-    for (size_t r = 0; r < n; r++)
-        for (size_t c = 0; c < n_columns; c++)
-            planes[c * plane + r] = rows[r * stride + c];
-}
-
-#ifdef HAS_X86
-TARGET_VECTORS static void transpose_avx512(const float *rows, size_t stride, size_t n,
-                                       size_t n_columns, float *planes, size_t plane)
-{
-    for (size_t r = 0; r < n; r += 16) {
-        const size_t n_rows = smaller(16, n - r);
-        const __mmask16 some_rows = (__mmask16)(0xffffU >> (16 - n_rows));
-        for (size_t c = 0; c < n_columns; c += 16) {
-            const size_t n_here = smaller(16, n_columns - c);
-            const __mmask16 some = (__mmask16)(0xffffU >> (16 - n_here));
-            __m512 block[16];
-            UNROLL
-            for (size_t i = 0; i < 16; i++)
-                block[i] = i < n_rows ? _mm512_maskz_loadu_ps(some, rows + (r + i) * stride + c)
-                                      : _mm512_setzero_ps();
-            transpose_16(block);
-            UNROLL
-            for (size_t i = 0; i < 16; i++)
-                if (i < n_here)
-                    _mm512_mask_storeu_ps(planes + (c + i) * plane + r, some_rows, block[i]);
-        }
-    }
-}
-#endif
-
-enum {
-    TILE = 64,             /* positions that are looked up together */
-    STAGED_BYTES = 3 << 17 /* of padded input, about, in the cache of the second level */
-};
+enum { STAGED_BYTES = 3 << 17 /* of padded input, about, in the cache of the second level */ };
 
 /* As halut/native/convolution.py lays it out. */
 typedef struct {
@@ -49,21 +12,7 @@ typedef struct {
     int64_t left, right, above, below; /* padding */
     int64_t in_by_pixel, out_by_pixel;
     int64_t wrap_bits, relu; /* of the sums; 0: none */
-    int64_t rectify, pool;   /* of the values: ReLU, then 2x2 max pooling; 0: none */
 } Geometry;
-
-typedef void Transpose(const float *, size_t, size_t, size_t, float *, size_t);
-
-/* Variants are numbered as in kernels.c. */
-static Transpose *transpose_of(int variant)
-{
-#ifdef HAS_X86
-    if (variant == 2 || variant == 3)
-        return transpose_avx512;
-#endif
-    (void)variant;
-    return transpose_portable;
-}
 
 /* What stays the same from piece to piece. */
 typedef struct {
@@ -111,7 +60,7 @@ static void plan_work(Work *w, const Geometry *g, int variant, const float *x, c
     rows = rows > halo ? (rows - halo) / (size_t)g->stride_y : 0;
     rows = smaller(rows, (positions + w->out_width - 1) / w->out_width);
     rows = rows ? rows : 1;
-    w->piece_rows = smaller(g->pool ? round_up(rows, 2) : rows, w->out_height);
+    w->piece_rows = smaller(rows, w->out_height);
     w->pieces_per_item = (w->out_height + w->piece_rows - 1) / w->piece_rows;
     w->n_pieces = w->pieces_per_item * (size_t)g->n_items;
     w->plane = round_up(rows_read(g, w->piece_rows) * w->padded_width, 16) + 16;

@@ -33,31 +33,20 @@ INLINE void walk(const Tree *tree, const size_t depth, size_t n, uint8_t *codes)
     }
 }
 
-INLINE float value_of(int32_t sum, float scale, float offset, int rectify)
-{
-    const float value = (float)sum * scale + offset;
-    return rectify && value < 0 ? 0 : value;
-}
-
 /* Values of n sums of one output. */
-INLINE void to_plane(const int32_t *sums, size_t n, float scale, float offset, int rectify,
-                     float *to)
+INLINE void to_plane(const int32_t *sums, size_t n, float scale, float offset, float *to)
 {
-    if (rectify)
-        for (size_t i = 0; i < n; i++)
-            to[i] = value_of(sums[i], scale, offset, 1);
-    else
-        for (size_t i = 0; i < n; i++)
-            to[i] = value_of(sums[i], scale, offset, 0);
+    for (size_t i = 0; i < n; i++)
+        to[i] = (float)sums[i] * scale + offset;
 }
 
 /* Values of n positions, up to SLICE outputs each, of sums (SLICE, TILE). */
 INLINE void to_pixels(const int32_t *sums, size_t n, size_t n_outputs, const float *scale,
-                      const float *offset, int rectify, float *to, size_t stride)
+                      const float *offset, float *to, size_t stride)
 {
     for (size_t p = 0; p < n; p++)
         for (size_t k = 0; k < n_outputs; k++)
-            to[p * stride + k] = value_of(sums[k * TILE + p], scale[k], offset[k], rectify);
+            to[p * stride + k] = (float)sums[k * TILE + p] * scale[k] + offset[k];
 }
 
 #define PLAIN(target, name)                                                                     \
@@ -66,16 +55,16 @@ INLINE void to_pixels(const int32_t *sums, size_t n, size_t n_outputs, const flo
         walk(tree, depth, n, codes);                                                            \
     }                                                                                           \
     target static void to_plane_##name(const int32_t *sums, size_t n, float scale,              \
-                                       float offset, int rectify, float *to)                    \
+                                       float offset, float *to)                                 \
     {                                                                                           \
-        to_plane(sums, n, scale, offset, rectify, to);                                          \
+        to_plane(sums, n, scale, offset, to);                                                   \
     }
 #define PLAIN_PIXELS(target, name)                                                              \
     target static void to_pixels_##name(const int32_t *sums, size_t n, size_t n_outputs,        \
-                                        const float *scale, const float *offset, int rectify,   \
-                                        float *to, size_t stride)                               \
+                                        const float *scale, const float *offset, float *to,     \
+                                        size_t stride)                                          \
     {                                                                                           \
-        to_pixels(sums, n, n_outputs, scale, offset, rectify, to, stride);                      \
+        to_pixels(sums, n, n_outputs, scale, offset, to, stride);                               \
     }
 
 #define NO_TARGET
@@ -148,22 +137,54 @@ TARGET_AVX2 static void look_up_avx2(const void *codes, const int8_t *tables, si
 
 PLAIN(TARGET_QUADS, vnni)
 
+/* Two codebooks' codes of n positions in words of a quad: the first two begin words, the others come
+ * to what is there. All thresholds stay in registers. */
+TARGET_QUADS INLINE void encode_pair(const Tree *trees, const size_t depth, size_t n,
+                                     const int begins, uint32_t *words)
+{
+    const __m512i place = _mm512_set1_epi32(0x30201000);
+    __m512 levels[2][QUAD_DEPTH];
+    UNROLL
+    for (size_t i = 0; i < 2 * depth; i++)
+        levels[i / depth][i % depth] =
+            _mm512_loadu_ps(trees[i / depth].thresholds + i % depth * LEVEL);
+    for (size_t p = 0; p < n; p += 16) {
+        __m512i code[2];
+        UNROLL
+        for (size_t j = 0; j < 2; j++) {
+            code[j] = _mm512_setzero_si512();
+            UNROLL
+            for (size_t level = 0; level < depth; level++) {
+                const __m512 x = _mm512_loadu_ps(trees[j].features[level] + p);
+                const __m512 reached =
+                    level ? _mm512_permutexvar_ps(code[j], levels[j][level]) : levels[j][0];
+                code[j] = _mm512_mask_or_epi32(code[j], _mm512_cmp_ps_mask(x, reached, _CMP_GT_OQ),
+                                               code[j], _mm512_set1_epi32(1 << (depth - 1 - level)));
+            }
+        }
+        enum { OR_OF_THREE = 0xfe };
+        const __m512i before = begins ? place : _mm512_loadu_si512(words + p);
+        const __m512i low = begins ? code[0] : _mm512_slli_epi32(code[0], 16);
+        const __m512i high = _mm512_slli_epi32(code[1], begins ? 8 : 24);
+        _mm512_storeu_si512(words + p,
+                            _mm512_ternarylogic_epi32(before, low, high, OR_OF_THREE));
+    }
+}
+
 /* Words of a quad for n positions, from its codebooks' levels. */
 TARGET_QUADS static void encode_quad_vnni(const Tree *trees, size_t depth, size_t n, uint32_t *words)
 {
-    const float *features[QUAD][QUAD_DEPTH], *levels[QUAD];
-    const __m512i place = _mm512_set1_epi32(0x30201000);
-    for (size_t j = 0; j < QUAD; j++) {
-        levels[j] = trees[j].thresholds;
-        for (size_t level = 0; level < depth; level++)
-            features[j][level] = trees[j].features[level];
-    }
-    switch (depth) {
-    case 1: encode_quad(features, levels, 1, n, place, NULL, words); break;
-    case 2: encode_quad(features, levels, 2, n, place, NULL, words); break;
-    case 3: encode_quad(features, levels, 3, n, place, NULL, words); break;
-    default: encode_quad(features, levels, 4, n, place, NULL, words); break;
-    }
+    for (size_t j = 0; j < QUAD; j += 2)
+        switch (depth + (j ? QUAD_DEPTH : 0)) {
+        case 1: encode_pair(trees, 1, n, 1, words); break;
+        case 2: encode_pair(trees, 2, n, 1, words); break;
+        case 3: encode_pair(trees, 3, n, 1, words); break;
+        case 4: encode_pair(trees, 4, n, 1, words); break;
+        case 5: encode_pair(trees + 2, 1, n, 0, words); break;
+        case 6: encode_pair(trees + 2, 2, n, 0, words); break;
+        case 7: encode_pair(trees + 2, 3, n, 0, words); break;
+        default: encode_pair(trees + 2, 4, n, 0, words); break;
+        }
 }
 
 TARGET_QUADS static void look_up_vnni(const void *codes, const int8_t *tables, size_t n_quads,
@@ -177,10 +198,9 @@ TARGET_QUADS static void look_up_vnni(const void *codes, const int8_t *tables, s
 }
 
 TARGET_QUADS static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_outputs,
-                                       const float *scale, const float *offset, int rectify,
-                                       float *to, size_t stride)
+                                       const float *scale, const float *offset, float *to,
+                                       size_t stride)
 {
-    const __m512 least = _mm512_set1_ps(rectify ? 0 : -INFINITY);
     const __mmask16 some = (__mmask16)(0xffffU >> (SLICE - n_outputs));
     const __m512 scales = _mm512_maskz_loadu_ps(some, scale);
     const __m512 offsets = _mm512_maskz_loadu_ps(some, offset);
@@ -197,8 +217,51 @@ TARGET_QUADS static void to_pixels_vnni(const int32_t *sums, size_t n, size_t n_
             if (i < here)
                 _mm512_mask_storeu_ps(
                     to + (p + i) * stride, some,
-                    _mm512_max_ps(least, _mm512_add_ps(_mm512_mul_ps(value, scales), offsets)));
+                    _mm512_add_ps(_mm512_mul_ps(value, scales), offsets));
         }
     }
 }
 #endif
+
+/* Sums wrap at so many bits, and negative ones become 0; 0: they do not. */
+static void finish_sums(int64_t wrap_bits, int64_t relu, int32_t *sums, size_t n)
+{
+    if (wrap_bits) {
+        const uint32_t half = (uint32_t)1 << (wrap_bits - 1);
+        for (size_t i = 0; i < n; i++)
+            sums[i] = (int32_t)((((uint32_t)sums[i] + half) & (2 * half - 1)) - half);
+    }
+    if (relu)
+        for (size_t i = 0; i < n; i++)
+            sums[i] = sums[i] < 0 ? 0 : sums[i];
+}
+
+/* What a variant computes. */
+typedef struct {
+    void (*walk)(const Tree *, size_t, size_t, uint8_t *);
+    void (*encode_quad)(const Tree *, size_t, size_t, uint32_t *); /* or NULL: walk is used */
+    void (*look_up)(const void *, const int8_t *, size_t, int32_t *);
+    void (*to_plane)(const int32_t *, size_t, float, float, float *);
+    void (*to_pixels)(const int32_t *, size_t, size_t, const float *, const float *, float *, size_t);
+} Shuffle;
+
+#define SHUFFLE(name, quad) \
+    {walk_##name, quad, look_up_##name, to_plane_##name, to_pixels_##name}
+static const Shuffle portable = SHUFFLE(portable, NULL);
+#ifdef HAS_X86
+static const Shuffle avx2 = SHUFFLE(avx2, NULL);
+static const Shuffle vnni = SHUFFLE(vnni, encode_quad_vnni);
+#endif
+
+/* Variants are numbered as in kernels.c. */
+static const Shuffle *shuffle_of(int variant)
+{
+#ifdef HAS_X86
+    if (variant >= 3)
+        return &vnni;
+    if (variant >= 1)
+        return &avx2;
+#endif
+    (void)variant;
+    return &portable;
+}

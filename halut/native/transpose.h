@@ -39,4 +39,51 @@ TARGET_VECTORS INLINE void transpose_16(__m512 *r)
         r[i] = t[i];
 }
 #endif
+
+/* Rows (n, stride) of values as planes (n_columns, plane). */
+static inline void transpose_portable(const float *rows, size_t stride, size_t n, size_t n_columns,
+                               float *planes, size_t plane)
+{
+    for (size_t r = 0; r < n; r++)
+        for (size_t c = 0; c < n_columns; c++)
+            planes[c * plane + r] = rows[r * stride + c];
+}
+
+#ifdef HAS_X86
+TARGET_VECTORS static inline void transpose_avx512(const float *rows, size_t stride, size_t n,
+                                       size_t n_columns, float *planes, size_t plane)
+{
+    for (size_t r = 0; r < n; r += 16) {
+        const size_t n_rows = smaller(16, n - r);
+        const __mmask16 some_rows = (__mmask16)(0xffffU >> (16 - n_rows));
+        for (size_t c = 0; c < n_columns; c += 16) {
+            const size_t n_here = smaller(16, n_columns - c);
+            const __mmask16 some = (__mmask16)(0xffffU >> (16 - n_here));
+            __m512 block[16];
+            UNROLL
+            for (size_t i = 0; i < 16; i++)
+                block[i] = i < n_rows ? _mm512_maskz_loadu_ps(some, rows + (r + i) * stride + c)
+                                      : _mm512_setzero_ps();
+            transpose_16(block);
+            UNROLL
+            for (size_t i = 0; i < 16; i++)
+                if (i < n_here)
+                    _mm512_mask_storeu_ps(planes + (c + i) * plane + r, some_rows, block[i]);
+        }
+    }
+}
+#endif
+
+typedef void Transpose(const float *, size_t, size_t, size_t, float *, size_t);
+
+/* Variants are numbered as in kernels.c. */
+static inline Transpose *transpose_of(int variant)
+{
+#ifdef HAS_X86
+    if (variant == 2 || variant == 3)
+        return transpose_avx512;
+#endif
+    (void)variant;
+    return transpose_portable;
+}
 #endif

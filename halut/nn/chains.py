@@ -21,7 +21,7 @@ from halut.errors import HalutError
 from halut.nn.attention import HalutMultiheadAttention
 from halut.nn.layers import HalutLayer, HalutLinear
 
-__all__ = ["Chain", "Graph", "Path", "Step", "shape_of"]
+__all__ = ["Chain", "Graph", "Path", "Step", "Tracer", "shape_of"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _INCREASING = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
@@ -132,7 +132,9 @@ class Chain:
         return "" if self.paths else "nothing reads its output"
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
+    """Traces a model down to layers of torch and of this package."""
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         leaf = isinstance(m, (HalutLayer, HalutMultiheadAttention))
         return leaf or super().is_leaf_module(m, module_qualified_name)
@@ -161,7 +163,7 @@ class Graph:
             raise HalutError("example_input must be a tensor of at least one item")
         if model.training:
             raise HalutError("model must be in eval mode, not in training mode (model.eval())")
-        tracer = _Tracer()
+        tracer = Tracer()
         try:
             self.graph = tracer.trace(model)
             ShapeProp(fx.GraphModule(model, self.graph)).propagate(example_input)

@@ -9,9 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from halut.accumulation import OVERFLOWS, Accumulation
-from halut.checks import boolean, either, integer_at_least, known, power_of_two
+from halut.checks import boolean, either, in_range, integer, integer_at_least, known, power_of_two
+from halut.effort import MOST_EFFORT
 from halut.errors import HalutError
-from halut.formats import HALF_BITS, check_half_tables, input_format_bits
+from halut.formats import HALF_BITS, MOST_TERMS, check_half_tables, check_sums, input_format_bits
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
@@ -19,10 +20,13 @@ from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
 __all__ = ["ENCODERS", "LAYOUTS", "LayerConfig"]
 
 LAYOUTS = ("im2col", "kn2col")
-ENCODERS = ("tree", "centroid")
+ENCODERS = ("tree", "sums", "centroid")
 
 _NARROW = 8
 """Features per codebook where a kernel does not suggest a number."""
+
+_ADDED_LATER = {"terms": None, "effort": 0}
+"""Fields of trees, as `_HARDWARE_ONLY`."""
 
 _HARDWARE_ONLY = {
     "lut_format": "int",
@@ -52,9 +56,14 @@ class LayerConfig:
     layout : {"im2col", "kn2col"}, default "im2col"
         Convolutions: whether a codebook's features are the kernel positions of one channel after
         the other, or the channels of one kernel position after the other.
-    encoder : {"tree", "centroid"}, default "tree"
-        A tree, or the nearest of K centroids (LUT-NN's softmax of negative distances). There is
-        no hardware for centroids.
+    encoder : {"tree", "sums", "centroid"}, default "tree"
+        A tree that compares single features, or sums of a few (see `halut.HalutMatmul`), or the
+        nearest of K centroids (LUT-NN's softmax of negative distances). There is no hardware for
+        centroids.
+    terms : int, optional
+        With ``"sums"``: features that a level adds up, at most, 2 to 16; 2 when absent.
+    effort : int, default 0
+        0 to 3, of learning trees: see `halut.HalutMatmul`.
     lut_bits : int or None, default 8
         Width of a table entry, 2 to 16; None for float tables.
     lut_granularity : {"column", "table"}, default "column"
@@ -115,6 +124,8 @@ class LayerConfig:
     codebook_width: int | None = None
     layout: str = "im2col"
     encoder: str = "tree"
+    terms: int | None = None
+    effort: int = 0
     lut_bits: int | None = 8
     lut_granularity: str = "column"
     input_format: str | None = None
@@ -139,6 +150,13 @@ class LayerConfig:
             integer_at_least("codebook_width", self.codebook_width, 1)
         either("layout", self.layout, LAYOUTS)
         either("encoder", self.encoder, ENCODERS)
+        in_range("effort", integer("effort", self.effort), 0, MOST_EFFORT)
+        if self.encoder == "sums":
+            in_range("terms", integer("terms", self.n_terms), 2, MOST_TERMS)
+            if self.input_format is not None:
+                check_sums(self.n_terms, self.input_format)
+        elif self.terms is not None:
+            raise HalutError(f'terms must be None for encoder "{self.encoder}", not {self.terms}')
         if self.lut_bits is not None and integer_at_least("lut_bits", self.lut_bits, 2) > 16:
             raise HalutError(f"lut_bits must be at most 16, not {self.lut_bits}")
         either("lut_granularity", self.lut_granularity, LUT_GRANULARITIES)
@@ -153,7 +171,7 @@ class LayerConfig:
         either("output_format", self.output_format, OUTPUT_FORMATS)
         boolean("relu", self.relu)
         if self.encoder == "centroid":
-            for name, wanted in _HARDWARE_ONLY.items():
+            for name, wanted in (_ADDED_LATER | _HARDWARE_ONLY).items():
                 if getattr(self, name) != wanted:
                     raise HalutError(
                         f'{name} must be {wanted} for encoder "centroid", '
@@ -204,6 +222,13 @@ class LayerConfig:
         """T = log2 K."""
         return self.n_prototypes.bit_length() - 1
 
+    @property
+    def n_terms(self) -> int:
+        """Features that a level of a tree compares: 1, or of how many it compares the sum."""
+        if self.encoder != "sums":
+            return 1
+        return 2 if self.terms is None else self.terms
+
     def codebooks(self, n_features: int, kernel_area: int = 1) -> int:
         """Return C for a product of `n_features` columns: D / codebook_width, rounded."""
         width = self.codebook_width or (kernel_area if kernel_area > 1 else _NARROW)
@@ -212,7 +237,7 @@ class LayerConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them; those that were added later where they are set."""
         values = asdict(self)
-        for name, default in _HARDWARE_ONLY.items():
+        for name, default in (_ADDED_LATER | _HARDWARE_ONLY).items():
             if values[name] == default:
                 del values[name]
         return values

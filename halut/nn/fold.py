@@ -281,7 +281,8 @@ def _fold_relu(graph: Graph, node: Any) -> list[Edge]:
         if odd:
             reason = f"{odd[0].name} lies between"
         elif consumer.config.encoder != "tree" or consumer.input_bits:
-            reason = f"{path.end.target} compares no floats"
+            what = "sums of features" if consumer.signs is not None else "no floats"
+            reason = f"{path.end.target} compares {what}"
         elif consumer.input_format not in (None, *FLOAT_FORMATS) and not _all_above_zero(consumer):
             reason = f"{path.end.target} has thresholds below 0, which integers cannot leave out"
     sources = [str(source.target) for source in node.all_input_nodes]

@@ -1,61 +1,30 @@
-"""Networks for this processor: what follows a looked-up convolution is done as its results leave.
+"""Networks for this processor: looked-up convolutions, and what is between them, in one call.
 
-Native operators write a ReLU's and a pooling's results at once, so that less goes through memory.
+A network is traced, and cut into regions that the native library runs (`halut.nn.region`) and
+parts that torch runs.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
-from torch import Tensor, nn
+from torch import fx, nn
+from torch.fx.passes.split_module import split_module
 
-from halut.nn.layers import HalutConv2d, HalutLayer
+from halut.nn.chains import Tracer
+from halut.nn.layers import HalutLayer
+from halut.nn.region import Region, matched
 
 __all__ = ["fused"]
-
-
-class _Fused(nn.Module):
-    """A looked-up convolution, and the ReLU and 2x2 max pooling that follow it.
-
-    The layer is no submodule: what looks for layers, to export or to convert them, finds none, and
-    says so, instead of leaving out what follows.
-    """
-
-    def __init__(self, layer: HalutLayer, rectify: bool, pool: bool) -> None:
-        super().__init__()
-        self.__dict__["layer"] = layer
-        self.rectify, self.pool = rectify, pool
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self.__dict__["layer"]._apply(fn, recurse)
-        return super()._apply(fn, recurse)
-
-    def extra_repr(self) -> str:
-        return f"{self.__dict__['layer']}, rectify={self.rectify}, pool={self.pool}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.__dict__["layer"].forward_pooled(
-            x, rectify=self.rectify, pool=self.pool
-        )
-        return found
-
-
-class _Largest(nn.Module):
-    """The largest value of every channel: ``nn.AdaptiveMaxPool2d(1)``, which is slow."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = x.amax(dim=(-2, -1), keepdim=True)
-        return found
 
 
 def fused(model: nn.Module) -> nn.Module:
     """Return a copy of a network in evaluation mode that runs faster on this processor.
 
-    In every `nn.Sequential`, a looked-up convolution takes in the ReLU that follows, and the 2x2
-    max pooling after that; `nn.Identity` in between is left out. Other ReLUs there work in place
-    on what a convolution or batch norm before them made. Results are equal. The copy is to run
-    only: it cannot be trained, converted, saved or exported.
+    Looked-up convolutions that follow each other, with the batch norms, ReLUs, 2x2 max poolings and
+    residual additions between them, become one native call. Everything else is left to torch, as it
+    is: other layers, and modules that torch.fx cannot trace, but for what is inside them. Results
+    are equal. The copy is to run only: it cannot be trained, converted, saved or exported.
 
     Parameters
     ----------
@@ -76,41 +45,40 @@ def fused(model: nn.Module) -> nn.Module:
     ...     torch.equal(fused(model)(x), model(x))
     True
     """
-    found = copy.deepcopy(model).eval()
-    for module in list(found.modules()):
-        if isinstance(module, nn.Sequential):
-            _fuse(module)
+    return _fused(copy.deepcopy(model).eval().requires_grad_(False))
+
+
+def _fused(module: nn.Module) -> nn.Module:
+    """Fuse a module, or what is inside it where it cannot be traced."""
+    if isinstance(module, HalutLayer):
+        return module
+    try:
+        graph = Tracer().trace(module)
+    except Exception:  # whatever a forward method raises when it meets no tensor
         for name, child in list(module.named_children()):
-            if type(child) is nn.AdaptiveMaxPool2d and child.output_size in (1, (1, 1)):
-                setattr(module, name, _Largest())
-    return found.requires_grad_(False)
+            setattr(module, name, _fused(child))
+        return module
+    traced = fx.GraphModule(module, graph)
+    parts = _parts(traced)
+    if not parts:
+        return module
+    whole = split_module(traced, module, lambda node: parts[node], keep_original_order=True)
+    for name, part in list(whole.named_children()):
+        if isinstance(part, fx.GraphModule):
+            setattr(whole, name, Region.of(part) or part)
+    return whole
 
 
-def _fuse(sequence: nn.Sequential) -> None:
-    """Fuse what follows looked-up convolutions in a sequence, in place."""
-    names = [name for name, part in sequence.named_children() if type(part) is not nn.Identity]
-    for name, *after in zip(names, [*names[1:], ""], [*names[2:], "", ""], strict=True):
-        part, rectifies = sequence.get_submodule(name), sequence.get_submodule(after[0])
-        pools = sequence.get_submodule(after[1]) if after[1] else None
-        if after[0] and type(rectifies) is nn.ReLU:
-            if isinstance(part, (nn.Conv2d, nn.BatchNorm2d)):
-                rectifies.inplace = True
-            elif type(part) is HalutConv2d:
-                pool = _halves(pools)
-                setattr(sequence, name, _Fused(part, rectify=True, pool=pool))
-                setattr(sequence, after[0], nn.Identity())
-                if pool:
-                    setattr(sequence, after[1], nn.Identity())
-
-
-def _halves(module: nn.Module | None) -> bool:
-    """Say whether a module takes the largest of two by two values."""
-    return (
-        type(module) is nn.MaxPool2d
-        and module.kernel_size in (2, (2, 2))
-        and module.stride in (2, (2, 2))
-        and module.padding in (0, (0, 0))
-        and module.dilation in (1, (1, 1))
-        and not module.ceil_mode
-        and not module.return_indices
-    )
+def _parts(traced: fx.GraphModule) -> dict[fx.Node, int]:
+    """Number neighbouring nodes that the native library runs, or torch; none without a region."""
+    native, convolutions = matched(traced)
+    parts: dict[fx.Node, int] = {}
+    number, before = 0, None
+    for node in traced.graph.nodes:
+        if node.op in ("placeholder", "get_attr", "output"):
+            parts[node] = number
+            continue
+        number += before is not None and (node in native) != before
+        before = node in native
+        parts[node] = number
+    return parts if convolutions else {}

@@ -61,6 +61,8 @@ def integer_chain(chain: Chain, bits: int) -> tuple[list[Inputs], int, Tensor]:
         assert isinstance(consumer, HalutLayer)
         if not consumer.exact:
             raise Refused(f"{path.end.target} is not exact (lut_bits and input_format)")
+        if consumer.config.encoder != "tree":
+            raise Refused(f"{path.end.target} compares sums of features")
         for step in path.steps:
             if step.kind not in ("norm", "activation", "max", "same", "flatten"):
                 raise Refused(f"{step.name} is not a non-decreasing function of each value")

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 import halut
 from halut.errors import HalutError
-from halut.formats import FLOAT_FORMATS
 from halut.matmul import QuantisationError
 from halut.native import convolution
 from halut.nn import native
@@ -144,7 +143,7 @@ class HalutLayer(LookUp, ABC):
     def _looked_at(self, x: Tensor) -> Tensor:
         """Gather what the encoder looks at: (B, G, C, T, L), or (B, G, C, D / C, L)."""
         self._check_dtype(x)
-        return self._inputs(x, self.split_dims)
+        return self._inputs(x, self.read)
 
     @staticmethod
     def _check_dtype(x: Tensor) -> None:
@@ -175,37 +174,11 @@ class HalutLayer(LookUp, ABC):
             values = self._convolved(x) if native_form else self._looked_up(x)
         return values.to(_output_dtype(x))
 
-    def forward_pooled(self, x: Tensor, *, rectify: bool, pool: bool) -> Tensor:
-        """Return `forward`, after a ReLU and 2x2 max pooling where asked for, in one go if it can.
-
-        Parameters
-        ----------
-        x : Tensor
-        rectify, pool : bool
-
-        Returns
-        -------
-        Tensor
-            Of images, when `pool` is set.
-        """
-        if (
-            self.executor is None
-            and isinstance(x, Tensor)
-            and x.dtype == torch.float32 == _output_dtype(x)
-            and x.numel()
-            and not self._is_followed(x)
-            and self.config.output_format == "raw"
-            and not self.raw_output
-            and self._is_native(x)
-        ):
-            return self._convolved(x, rectify, pool)
-        values = self(x)
-        values = nn.functional.relu(values) if rectify else values
-        return nn.functional.max_pool2d(values, 2) if pool else values
-
     def _looked_up(self, x: Tensor) -> Tensor:
         """Return the output for an input, by torch's operations."""
         gathered = self._looked_at(x)
+        if self.training and self.signs is not None:
+            self._follow_terms(gathered)
         tables, scale, offset = self.tables()
         sums = self._sums(gathered, tables)
         if self.training and self.output_range is not None and sums.numel():
@@ -213,8 +186,8 @@ class HalutLayer(LookUp, ABC):
         results = self._results(sums, scale, offset)
         return self._arrange(self._values(results, scale, offset), x)
 
-    def _convolved(self, x: Tensor, rectify: bool = False, pool: bool = False) -> Tensor:
-        """Return the output for an input, by the native operators; the last is for products."""
+    def _convolved(self, x: Tensor) -> Tensor:
+        """Return the output for an input, by the native operators."""
         placed, config, followed = self._placed(x.float()), self.config, self._is_followed(x)
         # What a ReLU on accumulators drops has no gradient: that is left to torch.
         relu = config.relu and config.output_format == "raw" and not followed
@@ -229,11 +202,8 @@ class HalutLayer(LookUp, ABC):
             "wrap_bits": config.acc_bits or 0,
             "relu": int(relu),
             "out_by_pixel": int(placed.by_pixel and is_product),
-            "rectify": int(rectify),
-            "pool": int(pool),
         }
-        size = tuple(side // 2 for side in placed.size) if pool else placed.size
-        where = size, convolution.geometry(fields)
+        where = placed.size, convolution.geometry(fields)
 
         def multipliers(scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
             if is_product:
@@ -242,11 +212,11 @@ class HalutLayer(LookUp, ABC):
 
         if followed:
             nodes, *inputs = self._nodes(torch.float32)
-            entries, scale, offset = self.tables()
+            lut, tables, scale, offset = self._packed()
             images = native.train(
-                placed.x, placed.pad, self.split_dims.to(torch.int32).contiguous(), nodes, entries,
-                *multipliers(scale, offset), inputs[0] / self.temperature.float(), *inputs,
-                self._native_format, *where,
+                placed.x, placed.pad, self.split_dims.to(torch.int32).contiguous(), nodes, lut,
+                None if is_product else scale, tables, *multipliers(scale, offset),
+                inputs[0] / self.temperature.float(), *inputs, self._native_format, *where,
             )  # fmt: skip
         else:
             prepared = self._prepared()
@@ -346,8 +316,8 @@ class HalutLayer(LookUp, ABC):
 
     def check_exact(self) -> None:
         """Raise `HalutError` unless the layer computes what hardware computes; say what to set."""
-        if self.config.encoder != "tree":
-            raise HalutError(f'encoder must be "tree" for hardware, not {self.config.encoder!r}')
+        if self.config.encoder == "centroid":
+            raise HalutError('encoder must be "tree" or "sums" for hardware, not "centroid"')
         for name, value, example in (
             ("lut_bits", self.config.lut_bits, "8"),
             ("input_format", self.input_format, '"int8"'),
@@ -374,14 +344,6 @@ class HalutLayer(LookUp, ABC):
         """
         self.check_exact()
         entries, lut_scale, lut_offset = self.tables()
-        nothing = self.thresholds.new_zeros((1, *self.split_dims.shape, 1), dtype=torch.float32)
-        _, nodes, _, scale, offset = self._compared(nothing)
-        if self.input_format in FLOAT_FORMATS:
-            words = _numpy(nodes)
-            if self.input_format != "fp16":
-                words = FLOAT_FORMATS[self.input_format].words(words)
-        else:
-            words = _numpy(nodes - 0.5)
         stage: dict[str, Any] = {"relu": self.config.relu}
         if self.config.output_format == "int8":
             stage["scale"], stage["offset"] = self._grid().tolist()
@@ -391,13 +353,10 @@ class HalutLayer(LookUp, ABC):
                 input_format=str(self.input_format),
                 lut_bits=int(self.config.lut_bits or 0),
                 lut_format=self.config.lut_format,
-                split_dims=_numpy(self.split_dims[group]),
-                thresholds=words[group],
+                **self.tree_fields(group),
                 lut=_numpy(entries[group]),
                 lut_scale=_numpy(lut_scale[group]),
                 lut_offset=_numpy(lut_offset[group]),
-                input_scale=_numpy(scale[group]),
-                input_offset=_numpy(offset[group]),
                 provenance={
                     "source": f"halut.nn.{type(self).__name__}",
                     "halut_version": halut.__version__,
@@ -474,6 +433,9 @@ class HalutLayer(LookUp, ABC):
             learned = learn_group(A, B, self.n_codebooks, self.config)
             if learned.split_dims is not None:
                 self.split_dims[group].copy_(torch.from_numpy(order[learned.split_dims]))
+            if self.signs is not None and self.term_ends is not None:
+                self.signs[group].copy_(torch.from_numpy(learned.signs))
+                self.term_ends[:, group].copy_(torch.from_numpy(learned.term_ends))
             encoder[group].copy_(torch.from_numpy(learned.nodes))
             self.lut[group].copy_(torch.from_numpy(learned.lut))
             outputs = slice(group * self.n_outputs, (group + 1) * self.n_outputs)

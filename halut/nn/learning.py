@@ -29,8 +29,12 @@ class Learned:
 
     Attributes
     ----------
-    split_dims : int32 ndarray of shape (C, T), range [0, D), or None
+    split_dims : int32 ndarray of shape (C, T), or (C, T, terms), range [0, D), or None
         None for centroids.
+    signs : int8 ndarray of shape (C, T, terms), range [-1, 1], or None
+        Of sums.
+    term_ends : float32 ndarray of shape (2, C, T, terms), or None
+        The lowest and the highest value of each of their terms, far rows left out.
     nodes : float32 ndarray of shape (C, K - 1), or (C, K, D / C)
         Thresholds, or centroids.
     lut : float32 ndarray of shape (M, C, K)
@@ -47,6 +51,8 @@ class Learned:
     offset: NDArray[np.float32]
     judged_rows: NDArray[np.float32]
     error_of: Callable[..., QuantisationError]
+    signs: NDArray[np.int8] | None = None
+    term_ends: NDArray[np.float32] | None = None
 
 
 def learn_group(
@@ -69,11 +75,14 @@ def learn_group(
         refine_passes=config.refine_passes,
         ridge=config.ridge,
         random_state=config.seed,
+        encoder=config.encoder,
+        terms=config.n_terms if config.encoder == "sums" else None,
+        effort=config.effort,
     ).learn_offline(A, B)
     thresholds, lut = learner.thresholds_, learner.lut_
     if config.input_format in FLOAT_FORMATS:
         _warn_of_overflow(config.input_format, A, thresholds)
-    elif config.input_format is not None:
+    elif config.input_format is not None and config.encoder == "tree":
         bits = input_format_bits(config.input_format)
         thresholds = learner.thresholds_for(bits, config.input_granularity)
     if config.lut_bits is not None:
@@ -85,6 +94,8 @@ def learn_group(
         offset=learner.offset_,
         judged_rows=learner.judged_rows,
         error_of=learner.error_of,
+        signs=learner.signs_,
+        term_ends=None if learner.signs_ is None else learner.term_ends(),
     )
 
 

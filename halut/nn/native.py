@@ -42,7 +42,7 @@ def _chosen() -> Kernels:
 
 
 def quantised(
-    lut: Tensor, lut_bits: int, scale_of: Callable[[Tensor], Tensor]
+    lut: Tensor, lut_bits: int, scale_of: Callable[[Tensor], Tensor], packed: bool = False
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Quantise float32 tables (G, M, C, K) as `halut.nn.quantize.quantize_tables` does.
 
@@ -52,6 +52,8 @@ def quantised(
     lut_bits : int
     scale_of : callable
         Takes the largest spans (G, M), returns the scales.
+    packed : bool
+        Return entries as `pack_tables` does; of up to 8 bits, K at most 16.
 
     Returns
     -------
@@ -69,12 +71,22 @@ def quantised(
         chosen, n_tables, n_prototypes, lut.data_ptr(), middle.data_ptr(), span.data_ptr()
     ):
         return None
-    scale, entries = scale_of(span.amax(dim=2)).contiguous(), torch.empty_like(lut)
-    convolution.quantise(
-        chosen, (groups * n_outputs, n_codebooks, n_prototypes), 2.0 ** (lut_bits - 1),
-        entries=lut.data_ptr(), middle=middle.data_ptr(), scale=scale.data_ptr(),
-        out=entries.data_ptr(),
-    )  # fmt: skip
+    scale, half = scale_of(span.amax(dim=2)).contiguous(), 2.0 ** (lut_bits - 1)
+    read = {"entries": lut, "middle": middle, "scale": scale}
+    addresses = {name: one.data_ptr() for name, one in read.items()}
+    if packed:
+        shape = convolution.packed_shape(groups, n_outputs, n_codebooks)
+        entries = torch.empty(shape, dtype=torch.int8)
+        convolution.quantise_packed(
+            chosen, (groups, n_outputs, n_codebooks, n_prototypes), half,
+            tables=entries.data_ptr(), **addresses,
+        )  # fmt: skip
+    else:
+        entries = torch.empty_like(lut)
+        convolution.quantise(
+            chosen, (groups * n_outputs, n_codebooks, n_prototypes), half,
+            out=entries.data_ptr(), **addresses,
+        )  # fmt: skip
     return entries, middle, scale
 
 
@@ -267,7 +279,9 @@ def train(
     pad: Tensor | None,
     dims: Tensor,
     nodes: Tensor,
-    entries: Tensor,
+    lut: Tensor,  # noqa: ARG001  # for backward
+    step: Tensor | None,  # noqa: ARG001  # for backward
+    tables: Tensor,
     scale: Tensor,
     offset: Tensor,
     slope: Tensor,  # noqa: ARG001  # for backward
@@ -277,16 +291,18 @@ def train(
     size: Sequence[int],
     geometry: Sequence[int],
 ) -> Tensor:
-    """Do `convolve`, differentiably once in `x`, `nodes`, `entries`, `offset` and `slope`.
+    """Do `convolve`, differentiably once in `x`, `nodes`, `lut`, `offset` and `slope`.
 
     Parameters
     ----------
-    x, pad, dims, scale, offset, size, geometry
+    x, pad, dims, tables, scale, offset, size, geometry
         As for `convolve`.
     nodes, input_scale, input_offset, input_format
         As for `decisions`.
-    entries : float32 Tensor of shape (G, M, C, K)
-        As for `pack_tables`.
+    lut : float32 Tensor of shape (G, M, C, K)
+        What `tables` hold in steps: rounding to them is the identity backward.
+    step : float32 Tensor of shape (G, M) or None
+        What a step is; None: `scale`, so that results are in the unit of `lut`.
     slope : float32 Tensor of shape (G, C, T)
         As for `halut.nn.functional.look_up`, whose surrogate gradient this has. Wrapping is the
         identity backward.
@@ -297,7 +313,7 @@ def train(
         As of `convolve`.
     """
     thresholds = decisions(nodes, input_scale, input_offset, input_format)
-    tables, scale, offset = pack_tables(entries), scale.contiguous(), offset.contiguous()
+    scale, offset = scale.contiguous(), offset.contiguous()
     return convolve(x, pad, dims, thresholds, tables, scale, offset, size, geometry)
 
 
@@ -307,7 +323,9 @@ def _(
     _pad: Tensor | None,
     _dims: Tensor,
     _nodes: Tensor,
-    _entries: Tensor,
+    _lut: Tensor,
+    _step: Tensor | None,
+    _tables: Tensor,
     scale: Tensor,
     _offset: Tensor,
     _slope: Tensor,
@@ -327,7 +345,8 @@ def _train_backward(
     pad: Tensor | None,
     dims: Tensor,
     nodes: Tensor,
-    entries: Tensor,
+    step: Tensor | None,
+    tables: Tensor,
     scale: Tensor,
     slope: Tensor,
     input_scale: Tensor,
@@ -339,25 +358,17 @@ def _train_backward(
     chosen, given = _chosen(), list(geometry)
     if given[_BY_PIXEL]:
         grad = grad.permute(0, 2, 3, 1)
-    groups, n_outputs, n_codebooks, n_prototypes = entries.shape
-    n_leaves = n_codebooks * n_prototypes
-    tables = entries.new_empty((groups, n_codebooks, n_prototypes, n_outputs))
-    entries, scale = entries.contiguous(), scale.contiguous()
-    for one, scales, out in zip(entries, scale, tables, strict=True):
-        convolution.transpose_scaled(
-            chosen, (n_outputs, n_leaves), matrix=one.data_ptr(), row_scale=scales.data_ptr(),
-            column_scale=None, out=out.data_ptr(),
-        )  # fmt: skip
+    shape = (*scale.shape, nodes.shape[1], nodes.shape[2] + 1)
     read = {
         "x": x, "pad": pad, "dims": dims, "nodes": nodes.contiguous(), "slope": slope.contiguous(),
         "input_scale": input_scale.contiguous(), "input_offset": input_offset.contiguous(),
-        "tables": tables, "upstream": grad.contiguous(),
+        "tables": tables, "table_scale": scale.contiguous(), "upstream": grad.contiguous(),
     }  # fmt: skip
     grad_x = torch.zeros_like(x) if with_x else x.new_empty(0)
 
     def work(part: tuple[int, int]) -> list[Tensor]:
         made = {
-            "grad_tables": torch.zeros_like(tables),
+            "grad_tables": torch.empty(shape),
             "grad_nodes": torch.empty(nodes.shape),
             "grad_slope": torch.empty(slope.shape),
         }
@@ -365,25 +376,21 @@ def _train_backward(
             name: None if one is None else one.data_ptr() for name, one in (read | made).items()
         }
         convolution.convolve_backward(
-            chosen, given, input_format, part=(step * part[0], step * part[1]),
+            chosen, given, input_format, part=(together * part[0], together * part[1]),
             grad_x=grad_x.data_ptr() if with_x else None, **addresses,
         )  # fmt: skip
         return list(made.values())
 
     # Pieces of an item share rows of its input, but for kernels of one row.
     n_pieces = convolution.pieces(chosen, given)
-    step = 1 if given[_KERNEL_HEIGHT] == 1 else n_pieces // given[0]
-    found = _share(n_pieces // step, grad.numel() * dims.shape[1], work)
+    together = 1 if given[_KERNEL_HEIGHT] == 1 else n_pieces // given[0]
+    found = _share(n_pieces // together, grad.numel() * dims.shape[1], work)
     grad_tables, grad_nodes, grad_slope = (
         sum(parts[1:], parts[0]) for parts in zip(*found, strict=True)
     )
-    grad_entries = torch.empty_like(entries)
-    for one, scales, out in zip(grad_tables, scale, grad_entries, strict=True):
-        convolution.transpose_scaled(
-            chosen, (n_leaves, n_outputs), matrix=one.data_ptr(), row_scale=None,
-            column_scale=scales.data_ptr(), out=out.data_ptr(),
-        )  # fmt: skip
-    return grad_x, grad_nodes, grad_entries, grad_slope
+    if step is not None:
+        grad_tables *= (scale / step)[..., None, None]
+    return grad_x, grad_nodes, grad_tables, grad_slope
 
 
 @_train_backward.register_fake
@@ -393,8 +400,9 @@ def _(
     _pad: Tensor | None,
     _dims: Tensor,
     nodes: Tensor,
-    entries: Tensor,
-    _scale: Tensor,
+    _step: Tensor | None,
+    _tables: Tensor,
+    scale: Tensor,
     slope: Tensor,
     _input_scale: Tensor,
     _input_offset: Tensor,
@@ -405,25 +413,27 @@ def _(
     return (
         torch.empty_like(x) if with_x else x.new_empty(0),
         nodes.new_empty(nodes.shape),
-        entries.new_empty(entries.shape),
+        scale.new_empty((*scale.shape, nodes.shape[1], nodes.shape[2] + 1)),
         slope.new_empty(slope.shape),
     )
 
 
 def _train_context(ctx: Any, inputs: Any, output: Tensor) -> None:  # noqa: ARG001
-    x, pad, dims, nodes, entries, scale, _, slope, input_scale, input_offset, *others = inputs
-    ctx.input_format, _, ctx.geometry = others
-    ctx.save_for_backward(x, pad, dims, nodes, entries, scale, slope, input_scale, input_offset)
+    x, pad, dims, nodes, _, step, tables, scale, _, slope, *others = inputs
+    input_scale, input_offset, ctx.input_format, _, ctx.geometry = others
+    ctx.save_for_backward(
+        x, pad, dims, nodes, step, tables, scale, slope, input_scale, input_offset
+    )
 
 
 def _train_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    scale, with_x = ctx.saved_tensors[5], ctx.needs_input_grad[0]
-    grad_x, grad_nodes, grad_entries, grad_slope = _train_backward(
+    scale, with_x = ctx.saved_tensors[6], ctx.needs_input_grad[0]
+    grad_x, grad_nodes, grad_lut, grad_slope = _train_backward(
         grad, *ctx.saved_tensors, ctx.input_format, ctx.geometry, with_x
     )
     grad_offset = grad.sum(dim=(0, 2, 3)).view(scale.shape)
     return (
-        grad_x if with_x else None, None, None, grad_nodes, grad_entries, None, grad_offset,
+        grad_x if with_x else None, None, None, grad_nodes, grad_lut, None, None, None, grad_offset,
         grad_slope, None, None, None, None, None,
     )  # fmt: skip
 

@@ -507,6 +507,7 @@ def _suggested(name: str, program: Program, layer: HalutLayer) -> dict[str, Any]
         "input_format": program.input_format,
         "lut_bits": program.lut_bits,
         "codebook_width": max(1, round(program.n_features / program.n_codebooks)),
+        **({} if program.signs is None else {"terms": program.terms}),
         **formats,
     }
 

@@ -116,9 +116,7 @@ def required_inputs(layer: HalutLayer) -> Tensor:
     -------
     bool Tensor of shape (G, D)
     """
-    read = torch.zeros(layer.groups, layer.n_features, dtype=torch.bool)
-    read.scatter_(1, layer.split_dims.cpu().flatten(1), True)
-    return read
+    return layer.features_read()
 
 
 def required_channels(layer: HalutLayer) -> Tensor:
@@ -267,7 +265,7 @@ def _why_not(chain: Chain, graph: Graph) -> str:
     for path in chain.paths:
         if _layer(path).groups > 1:
             return f"{path.end.target} has groups"
-        if _layer(path).config.encoder != "tree":
+        if _layer(path).config.encoder == "centroid":
             return f"{path.end.target} has no trees"
     return ""
 

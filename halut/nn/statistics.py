@@ -123,7 +123,7 @@ class _Counter:
         ordered = codes[:, :whole].unflatten(1, (-1, self.window)).sort(dim=2).values
         self.distinct += int((ordered.diff(dim=2) != 0).sum()) + ordered[..., 0].numel()
         self.n_windows += ordered[..., 0].numel()
-        if layer.exact and layer.config.encoder == "tree" and layer.config.lut_format == "int":
+        if layer.exact and layer.config.encoder != "centroid" and layer.config.lut_format == "int":
             low, high = (int(value) for value in torch.aminmax(layer.accumulators(x)))
             self.low = low if self.low is None else min(low, self.low)
             self.high = high if self.high is None else max(high, self.high)
@@ -132,7 +132,10 @@ class _Counter:
         dims = layer.split_dims.cpu().numpy()
         reads = np.zeros((layer.groups, layer.n_features), dtype=np.int64)
         for group in range(layer.groups):
-            np.add.at(reads[group], dims[group].ravel(), 1)
+            looked_at = dims[group].ravel()
+            if layer.signs is not None:
+                looked_at = looked_at[layer.signs[group].cpu().ne(0).numpy().ravel()]
+            np.add.at(reads[group], looked_at, 1)
         channels = required_channels(layer)
         bits = used = None
         if self.low is not None and self.high is not None:

@@ -15,24 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from halut.accumulation import Accumulation
-from halut.checks import integer_at_least, known
+from halut.checks import known
 from halut.errors import HalutError
-from halut.forest import subspaces
-from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.formats import FLOAT_FORMATS
 from halut.native.convolution import MOST_DEPTH
 from halut.nn import native
 from halut.nn.cache import Cache
 from halut.nn.config import LayerConfig
-from halut.nn.functional import look_up, nearest, nearest_sums, walk
+from halut.nn.encoder import Encoder
+from halut.nn.functional import look_up, nearest_sums
 from halut.nn.operators import in_transform
 from halut.nn.quantize import (
     byte_outputs,
     float_inputs,
-    float_thresholds,
     grid,
     half_outputs,
-    input_words,
-    integer_thresholds,
+    packed_tables,
     quantize_tables,
     rectified,
     scaled,
@@ -54,8 +52,8 @@ _MOMENTUM = 0.1
 """Share of a batch in the range of the product that training keeps."""
 
 
-class LookUp(nn.Module):
-    """What a looked-up product holds, and how its results are computed.
+class LookUp(Encoder):
+    """What a looked-up product holds, and how its results are computed; see `Encoder`, too.
 
     Parameters
     ----------
@@ -71,29 +69,18 @@ class LookUp(nn.Module):
 
     Attributes
     ----------
-    thresholds : float32 Parameter of shape (G, C, K - 1)
-        Breadth-first, as in `Program`. For centroids absent.
     lut : float32 Parameter of shape (G, M, C, K)
     bias : float32 Parameter of shape (G * M,)
         What is added to each sum of entries: the product of the mean row, and the module's bias.
     temperature : float32 Parameter of shape ()
         Of the surrogate gradient; trained only when its ``requires_grad`` is set.
-    split_dims : int64 buffer of shape (G, C, T), range [0, D)
-        What the trees look at. For centroids (G, C, D / C): all features of each codebook.
-    centroids : float32 Parameter of shape (G, C, K, D / C)
-        Instead of thresholds, for ``encoder="centroid"``.
     raw_output : bool
         When set, the layer returns its accumulators, as float32: integers between layers.
-    input_bits : int
-        Not 0: inputs are integers of so many bits, compared with the buffer `threshold_words`
-        of shape (G, C, K - 1), int32.
     output_range : float32 buffer of shape (2,) or None
         ``output_format="int8"`` only: lowest and highest value of the product, which the words
         span. Learned from calibration inputs; in training a moving average, as of batch norm.
     """
 
-    split_dims: Tensor
-    threshold_words: Tensor | None
     output_range: Tensor | None
 
     def __init__(
@@ -105,67 +92,26 @@ class LookUp(nn.Module):
         config: LayerConfig,
         device: Any = None,
     ) -> None:
-        super().__init__()
-        if integer_at_least("n_codebooks", n_codebooks, 1) > n_features:
-            raise HalutError(f"n_codebooks must be in [1, {n_features}], not {n_codebooks}")
-        self.config = config
-        self.n_features, self.n_outputs, self.groups = n_features, n_outputs, groups
-        self.n_codebooks, self.n_prototypes = n_codebooks, config.n_prototypes
+        super().__init__(n_features, groups, n_codebooks, config, device)
+        self.n_outputs = n_outputs
         self.raw_output = False
-        self.input_bits = 0
-        n_prototypes = config.n_prototypes
-        columns = subspaces(n_features, n_codebooks)
-        if config.encoder == "centroid":
-            if n_features % n_codebooks:
-                raise HalutError(
-                    f'codebook_width must divide the {n_features} features for encoder "centroid", '
-                    f"not cut them into {n_codebooks} codebooks"
-                )
-            width = n_features // n_codebooks
-            dims = torch.arange(n_features).view(1, n_codebooks, width).repeat(groups, 1, 1)
-            shape = (groups, n_codebooks, n_prototypes, width)
-            self.centroids = nn.Parameter(torch.randn(shape, device=device))
-        else:
-            depth = config.tree_depth
-            dims = torch.stack(
-                [part.start + torch.randperm(part.stop - part.start).repeat(depth)[:depth]
-                 for _ in range(groups) for part in columns]
-            ).view(groups, n_codebooks, depth)  # fmt: skip
-            nodes = (groups, n_codebooks, n_prototypes - 1)
-            self.thresholds = nn.Parameter(0.5 * torch.randn(nodes, device=device))
-        self.register_buffer("split_dims", self._in_layout(dims).to(device))
         # As large as the entries of the default initialisation of nn.Linear's product.
         spread = 1 / math.sqrt(3 * n_codebooks)
-        shape = (groups, n_outputs, n_codebooks, n_prototypes)
+        shape = (groups, n_outputs, n_codebooks, config.n_prototypes)
         self.lut = nn.Parameter(spread * torch.randn(shape, device=device))
         self.bias = nn.Parameter(torch.zeros(groups * n_outputs, device=device))
         self.temperature = nn.Parameter(
             torch.tensor(float(config.temperature), device=device), requires_grad=False
         )
-        self.register_buffer("threshold_words", None)
         self.register_buffer("output_range", None)
         self._set_config(config)
 
-    def _in_layout(self, dims: Tensor) -> Tensor:
-        """Turn indices into the features as the layout orders them into indices of features."""
-        return dims
-
     # Formats.
-
-    @property
-    def tree_depth(self) -> int:
-        """T = log2 K."""
-        return self.config.tree_depth
 
     @property
     def exact(self) -> bool:
         """Whether the forward pass is the hardware's, bit for bit."""
         return self.config.lut_bits is not None and self.input_format is not None
-
-    @property
-    def input_format(self) -> str | None:
-        """What trees compare, None for floats."""
-        return f"int{self.input_bits}" if self.input_bits else self.config.input_format
 
     @property
     def accumulation(self) -> Accumulation:
@@ -219,29 +165,6 @@ class LookUp(nn.Module):
         elif self.output_range is None:
             self.output_range = torch.tensor([math.inf, -math.inf], device=self.lut.device)
 
-    def use_integer_inputs(self, threshold_words: Tensor, bits: int) -> None:
-        """Compare inputs that are integers with integer thresholds from now on.
-
-        Parameters
-        ----------
-        threshold_words : int32 Tensor of shape (G, C, K - 1), range of signed `bits` bits
-        bits : int
-            2 to 16.
-        """
-        if self.config.encoder == "centroid":
-            raise HalutError('encoder must be "tree" for integer inputs, not "centroid"')
-        if threshold_words.shape != self.thresholds.shape:
-            raise HalutError(
-                f"threshold_words must have shape {tuple(self.thresholds.shape)}, "
-                f"not {tuple(threshold_words.shape)}"
-            )
-        input_format_bits(f"int{bits}")  # checks it
-        half = 2 ** (bits - 1)
-        if not ((threshold_words >= -half) & (threshold_words < half)).all():
-            raise HalutError(f"threshold_words must be in [{-half}, {half - 1}] (int{bits})")
-        self.input_bits = bits
-        self.threshold_words = threshold_words.to(self.thresholds.device, torch.int32)
-
     # What follows from the parameters.
 
     @property
@@ -257,7 +180,8 @@ class LookUp(nn.Module):
     def _tensors(self) -> tuple[Tensor | None, ...]:
         """Return everything that tables, thresholds, scales and offsets are made of."""
         encoder = self.centroids if self.config.encoder == "centroid" else self.thresholds
-        return self.lut, self.bias, encoder, self.split_dims, self.threshold_words
+        trees = self.split_dims, self.signs, self.term_ends, self.threshold_words
+        return self.lut, self.bias, encoder, *trees
 
     def _is_followed(self, x: Tensor) -> bool:
         """Say whether autograd follows a look-up in an input."""
@@ -265,8 +189,9 @@ class LookUp(nn.Module):
             x.requires_grad or any(one.requires_grad for one in self.parameters(recurse=False))
         )
 
-    def _is_native(self, x: Tensor) -> bool:
-        """Say whether the native operators compute what this layer does with an input."""
+    @property
+    def computes_natively(self) -> bool:
+        """Whether native operators compute sums of this layer's formats, where there are such."""
         config = self.config
         return (
             config.encoder == "tree"
@@ -276,6 +201,12 @@ class LookUp(nn.Module):
             and config.lut_format == "int"
             and config.overflow != "saturate"
             and config.tree_depth <= MOST_DEPTH
+        )
+
+    def _is_native(self, x: Tensor) -> bool:
+        """Say whether the native operators compute what this layer does with an input."""
+        return (
+            self.computes_natively
             and x.device.type == self.lut.device.type == "cpu"
             and x.dtype != torch.float64
             and self.lut.dtype != torch.float64
@@ -298,6 +229,19 @@ class LookUp(nn.Module):
             native.pack_tables(entries.detach()),
             *(one.detach().float().contiguous() for one in outputs),
         )
+
+    def _packed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return float32 `lut`, and the tables, scale and offset of it that `native.train` reads.
+
+        Autograd follows `lut` and the offset. Entries are not kept as floats.
+        """
+        lut = self.lut.float()
+        with torch.no_grad():
+            assert self.config.lut_bits is not None
+            tables, scale, offset = packed_tables(
+                lut.contiguous(), self.config.lut_bits, self.config.lut_granularity
+            )
+        return lut, tables, scale, offset + self.bias.to(lut.dtype).view_as(offset)
 
     @property
     def _native_format(self) -> str:
@@ -322,59 +266,6 @@ class LookUp(nn.Module):
         if self.config.lut_bits + math.ceil(math.log2(self.n_codebooks)) > _EXACT_FLOAT32:
             entries = entries.double()
         return entries, scale, offset + bias
-
-    def _nodes(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what inputs are compared with.
-
-        Returns
-        -------
-        nodes (G, C, K - 1)
-            In the words of the input format, or in values.
-        scale, offset : (G, C, T)
-            Of the words, one and zero when they are values.
-        """
-        thresholds = self.thresholds.to(dtype)
-        scale = torch.ones_like(self.split_dims, dtype=dtype)
-        offset = torch.zeros_like(scale)
-        if self.input_bits:
-            assert self.threshold_words is not None
-            return self.threshold_words.to(dtype) + 0.5, scale, offset
-        if self.config.input_format is None:
-            return thresholds, scale, offset
-        if self.config.input_format in FLOAT_FORMATS:
-            return float_thresholds(thresholds, self.config.input_format), scale, offset
-        bits = input_format_bits(self.config.input_format)
-        words, scale, offset = integer_thresholds(thresholds, bits, self.config.input_granularity)
-        # Between a threshold and the next word: the same decisions, and never on the edge.
-        return words + 0.5, scale, offset
-
-    def _compared(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return what the trees compare, for gathered inputs (B, G, C, T, L).
-
-        Returns
-        -------
-        values (B, G, C, T, L), nodes (G, C, K - 1), slope (G, C, T)
-            For `look_up`.
-        scale, offset : (G, C, T)
-            As of `_nodes`.
-        """
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        x = x.to(dtype)
-        nodes, scale, offset = self._nodes(dtype)
-        if self.input_format is None:
-            values = x
-        elif self.input_format in FLOAT_FORMATS:
-            values = float_inputs(x, self.input_format)
-        else:
-            values = input_words(x, scale, offset)
-        return values, nodes, scale / self.temperature.to(dtype), scale, offset
-
-    def _codes(self, gathered: Tensor) -> Tensor:
-        """Return codes (B, G, C, L), uint8, for gathered inputs."""
-        if self.config.encoder == "centroid":
-            return nearest(gathered.to(self.centroids.dtype), self.centroids)
-        values, nodes, _, _, _ = self._compared(gathered)
-        return walk(values, nodes)
 
     def _sums(self, gathered: Tensor, tables: Tensor) -> Tensor:
         """Return sums of table entries (B, G, M, L) for gathered inputs."""
@@ -457,8 +348,8 @@ class LookUp(nn.Module):
             Without a ReLU on accumulators.
         codes : uint8 Tensor of shape (G, N, C), range [0, K)
         """
-        dims = self.split_dims.flatten(1)[:, None].expand(-1, rows.shape[1], -1)
-        gathered = rows.gather(2, dims).permute(0, 2, 1).unflatten(1, self.split_dims.shape[1:])
+        dims = self.read.flatten(1)[:, None].expand(-1, rows.shape[1], -1)
+        gathered = rows.gather(2, dims).permute(0, 2, 1).unflatten(1, self.read.shape[1:])
         tables, scale, offset = self.tables()
         results = self._sums(gathered[None], tables)
         if self.config.output_format != "raw":

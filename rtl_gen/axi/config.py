@@ -85,8 +85,6 @@ class AxiConfig:
         check_settings(self)
         for name in ("data_bits", "burst_beats", "outstanding"):
             _power_of_two(name, getattr(self, name))
-        if self.accelerator.terms > 1:
-            raise HalutError(f"terms must be 1 in halut_axi, not {self.accelerator.terms}")
         for name in _OF_THE_MASTER if self.bus == "stream" else ():
             value = getattr(self, name)
             if value != getattr(AxiConfig, name):
@@ -125,7 +123,7 @@ class AxiConfig:
         a = self.accelerator
         if isinstance(self.core, FrontEndConfig):
             return self.core.channels
-        return a.rows * a.parallel_codebooks * a.tree_depth
+        return a.rows * a.parallel_codebooks * a.n_values
 
     @property
     def input_element_bytes(self) -> int:

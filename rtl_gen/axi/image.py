@@ -125,6 +125,7 @@ def data_layout(config: AxiConfig) -> dict[str, int]:
         "rows": a.rows,
         "codebooks": a.n_codebooks,
         "tree_levels": a.tree_depth,
+        **({"terms": a.terms} if a.terms > 1 else {}),
         "outputs": a.n_outputs,
         "input_transfers": config.item_transfers,
         "parallel_codebooks": a.parallel_codebooks,
@@ -196,20 +197,20 @@ def row_bytes(config: AxiConfig, words: NDArray[np.integer]) -> bytes:
     Parameters
     ----------
     config : AxiConfig
-    words : ndarray of shape (n_rows, n_codebooks, tree_depth)
+    words : ndarray of shape (n_rows, n_codebooks, n_values)
         As `Program.input_words` returns them. Zeros fill the last row group.
 
     Returns
     -------
     bytes
-        Row groups of (G, P, Q, T) values of 1 or 2 bytes. With one row in parallel, or all
+        Row groups of (G, P, Q, n_values) values of 1 or 2 bytes. With one row in parallel, or all
         codebooks in parallel, that is the array `words` as it is.
     """
     a = config.accelerator
-    n_rows, n_codebooks, depth = words.shape
-    padded = np.zeros((-(-n_rows // a.rows) * a.rows, n_codebooks, depth), dtype=words.dtype)
+    n_rows, n_codebooks, n_values = words.shape
+    padded = np.zeros((-(-n_rows // a.rows) * a.rows, n_codebooks, n_values), dtype=words.dtype)
     padded[:n_rows] = words
-    grouped = padded.reshape(-1, a.rows, a.n_groups, a.parallel_codebooks, depth)
+    grouped = padded.reshape(-1, a.rows, a.n_groups, a.parallel_codebooks, n_values)
     return _elements(config, grouped.transpose(0, 2, 1, 3, 4))
 
 

@@ -1,9 +1,9 @@
-"""The two technology cells of the design, and storage made of them.
+"""The technology cells of the design, and storage made of them.
 
-Latches and clock gates are instances of two named cells, each with a behavioural model in the
-emitted Verilog; a synthesis flow maps them to the library's cells. Amaranth's simulator has no
-latches: there, and with `memory="ff"`, a word is a register with an enable, which behaves the
-same at every clock edge.
+Latches, clock gates and SRAMs are instances of named cells, each with a behavioural model in the
+emitted Verilog; a synthesis flow maps them to the library's cells and macros. Amaranth's
+simulator has no latches: there, and with `memory="ff"`, a word is a register with an enable,
+which behaves the same at every clock edge.
 
 A latch word is written like this: the enable is computed in the cycle in which the program word
 is accepted, the clock gate lets the next high phase of the clock through, and during that phase
@@ -26,11 +26,16 @@ __all__ = [
     "equals",
     "one_hot",
     "one_hot_select",
+    "sram_model",
     "storage_kind",
     "store_word",
 ]
 
-CELL_INPUTS = {"halut_latch": ("en_i", "d_i"), "halut_clock_gate": ("clk_i", "en_i")}
+CELL_INPUTS = {
+    "halut_latch": ("en_i", "d_i"),
+    "halut_clock_gate": ("clk_i", "en_i"),
+    "halut_sram": ("clk_i", "en_i", "we_i", "addr_i", "d_i"),
+}
 _CELL_MODELS = """\
 // Transparent latch, open while en_i is high. Replace by the library's latch.
 /* verilator lint_off DECLFILENAME */
@@ -68,8 +73,39 @@ endmodule
 """
 
 
+_SRAM_MODEL = """\
+// SRAM with one port: at a clock edge with en_i it writes a word, or reads one to q_o, which is
+// undefined after any other edge. Replace by the library's macros.
+/* verilator lint_off DECLFILENAME */
+module halut_sram #(
+/* verilator lint_on DECLFILENAME */
+  parameter WORDS = 2,
+  parameter WIDTH = 1,
+  parameter ADDRESS_BITS = 1
+) (
+  input  wire                    clk_i,
+  input  wire                    en_i,
+  input  wire                    we_i,
+  input  wire [ADDRESS_BITS-1:0] addr_i,
+  input  wire [WIDTH-1:0]        d_i,
+  output reg  [WIDTH-1:0]        q_o
+);
+  reg [WIDTH-1:0] words [0:WORDS-1];
+  always @(posedge clk_i) begin
+    if (en_i && we_i) words[addr_i] <= d_i;
+    q_o <= en_i && !we_i ? words[addr_i] : {WIDTH{1'bx}};
+  end
+endmodule
+"""
+
+
+def sram_model(prefix: str = "") -> str:
+    """Verilog of the SRAM, with a prefix to its name."""
+    return _SRAM_MODEL.replace("module halut_", f"module {prefix}halut_")
+
+
 def cell_models(prefix: str = "") -> str:
-    """Verilog of the two cells, with a prefix to their names."""
+    """Verilog of latch and clock gate, with a prefix to their names."""
     return _CELL_MODELS.replace("module halut_", f"module {prefix}halut_")
 
 

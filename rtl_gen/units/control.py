@@ -48,8 +48,11 @@ class Control(Unit):
         With `double_buffer` and constants only: the bank of everything inside.
     group : Out(ArrayLayout(ceil(log2 stored_groups), T))
         stored_groups > 1 only: codebook group in the stage that fetches a level's thresholds.
-    lut_group : Out(stored_groups, or ceil(log2 stored_groups) for lutram)
-        stored_groups > 1 only: codebook group in the look-up stage.
+    lut_group : Out(look_up_group_bits)
+        stored_groups > 1 only: codebook group in the stage that addresses the tables.
+    read, read_again : Out(1)
+        SRAM only: the tables are read at the next clock edge; not what the codes say but what was
+        read before, because the pipeline stands still.
     first : Out(1)
         G > 1 only: the transfer in the last stage is its row group's first.
 
@@ -75,7 +78,9 @@ class Control(Unit):
             members["output_busy"] = In(1)
         if c.encoder == "interleaved":
             members["phase"] = Out(c.tree_depth)
-        is_binary = c.memory == "lutram"
+        if c.fetch_stages:
+            members["read"] = Out(1)
+            members["read_again"] = Out(1)
         if c.double_buffer:
             members["program_switch"] = In(1)
             members["program_bank"] = In(1)
@@ -84,14 +89,16 @@ class Control(Unit):
         if c.stored_groups > 1:
             group_bits = ceil_log2(c.stored_groups)
             members["group"] = Out(data.ArrayLayout(unsigned(group_bits), c.tree_depth))
-            members["lut_group"] = Out(group_bits if is_binary else c.stored_groups)
+            members["lut_group"] = Out(c.look_up_group_bits)
         if c.n_groups > 1:
             members["first"] = Out(1)
         super().__init__(
             members,
             module_name=f"halut_control_g{c.n_groups}_t{c.tree_depth}_r{c.tree_levels_per_stage}_{c.encoder}"
             f"_s{c.pipeline_stages}"
-            + ("_binary" if is_binary and c.stored_groups > 1 else "")
+            + ("_captured" if c.encoder == "addressed" and c.captures_input else "")
+            + ("_binary" if c.memory == "lutram" and c.stored_groups > 1 else "")
+            + ("_sram" if c.fetch_stages else "")
             + ("_output" if c.output_constants else "")
             + ("_double" if c.double_buffer else ""),
             has_reset=True,
@@ -104,7 +111,10 @@ class Control(Unit):
         valid = Signal(stages - 1, name="stage_valid")  # stages 1 and up
         settling = Signal()
         at_group_start: Value = Const(1)
-        if c.n_groups > 1:
+        group = Signal(ceil_log2(c.n_groups), name="input_group")
+        if c.n_groups > 1 and c.threshold_stage(0):
+            at_group_start = named(m, "at_group_start", equals(group, 0))
+        elif c.n_groups > 1:
             starts = [equals(self.group[0], bank * c.n_groups) for bank in range(c.n_banks)]
             at_group_start = named(
                 m, "at_group_start", starts[0] if c.n_banks == 1 else starts[0] | starts[1]
@@ -140,12 +150,18 @@ class Control(Unit):
         m.d.sync += settling.eq(named(m, "program_taken", held & self.program_ready))
         last: Value = Const(1)
         if c.stored_groups > 1:
-            last = self._follow_group(m, bank)
+            last = self._follow_group(m, group, bank)
         finished = named(m, "sums_finished", valid[-1] & last)
         with m.If(advance):
             m.d.sync += [
                 valid.eq(Cat(taken, valid)),
                 self.sums_valid.eq(finished),
+            ]
+        if c.fetch_stages:
+            addressing, reading = valid[c.encoder_cycles - 1], valid[c.encoder_cycles]
+            m.d.comb += [
+                self.read.eq(Mux(advance, addressing, reading)),
+                self.read_again.eq(~advance),
             ]
         if c.encoder == "interleaved":
             phase = Signal(c.tree_depth, init=1)
@@ -164,10 +180,9 @@ class Control(Unit):
         m.d.comb += stored.eq(Mux(bank, group + c.n_groups, group))
         return stored
 
-    def _follow_group(self, m: Module, bank: Value) -> Value:
+    def _follow_group(self, m: Module, group: Signal, bank: Value) -> Value:
         """Carry the codebook group along the pipeline; returns `last` in the last stage."""
         c = self.config
-        group = Signal(ceil_log2(c.n_groups), name="input_group")
         at_last_group = named(m, "at_last_group", equals(group, c.n_groups - 1))
         with m.If(self.enable[0]):
             m.d.sync += group.eq(Mux(at_last_group, 0, group + 1))
@@ -179,12 +194,14 @@ class Control(Unit):
                 m.d.sync += following.eq(groups[-1])
             groups.append(following)
         for level in range(c.tree_depth):
-            following = groups[level // c.tree_levels_per_stage]
+            following = groups[c.threshold_stage(level)]
             m.d.comb += self.group[level].eq(self._stored(m, f"level{level}", following, bank))
         lut_group = Signal(len(self.lut_group), name="look_up_group", reset_less=True)
-        is_binary = c.memory == "lutram"
-        following = self._stored(m, "last_group", groups[-1], bank)
-        if not is_binary:
+        if c.memory == "sram":
+            following = Cat(groups[-1], bank) if c.double_buffer else groups[-1]
+        else:
+            following = self._stored(m, "last_group", groups[-1], bank)
+        if not c.binary_codes:
             following = one_hot(m, "groups", following, c.stored_groups)
         with m.If(self.enable[c.encoder_cycles - 1]):
             m.d.sync += lut_group.eq(following)
@@ -193,8 +210,10 @@ class Control(Unit):
             return Const(1)
 
         def at(group: int) -> Value:
+            if c.memory == "sram":
+                return equals(lut_group[: ceil_log2(c.n_groups)], group)
             stored = range(group, c.stored_groups, c.n_groups)
-            found = [equals(lut_group, g) if is_binary else lut_group[g] for g in stored]
+            found = [equals(lut_group, g) if c.binary_codes else lut_group[g] for g in stored]
             return found[0] if len(found) == 1 else found[0] | found[1]
 
         first, last = at(0), at(c.n_groups - 1)

@@ -11,6 +11,7 @@ the look-up and added by IEEE 754 adders, in the order of `halut.golden.accumula
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
@@ -22,6 +23,7 @@ from ..config import AcceleratorConfig, ceil_log2
 from .cells import clock_gate, one_hot, storage_kind
 from .float32 import FloatAdder, HalfToSingle
 from .lut_memory import LutMemory, select_members
+from .sram_table import SramTable
 from .unit import Unit, named
 
 __all__ = ["Decoder", "DecoderBlock"]
@@ -46,6 +48,8 @@ def _name_suffix(config: AcceleratorConfig) -> str:
         f"c{config.n_codebooks}_k{config.n_prototypes}_p{config.rows}"
         f"_q{config.parallel_codebooks}_lut{config.entry_name}_acc{config.accumulator_bits}"
         f"_add{config.look_up_adder_levels}_{config.adder_levels_per_stage}_{config.memory}"
+        + ("_per_row" if config.ram_per_row else "")
+        + (f"_registers{config.look_up_registers}" if config.look_up_registers > 1 else "")
         + (f"_{config.overflow}" if config.overflow else "")
         + ("_double" if config.double_buffer else "")
     )
@@ -68,6 +72,8 @@ class Decoder(Unit):
         Offset binary, or a half float.
     select, group : In
         See `lut_memory.select_members`; lane q's `select` follows lane q-1's.
+    entries : In(ArrayLayout(ArrayLayout(lut_bits, P), Q))
+        ``memory="sram"`` only, instead of all these: per lane and row the entry that was read.
     enable : In(1 + sum_stages)
         Bit 0: the look-up registers load; bit s: the registers of sum stage s load.
     first : In(1)
@@ -83,13 +89,18 @@ class Decoder(Unit):
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
         c = config
-        members = {name: In(bits) for name, bits in _column_select_members(c).items()}
-        if c.memory == "lutram":
-            members["write_enable"] = In(c.parallel_codebooks)
-            members["write_index"] = In(ceil_log2(c.stored_groups * c.n_prototypes))
+        members: dict[str, Any] = {}
+        if c.memory == "sram":
+            row = data.ArrayLayout(unsigned(c.lut_bits), c.rows)
+            members["entries"] = In(data.ArrayLayout(row, c.parallel_codebooks))
         else:
-            members["write_strobe"] = In(c.stored_codebooks * c.n_prototypes)
-        members["write_data"] = In(c.lut_bits)
+            members |= {name: In(bits) for name, bits in _column_select_members(c).items()}
+            if c.memory == "lutram":
+                members["write_enable"] = In(c.parallel_codebooks)
+                members["write_index"] = In(ceil_log2(c.stored_groups * c.n_prototypes))
+            else:
+                members["write_strobe"] = In(c.stored_codebooks * c.n_prototypes)
+            members["write_data"] = In(c.lut_bits)
         members["enable"] = In(1 + c.sum_stages)
         if c.n_groups > 1:
             members["first"] = In(1)
@@ -98,9 +109,12 @@ class Decoder(Unit):
 
     def build(self, m: Module, platform: object) -> None:
         c = self.config
-        lanes = [self._add_lane(m, platform, q) for q in range(c.parallel_codebooks)]
+        lanes: list[Any] = [
+            self.entries[q] if c.memory == "sram" else self._add_lane(m, platform, q).value
+            for q in range(c.parallel_codebooks)
+        ]
         for row in range(c.rows):
-            values = [lane.value[row] for lane in lanes]
+            values = [lane[row] for lane in lanes]
             if c.lut_format == "fp16":
                 values = [
                     self._widen(m, platform, f"row{row}_lane{q}", value)
@@ -130,6 +144,8 @@ class Decoder(Unit):
             width=c.lut_bits,
             rows=c.rows,
             memory=c.memory,
+            ram_per_row=c.ram_per_row,
+            ram_style=c.table_ram_style,
         )
         self.add(m, f"lane{q}", lane, platform)
         width = len(lane.select)
@@ -172,6 +188,8 @@ class Decoder(Unit):
         terms = values
         for stage in range(1 + c.sum_stages):
             size = 2 ** (c.adder_levels_per_stage if stage else c.look_up_adder_levels)
+            if 0 < stage < c.look_up_registers:
+                size = 1
             terms = [golden.pairwise(terms[i : i + size], add) for i in range(0, len(terms), size)]
             name = f"row{row}_stage{stage}"
             enable = self.enable[stage]
@@ -227,21 +245,23 @@ class DecoderBlock(Unit):
         `ThresholdMemory` for when latches take it.
     codes : In(ArrayLayout(ArrayLayout(K or T, P), Q))
         Per lane and row the code, as `Encoder.codes`.
-    group : In(stored_groups, or ceil(log2 stored_groups) for lutram)
-        stored_groups > 1 only: the codebook group, one-hot (binary for lutram).
+    group : In(look_up_group_bits)
+        stored_groups > 1 only: the codebook group, see `AcceleratorConfig.look_up_group_bits`.
+    read, read_again : In(1)
+        ``memory="sram"`` only, see `Control`.
     enable, first : In
-        See `Decoder`.
+        See `Decoder`; with SRAM, bit 0 of `enable` is of the stage before: the codes are used up.
     sums : Out(ArrayLayout(ArrayLayout(signed(acc_bits), P), decoders_per_word))
 
     Timing
     ------
-    As `Decoder`.
+    As `Decoder`, and a clock edge more from codes to sums with SRAM.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
         c = config
-        code_bits = c.tree_depth if c.memory == "lutram" else c.n_prototypes
+        code_bits = c.tree_depth if c.binary_codes else c.n_prototypes
         members = {
             "write_enable": In(1),
             "write_prototype": In(c.tree_depth),
@@ -251,7 +271,7 @@ class DecoderBlock(Unit):
                     data.ArrayLayout(unsigned(code_bits), c.rows), c.parallel_codebooks
                 )
             ),
-            "enable": In(1 + c.sum_stages),
+            "enable": In(c.fetch_stages + 1 + c.sum_stages),
             "sums": Out(
                 data.ArrayLayout(
                     data.ArrayLayout(signed(c.accumulator_bits), c.rows), c.decoders_per_word
@@ -261,8 +281,10 @@ class DecoderBlock(Unit):
         if c.stored_codebooks > 1:
             members["write_codebook"] = In(ceil_log2(c.stored_codebooks))
         if c.stored_groups > 1:
-            is_binary = c.memory == "lutram"
-            members["group"] = In(ceil_log2(c.stored_groups) if is_binary else c.stored_groups)
+            members["group"] = In(c.look_up_group_bits)
+        if c.fetch_stages:
+            members["read"] = In(1)
+            members["read_again"] = In(1)
         if c.n_groups > 1:
             members["first"] = In(1)
         super().__init__(
@@ -272,22 +294,67 @@ class DecoderBlock(Unit):
 
     def build(self, m: Module, platform: object) -> None:
         c = self.config
-        write = self._write_ports(m, platform)
-        select = self._select(m)
-        sign_bit = 1 << (c.lut_bits - 1)
+        decoders = []
         for u in range(c.decoders_per_word):
             decoder = Decoder(c)
             self.add(m, f"decoder{u}", decoder, platform)
-            entry = self.write_data[u * c.lut_bits : (u + 1) * c.lut_bits]
+            decoders.append(decoder)
             m.d.comb += [
-                *(getattr(decoder, name).eq(value) for name, value in write.items()),
-                *(getattr(decoder, name).eq(value) for name, value in select.items()),
-                decoder.write_data.eq(entry ^ sign_bit if c.lut_format == "int" else entry),
-                decoder.enable.eq(self.enable),
+                decoder.enable.eq(self.enable[c.fetch_stages :]),
                 self.sums[u].eq(decoder.sums),
             ]
             if c.n_groups > 1:
                 m.d.comb += decoder.first.eq(self.first)
+        if c.memory == "sram":
+            self._add_srams(m, platform, decoders)
+            return
+        ports = self._write_ports(m, platform) | self._select(m)
+        for decoder, entry in zip(decoders, self._stored_entries, strict=True):
+            m.d.comb += [
+                *(getattr(decoder, name).eq(value) for name, value in ports.items()),
+                decoder.write_data.eq(entry),
+            ]
+
+    @property
+    def _stored_entries(self) -> list[Value]:
+        """The entries of the word that is written, as they are stored."""
+        c = self.config
+        width = c.lut_bits
+        entries = [self.write_data[u * width : (u + 1) * width] for u in range(c.decoders_per_word)]
+        if c.lut_format == "fp16":
+            return list(entries)
+        return [entry ^ (1 << (width - 1)) for entry in entries]
+
+    def _add_srams(self, m: Module, platform: object, decoders: list[Decoder]) -> None:
+        """A table of all decoders' entries for every lane, and the addresses that it is read at."""
+        c = self.config
+        write = self._write_ports(m, platform)
+        group = [self.group] if c.stored_groups > 1 else []
+        for q in self._lanes:
+            table = SramTable(
+                n_words=c.n_groups * c.n_prototypes,
+                width=c.decoders_per_word * c.lut_bits,
+                rows=c.rows,
+                n_banks=c.n_banks,
+            )
+            self.add(m, f"lane{q}", table, platform)
+            asked = named(m, f"lane{q}_asked", Cat(Cat(code, *group) for code in self.codes[q]))
+            last = Signal(len(asked), name=f"lane{q}_last", reset_less=True)
+            with m.If(self.enable[0]):
+                m.d.sync += last.eq(asked)
+            m.d.comb += [
+                table.read.eq(self.read),
+                table.index.as_value().eq(Mux(self.read_again, last, asked)),
+                table.write_enable.eq(write["write_enable"][q]),
+                table.write_index.eq(write["write_index"]),
+                table.write_data.eq(Cat(self._stored_entries)),
+            ]
+            for u, decoder in enumerate(decoders):
+                low = u * c.lut_bits
+                m.d.comb += [
+                    decoder.entries[q][row].eq(table.value[row][low : low + c.lut_bits])
+                    for row in range(c.rows)
+                ]
 
     @property
     def _lanes(self) -> range:
@@ -298,13 +365,18 @@ class DecoderBlock(Unit):
         c = self.config
         codebook = self.write_codebook if c.stored_codebooks > 1 else Signal(0)
         codebooks = one_hot(m, "codebooks", codebook, c.stored_codebooks, enable=self.write_enable)
-        if c.memory == "lutram":
+        if c.binary_codes:
             lanes = [Cat(codebooks[q :: c.parallel_codebooks]).any() for q in self._lanes]
-            group = Signal(ceil_log2(c.stored_groups), name="write_group")
+            group = Signal(c.look_up_group_bits, name="write_group")
             for g in range(c.stored_groups):
                 first = g * c.parallel_codebooks
+                bank, place = divmod(g, c.n_groups)
+                if c.memory == "sram":
+                    place |= bank << ceil_log2(c.n_groups)
+                else:
+                    place = g
                 with m.If(codebooks[first : first + c.parallel_codebooks].any()):
-                    m.d.comb += group.eq(g)
+                    m.d.comb += group.eq(place)
             return {"write_enable": Cat(lanes), "write_index": Cat(self.write_prototype, group)}
         prototypes = one_hot(m, "prototypes", self.write_prototype, c.n_prototypes)
         strobes = Signal(c.stored_codebooks * c.n_prototypes, name="write_strobe")

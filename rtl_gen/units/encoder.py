@@ -8,12 +8,18 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from ..config import AcceleratorConfig, ceil_log2
+from .addressed_encoder import AddressedEncoder
 from .cells import one_hot, one_hot_select
 from .comparator import Comparator, comparison_key
 from .threshold_memory import ThresholdMemory
 from .unit import Unit, named
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "encoder_unit"]
+
+
+def encoder_unit(config: AcceleratorConfig) -> Encoder | AddressedEncoder:
+    """The encoder of a lane of a configuration."""
+    return AddressedEncoder(config) if config.encoder == "addressed" else Encoder(config)
 
 
 class Encoder(Unit):
@@ -41,7 +47,7 @@ class Encoder(Unit):
     write_enable, write_group, write_word, write_data : In
         See `ThresholdMemory`.
     codes : Out(ArrayLayout(K or T, P))
-        Per row the code: one line per prototype; binary for ``memory="lutram"``.
+        Per row the code: one line per prototype; binary with `AcceleratorConfig.binary_codes`.
 
     Timing
     ------
@@ -52,7 +58,7 @@ class Encoder(Unit):
         self.config = config
         c = config
         self.thresholds = ThresholdMemory(config)
-        self.code_bits = c.tree_depth if c.memory == "lutram" else c.n_prototypes
+        self.code_bits = c.tree_depth if c.binary_codes else c.n_prototypes
         write = {n: m for n, m in self.thresholds.signature.members.items() if n[:5] == "write"}
         members = {
             **write,
@@ -101,7 +107,7 @@ class Encoder(Unit):
                 keys = [self._sum(m, f"row{row}_sum{t}", keys, t) for t in range(c.tree_depth)]
             code = build_row(m, platform, row, keys, levels)
             result = Signal(self.code_bits, name=f"row{row}_code", reset_less=True)
-            if c.memory != "lutram":
+            if not c.binary_codes:
                 code = one_hot(m, f"row{row}_prototypes", code, c.n_prototypes)
             with m.If(self.enable[-1]):
                 m.d.sync += result.eq(code)

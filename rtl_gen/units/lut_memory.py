@@ -42,6 +42,11 @@ class LutMemory(Unit):
     rows : int
         P, read ports.
     memory : {"latch", "ff", "lutram"}
+    ram_per_row : bool, default False
+        lutram only: a RAM with one read port for every row, in place of one with P of them, which
+        synthesis may not find RAMs for.
+    ram_style : {"", "distributed"}
+        lutram only: the RAMs' attribute; empty: what synthesis likes.
 
     Members
     -------
@@ -62,13 +67,23 @@ class LutMemory(Unit):
     """
 
     def __init__(
-        self, *, n_groups: int, n_prototypes: int, width: int, rows: int, memory: str
+        self,
+        *,
+        n_groups: int,
+        n_prototypes: int,
+        width: int,
+        rows: int,
+        memory: str,
+        ram_per_row: bool = False,
+        ram_style: str = "",
     ) -> None:
         self.n_groups = n_groups
         self.n_prototypes = n_prototypes
         self.width = width
         self.rows = rows
         self.memory = memory
+        self.ram_per_row = ram_per_row
+        self._ram_style = ram_style
         self.n_words = n_groups * n_prototypes
         self.select_ports = select_members(
             n_groups=n_groups, n_prototypes=n_prototypes, rows=rows, memory=memory
@@ -85,7 +100,9 @@ class LutMemory(Unit):
                 "write_data": In(width),
                 "value": Out(data.ArrayLayout(unsigned(width), rows)),
             },
-            module_name=f"halut_lut_memory_g{n_groups}_k{n_prototypes}_b{width}_p{rows}_{memory}",
+            module_name=f"halut_lut_memory_g{n_groups}_k{n_prototypes}_b{width}_p{rows}_{memory}"
+            + ("_per_row" if ram_per_row else "")
+            + (f"_{ram_style}" if ram_style else ""),
             has_clock=memory != "latch",
         )
 
@@ -114,19 +131,31 @@ class LutMemory(Unit):
             selected.append(word)
         return selected
 
+    @property
+    def ram_style(self) -> str:
+        return self._ram_style
+
     def _build_lutram(self, m: Module) -> None:
-        m.submodules.words = words = Memory(shape=self.width, depth=self.n_words, init=[])
-        write = words.write_port()
-        m.d.comb += [
-            write.addr.eq(self.write_index),
-            write.data.eq(self.write_data),
-            write.en.eq(self.write_enable),
-        ]
+        if not self.ram_per_row:
+            words = self._add_ram(m, "words")
         bits = len(self.select) // self.rows
         for row in range(self.rows):
+            if self.ram_per_row:
+                words = self._add_ram(m, f"row{row}_words")
             read = words.read_port(domain="comb")
             read.data.name = f"row{row}_word"
             m.d.comb += [
                 read.addr.eq(self.select[row * bits : (row + 1) * bits]),
                 self.value[row].eq(read.data),
             ]
+
+    def _add_ram(self, m: Module, name: str) -> Memory:
+        """A RAM of all words, with its write port."""
+        m.submodules[name] = words = Memory(shape=self.width, depth=self.n_words, init=[])
+        write = words.write_port()
+        m.d.comb += [
+            write.addr.eq(self.write_index),
+            write.data.eq(self.write_data),
+            write.en.eq(self.write_enable),
+        ]
+        return words

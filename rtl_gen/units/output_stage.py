@@ -376,7 +376,7 @@ class OutputStage(Unit):
     def _store(self, m: Module, platform: object) -> list[Value]:
         """The constants in use of every output, side by side as `output_constants` says."""
         c = self.config
-        kind = storage_kind(c.memory, platform)
+        kind = storage_kind(c.constants_memory, platform)
         kind = "ff" if kind == "lutram" else kind
         column = self.write_column if c.stored_columns > 1 else Signal(0)
         columns = one_hot(m, "columns", column, c.stored_columns, enable=self.write_enable)

@@ -70,12 +70,12 @@ class ThresholdMemory(Unit):
             module_name=f"halut_threshold_memory_g{c.stored_groups}_k{c.n_prototypes}"
             f"_b{c.threshold_bits}_n{c.thresholds_per_word}"
             + (f"_s{c.terms}" if c.terms > 1 else "")
-            + f"_{c.memory}",
+            + f"_{c.constants_memory}",
         )
 
     def build(self, m: Module, platform: object) -> None:
         c = self.config
-        kind = storage_kind(c.memory, platform)
+        kind = storage_kind(c.constants_memory, platform)
         group_strobes: list[Value] = [self.write_enable]
         if c.stored_groups > 1:
             enable, n_groups = self.write_enable, c.stored_groups

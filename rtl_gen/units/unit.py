@@ -154,6 +154,11 @@ class Unit(wiring.Component):
         """Add this unit's logic to `m`."""
         raise TypeError(f"{type(self).__name__} must define build()")
 
+    @property
+    def ram_style(self) -> str:
+        """What synthesis for FPGAs shall make of this module's memories; empty: what it likes."""
+        return ""
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         if isinstance(platform, VerilogTarget) and self.has_clock:

@@ -195,7 +195,7 @@ class _Pipeline:
 
 
 def _code_field(config: AcceleratorConfig, code: int) -> int:
-    return code if config.memory == "lutram" else 1 << code
+    return code if config.binary_codes else 1 << code
 
 
 @cocotb.test()
@@ -214,7 +214,7 @@ async def encoder(dut: Any, corner: bool) -> None:
     inputs = words.reshape(N_ROW_GROUPS, c.rows, c.n_codebooks, c.n_values)[:, :, codebooks]
     inputs = inputs.transpose(0, 2, 1, 3).reshape(N_ROW_GROUPS * c.n_groups, -1)
     transfers = pack(inputs, c.input_bits)
-    code_bits = c.tree_depth if c.memory == "lutram" else c.n_prototypes
+    code_bits = c.tree_depth if c.binary_codes else c.n_prototypes
     outputs = codes.reshape(N_ROW_GROUPS, c.rows, c.n_codebooks)[:, :, codebooks]
     outputs = outputs.transpose(0, 2, 1).reshape(-1, c.rows)
     board = Scoreboard("codes")
@@ -235,7 +235,7 @@ async def encoder(dut: Any, corner: bool) -> None:
         if c.n_groups > 1:
             address = 0
             for level in range(c.tree_depth):
-                step = pipeline.stages[level // c.tree_levels_per_stage]
+                step = pipeline.stages[c.threshold_stage(level)]
                 group = step % c.n_groups if step is not None else 0
                 address |= group << (level * group_bits)
             ports["group"] = address
@@ -300,16 +300,50 @@ async def lut_memory(dut: Any) -> None:
     board.finish()
 
 
-async def _sum_steps(tb: UnitTB, board: Scoreboard, read: str, ports_of: Any) -> None:
+@cocotb.test()
+async def sram_table(dut: Any) -> None:
+    """Every word is read back, by every row, a cycle later."""
+    tb = UnitTB(dut)
+    c = tb.config
+    await tb.start()
+    n_words = c.n_groups * c.n_prototypes
+    width = c.decoders_per_word * c.lut_bits
+    address_bits = (n_words - 1).bit_length()
+    content = [int.from_bytes(tb.rng.bytes(-(-width // 8)), "little") >> -width % 8
+               for _ in range(n_words)]  # fmt: skip
+    tb.set(read=0, write_enable=0)
+    for index, word in enumerate(content):
+        data = word ^ (tb.spoil and index == n_words // 2)
+        await tb.step(write_data=data, write_index=index, write_enable=1)
+    tb.set(write_data=0, write_enable=0)
+    board = Scoreboard("value")
+    for turn in range(n_words + 40):
+        words = [(turn + row) % n_words for row in range(c.rows)]
+        if turn >= n_words:
+            words = [int(word) for word in tb.rng.integers(0, n_words, c.rows)]
+            await tb.step(read=0)
+        board.expect(pack(np.array([[content[word] for word in words]], dtype=object), width))
+        await tb.step(read=1, index=int(pack(np.array([words]), address_bits)[0]))
+        board.receive(tb.get("value"))
+    board.finish()
+
+
+async def _sum_steps(
+    tb: UnitTB, board: Scoreboard, read: str, ports_of: Any, fetch_stages: int = 0
+) -> None:
     """Send every (row group, codebook group) through the sum stages, pausing at random."""
     c = tb.config
     n_steps = N_ROW_GROUPS * c.n_groups
-    pipeline = _Pipeline(tb, 1 + c.sum_stages, n_steps)
+    pipeline = _Pipeline(tb, fetch_stages + 1 + c.sum_stages, n_steps)
     while not board.done:
         enable, entering = pipeline.offer()
         ports = {"enable": enable}
         if entering is not None:
             ports |= ports_of(*divmod(entering, c.n_groups))
+        if fetch_stages:
+            # While the pipeline stands still, what was read is read again.
+            reader = pipeline.stages[0 if pipeline.advance else 1]
+            ports |= {"read": int(reader is not None), "read_again": int(not pipeline.advance)}
         if c.n_groups > 1:
             last = pipeline.stages[-1]
             ports["first"] = int(last is not None and last % c.n_groups == 0)
@@ -392,7 +426,7 @@ async def decoder_block(dut: Any, corner: bool) -> None:
     sums = sums.reshape(N_ROW_GROUPS, c.rows, -1).transpose(0, 2, 1)  # column by column
     board = Scoreboard("sums")
     board.expect(pack(sums.reshape(N_ROW_GROUPS, -1), c.accumulator_bits))
-    code_bits = c.tree_depth if c.memory == "lutram" else c.n_prototypes
+    code_bits = c.tree_depth if c.binary_codes else c.n_prototypes
 
     def ports_of(row_group: int, group: int) -> dict[str, int]:
         value = bit = 0
@@ -403,10 +437,10 @@ async def decoder_block(dut: Any, corner: bool) -> None:
                 bit += code_bits
         ports = {"codes": value}
         if c.n_groups > 1:
-            ports["group"] = group if c.memory == "lutram" else 1 << group
+            ports["group"] = group if c.binary_codes else 1 << group
         return ports
 
-    await _sum_steps(tb, board, "sums", ports_of)
+    await _sum_steps(tb, board, "sums", ports_of, c.fetch_stages)
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -539,6 +573,10 @@ async def control(dut: Any) -> None:
             board.receive(("phase", tb.get("phase")))
         if c.n_groups > 1:
             _check_groups(tb, board, stages)
+        if c.fetch_stages:
+            reader = stages[c.encoder_cycles + int(not advance)]
+            board.expect([("read", int(reader is not None), int(not advance))])
+            board.receive(("read", tb.get("read"), tb.get("read_again")))
         await tb.step()
         counts["transfers"] += taken
         counts["words"] += program_valid and program_ready
@@ -562,14 +600,14 @@ def _check_groups(tb: UnitTB, board: Scoreboard, stages: list[int | None]) -> No
     group_bits = (c.n_groups - 1).bit_length()
     text = str(tb.dut.group.value)  # fields of empty stages may be unknown
     for level in range(c.tree_depth):
-        group = stages[level // c.tree_levels_per_stage]
+        group = stages[c.threshold_stage(level)]
         if group is not None:
             last = len(text) - level * group_bits
             board.expect([(f"group of level {level}", group)])
             board.receive((f"group of level {level}", int(text[last - group_bits : last], 2)))
     look_up = stages[c.encoder_cycles]
     if look_up is not None:
-        want = look_up if c.memory == "lutram" else 1 << look_up
+        want = look_up if c.binary_codes else 1 << look_up
         board.expect([("lut_group", want)])
         board.receive(("lut_group", tb.get("lut_group")))
     if stages[-1] is not None:

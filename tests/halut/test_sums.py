@@ -166,10 +166,26 @@ def test_tiles_of_sums():
     assert np.array_equal(select(program, np.array([4]), slice(0, 1)).signs, program.signs[[4]])
 
 
+@pytest.mark.parametrize("terms", [1, 2, 3])
+def test_widening_changes_no_accumulator(terms):
+    rng = np.random.default_rng(terms)
+    narrow = golden.random_program(
+        rng, 5, 8, 3, "int6", terms=terms, n_features=9, corner=terms > 1
+    )
+    wide = widen(narrow, n_prototypes=32, lut_bits=12, terms=5)
+    assert (wide.n_prototypes, wide.lut_bits, wide.terms) == (32, 12, 5)
+    A = np.rint(rng.uniform(-40, 40, (1000, 9)))  # beyond the format's ends, too
+    sums = [golden.matmul(part, part.input_words(A)) for part in (narrow, wide)]
+    assert np.array_equal(*sums)
+    assert len(np.unique(golden.encode(narrow, narrow.input_words(A)))) == 8
+
+
 def test_what_is_not_supported_is_refused():
     program = small()
-    with pytest.raises(HalutError, match="must not compare sums to be widened"):
-        widen(program, n_prototypes=4)
+    with pytest.raises(HalutError, match="input_format must be the accelerator's int9, not int8"):
+        widen(program, input_format="int9")
+    with pytest.raises(HalutError, match=r"program.terms must be at most .* 1, not 2"):
+        widen(program, terms=1)
     with pytest.raises(HalutError, match="must not compare sums for thresholds of single values"):
         float_thresholds(program)
 

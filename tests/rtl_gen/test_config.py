@@ -29,7 +29,16 @@ CONFIGS = sorted(Path("configs").glob("*.yaml"))
         ({"outputs_per_cycle": 3}, r"outputs_per_cycle must divide n_outputs = 8"),
         ({"outputs_per_cycle": 9}, r"outputs_per_cycle must be an integer in \[1, 8\], not 9"),
         ({"encoder": "pipeline"}, r'not \'pipeline\' \(did you mean "pipelined"\?\)'),
-        ({"memory": "sram"}, r"memory must be one of latch, ff, lutram, not 'sram'"),
+        ({"memory": "dram"}, r"memory must be one of latch, ff, lutram, sram, not 'dram'"),
+        ({"encoder": "addressed"}, r"memory must be lutram for an addressed encoder, not latch"),
+        (
+            {"encoder": "addressed", "memory": "lutram", "tree_levels_per_stage": 2},
+            r"tree_levels_per_stage must be 1 for an addressed encoder, not 2",
+        ),
+        (
+            {"encoder": "addressed", "memory": "lutram", "terms": 2, "input_format": "int8"},
+            r"terms must be 1 for an addressed encoder, not 2",
+        ),
         ({"input_format": "int1"}, r'input_format must be "fp16", .* or "int2" to "int16"'),
         ({"input_format": "fp8_e3m4"}, r'not \'fp8_e3m4\' \(did you mean "fp8_e'),
         ({"input_format": 8}, r"input_format must be"),

@@ -24,6 +24,8 @@ SMALL = {
                "memory": "ff", "input_format": "int5"},
     "lutram": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "parallel_codebooks": 2,
                "memory": "lutram"},
+    "sram": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 4, "parallel_codebooks": 2,
+             "rows": 2, "memory": "sram", "write_word_bits": 16, "double_buffer": True},
     "two-levels": {"n_codebooks": 4, "n_prototypes": 32, "n_outputs": 2, "rows": 2,
                    "encoder": "pipelined", "tree_levels_per_stage": 2},
     "flash": {"n_codebooks": 2, "n_prototypes": 16, "n_outputs": 2, "parallel_codebooks": 2,
@@ -92,8 +94,9 @@ def test_latches_and_clock_gates_are_named_cells(generated):
     text = generate(generated).verilog
     modules = re.findall(r"^module (\w+)", text, re.M)
     assert len(modules) == len(set(modules))
-    assert ("halut_latch" in modules) == (generated.memory == "latch")
-    assert ("halut_clock_gate" in modules) == (generated.memory == "latch")
+    assert ("halut_latch" in modules) == (generated.constants_memory == "latch")
+    assert ("halut_clock_gate" in modules) == (generated.constants_memory == "latch")
+    assert ("halut_sram" in modules) == (generated.memory == "sram")
 
 
 def test_manifest_ports_are_the_modules_ports(generated):

@@ -40,12 +40,16 @@ OPTIONS = [
     {"memory": "ff"}, {"memory": "lutram"}, {"memory": "lutram", "parallel_codebooks": 4},
     {"memory": "lutram", "double_buffer": True}, {"write_word_bits": 16},
     {"write_word_bits": 32, "output_format": "int8"}, {"double_buffer": True},
+    {"memory": "sram"}, {"memory": "sram", "parallel_codebooks": 4, "double_buffer": True},
     {"double_buffer": True, "parallel_codebooks": 2},
     {"double_buffer": True, "parallel_codebooks": 4}, {"look_up_adder_levels": 0},
     {"look_up_adder_levels": 0, "parallel_codebooks": 4},
     {"adder_levels_per_stage": 1, "parallel_codebooks": 4, "look_up_adder_levels": 0},
     {"n_codebooks": 8, "parallel_codebooks": 2}, {"n_codebooks": 2, "double_buffer": True},
     {"n_codebooks": 8, "parallel_codebooks": 2, "encoder": "pipelined"},
+    {"look_up_registers": 2}, {"look_up_registers": 2, "parallel_codebooks": 4},
+    *({"n_codebooks": 8, "encoder": "addressed", "memory": "lutram", **more}
+      for more in ({}, {"input_format": "int8"}, {"parallel_codebooks": 8}, {"rows": 2})),
 ]  # fmt: skip
 
 

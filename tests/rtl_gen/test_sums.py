@@ -8,7 +8,6 @@ import pytest
 
 from halut import golden
 from halut.errors import HalutError
-from rtl_gen.axi.config import AxiConfig
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.contents import ProgramContents
 from rtl_gen.front_end import FrontEndConfig, gather_image
@@ -73,8 +72,6 @@ def test_what_is_not_supported_is_refused():
     sums = golden.random_program(np.random.default_rng(1), 4, 16, 8, "int8", 8, 36, terms=2)
     with pytest.raises(HalutError, match="program must not compare sums behind a front end"):
         gather_image(front, sums)
-    with pytest.raises(HalutError, match="terms must be 1 in halut_axi, not 2"):
-        AxiConfig(core=config)
     with pytest.raises(HalutError, match='for sums of 2 terms, not "fp16"'):
         AcceleratorConfig(terms=2)
     program = golden.random_program(np.random.default_rng(1), 4, 16, 8, "int8", terms=3)

@@ -26,6 +26,33 @@ CONFIGS = {
                         "parallel_codebooks": 3, "encoder": "pipelined"},
     "lutram": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
                "parallel_codebooks": 2, "memory": "lutram"},
+    "sram": {"n_codebooks": 9, "n_prototypes": 4, "n_outputs": 4, "rows": 2,
+             "parallel_codebooks": 3, "memory": "sram", "write_word_bits": 16},
+    "sram-unrolled": {"n_codebooks": 4, "n_prototypes": 8, "n_outputs": 3, "rows": 2,
+                      "parallel_codebooks": 4, "encoder": "pipelined", "input_format": "int8",
+                      "memory": "sram", "look_up_adder_levels": 0, "adder_levels_per_stage": 1},
+    "sram-to-int8": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "memory": "sram",
+                     "parallel_codebooks": 2, "output_format": "int8"},
+    "sram-lut-fp16": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "lut_format": "fp16",
+                      "lut_bits": 16, "parallel_codebooks": 2, "memory": "sram"},
+    "sram-smallest": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1, "encoder": "pipelined",
+                      "memory": "sram"},
+    "addressed": {"n_codebooks": 4, "n_prototypes": 16, "n_outputs": 2, "rows": 3,
+                  "parallel_codebooks": 4, "encoder": "addressed", "input_format": "int8",
+                  "memory": "lutram", "look_up_adder_levels": 0, "adder_levels_per_stage": 1},
+    "addressed-groups": {"n_codebooks": 6, "n_prototypes": 8, "n_outputs": 2, "rows": 2,
+                         "parallel_codebooks": 2, "encoder": "addressed", "memory": "lutram"},
+    "addressed-double": {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 2,
+                         "encoder": "addressed", "input_format": "int5", "memory": "lutram",
+                         "double_buffer": True},
+    "two-registers": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                      "parallel_codebooks": 3, "look_up_registers": 2},
+    "sram-two-registers": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "memory": "sram",
+                           "parallel_codebooks": 3, "look_up_registers": 2},
+    "two-registers-once": {"n_codebooks": 1, "n_prototypes": 4, "n_outputs": 2,
+                           "encoder": "pipelined", "look_up_registers": 2},
+    "addressed-smallest": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1,
+                           "encoder": "addressed", "memory": "lutram"},
     "flash": {"n_codebooks": 4, "n_prototypes": 16, "n_outputs": 2, "rows": 2,
               "parallel_codebooks": 4, "encoder": "pipelined", "tree_levels_per_stage": 4,
               "look_up_adder_levels": 2, "input_format": "int8"},
@@ -89,7 +116,7 @@ def test_sums_latency_and_rate(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["interleaved", "dense", "groups-of-three", "lutram", "to-fp16", "to-int8"]
+    "name", ["interleaved", "dense", "groups-of-three", "lutram", "sram", "to-fp16", "to-int8"]
 )
 @pytest.mark.parametrize("stall", ["none", "both"])
 def test_a_row_group_sees_one_program(name, stall):
@@ -115,7 +142,7 @@ def test_a_row_group_sees_one_program(name, stall):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", ["interleaved", "dense", "lutram"])
+@pytest.mark.parametrize("name", ["interleaved", "dense", "lutram", "sram"])
 def test_loading_and_computing_overlap(name):
     """Rows and program words are offered all the time; every row group sees a whole number of
     words of the second program, in order, and the last ones all of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -15,7 +16,7 @@ from rtl_gen.image import program_image
 from rtl_gen.units.cells import equals, one_hot, one_hot_select
 from rtl_gen.units.comparator import Comparator, comparison_key
 from rtl_gen.units.decoder import Decoder
-from rtl_gen.units.encoder import Encoder
+from rtl_gen.units.encoder import encoder_unit
 from rtl_gen.units.lut_memory import LutMemory
 from rtl_gen.units.serializer import OutputSerializer
 from rtl_gen.units.threshold_memory import ThresholdMemory
@@ -205,8 +206,13 @@ def test_threshold_memory(memory, n_groups):
     simulate(unit, bench)
 
 
-@pytest.mark.parametrize("encoder", ["interleaved", "pipelined"])
-@pytest.mark.parametrize("memory", ["latch", "lutram"])
+@pytest.mark.parametrize(
+    ("encoder", "memory"),
+    [
+        *itertools.product(["interleaved", "pipelined"], ["latch", "lutram"]),
+        ("addressed", "lutram"),
+    ],
+)
 @pytest.mark.parametrize(
     ("n_codebooks", "parallel_codebooks", "n_prototypes", "rows", "input_format"),
     [(1, 1, 16, 2, "fp16"), (3, 1, 16, 1, "fp16"), (4, 2, 8, 2, "int8"), (2, 1, 2, 3, "int5"),
@@ -230,7 +236,7 @@ def test_encoder(
     program, words = random_case(config, n_row_groups * rows, corner=True)
     codes = golden.encode(program, words)
     lane = parallel_codebooks - 1
-    unit = Encoder(config)
+    unit = encoder_unit(config)
     write = _write_thresholds(unit, config, program, lane)
     rng = random.Random(3)
     # Per step: the words and the expected codes of the P rows.
@@ -266,9 +272,9 @@ def test_encoder(
             if encoder == "interleaved":
                 ctx.set(unit.phase, 1 << phase)
             if config.n_groups > 1:
-                for stage in range(config.tree_depth):
-                    step = stages[stage]
-                    ctx.set(unit.group[stage], steps[step][0] if step is not None else 0)
+                for level in range(config.tree_depth):
+                    step = stages[config.threshold_stage(level)]
+                    ctx.set(unit.group[level], steps[step][0] if step is not None else 0)
             await ctx.tick()
             if not advance:
                 continue

@@ -21,7 +21,7 @@ def example(config: AxiConfig) -> tuple[Program, np.ndarray, np.ndarray]:
     a = config.accelerator
     rng = np.random.default_rng(1)
     program = reference.random_program(a, rng)
-    shape = (12 * a.rows, a.n_codebooks, a.tree_depth)
+    shape = (12 * a.rows, a.n_codebooks, a.n_values)
     if a.input_format == "fp16":
         words = rng.standard_normal(shape).astype(np.float16).view(np.uint16)
     else:

@@ -42,7 +42,7 @@ def _job(folder: Path, config: AxiConfig, *, wrong_bit: bool = False) -> dict[st
     return {"HALUT_JOB": str(folder)}
 
 
-@pytest.mark.parametrize("name", ["small", "stream"])
+@pytest.mark.parametrize("name", ["small", "stream", "sums"])
 def test_bench(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
     built = build_axi(config, simulator=QUICK)

@@ -48,6 +48,12 @@ ODD = {
     "for_fpga": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
                  "parallel_codebooks": 4, "encoder": "pipelined", "input_format": "int8",
                  "memory": "lutram", "look_up_adder_levels": 0, "adder_levels_per_stage": 1},
+    # Tables in SRAM, three groups of two codebooks, two words for the columns.
+    "sram": {"n_codebooks": 6, "n_prototypes": 8, "n_outputs": 4, "rows": 2,
+             "parallel_codebooks": 2, "input_format": "int8", "memory": "sram",
+             "write_word_bits": 16},
+    "sram_double": {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 2, "parallel_codebooks": 3,
+                    "encoder": "pipelined", "memory": "sram", "double_buffer": True},
     "wide_tree": {"n_codebooks": 3, "n_prototypes": 32, "n_outputs": 2, "memory": "ff",
                   "encoder": "interleaved"},
 }  # fmt: skip

@@ -107,6 +107,21 @@ def test_smaller_formats_and_integers_between_layers(images: torch.Tensor) -> No
     assert len(np.unique(expected)) > 3
 
 
+@pytest.mark.sim
+def test_layers_that_compare_sums(images: torch.Tensor) -> None:
+    """As many terms as the accelerator adds up, fewer, and one, which is a tree."""
+    sums = dataclasses.replace(LAYER, encoder="sums", terms=3)
+    fewer = dataclasses.replace(LAYER, encoder="sums", n_prototypes=2)
+    model = network({"2": sums, "5": fewer, "8": LAYER})
+    with torch.no_grad():
+        expected = model(images).numpy()
+    result = simulate_network(dataclasses.replace(CONFIG, terms=3), model, images)
+    assert np.array_equal(result.outputs, expected)
+    assert len(np.unique(expected)) > 6
+    with pytest.raises(HalutError, match=r"program.terms must be at most .* 1, not 3 \(layer 2"):
+        simulate_network(CONFIG, model, images)
+
+
 # Of each accelerator in tests/sim/support.py: a layer's formats, Q by number of codebooks.
 STAGES = {
     ("lut_fp16", "p2q4"): {"lut_format": "fp16", "lut_bits": 16, "parallel_codebooks": 4},

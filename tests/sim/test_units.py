@@ -9,7 +9,7 @@ import pytest
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from sim import runner
-from sim.units import UNITS, build_unit
+from sim.units import UNITS, build_unit, unit_kinds
 from tests.sim.support import QUICK
 
 CONFIGS = {
@@ -25,12 +25,18 @@ CONFIGS = {
                  "parallel_codebooks": 5, "encoder": "pipelined", "input_format": "int5",
                  "memory": "lutram", "lut_bits": 4, "adder_levels_per_stage": 1,
                  "output_format": "fp16"},
+    # A RAM per row and tree level, for FPGAs.
+    "addressed": {"n_codebooks": 6, "n_prototypes": 8, "n_outputs": 2, "rows": 2,
+                  "parallel_codebooks": 3, "encoder": "addressed", "memory": "lutram"},
     # Levels that add up words; several words per codebook.
     "sums": {"n_codebooks": 4, "n_prototypes": 8, "n_outputs": 2, "rows": 2, "terms": 3,
              "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
              "write_word_bits": 24},
     "flip_flops": {"n_codebooks": 3, "n_prototypes": 2, "n_outputs": 2, "rows": 2,
                    "memory": "ff", "lut_bits": 12},
+    "sram": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 4, "rows": 2,
+             "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
+             "memory": "sram", "write_word_bits": 16},
 }  # fmt: skip
 
 
@@ -46,10 +52,7 @@ def _run(
 def _pairs(*names: str) -> list[tuple[str, str]]:
     """Return (kind, configuration) of every unit that these configurations have."""
     return [
-        (kind, name)
-        for name in names
-        for kind in UNITS
-        if kind != "output_stage" or "output_format" in CONFIGS[name]
+        (kind, name) for name in names for kind in unit_kinds(AcceleratorConfig(**CONFIGS[name]))
     ]
 
 
@@ -75,7 +78,7 @@ def test_unit_equals_model_in_verilator(kind: str) -> None:
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize(("kind", "name"), _pairs("unrolled"))
+@pytest.mark.parametrize(("kind", "name"), _pairs("unrolled", "sram"))
 def test_one_spoiled_bit_is_caught(kind: str, name: str) -> None:
     with pytest.raises(runner.SimulationFailed, match=r"must be|received"):
         _run(kind, name, spoil=True)

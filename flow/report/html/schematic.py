@@ -145,7 +145,7 @@ class _Schematic:
         self.lines(
             x + 24,
             _TOP + 207,
-            [f"{per_lane:,} × {c.threshold_bits} bits ({c.memory})",
+            [f"{per_lane:,} × {c.threshold_bits} bits ({c.constants_memory})",
              f"{c.threshold_total_bits:,} bits in all"],
         )  # fmt: skip
         self.share(x + 14, _TOP + _BODY - 30, "encoders")
@@ -266,7 +266,7 @@ class _Schematic:
     def wires(self) -> None:
         c = self.c
         values = c.rows * c.parallel_codebooks * c.n_values * c.input_bits
-        lines = c.tree_depth if c.memory == "lutram" else c.n_prototypes
+        lines = c.tree_depth if c.binary_codes else c.n_prototypes
         y = _TOP + 136
         left, right = _INPUT[0] + _INPUT[1], _ENCODER[0]
         self.bus([(left + 2, y), (right, y)], values, "input", ((left + right) / 2, y))
@@ -275,7 +275,7 @@ class _Schematic:
         self.bus(
             [(left, y), (right, y)],
             c.rows * c.parallel_codebooks * lines,
-            "codes" if c.memory == "lutram" else "codes, one-hot",
+            "codes" if c.binary_codes else "codes, one-hot",
             ((left + right) / 2, y),
         )
         left, right = _DECODER[0] + _DECODER[1], _OUTPUT[0]

@@ -102,7 +102,7 @@ def sampled(path: Path, clock: str, wanted: Iterable[str]) -> dict[str, list[int
 
 def _codes(config: AcceleratorConfig, lanes: list[int]) -> list[int]:
     """Row 0's code in every lane."""
-    if config.memory == "lutram":
+    if config.binary_codes:
         return [lane & (config.n_prototypes - 1) for lane in lanes]
     return [(lane & ((1 << config.n_prototypes) - 1)).bit_length() - 1 for lane in lanes]
 

@@ -201,6 +201,8 @@ class _Tracer:
 
     def _look_up(self, node: fx.Node, source: Value, layer: HalutLayer) -> None:
         layer.check_exact()
+        if layer.config.encoder != "tree":
+            raise HalutError(f'encoder must be "tree" in C, not "{layer.config.encoder}"')
         for name, wanted in (("lut_format", "int"), ("overflow", None)):
             if getattr(layer.config, name) != wanted:
                 raise HalutError(f"{name} must be {wanted} in C, not {getattr(layer.config, name)}")

@@ -115,6 +115,18 @@ def test_a_board(tmp_path: Path, capsys) -> None:
     assert bitstream.stat().st_size > 100_000
 
 
+@pytest.mark.flow
+@pytest.mark.slow
+@pytest.mark.needs("pyosys", "nextpnr-himbaechel-gowin")
+def test_gowin(tmp_path: Path) -> None:
+    design = accelerator(SMALL)
+    metrics, _ = implement(design, part("gowin-gw2a-18"), FpgaOptions(), tmp_path)
+    assert metrics.values["halut__fpga__luts"] > 20 < metrics.values["halut__fpga__flip_flops"]
+    metrics, folder = implement(design, board("tangnano20k"), FpgaOptions(), tmp_path)
+    assert metrics.values["halut__fpga__setup_slack"] > 0
+    assert (folder / "design.fs").stat().st_size > 100_000
+
+
 def test_every_board_has_a_part_and_pins() -> None:
     assert boards() and parts()
     for name in boards():
@@ -122,6 +134,8 @@ def test_every_board_has_a_part_and_pins() -> None:
         assert found.part.name in parts()
         pins = [found.clock_pin, *found.led_pins]
         assert len(set(pins)) == 4 and all(pin in found.pins() for pin in pins)
+        if found.part.test_pins:
+            assert len(set(found.part.test_pins)) == 4 and "leds[2]" in found.part.pins()
 
 
 @pytest.mark.parametrize(

@@ -1,121 +1,273 @@
-"""What follows looked-up convolutions is fused with them: the same results, for running only."""
+"""Looked-up convolutions and what is between them run in one native call, with the same results."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 from halut import native as library  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
-from halut.nn import HalutConv2d, LayerConfig, fused  # noqa: E402
+from halut.nn import HalutConv2d, HalutLinear, LayerConfig, fused  # noqa: E402
 from halut.nn.layers import layers_of  # noqa: E402
-from halut.nn.models import ResNet9  # noqa: E402
+from halut.nn.models import ResNet9, ResNet20  # noqa: E402
+from halut.nn.region import Region  # noqa: E402
 from tests.halut.variants import VARIANTS  # noqa: E402
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
 @pytest.fixture(params=["off", *VARIANTS])
-def forced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def forced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Force a variant; return whether there is native code."""
     if request.param not in ("off", *library.variants()):
         pytest.skip(f"{request.param} does not run here: {library.status()[1]}")
     monkeypatch.setenv(library.VARIABLE, request.param)
+    return bool(request.param != "off")
 
 
-def looked_up(**formats: Any) -> nn.Module:
-    """ResNet-9 with looked-up convolutions after the first."""
-    model = ResNet9(in_channels=1, width=8, image_size=16)
+def regions(model: nn.Module) -> list[Region]:
+    return [part for part in model.modules() if isinstance(part, Region)]
+
+
+def ran_natively(model: nn.Module) -> bool:
+    """Say whether there are regions, and torch ran none of them."""
+    plans = [list(one.plans.values()) for one in regions(model)]
+    return bool(plans) and all(one and None not in one for one in plans)
+
+
+def norm(n_channels: int) -> nn.BatchNorm2d:
+    """Return a batch norm that turns some channels round."""
+    found = nn.BatchNorm2d(n_channels)
+    with torch.no_grad():
+        assert found.running_mean is not None
+        assert found.running_var is not None
+        found.weight.copy_(torch.randn(n_channels))
+        found.bias.copy_(torch.randn(n_channels))
+        found.running_mean.copy_(torch.randn(n_channels))
+        found.running_var.copy_(torch.rand(n_channels) + 0.5)
+    return found
+
+
+def looked_up(model: nn.Module, *, with_norms: bool, **formats: Any) -> nn.Module:
+    """Replace convolutions but the first by looked-up ones, and maybe leave out batch norms."""
     for name, part in list(model.named_modules()):
         if isinstance(part, nn.Conv2d) and part.in_channels > 1:
             given = {key: getattr(part, key) for key in HalutConv2d.arguments}
             layer = HalutConv2d(**given | {"bias": True, "config": LayerConfig(**formats)})
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, layer)
-    for norm in list(model.modules()):
-        for name, part in list(norm.named_children()):
+    for parent_module in list(model.modules()):
+        for name, part in list(parent_module.named_children()):
             if isinstance(part, nn.BatchNorm2d):
-                setattr(norm, name, nn.Identity())
+                setattr(
+                    parent_module, name, norm(part.num_features) if with_norms else nn.Identity()
+                )
     return model.eval()
 
 
-@pytest.mark.usefixtures("forced")
+FOLLOWING: dict[str, Callable[[], list[nn.Module]]] = {
+    "nothing": lambda: [],
+    "relu": lambda: [nn.ReLU()],
+    "pool": lambda: [nn.MaxPool2d(2)],
+    "norm, relu": lambda: [norm(22), nn.ReLU(inplace=True)],
+    "norm, relu, pool": lambda: [norm(22), nn.ReLU(), nn.MaxPool2d(2)],
+    "pool, relu": lambda: [nn.Dropout(), nn.MaxPool2d(2), nn.ReLU()],
+}
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("following", FOLLOWING)
 @pytest.mark.parametrize(
     ("arguments", "shape"),
     [
         ({"padding": 1}, (3, 8, 28, 28)),
-        ({"padding": 1}, (30, 8, 7, 7)),  # odd sizes
+        ({"padding": (2, 1), "dilation": (2, 1)}, (30, 8, 7, 9)),
         ({"padding": 1, "groups": 2}, (2, 8, 5, 300)),
-        ({"stride": 2}, (2, 8, 70, 41)),
+        ({"stride": 2, "padding": 1}, (2, 8, 70, 41)),
         ({"kernel_size": 1}, (2, 8, 2, 3)),
+        ({"kernel_size": (2, 4), "padding": "same"}, (2, 8, 6, 5)),
     ],
 )
-def test_pooled_convolutions(
-    arguments: dict[str, Any], shape: tuple[int, ...], rectify: bool, layout: Any
+def test_convolutions_and_what_follows(
+    arguments: dict[str, Any], shape: tuple[int, ...], following: str, layout: Any, forced: bool
 ) -> None:
     torch.manual_seed(1)
     layer = HalutConv2d(**{"in_channels": 8, "out_channels": 22, "kernel_size": 3} | arguments)
-    layer.eval()
+    model = nn.Sequential(layer, *FOLLOWING[following]()).eval()
     x = torch.randn(shape).contiguous(memory_format=layout)
+    running = fused(model)
     with torch.no_grad():
-        want = layer(x).relu() if rectify else layer(x)
-        found = layer.forward_pooled(x, rectify=rectify, pool=False)
+        want, found = model(x), running(x)
         assert torch.equal(found, want)
-        pooled = layer.forward_pooled(x, rectify=rectify, pool=True)
-        assert torch.equal(pooled, nn.functional.max_pool2d(want, 2))
+        assert found.is_contiguous(memory_format=layout)
+        assert ran_natively(running) or not forced
         layer.bias += 0.5
-        assert not torch.equal(layer.forward_pooled(x, rectify=rectify, pool=True), pooled)
+        assert not torch.equal(fused(model)(x), found)
+
+
+@pytest.mark.parametrize(
+    "formats",
+    [
+        {"n_prototypes": 4},
+        {"n_prototypes": 8, "lut_bits": 4, "input_format": "int8"},
+        {"input_format": "fp8_e4m3", "n_prototypes": 2},
+        {"input_format": "int8", "acc_bits": 8, "overflow": "wrap", "relu": True},
+    ],
+)
+def test_formats(formats: dict[str, Any], forced: bool) -> None:
+    torch.manual_seed(2)
+    config = LayerConfig(**formats)
+    model = nn.Sequential(
+        HalutConv2d(6, 9, 3, padding=1, config=config),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        HalutConv2d(9, 7, 3, padding=1, config=config),
+    ).eval()
+    x = torch.randn(5, 6, 11, 9)
+    running = fused(model)
+    with torch.no_grad():
+        assert torch.equal(running(x), model(x))
+    assert ran_natively(running) or not forced
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("with_norms", [False, True])
+@pytest.mark.parametrize("kind", [ResNet9, ResNet20])
+def test_networks_give_the_same_results(
+    kind: Any, with_norms: bool, layout: Any, forced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    given = {"width": 8, "image_size": 16} if kind is ResNet9 else {"width": 4}
+    model = looked_up(kind(in_channels=1, **given), with_norms=with_norms, input_format="int8")
+    x = torch.randn(5, 1, 16, 16).contiguous(memory_format=layout)
+    running = fused(model)
+    with torch.no_grad():
+        want = model(x)
+        assert torch.equal(running(x), want)
+        assert torch.equal(copy.deepcopy(running)(x), want)
+        assert ran_natively(running) or not forced
+        assert torch.equal(running(x[:2]), model(x[:2]))
+        # A few images at a time, also in threads.
+        monkeypatch.setattr("halut.nn.region.AT_ONCE", 512)
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            assert torch.equal(running(x), want)
+        finally:
+            torch.set_num_threads(n_threads)
+
+
+class Branches(nn.Module):
+    """Values that several operations read, additions of both kinds, outputs that are read, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = HalutConv2d(4, 6, 3, padding=1)
+        self.second = HalutConv2d(6, 6, 3, padding=1)
+        self.third = HalutConv2d(6, 6, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a = functional.relu(self.first(x))
+        b = self.second(a)
+        b += a
+        b = b.relu()
+        c = torch.add(y, self.third(functional.relu(b)))
+        d = self.third(b) + self.second(b)  # one of them is there before the other
+        return b, functional.max_pool2d(c + d, 2), torch.tanh(b)
+
+
+def test_branches(forced: bool) -> None:
+    torch.manual_seed(4)
+    model, x, y = Branches().eval(), torch.randn(3, 4, 9, 8), torch.randn(3, 6, 9, 8)
+    running = fused(model)
+    with torch.no_grad():
+        for found, want in zip(running(x, y), model(x, y), strict=True):
+            assert torch.equal(found, want)
+    assert regions(running)
+    assert ran_natively(running) or not forced
 
 
 @pytest.mark.usefixtures("forced")
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(
-    "formats", [{}, {"input_format": "int8", "relu": True}, {"lut_bits": None}]
-)
-def test_networks_give_the_same_results(formats: dict[str, Any], layout: Any) -> None:
-    torch.manual_seed(2)
-    model = looked_up(**formats)
-    x = torch.randn(5, 1, 16, 16).contiguous(memory_format=layout)
+def test_values_that_are_not_finite() -> None:
+    torch.manual_seed(5)
+    model = looked_up(ResNet9(in_channels=2, width=8, image_size=8), with_norms=True).eval()
+    x = torch.randn(4, 2, 8, 8)
+    x[1, 0, 3, 3], x[2, 1, 7, 7], x[3, 0, 0, 0] = torch.nan, torch.inf, -torch.inf
+    running = fused(model)
     with torch.no_grad():
+        assert torch.equal(running(x).nan_to_num(nan=7), model(x).nan_to_num(nan=7))
+        layer = next(iter(layers_of(model).values()))
+        layer.bias[0] = torch.nan
         running = fused(model)
-        assert torch.equal(running(x), model(x))
-        assert torch.equal(copy.deepcopy(running)(x), model(x))
-    assert sum(type(part) is nn.Identity for part in running.modules()) > sum(
-        type(part) is nn.Identity for part in model.modules()
-    )
+        assert torch.equal(running(x).nan_to_num(nan=7), model(x).nan_to_num(nan=7))
+        assert not ran_natively(running)
 
 
-def test_training_steps_take_the_plain_way() -> None:
-    torch.manual_seed(3)
-    layer, x = HalutConv2d(4, 6, 3), torch.randn(2, 4, 8, 8, requires_grad=True)
-    found = layer.forward_pooled(x, rectify=True, pool=True)
-    assert torch.equal(found, nn.functional.max_pool2d(layer(x).relu(), 2))
-    found.sum().backward()
-    assert x.grad is not None and x.grad.any()
+def test_what_torch_runs() -> None:
+    torch.manual_seed(6)
+    model = nn.Sequential(HalutConv2d(4, 6, 3), nn.ReLU()).eval()
+    running = fused(model)
+    x = torch.randn(2, 4, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(running(x.double()), model(x.double()))
+        assert torch.equal(running(x[0]), model(x[0]))
+        assert running(x[:0]).shape == (0, 6, 6, 6)
+        with torch.autocast("cpu"):
+            assert running(x).dtype == torch.bfloat16
+        with pytest.raises(HalutError, match="input must"):
+            running(torch.zeros(1, 3, 8, 8))
+        with pytest.raises(HalutError, match="input must"):
+            running(torch.zeros(1, 4, 2, 8))
+    x.requires_grad_()
+    running(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.any()
 
 
-def test_other_poolings_stay() -> None:
-    torch.manual_seed(4)
+def test_other_operations_stay() -> None:
+    torch.manual_seed(7)
     for pooling in (nn.MaxPool2d(3), nn.MaxPool2d(2, stride=1), nn.MaxPool2d(2, ceil_mode=True),
                     nn.MaxPool2d(2, padding=1), nn.AvgPool2d(2)):  # fmt: skip
         model = nn.Sequential(HalutConv2d(4, 6, 3), nn.ReLU(), pooling).eval()
         x = torch.randn(2, 4, 9, 9)
+        running = fused(model)
         with torch.no_grad():
-            assert torch.equal(fused(model)(x), model(x))
-        assert type(fused(model)[2]) is type(pooling)
+            assert torch.equal(running(x), model(x))
+        assert any(type(part) is type(pooling) for part in running.modules())
+    linear = nn.Sequential(HalutLinear(8, 4), nn.ReLU()).eval()
+    assert not regions(fused(linear))
+
+
+class Untraceable(nn.Module):
+    """A forward method that looks at values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(HalutConv2d(4, 6, 3), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.body(x) if x.sum() > 0 else -self.body(x)
+        return found
+
+
+def test_parts_of_a_network_that_cannot_be_traced() -> None:
+    torch.manual_seed(8)
+    model, x = Untraceable().eval(), torch.randn(2, 4, 8, 8)
+    running = fused(model)
+    with torch.no_grad():
+        for one in (x, -x):
+            assert torch.equal(running(one), model(one))
+    assert type(running) is Untraceable
+    assert regions(running)
 
 
 def test_a_fused_copy_holds_no_layers_to_export() -> None:
     model = nn.Sequential(HalutConv2d(4, 6, 3), nn.ReLU()).eval()
-    assert len(list(layers_of(model))) == 1
-    assert not list(layers_of(fused(model)))
-
-
-def test_wrong_inputs_are_refused() -> None:
-    layer = HalutConv2d(4, 6, 3).eval()
-    with torch.no_grad(), pytest.raises(HalutError, match="input must be"):
-        layer.forward_pooled(torch.zeros(1, 4, 8, 8, dtype=torch.int32), rectify=True, pool=True)
+    assert len(layers_of(model)) == 1
+    assert not layers_of(fused(model))
+    assert "operations" in str(fused(model))

@@ -394,7 +394,7 @@ def test_torch_compile_gives_the_same_bits() -> None:
         )
         layer = HalutLinear.from_module(nn.Linear(24, 5), x, config).train()
         other = copy.deepcopy(layer)
-        torch._dynamo.reset()
+        torch.compiler.reset()
         compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
         found, wanted = compiled(x), layer(x)
         assert torch.equal(found, wanted)

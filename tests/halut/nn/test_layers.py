@@ -324,6 +324,7 @@ def test_double_precision() -> None:
 def check_compiled(backend: str, input_format: str | None) -> None:
     conv, x = conv_case("plain")
     layer = HalutConv2d.from_module(conv, x, LayerConfig(input_format=input_format))
+    torch.compiler.reset()  # graphs of one `forward` are counted, over all tests of a process
     compiled = torch.compile(layer, fullgraph=True, backend=backend)
     assert torch.equal(compiled(x), layer(x))
     gradients = []
@@ -381,7 +382,7 @@ BYTES = HalutLinear(8, 2, config=LayerConfig(output_format="int8"))
     (lambda: HalutConv2d(8, 2, 3)(torch.randn(3, 7, 5, 5)), r"\(any, 8, height, width\)"),
     (lambda: HalutLinear(8, 2).accumulators(torch.randn(3, 8)), "input_format must be set"),
     (lambda: HalutLinear(8, 2, config=LayerConfig(encoder="centroid")).programs(),
-     'encoder must be "tree" for hardware'),
+     'encoder must be "tree" or "sums" for hardware'),
     (lambda: HalutLinear.from_module(nn.Linear(8, 2), torch.randn(20, 8)),
      "at least 64 rows .4 x 16 prototypes., not 20"),
     (lambda: HalutLinear.from_module(nn.Linear(8, 2), torch.full((99, 8), torch.nan)),

@@ -209,6 +209,7 @@ def test_export_with_any_batch_size_and_compile(name: str) -> None:
     program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     assert torch.equal(program.module()(x[:7]), wanted)
     gradients = []
+    torch.compiler.reset()  # graphs of one `forward` are counted, over all tests of a process
     for called in (model, torch.compile(model, backend="aot_eager", fullgraph=True)):
         model.zero_grad()
         called(x[:7]).square().sum().backward()

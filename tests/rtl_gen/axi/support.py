@@ -26,6 +26,13 @@ _PIXELS: dict[str, Any] = {
     "n_codebooks": 2, "n_prototypes": 4, "n_outputs": 3, "rows": 2, "parallel_codebooks": 2,
     "encoder": "pipelined", "input_format": "int8",
 }  # fmt: skip
+_SUMS: dict[str, Any] = {
+    **_SMALL,
+    "rows": 2,
+    "parallel_codebooks": 2,
+    "terms": 3,
+    "write_word_bits": 16,
+}
 
 CONFIGS = {
     # Three words per codebook and prototype: addresses of a program have gaps.
@@ -50,5 +57,7 @@ CONFIGS = {
     "stream": AxiConfig(
         core=AcceleratorConfig(**_ODD), bus="stream", control="wishbone", data_bits=32
     ),
+    # Levels of a tree compare sums: input transfers are wider, signs are among the thresholds.
+    "sums": AxiConfig(core=AcceleratorConfig(**_SUMS)),
     "wishbone": AxiConfig(core=AcceleratorConfig(**_SMALL), control="wishbone", data_bits=128),
 }  # fmt: skip

@@ -47,6 +47,9 @@ def test_sizes() -> None:
     assert (odd.item_bytes, odd.result_bytes) == (36, 6)
     # 2 transfers of 2 rows, 4 codebooks, 2 levels of 2 bytes; 2 rows of 12 half floats.
     assert (tiled.item_bytes, tiled.result_bytes) == (64, 48)
+    # 2 transfers of 2 rows, 2 codebooks, 2 levels of 3 bytes; 2 rows of 3 results of 10 bits.
+    sums = CONFIGS["sums"]
+    assert (sums.item_bytes, sums.result_bytes) == (48, 12)
     # 12 pixels of 2 channels; 6 row groups of 2 rows of 3 results of 9 bits.
     assert (pixels.item_bytes, pixels.item_groups, pixels.result_bytes) == (24, 6, 72)
 
