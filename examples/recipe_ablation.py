@@ -41,7 +41,6 @@ COMMON = Recipe(
     layer=LayerConfig(input_format="int8", max_rows=8192, refine_passes=0),
     temperature=Temperature(start=0.3, unit="spread"),
     tables_lr=2.0,
-    distillation=Distillation(weight=0.9, temperature=4.0),
 )
 
 _SPREAD = COMMON.temperature
@@ -59,7 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rate of thresholds 2": {"thresholds_lr": 2.0},
     "rate of norms 0.25": {"norms_lr": 0.25},
     "all rates doubled": {"fine_tune": Stage(epochs=5, lr=0.004)},
-    "no distillation": {"distillation": Distillation()},
+    "no distillation": {"distillation": Distillation(weight=0)},
     "reconstruction first": {
         "reconstruct": Reconstruction(block_steps=40, distill_steps=0, batch_size=64)
     },

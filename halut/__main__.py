@@ -12,6 +12,7 @@ from halut.commands import (
     analyse,
     bench,
     convert,
+    dataless,
     evaluate,
     export,
     fold,
@@ -26,7 +27,7 @@ from halut.commands import (
 
 COMMANDS = (
     learn, info, multiply, bench, convert, reconstruct, evaluate, export, fold, formats, stats,
-    analyse, train,
+    analyse, dataless, train,
 )  # fmt: skip
 """Modules that each add a command, in the order of ``--help``."""
 

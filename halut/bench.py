@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import halut
-from halut import golden, native, process
+from halut import golden, mixed, native, process
 from halut.baseline import ProductQuantization
 from halut.errors import HalutError
 from halut.matmul import HalutMatmul
 from halut.output import byte_grid
-from halut.problem_set import geometric_means, measure
+from halut.problem_set import PROBLEM_SET, geometric_means, measure
 from halut.problems import PROBLEMS, PUBLISHED, digit_classes, relative_error
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "online",
     "peak_gb",
     "problems",
+    "tables",
 ]
 
 INPUT_FORMATS = ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int16", "int8", "int6", "int4", "int2")
@@ -95,8 +96,8 @@ def measured_alone(name: str, threads: int, arguments: dict[str, Any]) -> Any:
     Parameters
     ----------
     name : str
-        ``"accuracy"``, ``"problems"``, ``"formats"``, ``"learn"``, ``"online"`` or ``"kernels"`` of
-        this module;
+        ``"accuracy"``, ``"problems"``, ``"tables"``, ``"formats"``, ``"learn"``, ``"online"`` or
+        ``"kernels"`` of this module;
         ``"layers"``, ``"forward"`` or ``"networks"`` of `halut.nn.bench`, which need torch.
     threads : int
         BLAS threads.
@@ -165,6 +166,18 @@ def problems() -> dict[str, Any]:
     """
     rows = measure()
     return {"conditions": conditions(), "rows": rows, "means": geometric_means(rows)}
+
+
+def tables() -> dict[str, Any]:
+    """Measure tables that are not all alike on `halut.problem_set.PROBLEM_SET`, up to C = 16.
+
+    Returns
+    -------
+    dict
+        ``rows``, see `halut.mixed.measure`.
+    """
+    few = tuple((make, tuple(size for size in sizes if size <= 16)) for make, sizes in PROBLEM_SET)
+    return {"conditions": conditions(), "rows": mixed.measure(few)}
 
 
 def formats(n_codebooks: int = 16) -> dict[str, Any]:
@@ -463,6 +476,7 @@ def _milliseconds(call: Callable[[], Any], clock: Callable[[], float] = time.per
 _MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "accuracy": accuracy,
     "problems": problems,
+    "tables": tables,
     "formats": formats,
     "learn": learn,
     "online": online,

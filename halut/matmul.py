@@ -40,6 +40,7 @@ from halut.lookup import chunks, product_basis, walk_rows
 from halut.outliers import ordinary_rows
 from halut.residual import ResidualTrees, TermTrees
 from halut.ridge import Fit, Gram, best_strength, entries_of
+from halut.sums import sums_of_one
 from halut.tree_product import TreeProduct
 
 __all__ = ["HalutMatmul", "QuantisationError", "Statistics"]
@@ -141,7 +142,8 @@ class HalutMatmul(TreeProduct):
     stats_ : Statistics
         What learning found.
     chosen_ : dict
-        The settings that were chosen: at least `encoder`, and `terms` with "sums".
+        The settings that were chosen, with which the same is learned again. Where sums were asked
+        for and trees of single columns are better, these are sums of one column.
 
     Examples
     --------
@@ -315,6 +317,8 @@ class HalutMatmul(TreeProduct):
             for name, value in vars(other).items()
             if name.endswith("_") or name in ("_judge", "_ordinary_counts")
         )
+        if self.encoder == "sums" and self.signs_ is None:  # trees were better, or as good
+            self.split_dims_, self.signs_ = sums_of_one(self.split_dims_, self.terms)
 
     def _learn(self, A: NDArray[np.float32], B: NDArray[np.float32]) -> HalutMatmul:
         """Learn as the settings say."""
@@ -360,7 +364,8 @@ class HalutMatmul(TreeProduct):
             rows, weights, centre, codes, further[-1], means, a_exponent + b_exponent
         )
         self.split_dims_, self.signs_ = trees.split_dims, trees.signs
-        self.chosen_ = {"encoder": self.encoder, "loss": self.loss, "effort": self.effort}
+        names = ("encoder", "loss", "refine_passes", "ridge", "effort")
+        self.chosen_ = {name: getattr(self, name) for name in names}
         if self.encoder == "sums":
             self.chosen_["terms"] = self.terms
         self.thresholds_ = np.ldexp(trees.thresholds, a_exponent)

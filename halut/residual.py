@@ -24,7 +24,7 @@ from halut.effort import Variant, passes_shown
 from halut.forest import Forest, add_entries, sums_by_code
 from halut.lookup import walk_rows
 from halut.ridge import Fit, Gram, best_strength, solve
-from halut.sums import greedy_sum, products, second_moments, sum_of
+from halut.sums import greedy_sum, products, second_moments, sum_of, sums_of_one
 from halut.trees import SortedColumns, learn_tree, split_column
 
 __all__ = ["ResidualTrees", "TermTrees"]
@@ -89,9 +89,7 @@ class ResidualTrees:
         f = self.forest
         dims, signs = f.split_dims.copy(), None
         if self._terms > 1:
-            signs = np.zeros((*dims.shape, self._terms), dtype=np.int8)
-            signs[..., 0] = 1
-            dims = np.repeat(dims[..., None], self._terms, axis=2)
+            dims, signs = sums_of_one(dims, self._terms)
         return TermTrees(
             split_dims=dims, signs=signs, thresholds=f.thresholds.copy(), codes=f.codes.copy()
         )

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from halut.quantize import sum_thresholds
 
-__all__ = ["greedy_sum", "integer_sums", "products", "second_moments", "sum_of"]
+__all__ = ["greedy_sum", "integer_sums", "products", "second_moments", "sum_of",
+           "sums_of_one"]  # fmt: skip
 
 _WORTH_A_TERM = 1.0001
 """A further column must explain more by this factor."""
@@ -48,6 +49,21 @@ def sum_of(
     for dim, sign in zip(dims, signs, strict=True):
         total += sign * columns[dim]
     return total
+
+
+def sums_of_one(
+    split_dims: NDArray[np.int32], terms: int
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Return columns (n_codebooks, tree_depth) as sums with one term of `terms`.
+
+    Returns
+    -------
+    split_dims : int32 ndarray of shape (n_codebooks, tree_depth, terms)
+    signs : int8 ndarray of the same shape, 1 and 0
+    """
+    signs = np.zeros((*split_dims.shape, terms), dtype=np.int8)
+    signs[..., 0] = 1
+    return np.repeat(split_dims[..., None], terms, axis=2), signs
 
 
 def greedy_sum(

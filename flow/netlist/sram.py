@@ -53,7 +53,10 @@ def _black_box(cell: str, words: int, bits: int, sram: SramMacros) -> str:
 
 
 def _memory(words: int, width: int, way: Arrangement, sram: SramMacros) -> str:
-    """One size of memory: macros side by side for the bits, and in banks for the words."""
+    """One size of memory: macros side by side for the bits, and in banks for the words.
+
+    A bank has a clock gate: a macro may take energy at every edge of its clock.
+    """
     address, inner = (words - 1).bit_length(), (way.words - 1).bit_length()
     padded = way.across * way.bits
     lines = [
@@ -75,12 +78,17 @@ def _memory(words: int, width: int, way: Arrangement, sram: SramMacros) -> str:
         enable = "en_i" if way.deep == 1 else f"bank{bank}_enable"
         if way.deep > 1:
             lines.append(f"  wire {enable} = en_i & (bank == {bank});")
-        lines.append(f"  wire [{padded - 1}:0] bank{bank}_word;")
+        lines += [
+            f"  wire bank{bank}_clk;",
+            f"  halut_clock_gate bank{bank}_gate (.clk_i(clk_i), .en_i({enable}), "
+            f".gclk_o(bank{bank}_clk));",
+            f"  wire [{padded - 1}:0] bank{bank}_word;",
+        ]
         outputs.append(f"bank{bank}_word[{width - 1}:0]")
         for column in range(way.across):
             span = f"[{(column + 1) * way.bits - 1}:{column * way.bits}]"
             signals = {
-                "clock": "clk_i",
+                "clock": f"bank{bank}_clk",
                 "enable": enable,
                 "write": "we_i",
                 "address": f"address[{inner - 1}:0]",

@@ -191,9 +191,10 @@ def _sram_model(
     start: int,
     after: Callable[[str], str],
 ) -> list[str]:
-    """A macro: an array of words, and the word that was read last, which stays; `start` at first.
+    """A macro: an array of words, and the word that was read last, which stays.
 
-    Gates give an unknown value for an unknown input, so that no macro may begin with one.
+    Gates give an unknown value for an unknown input, so that a macro begins with random words, made
+    of `start`: before its reset a design may read some.
     """
     roles = cell.state
 
@@ -216,6 +217,9 @@ def _sram_model(
     lines = [
         f"  reg {span} {word} = {len(outputs)}'h{start:x};",
         f"  reg {span} {words} [0:{(1 << address_bits) - 1}];",
+        f"  integer i{index}, r{index} = {start & 0x7FFFFFFF};",
+        f"  initial for (i{index} = 0; i{index} < {1 << address_bits}; i{index} = i{index} + 1)",
+        f"    {words}[i{index}] = {{{-(-len(outputs) // 32)}{{$random(r{index})}}}};",
         f"  always @(posedge {pins[roles['clock']]}) if ({enable}) begin",
         f"    if ({write}) {words}[{address}] <= {written}; else {word} <= {words}[{address}];",
         "  end",

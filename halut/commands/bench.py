@@ -27,7 +27,8 @@ def add_verb(verbs: Any) -> None:
         nargs="*",
         metavar="WHAT",
         default=[],
-        help="accuracy, learn, online, kernels (default: these), problems, formats; with torch "
+        help="accuracy, learn, online, kernels (default: these), problems, tables, "
+        "formats; with torch "
         "layers, forward, networks",
     )
     add("--threads", type=int, default=1, metavar="N",
@@ -97,6 +98,37 @@ def _problems_report(result: dict[str, Any]) -> list[str]:
         worse = [row for row in rows if row["errors"][name] > row["others"]]
         where = ", ".join(f"{row['problem']} {row['n_codebooks']}" for row in worse)
         lines.append(f"  rows worse than others, {name}: {where or 'none'}")
+    return lines
+
+
+def _tables_report(result: dict[str, Any]) -> list[str]:
+    rows, bits = result["rows"], ("2", "3", "4")
+    ways = {"uniform": "alike", "mixed": "mixed widths", "exponents": "exponents"}
+    titles = [f"{name}, {width} bits" for width in bits for name in ways.values()]
+    lines = [
+        "tables: |AB - Y|^2 / |AB|^2 on unseen rows, K = 16; entries alike, of a width per "
+        "codebook, or with an exponent",
+        "  per output and codebook, at the same mean width; trees that end at level 4, or at "
+        "levels 3, 4 and 5 with as many entries",
+        _said(result["conditions"]),
+        *_table(["problem", "C", "bits of 8", "float", *titles, "level 4", "mixed levels"]),
+    ]
+    for row in rows:
+        errors = [f"{row[way][width]:.5f}" for width in bits for way in ways]
+        levels = "/".join(str(number) for number in row["levels"].values())
+        lines.append(
+            _row(
+                [
+                    row["problem"],
+                    str(row["n_codebooks"]),
+                    f"{row['bits_of_8']:.2f}",
+                    f"{row['float']:.5f}",
+                    *errors,
+                    f"{row['k16']:.5f}",
+                    f"{row['mixed_k']:.5f} ({levels})",
+                ]
+            )
+        )
     return lines
 
 
@@ -238,6 +270,7 @@ def _fastest(rows: list[dict[str, Any]]) -> list[str]:
 _REPORTS = {
     "accuracy": _accuracy_report,
     "problems": _problems_report,
+    "tables": _tables_report,
     "formats": _formats_report,
     "learn": _learn_report,
     "online": _online_report,

@@ -25,6 +25,7 @@ __all__ = [
     "packed_shape",
     "pieces",
     "quantise",
+    "quantise_packed",
     "table_ranges",
 ]
 
@@ -167,6 +168,33 @@ def quantise(
     chosen.call("halut_quantise", entries, *shape, middle, scale, half, out)
 
 
+def quantise_packed(
+    chosen: Kernels,
+    shape: tuple[int, int, int, int],
+    half: float,
+    *,
+    entries: int,
+    middle: int,
+    scale: int,
+    tables: int,
+) -> None:
+    """Do `quantise`, then `pack`; entries in steps are not kept as floats.
+
+    Parameters
+    ----------
+    chosen : Kernels
+    shape : tuple of int
+        (groups, outputs, codebooks, prototypes); at most 16 prototypes.
+    half : float
+        At most 128.
+    entries, middle, scale : int
+        Addresses of float32: of that shape, of (groups, outputs, codebooks), of (groups, outputs).
+    tables : int
+        Address of int8 of shape `packed_shape`, which is written.
+    """
+    chosen.call("halut_quantise_packed", entries, *shape, middle, scale, half, tables)
+
+
 def bands(chosen: Kernels, given: list[int]) -> int:
     """Return how many bands of positions there are, which threads may share."""
     fields = np.array(given, dtype=np.int64)
@@ -276,7 +304,7 @@ def convolve_backward(
         Of float32, as `x` is laid out; is added to.
     grad_tables : int
         Of float32 (groups, outputs, codebooks, prototypes): the gradient of entries without their
-        output's scale; is added to.
+        output's scale; is written.
     grad_nodes, grad_slope : int
         Of float32, of the shapes of `nodes` and `slope`; are written.
     part : tuple of int

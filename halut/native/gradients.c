@@ -1,26 +1,29 @@
 /* The surrogate gradient of looked-up layers: see halut/nn/functional.py for the equations.
  *
- * Pieces of the input are staged again, so that nothing is kept from the forward pass. Products
- * with the tables, the derivatives of the nodes and the sums over positions are done for one tile
- * of positions and one codebook at a time. Floats are added in no stated order.
+ * Pieces of the input are staged again, so that nothing is kept from the forward pass. A few tiles
+ * of positions, four codebooks (a quad) and a panel of outputs are worked on at a time, in the
+ * caches of the first two levels. Floats are added in no stated order.
  */
 #include "pieces.h"
 #include "format.h"
 #include <math.h>
 
 enum {
-    NEAR = 256,  /* positions of a piece, about */
-    WIDEST = 16, /* floats of a vector, at most */
+    NEAR = 256,     /* positions of a piece, about */
+    MOST_TILES = 4, /* that are worked on together */
+    PANEL = 64,     /* outputs that are worked on together */
+    WIDEST = 16,    /* floats of a vector, at most */
     DEEPEST = 4,
     LEAVES = 1 << DEEPEST,
-    KEPT_BYTES = 1 << 22 /* of tables as floats that are kept from tile to tile, at most */
+    QUAD = 4 * LEAVES,   /* entries of four codebooks and one output */
+    KEPT_BYTES = 1 << 22 /* of sums that are kept from piece to piece, at most */
 };
 
 /* A leaf's weight in the softmax falls by this factor for each node that decides against it. */
 #define UNLIKELY 0.1353352832366127F
 
 typedef struct {
-    void (*unpack)(const int8_t *, size_t, size_t, float *);
+    void (*unpack)(const int8_t *, size_t, size_t, const float *, float *);
     void (*products)(const float *, const float *, size_t, size_t, float *);
     void (*trees)(const float *, const float *, const float *, size_t, float *, float *, float *);
     void (*gather)(const float *, const uint8_t *, size_t, size_t, float *);
@@ -70,21 +73,30 @@ static const Gradients *gradients_of(int variant)
 
 /* What is read, and what is added to; shapes as of halut_convolve_backward. */
 typedef struct {
-    const float *nodes, *slope, *scale, *offset, *table_scale, *upstream;
+    const float *nodes, *slope, *scale, *offset, *table_scale;
     const int8_t *tables;
     float *grad_x, *grad_tables;
 } Sides;
+
+/* What is known of one tile of positions and the codebooks of a quad. */
+typedef struct {
+    size_t at, n;                      /* positions: the first in its piece, how many */
+    float values[4][DEEPEST * TILE];   /* that trees compare; then their gradients */
+    uint8_t codes[4][TILE];
+    float gains[TILE * QUAD];          /* what every leaf would have contributed */
+} Tile;
 
 typedef struct {
     Work w;
     const Gradients *gradients;
     const Format *format;
-    float *grad_staged;           /* (channels, plane) */
-    float *planes, *rows;         /* upstream of a tile: (M, TILE), times scales, and (TILE, M) */
-    int keeps;                    /* all quads, in order; else the one that is worked on */
-    float *tables;                /* (quads, 4, M, LEAVES) */
-    float *sums;                  /* what is added to their gradient: (quads, 4, LEAVES, M) */
-    float *pixels;                /* of a piece */
+    float *grad_staged; /* (channels, plane) */
+    float *rows;        /* upstream of tiles: (MOST_TILES, panels, TILE, PANEL) */
+    Tile *tiles;        /* (MOST_TILES) */
+    float *tables;      /* of a quad, times the scales of outputs: (PANEL, QUAD) */
+    int keeps;          /* the sums of all pieces; else those of one, of a quad and a panel */
+    float *sums;        /* of upstream by code: (groups, quads, panels, QUAD, PANEL) */
+    float *pixels;      /* of a piece */
     float *node_sums, *slope_sums; /* (groups, codebooks, nodes or levels, WIDEST) */
     void *blocks[10];
 } Backward;
@@ -92,6 +104,17 @@ typedef struct {
 static size_t quads_of(const Geometry *g)
 {
     return ((size_t)g->n_codebooks + 3) / 4;
+}
+
+static size_t panels_of(const Geometry *g)
+{
+    return ((size_t)g->n_outputs + PANEL - 1) / PANEL;
+}
+
+/* Outputs of a panel. */
+static size_t panel_size(const Geometry *g, size_t panel)
+{
+    return smaller(PANEL, (size_t)g->n_outputs - panel * PANEL);
 }
 
 static int open_backward(Backward *b, const Geometry *g, int variant, const Format *format,
@@ -103,25 +126,25 @@ static int open_backward(Backward *b, const Geometry *g, int variant, const Form
     b->gradients = gradients_of(variant);
     b->format = format;
     const size_t trees = (size_t)(g->groups * g->n_codebooks), channels = (size_t)g->channels;
-    const size_t n_outputs = (size_t)g->n_outputs;
     const size_t n_nodes = ((size_t)1 << g->depth) - 1, depth = (size_t)g->depth;
+    const size_t all_sums = (size_t)g->groups * quads_of(g) * panels_of(g) * QUAD * PANEL;
+    b->keeps = all_sums * sizeof(float) <= KEPT_BYTES;
+    const size_t n_sums = b->keeps ? all_sums : QUAD * PANEL;
     const int failed = open_work(w, dims, &b->blocks[0], &b->blocks[1]);
     b->grad_staged = aligned(channels * w->plane + 2 * TILE, 4, &b->blocks[2]);
-    b->planes = aligned(n_outputs * TILE, 4, &b->blocks[3]);
-    b->rows = aligned(n_outputs * TILE, 4, &b->blocks[4]);
+    b->rows = aligned(MOST_TILES * panels_of(g) * TILE * PANEL, 4, &b->blocks[3]);
+    b->tiles = aligned(MOST_TILES, sizeof(Tile), &b->blocks[4]);
     b->node_sums = aligned(trees * n_nodes * WIDEST, 4, &b->blocks[5]);
     b->slope_sums = aligned(trees * depth * WIDEST, 4, &b->blocks[6]);
     b->pixels = aligned(rows_read(g, w->piece_rows) * (size_t)g->width * channels, 4,
                         &b->blocks[7]);
-    const size_t quad = 4 * n_outputs * LEAVES, n_quads = (size_t)g->groups * quads_of(g);
-    b->keeps = n_quads * quad * sizeof(float) <= KEPT_BYTES;
-    b->tables = aligned(b->keeps ? n_quads * quad : quad, 4, &b->blocks[8]);
-    b->sums = aligned(b->keeps ? n_quads * quad : quad, 4, &b->blocks[9]);
-    if (failed || b->tables == NULL || b->sums == NULL || b->grad_staged == NULL ||
-        b->planes == NULL || b->rows == NULL ||
-        b->node_sums == NULL || b->slope_sums == NULL || b->pixels == NULL)
+    b->tables = aligned(PANEL * QUAD, 4, &b->blocks[8]);
+    b->sums = aligned(n_sums, 4, &b->blocks[9]);
+    if (failed || b->grad_staged == NULL || b->rows == NULL || b->tiles == NULL ||
+        b->node_sums == NULL || b->slope_sums == NULL || b->pixels == NULL || b->tables == NULL ||
+        b->sums == NULL)
         return 1;
-    memset(b->planes, 0, n_outputs * TILE * 4);
+    memset(b->sums, 0, n_sums * 4);
     memset(b->node_sums, 0, trees * n_nodes * WIDEST * 4);
     memset(b->slope_sums, 0, trees * depth * WIDEST * 4);
     return 0;
@@ -133,72 +156,55 @@ static void close_backward(Backward *b)
         free(b->blocks[i]);
 }
 
-/* The upstream gradient of n positions, `at` of them into the piece, both ways round; as planes
- * times the scale of every output. */
-static void take_upstream(Backward *b, const Sides *s, const Piece *piece, size_t group, size_t at,
-                          size_t n)
+/* The upstream gradient of a tile's positions, panel by panel; zero where there is none. */
+static void take_upstream(const Backward *b, const float *upstream, const Piece *piece,
+                          size_t group, const Tile *tile, float *rows)
 {
-    const float *upstream = s->upstream;
     const Work *w = &b->w;
     const size_t n_outputs = (size_t)w->g->n_outputs, all = n_outputs * (size_t)w->g->groups;
     const size_t item = piece->first / w->out_height, per_item = w->out_height * w->out_width;
-    const size_t within = piece->first % w->out_height * w->out_width + at;
-    if (w->g->out_by_pixel) {
-        const float *from = upstream + (item * per_item + within) * all + group * n_outputs;
-        w->transpose(from, all, n, n_outputs, b->planes, TILE);
-        for (size_t p = 0; p < n; p++)
-            memcpy(b->rows + p * n_outputs, from + p * all, n_outputs * 4);
-    } else {
-        const float *from = upstream + (item * all + group * n_outputs) * per_item + within;
-        for (size_t m = 0; m < n_outputs; m++)
-            memcpy(b->planes + m * TILE, from + m * per_item, n * 4);
-        w->transpose(b->planes, TILE, n_outputs, TILE, b->rows, n_outputs);
-    }
-    for (size_t m = 0; m < n_outputs; m++) {
-        const float scale = s->table_scale[group * n_outputs + m];
-        for (size_t p = 0; p < n; p++)
-            b->planes[m * TILE + p] *= scale;
-        memset(b->planes + m * TILE + n, 0, (TILE - n) * 4); /* a tile before has left its own */
+    const size_t within = piece->first % w->out_height * w->out_width + tile->at, n = tile->n;
+    for (size_t panel = 0; panel < panels_of(w->g); panel++, rows += TILE * PANEL) {
+        const size_t size = panel_size(w->g, panel), first = group * n_outputs + panel * PANEL;
+        if (n < TILE || size < PANEL)
+            memset(rows, 0, TILE * PANEL * 4);
+        if (w->g->out_by_pixel) {
+            const float *from = upstream + (item * per_item + within) * all + first;
+            for (size_t p = 0; p < n; p++)
+                memcpy(rows + p * PANEL, from + p * all, size * 4);
+        } else {
+            w->transpose(upstream + (item * all + first) * per_item + within, per_item, size, n,
+                         rows, PANEL);
+        }
     }
 }
 
-/* Where tables, or sums, of a quad are among those that are there. */
-static size_t place_of(const Backward *b, size_t group, size_t quad)
+/* Where the sums of a quad and a panel are. */
+static float *sums_of(const Backward *b, size_t group, size_t quad, size_t panel)
 {
     const Geometry *g = b->w.g;
-    return b->keeps ? (group * quads_of(g) + quad) * 4 * (size_t)g->n_outputs * LEAVES : 0;
+    const size_t at = (group * quads_of(g) + quad) * panels_of(g) + panel;
+    return b->sums + (b->keeps ? at * QUAD * PANEL : 0);
 }
 
-static void begin_quad(Backward *b, const Sides *s, size_t group, size_t quad)
+/* Write the sums of a quad and a panel to the gradient of its tables, or add them. */
+static void finish_sums(const Backward *b, size_t group, size_t quad, size_t panel, int adds,
+                        float *grad_tables)
 {
     const Geometry *g = b->w.g;
-    const size_t n_outputs = (size_t)g->n_outputs, stride = quads_of(g) * 256;
-    const size_t at = place_of(b, group, quad);
-    const int8_t *packed = s->tables + group * (round_up(n_outputs, 4) / 4) * stride + quad * 256;
-    b->gradients->unpack(packed, stride, n_outputs, b->tables + at);
-    memset(b->sums + at, 0, 4 * n_outputs * LEAVES * sizeof *b->sums);
-}
-
-/* Add the sums of a quad to the gradient of its tables. */
-static void finish_quad(const Backward *b, size_t group, size_t quad, float *grad_tables)
-{
-    enum { AT_ONCE = 64 };
-    const Geometry *g = b->w.g;
-    const size_t n_leaves = (size_t)1 << g->depth, n_outputs = (size_t)g->n_outputs;
+    const size_t n_leaves = (size_t)1 << g->depth, size = panel_size(g, panel);
     const size_t stride = (size_t)g->n_codebooks * n_leaves;
     const size_t n_codebooks = smaller(4, (size_t)g->n_codebooks - 4 * quad);
-    const float *sums = b->sums + place_of(b, group, quad);
-    float *to = grad_tables + group * n_outputs * stride + 4 * quad * n_leaves;
-    float block[AT_ONCE * 4 * LEAVES];
-    for (size_t m = 0; m < n_outputs; m += AT_ONCE) {
-        const size_t n = smaller(AT_ONCE, n_outputs - m), width = n_codebooks * n_leaves;
-        for (size_t c = 0; c < n_codebooks; c++)
-            b->w.transpose(sums + c * LEAVES * n_outputs + m, n_outputs, n_leaves, n,
-                           block + c * n_leaves, 4 * LEAVES);
-        for (size_t i = 0; i < n; i++, to += stride)
-            for (size_t k = 0; k < width; k++)
-                to[k] += block[i * 4 * LEAVES + k];
-    }
+    const float *sums = sums_of(b, group, quad, panel);
+    float *to = grad_tables + (group * (size_t)g->n_outputs + panel * PANEL) * stride +
+                4 * quad * n_leaves;
+    float block[PANEL * QUAD];
+    for (size_t c = 0; c < n_codebooks; c++)
+        b->w.transpose(sums + c * LEAVES * PANEL, PANEL, n_leaves, size,
+                       adds ? block + c * n_leaves : to + c * n_leaves, adds ? QUAD : stride);
+    for (size_t m = 0; adds && m < size; m++)
+        for (size_t k = 0; k < n_codebooks * n_leaves; k++)
+            to[m * stride + k] += block[m * QUAD + k];
 }
 
 /* The longest run of positions, `at` of them into the piece, that are neighbours in a row of the
@@ -244,43 +250,80 @@ static void give_values(const Work *w, size_t place, size_t at, size_t n, const 
     }
 }
 
-static void backward_tile(Backward *b, const Sides *s, size_t group, size_t at, size_t n)
+/* Walk a tile's positions through a tree, and keep what it compares. */
+static void encode_tile(const Backward *b, const Sides *s, size_t tree, Tile *tile, float *values,
+                        uint8_t *codes)
 {
     const Work *w = &b->w;
-    const size_t depth = (size_t)w->g->depth, n_outputs = (size_t)w->g->n_outputs;
-    const size_t n_leaves = (size_t)1 << depth, n_codebooks = (size_t)w->g->n_codebooks;
-    float gains[(1 << DEEPEST) * TILE], values[DEEPEST * TILE];
-    uint8_t codes[TILE];
-    memset(values, 0, sizeof values);
-    for (size_t c = 0; c < n_codebooks; c++) {
-        const size_t i = group * n_codebooks + c;
-        const float *nodes = s->nodes + i * (n_leaves - 1);
-        const size_t place = place_of(b, group, c / 4) + c % 4 * n_outputs * LEAVES;
-        if (!b->keeps && c % 4 == 0)
-            begin_quad(b, s, group, c / 4);
-        b->gradients->products(b->tables + place, b->planes, n_leaves, n_outputs, gains);
-        for (size_t t = 0; t < depth; t++) {
-            take_values(w, w->places[i * depth + t], at, n, values + t * TILE);
-            b->gradients->convert(b->format, s->scale[i * depth + t], s->offset[i * depth + t],
-                                  values + t * TILE, n);
-        }
-        for (size_t p = 0; p < n; p++) {
-            size_t node = 0;
-            for (size_t t = 0; t < depth; t++)
-                node = 2 * node + 1 + (values[t * TILE + p] > nodes[node]);
-            codes[p] = (uint8_t)(node - (n_leaves - 1));
-        }
-        b->gradients->gather(b->rows, codes, n, n_outputs, b->sums + place);
-        if (!b->keeps && (c % 4 == 3 || c + 1 == n_codebooks))
-            finish_quad(b, group, c / 4, s->grad_tables);
-        b->gradients->trees(nodes, s->slope + i * depth, gains, depth, values,
-                            b->node_sums + i * (n_leaves - 1) * WIDEST,
-                            b->slope_sums + i * depth * WIDEST);
-        if (s->grad_x != NULL)
-            for (size_t t = 0; t < depth; t++)
-                give_values(w, w->places[i * depth + t], at, n, values + t * TILE,
-                            1 / s->scale[i * depth + t], b->grad_staged);
+    const size_t depth = (size_t)w->g->depth, n_leaves = (size_t)1 << depth;
+    const float *nodes = s->nodes + tree * (n_leaves - 1);
+    memset(values, 0, depth * TILE * 4);
+    for (size_t t = 0; t < depth; t++) {
+        const size_t level = tree * depth + t;
+        take_values(w, w->places[level], tile->at, tile->n, values + t * TILE);
+        b->gradients->convert(b->format, s->scale[level], s->offset[level], values + t * TILE,
+                              tile->n);
     }
+    for (size_t p = 0; p < tile->n; p++) {
+        size_t node = 0;
+        for (size_t t = 0; t < depth; t++)
+            node = 2 * node + 1 + (values[t * TILE + p] > nodes[node]);
+        codes[p] = (uint8_t)(node - (n_leaves - 1));
+    }
+}
+
+/* Turn a tile's gains into the gradients of a tree and of what it compares. */
+static void follow_tree(Backward *b, const Sides *s, size_t tree, Tile *tile, size_t c)
+{
+    const Work *w = &b->w;
+    const size_t depth = (size_t)w->g->depth, n_nodes = ((size_t)1 << depth) - 1;
+    float gains[LEAVES * TILE], *values = tile->values[c];
+    w->transpose(tile->gains + c * LEAVES, QUAD, TILE, LEAVES, gains, TILE);
+    b->gradients->trees(s->nodes + tree * n_nodes, s->slope + tree * depth, gains, depth, values,
+                        b->node_sums + tree * n_nodes * WIDEST,
+                        b->slope_sums + tree * depth * WIDEST);
+    for (size_t t = 0; s->grad_x != NULL && t < depth; t++)
+        give_values(w, w->places[tree * depth + t], tile->at, tile->n, values + t * TILE,
+                    1 / s->scale[tree * depth + t], b->grad_staged);
+}
+
+/* Backward of the tiles that are there, for four codebooks. */
+static void backward_quad(Backward *b, const Sides *s, size_t group, size_t quad, size_t n_tiles,
+                          int adds)
+{
+    const Geometry *g = b->w.g;
+    const size_t n_panels = panels_of(g), n_outputs = (size_t)g->n_outputs;
+    const size_t n_codebooks = smaller(4, (size_t)g->n_codebooks - 4 * quad);
+    const size_t tree = group * (size_t)g->n_codebooks + 4 * quad, stride = quads_of(g) * 256;
+    const int8_t *packed =
+        s->tables + group * (round_up(n_outputs, 4) / 4) * stride + quad * 256;
+    for (size_t i = 0; i < n_tiles; i++) {
+        Tile *tile = b->tiles + i;
+        for (size_t c = 0; c < n_codebooks; c++)
+            encode_tile(b, s, tree + c, tile, tile->values[c], tile->codes[c]);
+        memset(tile->gains, 0, sizeof tile->gains);
+    }
+    for (size_t panel = 0; panel < n_panels; panel++) {
+        const size_t size = panel_size(g, panel), first = panel * PANEL;
+        float *sums = sums_of(b, group, quad, panel);
+        b->gradients->unpack(packed + first / 4 * stride, stride, size,
+                             s->table_scale + group * n_outputs + first, b->tables);
+        if (!b->keeps)
+            memset(sums, 0, QUAD * PANEL * 4);
+        for (size_t i = 0; i < n_tiles; i++) {
+            Tile *tile = b->tiles + i;
+            const float *rows = b->rows + (i * n_panels + panel) * TILE * PANEL;
+            b->gradients->products(b->tables, rows, size, tile->n, tile->gains);
+            for (size_t c = 0; c < n_codebooks; c++)
+                b->gradients->gather(rows, tile->codes[c], tile->n, size,
+                                     sums + c * LEAVES * PANEL);
+        }
+        if (!b->keeps)
+            finish_sums(b, group, quad, panel, adds, s->grad_tables);
+    }
+    for (size_t i = 0; i < n_tiles; i++)
+        for (size_t c = 0; c < n_codebooks; c++)
+            follow_tree(b, s, tree + c, b->tiles + i, c);
 }
 
 /* Add a piece's gradients to those of the images; what pads them has none. */
@@ -346,9 +389,9 @@ EXPORT int halut_pieces(int variant, const Geometry *g)
 
 /* Backward for some pieces. Read are the inputs of halut_convolve, `nodes` (trees, K - 1), `slope`,
  * `scale` and `offset` (trees, depth), `tables` as of halut_pack, the scale of every output's
- * (groups, M), and `upstream`, laid out as the output. `grad_x` (as x; or NULL) and `grad_tables`
- * (groups, M, codebooks, K), without that scale, are added to; `grad_nodes` and `grad_slope` are
- * written. */
+ * (groups, M), and `upstream`, laid out as the output. `grad_x` (as x; or NULL) is added to;
+ * `grad_tables` (groups, M, codebooks, K), without that scale, `grad_nodes` and `grad_slope` are
+ * written. There is at least one piece. */
 EXPORT int halut_convolve_backward(int variant, const Geometry *g, const Format *format,
                                    const float *x, const float *pad, const int32_t *dims,
                                    const float *nodes, const float *slope, const float *scale,
@@ -358,14 +401,12 @@ EXPORT int halut_convolve_backward(int variant, const Geometry *g, const Format 
                                    size_t first_piece, size_t last_piece)
 {
     Backward b;
-    const Sides sides = {nodes,  slope,  scale,       offset, table_scale, upstream,
+    const Sides sides = {nodes,  slope,  scale,      offset, table_scale,
                          tables, grad_x, grad_tables};
     const int failed = open_backward(&b, g, variant, format, x, pad, dims);
     if (!failed) {
         const size_t channels = (size_t)g->channels;
-        const size_t n_kept = b.keeps ? (size_t)g->groups * quads_of(g) : 0;
-        for (size_t i = 0; i < n_kept; i++)
-            begin_quad(&b, &sides, i / quads_of(g), i % quads_of(g));
+        int adds = 0; /* the gradient of tables was written to */
         for (size_t number = first_piece; number < smaller(last_piece, b.w.n_pieces); number++) {
             const Piece piece = piece_of(&b.w, number);
             const size_t n_positions = piece.n_rows * b.w.out_width;
@@ -374,17 +415,25 @@ EXPORT int halut_convolve_backward(int variant, const Geometry *g, const Format 
             for (size_t c = 0; c < channels; c++)
                 stage_channel(&b.w, &piece, c);
             memset(b.grad_staged, 0, channels * b.w.plane * 4);
-            for (size_t at = 0; at < n_positions; at += TILE)
+            for (size_t begin = 0; begin < n_positions; begin += MOST_TILES * TILE, adds = 1)
                 for (size_t group = 0; group < (size_t)g->groups; group++) {
-                    const size_t n = smaller(TILE, n_positions - at);
-                    take_upstream(&b, &sides, &piece, group, at, n);
-                    backward_tile(&b, &sides, group, at, n);
+                    size_t n_tiles = 0;
+                    for (size_t at = begin; at < n_positions && n_tiles < MOST_TILES; at += TILE) {
+                        Tile *tile = b.tiles + n_tiles;
+                        tile->at = at;
+                        tile->n = smaller(TILE, n_positions - at);
+                        take_upstream(&b, upstream, &piece, group, tile,
+                                      b.rows + n_tiles++ * panels_of(g) * TILE * PANEL);
+                    }
+                    for (size_t quad = 0; quad < quads_of(g); quad++)
+                        backward_quad(&b, &sides, group, quad, n_tiles, adds);
                 }
             if (grad_x != NULL)
                 unstage(&b, &piece, grad_x);
         }
-        for (size_t i = 0; i < n_kept; i++)
-            finish_quad(&b, i / quads_of(g), i % quads_of(g), grad_tables);
+        for (size_t i = 0; b.keeps && i < (size_t)g->groups * quads_of(g); i++)
+            for (size_t panel = 0; panel < panels_of(g); panel++)
+                finish_sums(&b, i / quads_of(g), i % quads_of(g), panel, 0, grad_tables);
         finish_backward(&b, &sides, grad_nodes, grad_slope);
     }
     close_backward(&b);

@@ -28,50 +28,50 @@ TARGET INLINE V NAME(decay)(V a)
     return p * (V)(((VI)(n + magic) << 23) + (127 << 23));
 }
 
-/* The packed entries of a quad of codebooks, `stride` bytes apart in fours of outputs, as floats
- * (4, M, LEAVES). */
+/* The packed entries of a quad of codebooks, `stride` bytes apart in fours of outputs, times the
+ * scale of every output: (M, QUAD). */
 TARGET static void NAME(unpack)(const int8_t *packed, size_t stride, size_t n_outputs,
-                                float *tables)
+                                const float *scale, float *tables)
 {
     for (size_t m = 0; m < n_outputs; m++) {
-        const int8_t *from = packed + m / 4 * stride + m % 4 * 64;
-        for (size_t c = 0; c < 4; c++)
-            for (size_t k = 0; k < LEAVES; k += LANES) {
-                *(V *)(void *)(tables + (c * n_outputs + m) * LEAVES + k) =
-                    BYTES(from + c * LEAVES + k);
-            }
+        const int8_t *from = packed + m / 4 * stride + m % 4 * QUAD;
+        PREFETCH(from + PANEL / 4 * stride); /* the next panel's */
+        for (size_t k = 0; k < QUAD; k += LANES)
+            *(V *)(void *)(tables + m * QUAD + k) = BYTES(from + k) * scale[m];
     }
 }
 
-/* gains (K, TILE) = tables (M, LEAVES), transposed, times upstream (M, TILE). */
-TARGET static void NAME(products)(const float *tables, const float *upstream, size_t n_leaves,
-                                  size_t n_outputs, float *gains)
+/* Add upstream (n, PANEL) times tables (M, QUAD) to gains (n, QUAD); n is rounded up. */
+TARGET static void NAME(products)(const float *tables, const float *upstream, size_t n_outputs,
+                                  size_t n, float *gains)
 {
     enum { WIDE = 4, AT_ONCE = LANES == 16 ? 4 : 2 };
-    for (size_t k = 0; k < n_leaves; k += AT_ONCE)
-        for (size_t p = 0; p < TILE; p += WIDE * LANES) {
-            V sum[AT_ONCE][WIDE]; /* where there are only two leaves, also of what fills them up */
+    for (size_t p = 0; p < n; p += AT_ONCE)
+        for (size_t k = 0; k < QUAD; k += WIDE * LANES) {
+            V sum[AT_ONCE][WIDE];
+            float *to = gains + p * QUAD + k;
+            const float *from = upstream + p * PANEL;
             UNROLL
             for (size_t i = 0; i < AT_ONCE; i++)
                 for (size_t v = 0; v < WIDE; v++)
-                    sum[i][v] = (V){0};
+                    sum[i][v] = *(const V *)(const void *)(to + i * QUAD + v * LANES);
             for (size_t m = 0; m < n_outputs; m++) {
-                const float *row = upstream + m * TILE + p;
-                V g[WIDE];
+                const float *row = tables + m * QUAD + k;
+                V entries[WIDE];
                 UNROLL
                 for (size_t v = 0; v < WIDE; v++)
-                    g[v] = *(const V *)(const void *)(row + v * LANES);
+                    entries[v] = *(const V *)(const void *)(row + v * LANES);
                 UNROLL
                 for (size_t i = 0; i < AT_ONCE; i++) {
-                    const V entry = (V){0} + tables[m * LEAVES + k + i];
+                    const V g = (V){0} + from[i * PANEL + m];
                     for (size_t v = 0; v < WIDE; v++)
-                        sum[i][v] = MULTIPLY_ADD(entry, g[v], sum[i][v]);
+                        sum[i][v] = MULTIPLY_ADD(entries[v], g, sum[i][v]);
                 }
             }
             UNROLL
             for (size_t i = 0; i < AT_ONCE; i++)
                 for (size_t v = 0; v < WIDE; v++)
-                    *(V *)(void *)(gains + (k + i) * TILE + p + v * LANES) = sum[i][v];
+                    *(V *)(void *)(to + i * QUAD + v * LANES) = sum[i][v];
         }
 }
 
@@ -144,19 +144,25 @@ TARGET static void NAME(trees)(const float *nodes, const float *slope, const flo
     }
 }
 
-/* Add the upstream of every position, (n, M), to the row of (K, M) that its code names. */
-TARGET static void NAME(gather)(const float *upstream, const uint8_t *codes, size_t n,
-                                size_t n_outputs, float *rows)
+TARGET INLINE void NAME(gather_some)(const float *upstream, const uint8_t *codes, size_t n,
+                                     const size_t width, float *sums)
 {
-    const size_t whole = n_outputs / LANES * LANES;
     for (size_t p = 0; p < n; p++) {
-        const float *from = upstream + p * n_outputs;
-        float *to = rows + codes[p] * n_outputs;
-        for (size_t m = 0; m < whole; m += LANES)
+        const float *from = upstream + p * PANEL;
+        float *to = sums + codes[p] * (size_t)PANEL;
+        for (size_t m = 0; m < width; m += LANES)
             *(V *)(void *)(to + m) += *(const V *)(const void *)(from + m);
-        for (size_t m = whole; m < n_outputs; m++)
-            to[m] += from[m];
     }
+}
+
+/* Add the upstream of every position, (n, PANEL), to the row of (K, PANEL) that its code names. */
+TARGET static void NAME(gather)(const float *upstream, const uint8_t *codes, size_t n,
+                                size_t n_outputs, float *sums)
+{
+    if (n_outputs == PANEL)
+        NAME(gather_some)(upstream, codes, n, PANEL, sums);
+    else
+        NAME(gather_some)(upstream, codes, n, round_up(n_outputs, LANES), sums);
 }
 
 /* Turn n values into what is compared: words of integers, or values of short floats. */

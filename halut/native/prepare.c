@@ -118,21 +118,45 @@ INLINE void in_steps(const float *restrict entries, size_t n, size_t n_prototype
         }
 }
 
+/* The same, of the tables (n, K) of one output, packed: `halut_pack` says how. */
+INLINE void in_packed_steps(const float *restrict entries, size_t n, size_t n_prototypes,
+                            const float *restrict middle, float scale, float half,
+                            int8_t *restrict to)
+{
+    float block[64];
+    for (size_t c = 0; c < n; c += 4, to += 256) {
+        const size_t here = smaller(4, n - c);
+        in_steps(entries + c * n_prototypes, here, n_prototypes, middle + c, scale, half, block);
+        for (size_t i = 0; i < here; i++)
+            for (size_t k = 0; k < n_prototypes; k++)
+                to[i * 16 + k] = (int8_t)block[i * n_prototypes + k];
+    }
+}
+
 /* Compiled for 16 prototypes, too, which are vectors. */
-#define QUANTISE(target, name)                                                                  \
-    target static int ranges_##name(const float *entries, size_t n, size_t K, float *middle,    \
-                                    float *span)                                                \
-    {                                                                                           \
-        return K == 16 ? ranges(entries, n, 16, middle, span)                                   \
-                       : ranges(entries, n, K, middle, span);                                   \
-    }                                                                                           \
-    target static void in_steps_##name(const float *entries, size_t n, size_t K,                \
-                                       const float *middle, float scale, float half, float *to) \
-    {                                                                                           \
-        if (K == 16)                                                                            \
-            in_steps(entries, n, 16, middle, scale, half, to);                                  \
-        else                                                                                    \
-            in_steps(entries, n, K, middle, scale, half, to);                                   \
+#define QUANTISE(target, name)                                                                    \
+    target static int ranges_##name(const float *entries, size_t n, size_t K, float *middle,      \
+                                    float *span)                                                  \
+    {                                                                                             \
+        return K == 16 ? ranges(entries, n, 16, middle, span)                                     \
+                       : ranges(entries, n, K, middle, span);                                     \
+    }                                                                                             \
+    target static void in_steps_##name(const float *entries, size_t n, size_t K,                  \
+                                       const float *middle, float scale, float half, float *to)   \
+    {                                                                                             \
+        if (K == 16)                                                                              \
+            in_steps(entries, n, 16, middle, scale, half, to);                                    \
+        else                                                                                      \
+            in_steps(entries, n, K, middle, scale, half, to);                                     \
+    }                                                                                             \
+    target static void in_packed_steps_##name(const float *entries, size_t n, size_t K,           \
+                                              const float *middle, float scale, float half,       \
+                                              int8_t *to)                                         \
+    {                                                                                             \
+        if (K == 16)                                                                              \
+            in_packed_steps(entries, n, 16, middle, scale, half, to);                             \
+        else                                                                                      \
+            in_packed_steps(entries, n, K, middle, scale, half, to);                              \
     }
 #define ANY_TARGET
 QUANTISE(ANY_TARGET, portable)
@@ -175,6 +199,34 @@ EXPORT int halut_quantise(int variant, const float *entries, size_t n_outputs, s
         else
 #endif
             in_steps_portable(from, n_tables, n_prototypes, middles, scale[m], half, out);
+    }
+    (void)variant;
+    return 0;
+}
+
+/* halut_quantise to entries of a byte, in [-half, half - 1], and halut_pack, in one go: the entries
+ * (groups, outputs, codebooks, K) have middles (groups, outputs, codebooks) and scales (groups,
+ * outputs). */
+EXPORT int halut_quantise_packed(int variant, const float *entries, size_t n_groups,
+                                 size_t n_outputs, size_t n_codebooks, size_t n_prototypes,
+                                 const float *middle, const float *scale, float half,
+                                 int8_t *tables)
+{
+    const size_t n_quads = (n_codebooks + 3) / 4, padded = round_up(n_outputs, 4);
+    memset(tables, 0, n_groups * padded * n_quads * 64);
+    for (size_t i = 0; i < n_groups * n_outputs; i++) {
+        const size_t group = i / n_outputs, m = i % n_outputs;
+        const float *from = entries + i * n_codebooks * n_prototypes;
+        const float *middles = middle + i * n_codebooks;
+        int8_t *to = tables + (group * padded + m / 4 * 4) * n_quads * 64 + m % 4 * 64;
+#ifdef HAS_X86
+        if (variant == 2 || variant == 3)
+            in_packed_steps_avx512(from, n_codebooks, n_prototypes, middles, scale[i], half, to);
+        else if (variant == 1)
+            in_packed_steps_avx2(from, n_codebooks, n_prototypes, middles, scale[i], half, to);
+        else
+#endif
+            in_packed_steps_portable(from, n_codebooks, n_prototypes, middles, scale[i], half, to);
     }
     (void)variant;
     return 0;

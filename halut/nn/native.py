@@ -42,7 +42,7 @@ def _chosen() -> Kernels:
 
 
 def quantised(
-    lut: Tensor, lut_bits: int, scale_of: Callable[[Tensor], Tensor]
+    lut: Tensor, lut_bits: int, scale_of: Callable[[Tensor], Tensor], packed: bool = False
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Quantise float32 tables (G, M, C, K) as `halut.nn.quantize.quantize_tables` does.
 
@@ -52,6 +52,8 @@ def quantised(
     lut_bits : int
     scale_of : callable
         Takes the largest spans (G, M), returns the scales.
+    packed : bool
+        Return entries as `pack_tables` does; of up to 8 bits, K at most 16.
 
     Returns
     -------
@@ -69,12 +71,22 @@ def quantised(
         chosen, n_tables, n_prototypes, lut.data_ptr(), middle.data_ptr(), span.data_ptr()
     ):
         return None
-    scale, entries = scale_of(span.amax(dim=2)).contiguous(), torch.empty_like(lut)
-    convolution.quantise(
-        chosen, (groups * n_outputs, n_codebooks, n_prototypes), 2.0 ** (lut_bits - 1),
-        entries=lut.data_ptr(), middle=middle.data_ptr(), scale=scale.data_ptr(),
-        out=entries.data_ptr(),
-    )  # fmt: skip
+    scale, half = scale_of(span.amax(dim=2)).contiguous(), 2.0 ** (lut_bits - 1)
+    read = {"entries": lut, "middle": middle, "scale": scale}
+    addresses = {name: one.data_ptr() for name, one in read.items()}
+    if packed:
+        shape = convolution.packed_shape(groups, n_outputs, n_codebooks)
+        entries = torch.empty(shape, dtype=torch.int8)
+        convolution.quantise_packed(
+            chosen, (groups, n_outputs, n_codebooks, n_prototypes), half,
+            tables=entries.data_ptr(), **addresses,
+        )  # fmt: skip
+    else:
+        entries = torch.empty_like(lut)
+        convolution.quantise(
+            chosen, (groups * n_outputs, n_codebooks, n_prototypes), half,
+            out=entries.data_ptr(), **addresses,
+        )  # fmt: skip
     return entries, middle, scale
 
 
@@ -356,7 +368,7 @@ def _train_backward(
 
     def work(part: tuple[int, int]) -> list[Tensor]:
         made = {
-            "grad_tables": torch.zeros(shape),
+            "grad_tables": torch.empty(shape),
             "grad_nodes": torch.empty(nodes.shape),
             "grad_slope": torch.empty(slope.shape),
         }

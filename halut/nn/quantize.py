@@ -10,6 +10,7 @@ out a rounding, and so compiled layers give the same bits.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,27 @@ __all__ = [
     "half_outputs",
     "input_words",
     "integer_thresholds",
+    "packed_tables",
     "per_node",
     "quantize_tables",
     "rectified",
     "scaled",
     "wrapped",
 ]
+
+
+def _scale(lut_bits: int, granularity: str, dtype: torch.dtype, span: Tensor) -> Tensor:
+    """Return the scales for tables' largest spans (G, M): what a step of so many bits is."""
+    if granularity == "table":
+        span = span.amax(dim=1, keepdim=True).expand_as(span)
+    # Not below what float32 holds in full: a constant column.
+    scale = (span / (2**lut_bits - 1)).clamp_min(torch.finfo(torch.float32).tiny)
+    return scale.float().to(dtype)
+
+
+def _offset(middle: Tensor, scale: Tensor) -> Tensor:
+    """Return what sums of entries lack, for middles (G, M, C) and scales (G, M)."""
+    return (middle.sum(dim=2) + 0.5 * scale * middle.shape[2]).float()
 
 
 @torch.library.custom_op("halut::quantize_tables", mutates_args=())
@@ -60,13 +76,7 @@ def quantize_tables(lut: Tensor, lut_bits: int, granularity: str) -> tuple[Tenso
         ``sum of entries * scale + offset`` is about the sum of table entries; no gradient.
     """
 
-    def scale_of(span: Tensor) -> Tensor:
-        if granularity == "table":
-            span = span.amax(dim=1, keepdim=True).expand_as(span)
-        # Not below what float32 holds in full: a constant column.
-        scale = (span / (2**lut_bits - 1)).clamp_min(torch.finfo(torch.float32).tiny)
-        return scale.float().to(lut.dtype)
-
+    scale_of = partial(_scale, lut_bits, granularity, lut.dtype)
     found = native.quantised(lut, lut_bits, scale_of)
     if found is not None:
         entries, middle, scale = found
@@ -77,8 +87,7 @@ def quantize_tables(lut: Tensor, lut_bits: int, granularity: str) -> tuple[Tenso
         half = 2 ** (lut_bits - 1)
         entries = (lut - middle[..., None]) / scale[..., None, None] - 0.5
         entries = entries.round_().clamp_(-half, half - 1)
-    offset = middle.sum(dim=2) + 0.5 * scale * lut.shape[2]
-    return entries, scale.float(), offset.float()
+    return entries, scale.float(), _offset(middle, scale)
 
 
 @quantize_tables.register_fake
@@ -98,6 +107,37 @@ def _tables_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, Non
 
 
 quantize_tables = differentiable(quantize_tables, _tables_backward, _tables_context)
+
+
+@torch.library.custom_op("halut::packed_tables", mutates_args=())
+def packed_tables(lut: Tensor, lut_bits: int, granularity: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantise float32 tables as `quantize_tables` does, and lay them out for native operators.
+
+    Parameters
+    ----------
+    lut, lut_bits, granularity
+        As for `quantize_tables`; 2 to 8 bits, K at most 16.
+
+    Returns
+    -------
+    tables : int8 Tensor
+        See `halut.nn.native.pack_tables`.
+    scale, offset : float32 Tensor of shape (G, M)
+        Without gradients.
+    """
+    scale_of = partial(_scale, lut_bits, granularity, lut.dtype)
+    found = native.quantised(lut, lut_bits, scale_of, packed=True)
+    if found is None:
+        entries, scale, offset = quantize_tables(lut, lut_bits, granularity)
+        return native.pack_tables(entries), scale, offset
+    tables, middle, scale = found
+    return tables, scale, _offset(middle, scale)
+
+
+@packed_tables.register_fake
+def _(lut: Tensor, _bits: int, _granularity: str) -> tuple[Tensor, Tensor, Tensor]:
+    scale = lut.new_empty(lut.shape[:2], dtype=torch.float32)
+    return native.pack_tables(lut), scale, torch.empty_like(scale)
 
 
 @torch.library.custom_op("halut::integer_thresholds", mutates_args=())

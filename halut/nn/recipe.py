@@ -134,14 +134,14 @@ class Distillation:
 
     Parameters
     ----------
-    weight : float, default 0
+    weight : float, default 0.9
         Share of the loss, 0 to 1; the labels have the rest.
-    temperature : float, default 2
+    temperature : float, default 4
         That logits are divided by, at least 0.01.
     """
 
-    weight: float = 0.0
-    temperature: float = 2.0
+    weight: float = 0.9
+    temperature: float = 4.0
 
     def __post_init__(self) -> None:
         _number("weight", self.weight, 0, 1)

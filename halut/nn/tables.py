@@ -30,6 +30,7 @@ from halut.nn.quantize import (
     float_inputs,
     grid,
     half_outputs,
+    packed_tables,
     quantize_tables,
     rectified,
     scaled,
@@ -237,10 +238,9 @@ class LookUp(Encoder):
         lut = self.lut.float()
         with torch.no_grad():
             assert self.config.lut_bits is not None
-            entries, scale, offset = quantize_tables(
-                lut, self.config.lut_bits, self.config.lut_granularity
+            tables, scale, offset = packed_tables(
+                lut.contiguous(), self.config.lut_bits, self.config.lut_granularity
             )
-            tables = native.pack_tables(entries)
         return lut, tables, scale, offset + self.bias.to(lut.dtype).view_as(offset)
 
     @property

@@ -52,9 +52,9 @@ def test_tables_in_macros(platform, tmp_path):
     assert values["sim__transfers__checked"] > 10
     text = (folder / "netlist.v").read_text()
     assert len(re.findall(rf"^  {CELL} \w+ \(.*\.Q\({{", text, re.M)) == 8
-    # A macro's clock alone: 400 fJ in every cycle of 4 ns.
+    # A macro's clock alone takes 400 fJ in a cycle of 4 ns; four of the eight are read in each.
     sram = next(row for row in metrics.breakdown if row["unit"] == "SRAM")
-    assert sram["internal_mw"] > 8 * 0.1
+    assert 4 * 0.09 < sram["internal_mw"] < 7 * 0.1
     assert metrics.notes["sram"].startswith("8 macros, 1,600 um2 of the area: 24 words of 16 bits")
 
 

@@ -78,6 +78,19 @@ def test_best_encoder(few_rows, monkeypatch):
     assert np.array_equal(own.lut_, sums.lut_)  # learned as when asked for
 
 
+def test_trees_that_are_as_good_are_sums_of_one_column():
+    """Whoever asks for sums gets a program for an accelerator with sums."""
+    A, B = np.random.default_rng(0).standard_normal((200, 4)), np.eye(4)
+    found = HalutMatmul(C=4, K=2, encoder="sums", terms=3, effort=1).learn_offline(A, B)
+    assert found.chosen_["encoder"] == "tree"
+    assert found.program().terms == 3 and (found.signs_ == [1, 0, 0]).all()
+    settings = found.chosen_ | {"effort": 0}
+    trees = HalutMatmul(C=4, K=2, **settings).learn_offline(A, B)
+    assert np.array_equal(trees.lut_, found.lut_)
+    assert np.array_equal(trees.encode(A), found.encode(A))
+    assert np.array_equal(trees.matmul_online(A), found.matmul_online(A))
+
+
 def test_limit_of_area():
     def words(most_area):
         return [(one.encoder, one.terms) for one in affordable(DENSE, most_area)]

@@ -27,6 +27,7 @@ from halut.nn.quantize import (  # noqa: E402
     float_inputs,
     float_thresholds,
     input_words,
+    packed_tables,
     quantize_tables,
 )
 from tests.halut.variants import sanitizing_compiler  # noqa: E402
@@ -534,6 +535,7 @@ def test_operators_keep_torchs_rules() -> None:
     for inputs in given:
         torch.library.opcheck(run, inputs)
     torch.library.opcheck(native.pack_tables, (torch.ones(1, 5, 3, 16),))
+    torch.library.opcheck(packed_tables, (torch.randn(1, 5, 3, 16), 8, "column"))
     steps = torch.ones(prepared.dims.shape)
     torch.library.opcheck(native.decisions, (prepared.thresholds, steps, steps, "int"))
 
@@ -577,7 +579,7 @@ def test_exported_layers_need_no_library(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("forced")
 @pytest.mark.parametrize("granularity", ["column", "table"])
-@pytest.mark.parametrize(("lut_bits", "n_prototypes"), [(2, 2), (8, 16), (5, 64), (16, 16)])
+@pytest.mark.parametrize(("lut_bits", "n_prototypes"), [(2, 2), (8, 16), (7, 4), (5, 64), (16, 16)])
 def test_quantised_tables_are_those_of_torch(
     lut_bits: int, n_prototypes: int, granularity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -592,6 +594,11 @@ def test_quantised_tables_are_those_of_torch(
             want = quantize_tables(given, lut_bits, granularity)
         for one, other in zip(found, want, strict=True):
             same(one.contiguous(), other.contiguous())
+        if lut_bits <= 8 and n_prototypes <= 16:
+            packed = packed_tables(given, lut_bits, granularity)
+            assert torch.equal(packed[0], native.pack_tables(found[0]))
+            same(packed[1], found[1])
+            same(packed[2], found[2])
     assert native.quantised(lut, lut_bits, lambda span: span + 1) is not None
     lut[1, 36, 4, -1] = torch.nan
     assert native.quantised(lut, lut_bits, lambda span: span + 1) is None

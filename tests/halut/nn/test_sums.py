@@ -77,6 +77,17 @@ def test_floats_are_those_of_the_multiplier() -> None:
     torch.testing.assert_close(layer(x).detach().numpy(), multiplier.matmul_online(x.numpy()))
 
 
+def test_trees_that_are_as_good() -> None:
+    """Sums of one feature each, of a layer that was asked for sums."""
+    torch.manual_seed(3)
+    linear, x = nn.Linear(4, 4), torch.randn(200, 4)
+    linear.weight.data.copy_(torch.eye(4))
+    config = sums(terms=3, effort=1, n_prototypes=2, codebook_width=1)
+    layer = HalutLinear.from_module(linear, x, config)
+    assert (layer.signs.abs().sum(dim=3) == 1).all()
+    check_against_golden(layer, 2 * x)
+
+
 def test_by_hand() -> None:
     """x0 - x1, and x2 alone; grids from -127 to 127, steps of 1."""
     signs = torch.tensor([[[[1, -1], [1, 0]]]], dtype=torch.int8)

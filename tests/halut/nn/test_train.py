@@ -236,7 +236,7 @@ def test_simultaneous_without_distillation(tmp_path):
     recipe = dataclasses.replace(
         SMALL,
         mode="simultaneous",
-        distillation=Distillation(),
+        distillation=Distillation(weight=0),
         base=Stage(epochs=1, optimizer="sgd", lr=0.05, warm_up_epochs=0.5),
         replace=Stage(epochs=1),
         fine_tune=Stage(epochs=0),

@@ -25,7 +25,7 @@ SMALL = Recipe(
         n_prototypes=4, max_rows=512, refine_passes=0, ridge=1.0, input_format="int8"
     ),
     calibration_images=32,
-    distillation=Distillation(weight=0.5),
+    distillation=Distillation(weight=0.5, temperature=2),
     temperature=Temperature(schedule="cosine", start=1.0, end=0.5),
 )
 
