@@ -73,7 +73,7 @@ $(VENV)/.installed-%: pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(call q,$(CONSTRAINTS))) -e '.[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network soc docs test test-slow mutate lint doctor rtl synth pnr formal fpga orfs report bench tables sweep pareto bench-software clean distclean
+.PHONY: help venv demo network soc docs test test-slow mutate lint doctor rtl synth pnr formal fpga fpga-tables orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -133,6 +133,13 @@ report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page
 fpga: $(fpga_stamp) ## CONFIG on an FPGA: DEVICE's resources and period, or BOARD's bitstream
 	@$(py) -m flow fpga --config $(call q,$(CONFIG)) \
 	  $(if $(BOARD),--board $(call q,$(BOARD)),$(if $(DEVICE),--device $(call q,$(DEVICE)))) \
+	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
+
+# The designs of the table in docs/fpga.md.
+fpga_tables := small stella_nera options/stella_nera_fpga options/dense_p4_m2_fpga options/dense_fpga
+fpga-tables: $(fpga_stamp) ## accelerators and INT8 engines on DEVICE, as a table (hours)
+	@$(py) -m flow fpga $(foreach c,$(fpga_tables),--config configs/$(c).yaml) \
+	  --engine int8_multipliers --engine int8_luts $(if $(DEVICE),--device $(call q,$(DEVICE))) \
 	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 formal: $(stamp) ## proofs of what the units promise, each with a broken twin

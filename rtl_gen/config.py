@@ -76,8 +76,8 @@ class AcceleratorConfig(AddressMap):
     encoder : {"interleaved", "pipelined", "addressed"}
         Interleaved: T tree walkers per row and lane, offset by a cycle, T cycles per code (the
         paper's unit). Pipelined: `tree_levels_per_stage` levels per stage. Addressed, for FPGAs
-        and lutram only: one level per stage, its thresholds in a RAM per row, which the code so far
-        addresses; a program word is one threshold. All give one code per cycle.
+        and lutram or sram only: one level per stage, its thresholds in a RAM per row, which the
+        code so far addresses; a program word is one threshold. All give one code per cycle.
     tree_levels_per_stage : int
         Pipelined encoder: levels compared side by side in a stage, with 2**levels - 1 comparators
         per row and lane; 1 to T.
@@ -113,9 +113,6 @@ class AcceleratorConfig(AddressMap):
         Adder-tree levels in the look-up stage, before its register; 0 to 8.
     adder_levels_per_stage : int
         Adder-tree levels in each later stage; 1 to 8.
-    look_up_registers : int
-        Stages between a look-up and the first later stage's sum, 1 or 2. Block RAMs of FPGAs have
-        a slow output, which the second takes.
     double_buffer : bool
         Two programs are stored. While one computes the other can be written; a command switches
         between row groups.
@@ -181,10 +178,6 @@ class AcceleratorConfig(AddressMap):
     adder_levels_per_stage: int = setting(
         3, "--adder-levels", "adder-tree levels per later stage", group=_STAGES, within=(1, 8)
     )
-    look_up_registers: int = setting(
-        1, "--look-up-registers", "registers behind a look-up", group=_STAGES, within=(1, 2),
-        later=True,
-    )  # fmt: skip
     double_buffer: bool = setting(
         False, "--double-buffer", "store two programs, one loaded while one computes",
         group=_STORE, later=True,
@@ -247,9 +240,9 @@ class AcceleratorConfig(AddressMap):
                 f"not {self.tree_levels_per_stage}"
             )
         if self.encoder == "addressed":
-            if self.memory != "lutram":
+            if not self.binary_codes:
                 raise HalutError(
-                    f"memory must be lutram for an addressed encoder, not {self.memory}"
+                    f"memory must be lutram or sram for an addressed encoder, not {self.memory}"
                 )
             if self.terms != 1:
                 raise HalutError(f"terms must be 1 for an addressed encoder, not {self.terms}")
@@ -322,7 +315,12 @@ class AcceleratorConfig(AddressMap):
 
     @property
     def constants_memory(self) -> str:
-        """Store of thresholds and of the output stage's constants: `memory`; latches for SRAM."""
+        """Store of thresholds and of the output stage's constants: `memory`; latches for SRAM.
+
+        An addressed encoder is for FPGAs, which have no latches.
+        """
+        if self.encoder == "addressed":
+            return "lutram"
         return "latch" if self.memory == "sram" else self.memory
 
     @property
@@ -385,11 +383,10 @@ class AcceleratorConfig(AddressMap):
         """Pipeline stages behind the look-up register: adder tree, then accumulator.
 
         The adder tree's levels beyond `look_up_adder_levels`, at most `adder_levels_per_stage`
-        per stage. One stage is needed to accumulate if G > 1. A second look-up register is one.
+        per stage. One stage is needed to accumulate if G > 1.
         """
         levels = max(ceil_log2(self.parallel_codebooks) - self.look_up_adder_levels, 0)
-        stages = max(-(-levels // self.adder_levels_per_stage), int(self.n_groups > 1))
-        return stages + self.look_up_registers - 1
+        return max(-(-levels // self.adder_levels_per_stage), int(self.n_groups > 1))
 
     @property
     def fetch_stages(self) -> int:
@@ -479,7 +476,6 @@ class AcceleratorConfig(AddressMap):
             ("tree", "tree_levels_per_stage"),
             ("look", "look_up_adder_levels"),
             ("add", "adder_levels_per_stage"),
-            ("registers", "look_up_registers"),
         ):
             if getattr(self, field) != defaults[field]:
                 slug += f"_{label}{getattr(self, field)}"

@@ -115,9 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What imports torch, after what can be wrong without.
     from halut.nn import need_torch
     from soc.accelerator import bus_block, taken, write_image
+    from soc.bus_cycles import check_bus_cycles, read_bus_cycles
     from soc.expected import prepare, write_expected
     from soc.firmware import build_firmware
-    from soc.report import read_ways, table
+    from soc.report import bus_table, read_ways, table
     from soc.system import RAM_BYTES, ROM_BYTES, TABLES_BYTES, build_system
 
     need_torch()
@@ -150,8 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = system.run(rom, longest, timeout_s=3600)
     write_text(folder / "run.log", text)
     ways = read_ways(text, plain.layers, looked_up.layers)
-    rows = table(ways)
-    print(_terminal(rows))
+    groups = read_bus_cycles(text, block, steps)
+    print(_terminal(table(ways)))
+    print(_terminal(bus_table(groups)))
     result = {
         "kind": "halut-soc-run",
         "version": 1,
@@ -160,9 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "block": block.to_dict(),
         "seconds": round(time.monotonic() - started, 1),
         "ways": [way.to_dict() for way in ways],
+        "bus": [group.to_dict() for group in groups],
     }
     write_text(folder / "soc.json", json.dumps(result, indent=2) + "\n")
     print(f"wrote {folder / 'soc.json'}")
+    check_bus_cycles(groups)
     return 0
 
 

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from halut.errors import CheckFailed
+from soc.bus_cycles import GroupCycles
 from soc.expected import Layer
 from soc.system import Mark, marks
 
-__all__ = ["WAYS", "LayerCycles", "Way", "read_ways", "table"]
+__all__ = ["WAYS", "LayerCycles", "Way", "bus_table", "read_ways", "table"]
 
 WAYS = {
     "plain": "(a) INT8 products",
@@ -184,3 +185,20 @@ def table(ways: Sequence[Way]) -> list[list[str]]:
         ["layers equal the model", *(f"{way.images * way.layers:,}" for way in ways)],
     ]
     return [head, *rows]
+
+
+def bus_table(groups: Sequence[GroupCycles]) -> list[list[str]]:
+    """The accelerator's cycles beside those predicted, the head first, all of them last."""
+    rows = [
+        [one.layer, str(one.rows), str(one.tiles), f"{one.measured:,}", f"{one.predicted:,}",
+         f"{100 * one.difference:+.1f} %"]
+        for one in groups
+    ]  # fmt: skip
+    measured, predicted = (sum(getattr(one, name) for one in groups)
+                           for name in ("measured", "predicted"))  # fmt: skip
+    total = f"{100 * (predicted / measured - 1):+.1f} %"
+    return [
+        ["accelerator, cycles", "rows", "tiles", "measured", "predicted", "difference"],
+        *rows,
+        ["all", "", "", f"{measured:,}", f"{predicted:,}", total],
+    ]

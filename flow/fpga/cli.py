@@ -99,7 +99,7 @@ def _accelerator(path: str) -> tuple[Design, str]:
 
     config: AnyConfig = load_config(path)
     unit = config.unit if isinstance(config, TiledConfig) else config
-    if unit.memory not in ("latch", "sram"):
+    if unit.memory != "latch" and unit.constants_memory != "latch":
         return accelerator(config), ""
     unit = dataclasses.replace(unit, memory="lutram")
     changed = dataclasses.replace(config, unit=unit) if isinstance(config, TiledConfig) else unit

@@ -173,11 +173,11 @@ class BusSystem:
         """
         taken = DESCRIPTOR_BYTES / self.config.word_bytes if followed else 0.0
         sizes = [read, DESCRIPTOR_BYTES] if followed else [read]
-        least = max(own + taken, self._read(sizes, own + taken))
+        least = max(own + taken + _ARRIVE_CYCLES, self._read(sizes, own + taken))
         if self.memory.shared:
             # The first burst's latency is counted as waiting.
             return max(least, self._occupied(sizes) - self.memory.latency_cycles + written)
-        return max(least, written + taken)
+        return max(least, written + taken + _ARRIVE_CYCLES)
 
     def cycles(self, n_rows: int, n_tiles: int) -> BusCycles:
         """Cycles of a chain that loads every tile and sends it `n_rows` rows.
@@ -188,7 +188,7 @@ class BusSystem:
         c, m, memory = self.config, self._machine, self.memory
         groups = -(-n_rows // m.rows)
         latency = memory.latency_cycles
-        lead = _DECODE_CYCLES + latency + _ARRIVE_CYCLES
+        lead = _DECODE_CYCLES + latency
         in_bytes, out_bytes = groups * c.item_bytes, groups * c.result_bytes
         load = run = wait = 0.0
         gap = lead
@@ -211,14 +211,12 @@ class BusSystem:
         last = self._data_cycles(own, in_bytes, written, False)
         run += rows_move
         wait += data - rows_move + lead
-        if memory.shared:  # the next data wait for the last results, as far as they are later
-            wait += max(0.0, last_burst - _DECODE_CYCLES - _ARRIVE_CYCLES)
+        # On a shared bus the next data wait for the last results, as far as they are later.
+        later = max(0.0, last_burst - _DECODE_CYCLES) if memory.shared else 0.0
+        wait += later
         # The first descriptor; none behind the last run, whose results are still written.
         tail = m.pipeline_cycles + m.output_cycles + m.output_transfers + last_burst
-        if memory.shared:
-            tail -= max(0.0, last_burst - _DECODE_CYCLES - _ARRIVE_CYCLES)
-        else:
-            tail += latency
+        tail += -later if memory.shared else latency
         once = self._read([DESCRIPTOR_BYTES]) + latency + _ARRIVE_CYCLES + tail - (data - last)
         whole = round(n_tiles * (load + run + wait) + once)
         loading, running = round(n_tiles * load), round(n_tiles * run)

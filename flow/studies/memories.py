@@ -108,9 +108,7 @@ def crossovers(rows: Sequence[Row]) -> list[str]:
             text = f"SRAM takes less from {better[0]} words on" if better else "latches take less"
             if better and better != [w for w in both if w >= better[0]]:
                 text = f"SRAM takes less at {', '.join(map(str, better))} words"
-            lines.append(
-                f"{count} row{'s' * (count > 1)}, {what}: {text} (of {both[0]} to {both[-1]})"
-            )
+            lines.append(f"{_count(count)}, {what}: {text} (of {both[0]} to {both[-1]})")
     return lines
 
 
@@ -141,11 +139,15 @@ def markdown(rows: Sequence[Row]) -> str:
     lines = [table_markdown(_table(rows))]
     lines += [f"- {line}" for line in crossovers(rows)]
     lines += [
-        f"- {row.words:,} words, {row.config.rows} rows: {row.metrics.notes['sram']}"
+        f"- {row.words:,} words, {_count(row.config.rows)}: {row.metrics.notes['sram']}"
         for row in rows
         if "sram" in row.metrics.notes
     ]
     return "\n".join(lines) + "\n"
+
+
+def _count(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows} rows"
 
 
 def _numbers(flag: str, text: str) -> list[int]:

@@ -49,7 +49,6 @@ def _name_suffix(config: AcceleratorConfig) -> str:
         f"_q{config.parallel_codebooks}_lut{config.entry_name}_acc{config.accumulator_bits}"
         f"_add{config.look_up_adder_levels}_{config.adder_levels_per_stage}_{config.memory}"
         + ("_per_row" if config.ram_per_row else "")
-        + (f"_registers{config.look_up_registers}" if config.look_up_registers > 1 else "")
         + (f"_{config.overflow}" if config.overflow else "")
         + ("_double" if config.double_buffer else "")
     )
@@ -188,8 +187,6 @@ class Decoder(Unit):
         terms = values
         for stage in range(1 + c.sum_stages):
             size = 2 ** (c.adder_levels_per_stage if stage else c.look_up_adder_levels)
-            if 0 < stage < c.look_up_registers:
-                size = 1
             terms = [golden.pairwise(terms[i : i + size], add) for i in range(0, len(terms), size)]
             name = f"row{row}_stage{stage}"
             enable = self.enable[stage]

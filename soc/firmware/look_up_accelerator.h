@@ -22,6 +22,12 @@ static uint32_t loaded = NO_PROGRAM;
 static uint32_t rows[MOST_ROW_WORDS];
 static union { uint32_t words[MOST_RESULTS / 4]; int8_t bytes[MOST_RESULTS]; } results;
 static halut_job jobs[MOST_JOBS];
+static uint32_t busy_since[ACCELERATOR_GROUPS + 1]; /* cycles before a network's groups, and after each */
+
+uint32_t accelerator_cycles(void)
+{
+    return *(volatile uint32_t *)(ACCELERATOR + HALUT_AXI_BUSY_CYCLES_OFFSET);
+}
 
 int open_accelerator(void)
 {
@@ -34,6 +40,7 @@ int open_accelerator(void)
 
 void begin_network(void)
 {
+    busy_since[0] = busy_since[next_group]; /* the first program may be loaded by now */
     next_group = 0;
 }
 
@@ -42,9 +49,9 @@ int ended_network(void)
     return next_group == ACCELERATOR_GROUPS;
 }
 
-uint32_t accelerator_cycles(void)
+uint32_t accelerator_group_cycles(uint32_t group)
 {
-    return *(volatile uint32_t *)(ACCELERATOR + HALUT_AXI_BUSY_CYCLES_OFFSET);
+    return group < next_group ? busy_since[group + 1] - busy_since[group] : 0;
 }
 
 /* Loads a program, unless it is loaded or on its way. */
@@ -139,7 +146,7 @@ static int look_up_with_accelerator(const halut_look_up *layer, const int8_t *in
         if (!run_programs(first, n_programs, (uint32_t)n_items, (uint32_t)(uintptr_t)target) ||
             halut_wait(&accelerator) != HALUT_OK)
             return 0;
-        ++next_group;
+        busy_since[++next_group] = accelerator_cycles();
         if (!load(accelerator_groups[next_group % ACCELERATOR_GROUPS].first))
             return 0;
         const int8_t *from = results.bytes;

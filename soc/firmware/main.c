@@ -79,6 +79,16 @@ static int run(const way *one, const float *input, float *output)
     return status | (one->look_ups_by == ACCELERATOR_BLOCK && !ended_network());
 }
 
+/* Prints the cycles of every group of a layer, of the last image. */
+static void print_busy_cycles(void)
+{
+    for (uint32_t group = 0; accelerator_group_cycles(group) != 0; ++group) {
+        print_pair("busy_group", group);
+        print_pair("cycles", accelerator_group_cycles(group));
+        print("\n");
+    }
+}
+
 /* Returns how much is wrong. */
 static uint32_t classify(uint32_t number, const way *one)
 {
@@ -116,6 +126,8 @@ static uint32_t classify(uint32_t number, const way *one)
     print_pair("classes", n_right);
     print_pair("busy", busy);
     print("\n");
+    if (one->look_ups_by == ACCELERATOR_BLOCK)
+        print_busy_cycles();
     return n_wrong_layers + n_wrong_outputs;
 }
 

@@ -146,7 +146,7 @@ def test_bad_places(files, capsys):
     assert '(did you mean "info"?)' in capsys.readouterr().err
     assert run(main, ["bench", "speed"]) == 2
     said = capsys.readouterr().err
-    names = "accuracy, problems, formats, learn, online, kernels, layers, forward, networks"
+    names = "accuracy, problems, tables, formats, learn, online, kernels, layers, forward, networks"
     assert f"WHAT must be {names}, not 'speed'" in said
     assert run(main, ["bench", "--threads", "0"]) == 2
     assert "--threads must be in [1, 1024], not 0" in capsys.readouterr().err

@@ -20,6 +20,12 @@ SHAPES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def judged_by_one_share_of_the_rows(monkeypatch):
+    """As with many rows: cross-validation takes long, and has tests of its own."""
+    monkeypatch.setattr("halut.matmul.FEW_ROWS", 0)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_problems_are_reproducible(name):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")

@@ -17,6 +17,12 @@ from halut.quantize import sum_thresholds
 from halut.tiles import select, tile, widen
 
 
+@pytest.fixture(autouse=True)
+def judged_by_one_share_of_the_rows(monkeypatch):
+    """As with many rows: cross-validation takes long, and has tests of its own."""
+    monkeypatch.setattr("halut.matmul.FEW_ROWS", 0)
+
+
 def small(**changes):
     """One codebook of two leaves: goes right when word 1 - word 0 - 1 is greater than 5."""
     fields = {

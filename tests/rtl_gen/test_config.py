@@ -30,7 +30,10 @@ CONFIGS = sorted(Path("configs").glob("*.yaml"))
         ({"outputs_per_cycle": 9}, r"outputs_per_cycle must be an integer in \[1, 8\], not 9"),
         ({"encoder": "pipeline"}, r'not \'pipeline\' \(did you mean "pipelined"\?\)'),
         ({"memory": "dram"}, r"memory must be one of latch, ff, lutram, sram, not 'dram'"),
-        ({"encoder": "addressed"}, r"memory must be lutram for an addressed encoder, not latch"),
+        (
+            {"encoder": "addressed"},
+            r"memory must be lutram or sram for an addressed encoder, not latch",
+        ),
         (
             {"encoder": "addressed", "memory": "lutram", "tree_levels_per_stage": 2},
             r"tree_levels_per_stage must be 1 for an addressed encoder, not 2",

@@ -47,7 +47,7 @@ OPTIONS = [
     {"adder_levels_per_stage": 1, "parallel_codebooks": 4, "look_up_adder_levels": 0},
     {"n_codebooks": 8, "parallel_codebooks": 2}, {"n_codebooks": 2, "double_buffer": True},
     {"n_codebooks": 8, "parallel_codebooks": 2, "encoder": "pipelined"},
-    {"look_up_registers": 2}, {"look_up_registers": 2, "parallel_codebooks": 4},
+    {"n_codebooks": 8, "encoder": "addressed", "memory": "sram"},
     *({"n_codebooks": 8, "encoder": "addressed", "memory": "lutram", **more}
       for more in ({}, {"input_format": "int8"}, {"parallel_codebooks": 8}, {"rows": 2})),
 ]  # fmt: skip

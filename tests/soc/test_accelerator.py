@@ -124,6 +124,7 @@ def test_places_of_an_image_with_padding() -> None:
         ({"input_format": "fp16"}, "input_format must be int8"),
         ({"output_format": "raw"}, "output_format must be int8"),
         ({"relu": True}, "relu must be false"),
+        ({"terms": 2}, "terms must be 1"),
         ({"double_buffer": True}, "double_buffer must be false"),
         ({"rows": 2}, "rows must be 1, or parallel_codebooks n_codebooks"),
     ],

@@ -33,6 +33,9 @@ CASES = {
     "shared": (SMALL, {"data_bits": 32}, 4, 10, True, 40, 3),
     "one row": (SMALL, {"data_bits": 32}, 4, 2, False, 1, 3),
     "one burst on its way": (SMALL, {"data_bits": 32, "outstanding": 1}, 4, 30, False, 40, 3),
+    "short, one burst": (SMALL, {"data_bits": 32, "outstanding": 1}, 4, 2, False, 8, 2),
+    "one row, one burst": (SMALL, {"data_bits": 32, "outstanding": 1}, 4, 2, False, 1, 3),
+    "shared, one row, one burst": (SMALL, {"data_bits": 32, "outstanding": 1}, 4, 2, True, 1, 3),
     "shared, one burst": (SMALL, {"data_bits": 32, "outstanding": 1}, 4, 6, True, 60, 2),
     "wide": (PARALLEL, {"data_bits": 128}, 16, 8, False, 64, 3),
     "as on Wishbone": (NARROW, {"data_bits": 32}, 4, 2, True, 64, 2),
@@ -40,7 +43,7 @@ CASES = {
     "shared and slow": (NARROW, {"data_bits": 64}, 2, 8, True, 16, 2),
     "far away": (NARROW, {"data_bits": 64}, 8, 100, False, 64, 2),
 }  # fmt: skip
-QUICK = ("shared",)
+QUICK = ("shared", "short, one burst")
 
 
 def _simulator() -> str:

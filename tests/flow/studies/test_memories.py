@@ -57,7 +57,7 @@ def test_crossover() -> None:
     text = markdown(rows)
     assert text.count("\n| sram | 1 |") == 3
     assert "- 1 row, area: SRAM takes less from 8 words on" in text
-    assert "- 16 words, 1 rows: 4 macros" in text
+    assert "- 16 words, 1 row: 4 macros" in text
 
 
 @pytest.mark.parametrize(
