@@ -28,7 +28,7 @@ RECIPE = Recipe(
     base=Stage(epochs=1),
     layers=(LAYER,),
     layer=LayerConfig(n_prototypes=4, input_format="int8"),
-    distillation=Distillation(weight=0, temperature=2),
+    distillation=Distillation(weight=0.0, temperature=2.0),
 )
 
 
