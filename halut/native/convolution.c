@@ -131,6 +131,7 @@ static void encode_piece(const Bands *b, const Piece *piece, size_t position)
                         stage_channel(w, piece, n_staged);
                     trees[j].features[t] = w->staged + place + row * down;
                 }
+                trees[j].ahead = trees[j].features[0];
             }
             if (size == 4)
                 b->shuffle->encode_quad(trees, depth, n, b->line);

@@ -46,7 +46,9 @@ static void encode_line(const Step *s, const Tools *tools, const Band *band, siz
         Tree trees[QUAD];
         for (size_t j = 0; j < at_once; j++) {
             const size_t i = group * filled_up + c + j;
+            const size_t next = c + at_once < filled_up ? i + at_once : i;
             trees[j].thresholds = s->trees + i * tools->n_floats;
+            trees[j].ahead = s->x + band->line + s->places[next * depth];
             for (size_t t = 0; t < depth; t++)
                 trees[j].features[t] = s->x + band->line + s->places[i * depth + t];
         }
@@ -60,7 +62,9 @@ static void encode_line(const Step *s, const Tools *tools, const Band *band, siz
     }
 }
 
-/* Fetch where results of a tile go to, and what is added to them, while they are looked up. */
+enum { AHEAD = 2 }; /* tiles */
+
+/* Fetch where results of a tile go to, and what is added to them. */
 static void expect(const Step *s, size_t output, size_t n_outputs, const int32_t *first_run)
 {
     for (size_t k = output; k < output + n_outputs; k++)
@@ -81,7 +85,11 @@ static void look_up_line(const Step *s, const Tools *tools, const Band *band, si
         const size_t here = smaller(OUTPUTS, n_outputs - m);
         for (int64_t t = 0; t < band->n_tiles; t++) {
             const int32_t *first = s->first_run + band->first_tile + t;
-            expect(s, group * n_outputs + m, here, first);
+            if (t + AHEAD < band->n_tiles)
+                expect(s, group * n_outputs + m, here, first + AHEAD);
+            else if (m + OUTPUTS < n_outputs)
+                expect(s, group * n_outputs + m + OUTPUTS, smaller(OUTPUTS, n_outputs - m - OUTPUTS),
+                       s->first_run + band->first_tile + (t + AHEAD) % band->n_tiles);
             tools->shuffle->look_up(tools->codes + (size_t)t * tools->tile_bytes, tables,
                                     tools->n_quads, sums);
             finish_sums(s->wrap_bits, s->relu, sums, OUTPUTS * TILE);
@@ -109,20 +117,23 @@ static void load_planes(const Step *s, int variant)
 {
     const Stages *stages = stages_of(variant);
     const size_t channels = (size_t)s->channels, width = (size_t)s->width;
-    const size_t height = (size_t)s->height, area = height * width;
-    const size_t row_step = (size_t)s->row_step;
+    const size_t height = (size_t)s->height, row_step = (size_t)s->row_step;
+    const size_t at_once = s->by_pixel ? 16 : 1;
     for (size_t item = 0; item < (size_t)s->n_items; item++) {
-        float *to = s->out + item * (size_t)s->item_step;
-        const float *from = s->x + item * channels * area;
-        for (size_t y = 0; s->by_pixel && y < height; y++)
-            transpose_of(variant)(from + y * width * channels, channels, width, channels,
-                                  to + y * row_step, (size_t)s->out_step);
-        for (size_t c = 0; c < channels; c++, to += s->out_step)
-            if (!s->by_pixel)
-                stages->copy_rows(from + c * area, height, width, to, row_step, (int)s->rectify);
-            else if (s->rectify)
-                for (size_t y = 0; y < height; y++)
-                    stages->copy_rows(to + y * row_step, 1, width, to + y * row_step, 0, 1);
+        const float *image = s->x + item * channels * height * width;
+        for (size_t c = 0; c < channels; c += at_once) {
+            float *to = s->out + item * (size_t)s->item_step + c * (size_t)s->out_step;
+            const size_t here = smaller(at_once, channels - c);
+            for (size_t y = 0; s->by_pixel && y < height; y++)
+                transpose_of(variant)(image + y * width * channels + c, channels, width, here,
+                                      to + y * row_step, (size_t)s->out_step);
+            for (size_t i = 0; i < here; i++, to += s->out_step)
+                if (!s->by_pixel)
+                    stages->copy_rows(image + c * height * width, width, height, width, to,
+                                      row_step, (int)s->rectify);
+                else if (s->rectify)
+                    stages->copy_rows(to, row_step, height, width, to, row_step, 1);
+        }
     }
 }
 

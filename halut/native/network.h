@@ -102,11 +102,11 @@ INLINE void pick_in_c(const void *line, const int32_t *slots, size_t n_tiles, ch
             memcpy(codes + i * size, (const char *)line + (size_t)slots[i] * size, size);
 }
 
-/* Rows of a channel, plane by plane, to rows of planes. */
-INLINE void copy_rows(const float *from, size_t n_rows, size_t width, float *to, size_t row_step,
-                      int rectify)
+/* Rows, `from_step` apart, to rows of planes, which may be the same. */
+INLINE void copy_rows(const float *from, size_t from_step, size_t n_rows, size_t width, float *to,
+                      size_t row_step, int rectify)
 {
-    for (size_t y = 0; y < n_rows; y++, from += width, to += row_step)
+    for (size_t y = 0; y < n_rows; y++, from += from_step, to += row_step)
         for (size_t i = 0; i < width; i++)
             to[i] = rectify && from[i] < 0 ? 0 : from[i];
 }
@@ -133,10 +133,10 @@ INLINE float largest_in_c(const float *x, size_t n_rows, size_t width, size_t ro
         pick_in_c(line, slots, n_tiles, codes, tile_bytes, 1);                                   \
     }
 #define ROWS_IN_C(target, name)                                                                  \
-    target static void copy_rows_##name(const float *from, size_t n_rows, size_t width,          \
-                                        float *to, size_t row_step, int rectify)                 \
+    target static void copy_rows_##name(const float *from, size_t from_step, size_t n_rows,      \
+                                        size_t width, float *to, size_t row_step, int rectify)   \
     {                                                                                            \
-        copy_rows(from, n_rows, width, to, row_step, rectify);                                   \
+        copy_rows(from, from_step, n_rows, width, to, row_step, rectify);                        \
     }                                                                                            \
     target static float largest_##name(const float *x, size_t n_rows, size_t width,              \
                                        size_t row_step)                                          \
@@ -210,11 +210,11 @@ TARGET_QUADS static void finish_vnni(const Step *s, const int32_t *sums, size_t 
     }
 }
 
-TARGET_QUADS static void copy_rows_vnni(const float *from, size_t n_rows, size_t width, float *to,
-                                        size_t row_step, int rectify)
+TARGET_QUADS static void copy_rows_vnni(const float *from, size_t from_step, size_t n_rows,
+                                        size_t width, float *to, size_t row_step, int rectify)
 {
     const __m512 least = _mm512_set1_ps(rectify ? 0 : -INFINITY);
-    for (size_t y = 0; y < n_rows; y++, from += width, to += row_step)
+    for (size_t y = 0; y < n_rows; y++, from += from_step, to += row_step)
         for (size_t i = 0; i < width; i += 16) {
             const __mmask16 some = (__mmask16)(0xffffU >> (16 - smaller(16, width - i)));
             _mm512_mask_storeu_ps(to + i, some,
@@ -242,7 +242,7 @@ TARGET_QUADS static float largest_vnni(const float *x, size_t n_rows, size_t wid
 typedef struct {
     void (*pick)(const void *, const int32_t *, size_t, char *, size_t);
     void (*finish)(const Step *, const int32_t *, size_t, size_t, const Run *, size_t);
-    void (*copy_rows)(const float *, size_t, size_t, float *, size_t, int);
+    void (*copy_rows)(const float *, size_t, size_t, size_t, float *, size_t, int);
     float (*largest)(const float *, size_t, size_t, size_t);
 } Stages;
 

@@ -13,6 +13,7 @@ enum { OUTPUTS = QUAD_OUTPUTS, SLICE = QUAD_SLICE, DEEPEST = 8 };
 typedef struct {
     const float *features[DEEPEST];
     const float *thresholds;
+    const float *ahead; /* what is fetched for later */
 } Tree;
 
 /* Codes of n positions, one byte each. */
@@ -152,6 +153,7 @@ TARGET_QUADS INLINE void encode_pair(const Tree *trees, const size_t depth, size
         __m512i code[2];
         UNROLL
         for (size_t j = 0; j < 2; j++) {
+            PREFETCH(trees[j].ahead + p);
             code[j] = _mm512_setzero_si512();
             UNROLL
             for (size_t level = 0; level < depth; level++) {

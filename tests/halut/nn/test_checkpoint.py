@@ -16,7 +16,7 @@ from halut.nn import HalutConv2d, LayerConfig  # noqa: E402
 from halut.nn.checkpoint import State, read  # noqa: E402
 from halut.nn.models import build  # noqa: E402
 from halut.nn.plan import stages  # noqa: E402
-from halut.nn.recipe import Recipe, Stage  # noqa: E402
+from halut.nn.recipe import Distillation, Recipe, Stage  # noqa: E402
 from halut.nn.replace import replace_module  # noqa: E402
 
 LAYER = "layer2.0"
@@ -28,6 +28,7 @@ RECIPE = Recipe(
     base=Stage(epochs=1),
     layers=(LAYER,),
     layer=LayerConfig(n_prototypes=4, input_format="int8"),
+    distillation=Distillation(weight=0.0, temperature=2.0),
 )
 
 
