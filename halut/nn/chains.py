@@ -136,6 +136,7 @@ class Tracer(fx.Tracer):
     """Traces a model down to layers of torch and of this package."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Return whether a module is not traced into: torch's own, and looked-up ones."""
         leaf = isinstance(m, (HalutLayer, HalutMultiheadAttention))
         return leaf or super().is_leaf_module(m, module_qualified_name)
 

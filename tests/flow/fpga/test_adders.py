@@ -70,9 +70,10 @@ endmodule
 def _map(folder: Path) -> dict:
     """Map the design as the flow does; also its Verilog, as the module ``mapped``."""
     (folder / "design.v").write_text(_DESIGN)
+    (folder / ADDERS.name).write_bytes(ADDERS.read_bytes())
     command = "synth_ecp5 -top adders"
     (folder / "map.ys").write_text(
-        f"read_verilog design.v\n{command} -run begin:map_gates\ntechmap -map {ADDERS}\n"
+        f"read_verilog design.v\n{command} -run begin:map_gates\ntechmap -map {ADDERS.name}\n"
         f"{command} -run map_gates: -json mapped.json\n"
     )
     run_tool(find_yosys(), ["map.ys"], folder / "map.log", folder)
