@@ -11,7 +11,7 @@ from typing import Any
 from halut.checks import read_json
 from halut.errors import HalutError
 
-__all__ = ["DENSE", "EncoderArea", "affordable", "read_areas"]
+__all__ = ["DENSE", "EncoderArea", "affordable", "positive", "read_areas"]
 
 _AREA = "synth__design__instance__area__stdcell"
 
@@ -48,6 +48,13 @@ DENSE = (
 """``configs/dense.yaml`` on NanGate45 in um2, as docs/encoders.md has them."""
 
 
+def positive(name: str, value: object, path: str | os.PathLike[str]) -> float:
+    """Return the value of a metric in a file; raise `HalutError` unless it is greater than 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise HalutError(f"metrics must have {name}, greater than 0, not {value!r} ({path})")
+    return float(value)
+
+
 def read_areas(paths: Sequence[str | os.PathLike[str]]) -> tuple[EncoderArea, ...]:
     """Read areas from metrics files of the flow; the configuration there says which encoder it is.
 
@@ -68,10 +75,9 @@ def read_areas(paths: Sequence[str | os.PathLike[str]]) -> tuple[EncoderArea, ..
             terms = int(unit.get("terms", 1))
         except (KeyError, TypeError, AttributeError, ValueError):
             raise HalutError(f"metrics must be a metrics.json of an accelerator ({path})") from None
-        if isinstance(area, bool) or not isinstance(area, (int, float)) or not area > 0:
-            raise HalutError(f"metrics must have {_AREA}, greater than 0, not {area!r} ({path})")
+        area = positive(_AREA, area, path)
         sums = {"encoder": "sums", "terms": terms} if terms > 1 else {"encoder": "tree"}
-        found.append(EncoderArea(area=float(area), **sums))
+        found.append(EncoderArea(area=area, **sums))
     return tuple(found)
 
 

@@ -9,7 +9,6 @@ of them, by which they are shifted before they are added.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.errors import HalutError
 from halut.matmul import HalutMatmul
+from halut.problem_set import installed
 from halut.problems import Problem, relative_error
-from halut.quantize import quantize_lut
+from halut.quantize import code_shares, quantize_lut
 from halut.ridge import STRENGTHS, Gram, solve
 
 __all__ = ["MixedTables", "entry_bits", "measure", "mixed_depths", "mixed_widths",
            "shared_exponents", "shortened"]  # fmt: skip
-
-_log = logging.getLogger(__name__)
 
 _CLIPPING = np.linspace(1.0, 0.5, 26)
 _MOST_SHIFT = 3
@@ -114,7 +111,7 @@ def mixed_widths(
     entries = np.rint((exact - middle[..., None]) / step[:, None, None] - 0.5) + 0.5
     entries[span == 0] = 0
     shown = entries * step[:, None, None]
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    share = code_shares(counts)
     bias = np.einsum("mck,ck->m", shown + middle[..., None] - exact, share)
     return MixedTables(lut=shown, offset=offset + middle.sum(axis=1) - bias, widths=widths(step))
 
@@ -144,7 +141,7 @@ def shared_exponents(
     widest = span.max(axis=1, keepdims=True)  # (M, 1)
     shift = np.minimum(np.floor(np.log2(widest / span)), _MOST_SHIFT)
     shifted = exact - middle[..., None]
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    share = code_shares(counts)
     best, shown, half = np.full(len(exact), np.inf), np.zeros_like(exact), 2 ** (bits - 1)
     for factor in _CLIPPING:
         step = (factor * widest / (2.0**bits - 1) * 2.0**-shift)[..., None]
@@ -269,7 +266,7 @@ def measure(
     Parameters
     ----------
     problems : tuple of (maker, numbers of codebooks)
-        Those whose data is not installed are left out, with a warning.
+        See `halut.problem_set.installed`.
 
     Returns
     -------
@@ -281,12 +278,7 @@ def measure(
         levels 3 to 5 with as many entries; ``levels``, how many trees end at each.
     """
     found = []
-    for make, sizes in problems:
-        try:
-            problem = make()
-        except HalutError as error:
-            _log.warning("warning: left out %s: %s", make.__name__.replace("_", " "), error)
-            continue
+    for problem, sizes in installed(problems):
         exact = problem.test @ problem.B
         for n_codebooks in sizes:
             learned = HalutMatmul(C=n_codebooks).learn_offline(problem.train, problem.B)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ from halut.matmul import PLAIN, HalutMatmul
 from halut.problems import PROBLEMS, PUBLISHED, Problem, relative_error, shuffled_digits
 
 __all__ = ["METHODS", "PLAIN", "PROBLEM_SET", "convolution", "filter_bank", "geometric_means",
-           "hidden_layer", "image_blocks", "last_layer", "measure",
+           "hidden_layer", "image_blocks", "installed", "last_layer", "measure",
            "other_photograph"]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -197,6 +197,24 @@ METHODS: dict[str, dict[str, Any]] = {
 """What is compared: a name, and settings of `halut.HalutMatmul`."""
 
 
+def installed(
+    problems: tuple[tuple[Callable[[], Problem], tuple[int, ...]], ...],
+) -> Iterator[tuple[Problem, tuple[int, ...]]]:
+    """Make problems one after the other; leave out, with a warning, those without their data.
+
+    Parameters
+    ----------
+    problems : tuple of (maker, numbers of codebooks)
+    """
+    for make, sizes in problems:
+        try:
+            problem = make()
+        except HalutError as error:
+            _log.warning("warning: left out %s: %s", make.__name__.replace("_", " "), error)
+            continue
+        yield problem, sizes
+
+
 def measure(
     problems: tuple[tuple[Callable[[], Problem], tuple[int, ...]], ...] = PROBLEM_SET,
 ) -> list[dict[str, Any]]:
@@ -205,7 +223,7 @@ def measure(
     Parameters
     ----------
     problems : tuple of (maker, numbers of codebooks)
-        Those whose data is not installed are left out, with a warning.
+        See `installed`.
 
     Returns
     -------
@@ -216,12 +234,7 @@ def measure(
         where they were measured, else ``plain``; ``published``, whether they were.
     """
     found = []
-    for make, sizes in problems:
-        try:
-            problem = make()
-        except HalutError as error:
-            _log.warning("warning: left out %s: %s", make.__name__.replace("_", " "), error)
-            continue
+    for problem, sizes in installed(problems):
         exact = problem.test @ problem.B
         for n_codebooks in sizes:
             errors, seconds = {}, {}

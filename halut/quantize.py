@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from halut.checks import either, in_range, integer
 
-__all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "half_lut", "integer_thresholds",
-           "quantize_lut", "sum_thresholds"]  # fmt: skip
+__all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "code_shares", "half_lut",
+           "integer_thresholds", "quantize_lut", "sum_thresholds"]  # fmt: skip
 
 LUT_GRANULARITIES = ("column", "table")
 INPUT_GRANULARITIES = ("dimension", "codebook", "all")
@@ -75,7 +75,7 @@ def quantize_lut(
     full = span / (2**lut_bits - 1)
     # Below this, float32 could not hold the scale; such a column is constant for all purposes.
     full[full < np.finfo(np.float32).tiny] = 1.0
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (C, K)
+    share = code_shares(counts)
 
     half = 2 ** (lut_bits - 1)
     factors = _CLIPPING if lut_bits <= 8 else (1.0,)
@@ -106,6 +106,11 @@ def quantize_lut(
     )
 
 
+def code_shares(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Return the share of its codebook's rows that a code has, of counts (C, K); 0 without rows."""
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+
 def half_lut(
     lut: NDArray[np.float32],
     offset: NDArray[np.float32],
@@ -132,7 +137,7 @@ def half_lut(
     size = np.maximum(np.abs(shifted).max(axis=(1, 2)), np.finfo(np.float32).tiny * 2.0**10)
     scale = np.exp2(np.ceil(np.log2(size)) - 4)
     entries = (shifted / scale[:, None, None]).astype(np.float16)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (C, K)
+    share = code_shares(counts)
     error = entries * scale[:, None, None] - shifted
     constant = offset + middle.sum(axis=1) - np.einsum("mck,ck->m", error, share)
     return entries, scale.astype(np.float32), constant.astype(np.float32)

@@ -84,10 +84,10 @@ def _area(metrics: Metrics, run: Run, finished: Finished) -> None:
     tree = [library.cells[i.cell] for i in run.netlist.instances if i.name in in_tree]
     kinds = Counter(cell.kind for cell in cells)
     area = math.fsum(cell.area for cell in cells)
-    macros = math.fsum(cell.area for cell in cells if cell.kind == "sram")
     put = metrics.set
     put("synth__design__instance__count__stdcell", len(cells))
     if run.srams:
+        macros = math.fsum(cell.area for cell in cells if cell.kind == "sram")
         put("synth__design__instance__count__macros", kinds["sram"])
         put("synth__design__instance__area__macros", macros)
         ways = "; ".join(

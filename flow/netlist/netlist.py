@@ -48,9 +48,8 @@ class Instance:
 
     name: str
     cell: str  #: Name of the library cell.
-    pins: dict[
-        str, int
-    ]  #: Net of each connected pin; of a macro's bus, ``name[bit]`` for all bits.
+    #: Net of each connected pin; of a macro's bus, ``name[bit]`` for all bits.
+    pins: dict[str, int]
     unit: int = 0  #: Index into `Netlist.units` of the module instance that it lies in.
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halut.commands.data import add_data, given_data, parts_of
-from halut.commands.network import add_imports
+from halut.commands.network import add_formats, add_imports
 from halut.errors import HalutError
 from halut.files import write_text
 
@@ -53,10 +53,7 @@ def add_verb(verbs: Any) -> None:
         help="values in a sum, 2 to 16, for --encoder sums (default: 2)")  # fmt: skip
     add("--effort", type=int, default=0, metavar="N",
         help="0 to 3: time spent on better trees (default: %(default)s)")  # fmt: skip
-    add("--lut-bits", type=int, default=8, metavar="N",
-        help="bits of a table entry (default: %(default)s)")  # fmt: skip
-    add("--input", default="int8", metavar="FORMAT",
-        help="values and thresholds, see formats (default: %(default)s)")  # fmt: skip
+    add_formats(add)
     add("--budget", type=float, metavar="DROP",
         help="convert as many products as change at most this share of the network's decisions, "
         "0 to 1 (default: all layers)")  # fmt: skip

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from halut.commands.network import add_network, read_network
+from halut.commands.network import add_formats, add_network, read_network
 from halut.files import write_text
 
 
@@ -28,10 +28,7 @@ def add_verb(verbs: Any) -> None:
         )  # fmt: skip
     add("--images", type=int, default=500, metavar="N",
         help="images of the test part at most (default: %(default)s)")  # fmt: skip
-    add("--lut-bits", type=int, default=8, metavar="N",
-        help="bits of a table entry (default: %(default)s)")  # fmt: skip
-    add("--input", default="int8", metavar="FORMAT",
-        help="values and thresholds, see formats (default: %(default)s)")  # fmt: skip
+    add_formats(add)
     add("--seed", type=int, default=0, metavar="N", help="of what is drawn (default: 0)")
     add("-o", "--output", metavar="FILE", help="also write the figures (.json)")
     verb.set_defaults(run=_dataless)

@@ -119,6 +119,7 @@ def _formats(options: argparse.Namespace) -> int:
     need_torch()
     import torch
 
+    from halut.nn.deviation import accuracy
     from halut.nn.network import halut_layers, load_data, save_network
 
     changes = {name: getattr(options, name) for name in _FLAGS}
@@ -138,31 +139,26 @@ def _formats(options: argparse.Namespace) -> int:
     known("--relu", relu, layers, "be among {}")
     data = load_data(header, options.root, options.imports)
 
-    @torch.no_grad()
-    def accuracy(model: nn.Module) -> float:
-        right = sum(
-            int((model(images).argmax(dim=1) == labels).sum())
-            for images, labels in zip(data.test_x.split(256), data.test_y.split(256), strict=True)
-        )
-        return right / len(data.test_x)
+    def right(model: nn.Module) -> float:
+        return accuracy(model, data.test_x, data.test_y)
 
     @torch.no_grad()
     def changed(changes: Mapping[str, Any]) -> nn.Module:
         return _changed(model, changes, relu, data.train_x[:_CALIBRATION])
 
-    rows: list[dict[str, Any]] = [{"what": "as trained", "accuracy": accuracy(model)}]
+    rows: list[dict[str, Any]] = [{"what": "as trained", "accuracy": right(model)}]
     if changes or relu:
         asked = changed(changes)
         words = [f"{name} {value}" for name, value in changes.items()]
         words += [f"relu {name}" for name in relu]
-        rows.append({"what": ", ".join(words), "accuracy": accuracy(asked)})
+        rows.append({"what": ", ".join(words), "accuracy": right(asked)})
         if options.save:
             save_network(options.save, asked, header["architecture"], header["data"])
     else:
         for what, choices in _CHOICES.items():
             for choice in choices:
-                right = accuracy(changed({what: choice}))
-                rows.append({"what": f"{what} {choice}", "accuracy": right})
+                share = right(changed({what: choice}))
+                rows.append({"what": f"{what} {choice}", "accuracy": share})
     for row in rows:
         change = 100 * (row["accuracy"] - rows[0]["accuracy"])
         print(f"{row['what']:22} {100 * row['accuracy']:6.2f} %  {change:+6.2f} points")

@@ -144,7 +144,7 @@ class Convolution:
     runs: NDArray[np.int32]
 
     def fill(self, step: Step) -> None:
-        """Tell a step; the arrays must outlive it."""
+        """Give a step these arrays, which must outlive it."""
         step.n_bands = len(self.bands)
         for name in ("places", "bands", "slots", "first_run", "runs"):
             setattr(step, name, getattr(self, name).ctypes.data)

@@ -26,6 +26,7 @@ from halut.checks import known
 from halut.errors import HalutError
 from halut.files import locked
 from halut.nn.config import LayerConfig
+from halut.nn.deviation import accuracy
 from halut.nn.display import shown
 from halut.nn.layers import learned_layer
 from halut.nn.replace import replace_module
@@ -224,7 +225,7 @@ def analyse(
     modules = _layers(model, layers, calibration)
     grid = _grid(modules, num_c, num_k, config)
     with evaluating(model), locked(folder, wait=False):
-        base = _accuracy(model, test_x, test_y)
+        base = accuracy(model, test_x, test_y, _BATCH)
         study = {
             "kind": KIND,
             "version": VERSION,
@@ -340,13 +341,13 @@ def _measure(
     replace_module(model, point.layer, layer)
     try:
         with hooked([layer.register_forward_hook(sums.add)]):
-            accuracy = _accuracy(model, test_x, test_y)
+            kept = accuracy(model, test_x, test_y, _BATCH)
     finally:
         replace_module(model, point.layer, module)
     return dataclasses.replace(
         point,
         error=sums.error(),
-        accuracy=accuracy,
+        accuracy=kept,
         table_bytes=layer.table_bytes,
         seconds=round(time.perf_counter() - begin, 3),
     )
@@ -373,11 +374,3 @@ class _Sums:
     def error(self) -> float:
         spread = float((self.squares - self.total.square() / self.n_values).sum())
         return self.error_sum / spread if spread > 0 else math.inf if self.error_sum else 0.0
-
-
-@torch.no_grad()
-def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    right = 0
-    for images, labels in zip(x.split(_BATCH), y.split(_BATCH), strict=True):
-        right += int((model(images).argmax(dim=1) == labels).sum())
-    return right / len(y)

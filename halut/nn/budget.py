@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from halut.checks import either
+from halut.costs import positive
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
 from halut.nn.reconstruct import Reconstruction
@@ -147,10 +148,7 @@ def _metric(path: str | os.PathLike[str], name: str) -> float:
         values = None
     if not isinstance(values, dict):
         raise HalutError(f"metrics must be a metrics.json of the flow ({path})")
-    value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise HalutError(f"metrics must have {name}, greater than 0, not {value!r} ({path})")
-    return float(value)
+    return positive(name, values.get(name), path)
 
 
 @dataclass(frozen=True, kw_only=True)

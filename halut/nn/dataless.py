@@ -21,11 +21,12 @@ from torch.nn import functional
 from halut.checks import either, integer_at_least
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
+from halut.nn.deviation import accuracy
 from halut.nn.handlers import plain
 from halut.nn.layers import learned_layer
 from halut.nn.refit import refit_
 from halut.nn.replace import replace_everywhere
-from halut.nn.watch import calls_of, evaluating, hooked, run_batch
+from halut.nn.watch import calls_of, evaluating, hooked
 
 __all__ = ["SOURCES", "DatalessRow", "DatalessStudy", "drawn", "study"]
 
@@ -204,11 +205,11 @@ def study(
             rows.append(
                 DatalessRow(name=name, errors=errors, tables_refitted=refitted, normed=normed[name])
             )
-        accuracy = {
-            name: _accuracy(one, test_images, test_labels)
+        accuracies = {
+            name: accuracy(one.eval(), test_images, test_labels)
             for name, one in {"exact": model, **networks}.items()
         }
-    return DatalessStudy(rows=tuple(rows), accuracy=accuracy)
+    return DatalessStudy(rows=tuple(rows), accuracy=accuracies)
 
 
 def _error(layer: nn.Module, module: Any, inputs: list[Tensor]) -> float:
@@ -222,12 +223,3 @@ def _error(layer: nn.Module, module: Any, inputs: list[Tensor]) -> float:
             exact = exact - module.bias.view(shape)
         energy += float(exact.double().square().sum())
     return lost / (energy or 1.0)
-
-
-def _accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    model.eval()
-    right = sum(
-        int((run_batch(model, some).argmax(dim=1) == classes).sum())
-        for some, classes in zip(images.split(256), labels.split(256), strict=True)
-    )
-    return right / len(images)

@@ -14,7 +14,8 @@ from halut.errors import HalutError
 from halut.nn.replace import Structure
 from halut.nn.watch import calls_of, run_batch
 
-__all__ = ["Comparison", "Deviation", "Judge", "Likeness", "all_finite", "decisions", "tensors_of"]
+__all__ = ["Comparison", "Deviation", "Judge", "Likeness", "accuracy", "all_finite", "decisions",
+           "tensors_of"]  # fmt: skip
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -26,6 +27,26 @@ def tensors_of(output: Any) -> list[Tensor]:
     elif not isinstance(output, (tuple, list)):
         return []
     return [tensor for item in output for tensor in tensors_of(item)]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, batch: int = 256) -> float:
+    """Return the share of inputs whose largest output is that of their class.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode.
+    inputs : Tensor of shape (n, ...)
+    labels : integer Tensor of shape (n,)
+    batch : int, default 256
+        Inputs of a call.
+    """
+    right = sum(
+        int((model(some).argmax(dim=1) == classes).sum())
+        for some, classes in zip(inputs.split(batch), labels.split(batch), strict=True)
+    )
+    return right / len(inputs)
 
 
 def all_finite(output: Any) -> bool:

@@ -270,7 +270,7 @@ class Region(nn.Module):
             for begin in begins[thread::n_threads]:
                 plan = self._plan(chosen, given, min(at_once, n_items - begin), thread)
                 assert plan is not None
-                plan.run(chosen, placed, outputs, begin)
+                plan.run(placed, outputs, begin)
 
         if n_threads < 2:
             work(0)

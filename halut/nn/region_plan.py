@@ -133,15 +133,11 @@ class Plan:
         self._room = torch.empty(size, dtype=torch.uint8)
         self._array = (network.Step * len(self._steps))(*self._steps)
 
-    def run(
-        self, chosen: Kernels, inputs: Sequence[Tensor], outputs: Sequence[Tensor], begin: int
-    ) -> None:
+    def run(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], begin: int) -> None:
         """Run images from `begin` on.
 
         Parameters
         ----------
-        chosen : Kernels
-            Of the variant that the plan was made for.
         inputs, outputs : sequence of Tensor
             All images, in the layouts that were given; outputs contiguous.
         begin : int
@@ -150,7 +146,7 @@ class Plan:
             tensor = (inputs if patch.is_input else outputs)[patch.index]
             address = tensor.data_ptr() + begin * patch.item_bytes
             setattr(self._array[patch.step], patch.name, address)
-        network.run(chosen, self._array, self._room.data_ptr(), self._line_bytes)
+        network.run(self._chosen, self._array, self._room.data_ptr(), self._line_bytes)
 
     def _made(self, name: str) -> tuple[network.Planes, Tensor]:
         """Return planes for a value: those of a value that is no longer needed, or new ones."""
