@@ -72,12 +72,16 @@ def read_areas(paths: Sequence[str | os.PathLike[str]]) -> tuple[EncoderArea, ..
             area = content["metrics"][_AREA]
             configuration: Mapping[str, Any] = content["provenance"]["configuration"]
             unit = configuration.get("unit", configuration)
-            terms = int(unit.get("terms", 1))
+            terms, window = int(unit.get("terms", 1)), int(unit.get("window", 0))
         except (KeyError, TypeError, AttributeError, ValueError):
             raise HalutError(f"metrics must be a metrics.json of an accelerator ({path})") from None
         area = positive(_AREA, area, path)
-        sums = {"encoder": "sums", "terms": terms} if terms > 1 else {"encoder": "tree"}
-        found.append(EncoderArea(area=area, **sums))
+        encoder: dict[str, Any] = {"encoder": "tree"}
+        if terms > 1:
+            encoder = {"encoder": "sums", "terms": terms}
+        elif window:
+            encoder = {"encoder": "node" if unit.get("splits") == "node" else "window"}
+        found.append(EncoderArea(area=area, **encoder))
     return tuple(found)
 
 

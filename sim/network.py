@@ -216,6 +216,8 @@ def _tilings(config: AnyConfig, name: str, layer: HalutLayer) -> list[Tiling]:
         "input_format": config.input_format,
         "lut_bits": config.lut_bits,
         "terms": config.terms,
+        "window": config.window,
+        "splits": config.splits,
     }
     try:
         _check_sums(config, layer, programs[0])

@@ -122,6 +122,8 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
     c = config
     if c.terms > 1:
         raise HalutError(f"terms must be 1 to prove an encoder, not {c.terms}")
+    if c.window:
+        raise HalutError(f"window must be 0 to prove an encoder, not {c.window}")
     mantissa = _MANTISSA.get(c.input_format, 0)
     return Check(
         name=f"encoder_{name}",
