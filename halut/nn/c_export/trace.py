@@ -35,6 +35,7 @@ from halut.nn.c_export.steps import (
 )
 from halut.nn.c_export.thresholds import threshold_keys
 from halut.nn.chains import Graph, shape_of
+from halut.nn.config import BY_LEVEL
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 from halut.nn.quantize import grid
 from halut.program import Program
@@ -201,8 +202,10 @@ class _Tracer:
 
     def _look_up(self, node: fx.Node, source: Value, layer: HalutLayer) -> None:
         layer.check_exact()
-        if layer.config.encoder != "tree":
-            raise HalutError(f'encoder must be "tree" in C, not "{layer.config.encoder}"')
+        if layer.config.encoder not in BY_LEVEL:
+            raise HalutError(
+                f'encoder must be "tree" or "window" in C, not "{layer.config.encoder}"'
+            )
         for name, wanted in (("lut_format", "int"), ("overflow", None)):
             if getattr(layer.config, name) != wanted:
                 raise HalutError(f"{name} must be {wanted} in C, not {getattr(layer.config, name)}")

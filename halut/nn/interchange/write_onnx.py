@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from halut.checks import located
 from halut.errors import HalutError
 from halut.files import atomic_write
+from halut.nn.config import BY_LEVEL
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 from halut.nn.network import halut_layers
 from halut.nn.replace import replace_everywhere
@@ -92,7 +93,7 @@ class _Node(nn.Module):
         config = layer.config
         if (
             not isinstance(layer, HalutLinear | HalutConv2d)
-            or config.encoder != "tree"
+            or config.encoder not in BY_LEVEL
             or config.lut_format != "int"
             or config.lut_bits is None
             or config.lut_bits > 8

@@ -167,7 +167,7 @@ def test_folding_and_c_say_what_they_do_not_do(tmp_path: Path) -> None:
     why = {edge.kind for edge in report.edges if edge.reason == "4 compares sums of features"}
     assert why == {"relu", "integers"}
     torch.testing.assert_close(model(x), before, rtol=0, atol=1e-4)
-    with pytest.raises(HalutError, match='encoder must be "tree" in C, not "sums"'):
+    with pytest.raises(HalutError, match='encoder must be "tree" or "window" in C, not "sums"'):
         export_c(model, tmp_path / "c", x[:1])
     with pytest.raises(HalutError, match='encoder must be "tree" for integer inputs, not "sums"'):
         model[0].use_integer_inputs(torch.zeros(model[0].thresholds.shape).int(), 8)
