@@ -146,15 +146,13 @@ def test_conversion_and_files(encoder: str, tmp_path: Path) -> None:
         assert (config.window, config.splits) == (program.window, program.splits)
 
 
-def test_what_is_folded_and_what_is_not(tmp_path: Path) -> None:
+def test_what_is_folded_and_what_is_not() -> None:
     model, x = network()
     convert_(model, windows("node", n_prototypes=4), x)
     before = model(x)
     report = fold_(model, x)
     assert "4 takes windows" in {edge.reason for edge in report.edges if edge.kind == "integers"}
     torch.testing.assert_close(model(x), before, rtol=0, atol=1e-4)
-    with pytest.raises(HalutError, match='encoder must be "tree" or "window" in C, not "node"'):
-        export_c(model, tmp_path / "c", x[:1])
 
 
 def test_windows_are_the_trees_in_c(tmp_path: Path) -> None:
