@@ -43,6 +43,7 @@ class EncoderArea:
 DENSE = (
     EncoderArea(encoder="tree", area=535_074),
     EncoderArea(encoder="sums", terms=2, area=589_682),
+    EncoderArea(encoder="node", area=630_729),
     EncoderArea(encoder="sums", terms=4, area=660_171),
 )
 """``configs/dense.yaml`` on NanGate45 in um2, as docs/encoders.md has them."""

@@ -226,6 +226,12 @@ class HalutMatmul(TreeProduct):
         )
 
     @property
+    def takes_windows(self) -> bool:
+        """Whether codebooks take their windows with an encoder that can be chosen."""
+        chosen = [one.encoder for one in self._affordable]
+        return not {*WINDOWED}.isdisjoint(chosen if self.encoder == "best" else [self.encoder])
+
+    @property
     def terms_to_choose(self) -> list[int]:
         """Columns that a level may add up: those of each encoder that can be chosen."""
         if self.encoder == "best":

@@ -13,11 +13,26 @@ from numpy.typing import NDArray
 
 from halut.errors import HalutError
 from halut.forest import subspaces
+from halut.formats import FLOAT_FORMATS
 
-__all__ = ["WINDOWED", "by_node", "window_columns", "window_fields"]
+__all__ = ["WINDOWED", "by_node", "check_granularity", "window_columns", "window_fields"]
 
 WINDOWED = ("window", "node")
 """Encoders of codebooks that take their windows."""
+
+
+def check_granularity(granularity: str, input_format: str | None = None) -> None:
+    """Check that words of windows can share grids so; integers where no format is given.
+
+    Raises
+    ------
+    HalutError
+        For ``"dimension"``: a word has one grid, whatever compares it.
+    """
+    if granularity == "dimension" and input_format not in FLOAT_FORMATS:
+        raise HalutError(
+            'input_granularity must be "codebook" or "all" for windows, not "dimension"'
+        )
 
 
 def window_columns(n_features: int, n_codebooks: int) -> NDArray[np.int32]:
@@ -76,10 +91,8 @@ def window_fields(
     HalutError
         For ``"dimension"``.
     """
-    if scale is not None and granularity == "dimension":
-        raise HalutError(
-            'input_granularity must be "codebook" or "all" for windows, not "dimension"'
-        )
+    if scale is not None:
+        check_granularity(granularity)
     columns = window_columns(n_features, len(split_dims))
     if order is not None:
         columns = np.where(columns < 0, -1, np.asarray(order)[columns])

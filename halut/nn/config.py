@@ -16,7 +16,7 @@ from halut.formats import HALF_BITS, MOST_TERMS, check_half_tables, check_sums, 
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
-from halut.windows import WINDOWED
+from halut.windows import WINDOWED, check_granularity
 
 __all__ = ["BY_LEVEL", "ENCODERS", "LAYOUTS", "LayerConfig"]
 
@@ -172,10 +172,8 @@ class LayerConfig:
                     f'input_format must be None for encoder "centroid", not {self.input_format!r}'
                 )
         either("input_granularity", self.input_granularity, INPUT_GRANULARITIES)
-        if self.encoder in WINDOWED and self.input_granularity == "dimension":
-            raise HalutError(
-                'input_granularity must be "codebook" or "all" for windows, not "dimension"'
-            )
+        if self.encoder in WINDOWED:
+            check_granularity(self.input_granularity)
         self._check_sums()
         either("output_format", self.output_format, OUTPUT_FORMATS)
         boolean("relu", self.relu)

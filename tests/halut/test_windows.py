@@ -9,7 +9,7 @@ import pytest
 from halut import HalutMatmul, golden, native
 from halut.__main__ import main
 from halut.cli import run
-from halut.costs import read_areas
+from halut.costs import EncoderArea, read_areas
 from halut.encoding import float_thresholds
 from halut.errors import HalutError
 from halut.problems import relative_error
@@ -153,6 +153,15 @@ def test_nodes_are_better_than_levels():
     assert errors["node"] < 0.97 * errors["tree"]
 
 
+def test_best_may_be_nodes():
+    A, B = mixtures(600)
+    areas = [EncoderArea(encoder=name, area=area) for name, area in (("tree", 1), ("node", 1.05))]
+    best = HalutMatmul(C=4, encoder="best", most_area=1.1, areas=areas).learn_offline(A, B)
+    own = HalutMatmul(C=4, encoder="node").learn_offline(A, B)
+    assert best.chosen_["encoder"] == "node" and best.program().encoder == "node"
+    assert np.array_equal(best.lut_, own.lut_)
+
+
 def test_one_grid_for_everything_and_none_for_levels():
     A, B = mixtures(400)
     learned = HalutMatmul(C=4, encoder="window").learn_offline(A, B)
@@ -237,7 +246,8 @@ def test_commands(tmp_path, capsys):
     node = ["--num-c", "4", "--encoder", "node", "-o", str(tmp_path / "p.npz")]
     assert run(main, ["learn", *files, *node]) == 0
     assert Program.load(tmp_path / "p.npz").encoder == "node"
-    capsys.readouterr()
+    assert run(main, ["learn", *files, *node, "--input-granularity", "dimension"]) == 2
+    assert 'input_granularity must be "codebook" or "all"' in capsys.readouterr().err
     assert run(main, ["info", str(tmp_path / "p.npz")]) == 0
     said = capsys.readouterr().out
     assert "window               6" in said and "splits               node" in said
