@@ -327,7 +327,7 @@ class _Accelerator:
             for tiling, matrix in zip(tilings, matrices, strict=True)
             for program in tiling.tiles
         ]
-        size = 2 * matrices.shape[1] * self.config.n_codebooks * self.config.tree_depth
+        size = 2 * matrices.shape[1] * self.config.n_codebooks * self.config.n_values
         at_once = max(1, _WORD_BYTES // size)
         results = []
         try:
