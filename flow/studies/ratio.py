@@ -33,10 +33,10 @@ _TOTALS = (
     ("time_area", "time x area (µs mm²)", 2),
 )
 _PARTS = (
-    ("stream", "of it rows (µJ)"),
-    ("load", "of it loading (µJ)"),
-    ("other_cycles", "of it leakage, engine at work (µJ)"),
-    ("waiting_engine", "of it leakage, engine that waits (µJ)"),
+    ("stream", "  rows"),
+    ("load", "  loading"),
+    ("other_cycles", "  leakage in other cycles"),
+    ("waiting_engine", "  leakage of the engine that waits"),
     ("without_padding", "energy if padding cost nothing (µJ)"),
 )
 
@@ -94,21 +94,21 @@ def _table(figures: dict[str, Any]) -> str:
     mine, theirs = (figures[name]["per_inference"] for name in _SIDES)
     rows = [["whole", *_SIDES.values(), "exact / looked up"]]
 
-    def add(title: str, values: tuple[float, float], digits: int) -> None:
-        ratio = fixed(values[1] / values[0], 2) if values[0] else "–"
-        rows.append([title, *(fixed(value, digits) for value in values), ratio])
+    def add(title: str, values: tuple[float, float], digits: int, ratio: bool = False) -> None:
+        last = fixed(values[1] / values[0], 2) if ratio else ""
+        rows.append([title, *(fixed(value, digits) for value in values), last])
 
     for name, title, digits in _TOTALS:
-        add(title, (mine[name], theirs[name]), digits)
+        add(title, (mine[name], theirs[name]), digits, ratio=True)
         if name == "energy_uj":
             for part, words in _PARTS:
                 add(words, (mine["energy_pj"][part] * 1e-6, theirs["energy_pj"][part] * 1e-6), 3)
-            ours = [side["energy_of_direct_layers_uj"] for side in (mine, theirs)]
-            add("energy of exact layers (µJ)", (ours[0], ours[1]), 3)
+            of_exact = mine["energy_of_direct_layers_uj"], theirs["energy_of_direct_layers_uj"]
+            add("energy of exact layers (µJ)", of_exact, 3)
     add("look-ups", (mine["look_ups"], theirs["look_ups"]), 0)
     add("multiply-accumulates", (mine["macs_computed"], theirs["macs_computed"]), 0)
-    bits = [sum(side["bits"].values()) / 8e3 for side in (mine, theirs)]
-    add("moved over the ports (kB)", (bits[0], bits[1]), 1)
+    kilobytes = sum(mine["bits"].values()) / 8e3, sum(theirs["bits"].values()) / 8e3
+    add("moved over the ports (kB)", kilobytes, 1)
     return terminal(rows, indent=2)
 
 
@@ -170,11 +170,11 @@ def _parser() -> Parser:
 
 
 def _named(given: str) -> tuple[str, Sequence[Layer]]:
-    """A network's name, fit for a file, and its layers."""
+    """A network's name and its layers."""
     layers = network(given)
     if Path(given).suffix == ".json":
         given = Path(given).resolve().parent.name or "network"
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", given), layers
+    return given, layers
 
 
 def _given(flag: str, path: str | None, *, looked_up: bool) -> Accuracy | None:
@@ -204,8 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         direct_units=arguments.direct_units,
         narrow=arguments.codebook_width,
     )
-    name = f"{looked_up[0]}-{config.name}-beside-{exact[0]}-batch{arguments.batch}.json"
-    place = Path(arguments.output) / name
+    name = f"{looked_up[0]}-{config.name}-beside-{exact[0]}-batch{arguments.batch}"
+    place = Path(arguments.output) / f"{re.sub('[^A-Za-z0-9_.-]+', '_', name)}.json"
     write_text(place, json.dumps(figures, indent=2) + "\n")
     print(summary(figures))
     print(f"wrote {place}")

@@ -32,6 +32,8 @@ ENGINES: dict[str, EngineConfig] = {
 }  # fmt: skip
 # D = 11 and M = 7 are multiples of nothing that an engine holds.
 LAYER = Layer(name="a", kind="linear", rows=13, n_features=11, n_outputs=7)
+# The same for simulation, quicker.
+SIMULATED = Layer(name="s", kind="linear", rows=5, n_features=7, n_outputs=5)
 DOT = DotProductConfig(name="dot", length=4, columns=2, max_vectors=1, weights="latch")
 
 
@@ -60,13 +62,13 @@ def _sums(config: EngineConfig, results: list[int], n_rows: int) -> np.ndarray:
 @pytest.mark.parametrize("name", ENGINES)
 def test_cycles_and_sums_equal_those_of_the_simulated_engine(name: str) -> None:
     """A whole layer, tile by tile: cycles of every part, and its product put together again."""
-    config, n_rows = ENGINES[name], int(LAYER.rows)
+    config, n_rows = ENGINES[name], int(SIMULATED.rows)
     rng = np.random.default_rng(1)
-    a = random_factors(rng, 8, (n_rows, LAYER.n_features))
-    b = random_factors(rng, 8, (LAYER.n_features, LAYER.n_outputs))
+    a = random_factors(rng, 8, (n_rows, SIMULATED.n_features))
+    b = random_factors(rng, 8, (SIMULATED.n_features, SIMULATED.n_outputs))
     features, outputs = config.held_matrix
     parallel = config.rows if isinstance(config, StoredMatrixConfig) else 1
-    grid = -(-LAYER.n_features // features), -(-LAYER.n_outputs // outputs)
+    grid = -(-SIMULATED.n_features // features), -(-SIMULATED.n_outputs // outputs)
     x = np.zeros((-(-n_rows // parallel) * parallel, grid[0] * features), int)
     w = np.zeros((grid[0] * features, grid[1] * outputs), int)
     x[:n_rows, : a.shape[1]], w[: b.shape[0], : b.shape[1]] = a, b
@@ -94,7 +96,7 @@ def test_cycles_and_sums_equal_those_of_the_simulated_engine(name: str) -> None:
         assert rows[0] - words[-1] - 1 == expected.settle
         assert sums[-1] - rows[0] + 1 == expected.run
         assert sums[-1] - words[0] + 1 == expected.total
-    figures = direct_layer(LAYER, config, measured(config))
+    figures = direct_layer(SIMULATED, config, measured(config))
     assert figures["tiles"] == len(jobs) > 1
     assert figures["cycles"]["total"] == len(jobs) * expected.total
     assert figures["program_words"] == sum(len(job.program) for job in jobs)
