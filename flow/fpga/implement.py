@@ -13,6 +13,12 @@ from flow.figures.described import design_provenance, set_design
 from flow.figures.energy import NO_ENGINE
 from flow.figures.metrics import Metrics
 from flow.fpga.adders import ADDERS, open_carry_ends
+from flow.fpga.block_rams import (
+    EXCLUSIVE_PORTS,
+    LIST_MEMORIES,
+    block_ram_commands,
+    read_memories,
+)
 from flow.fpga.parts import Board, Part
 from flow.fpga.self_test import TOP, self_test
 from flow.fpga.tools import find_fpga_tool
@@ -41,6 +47,8 @@ class FpgaOptions:
         Of placement, and of the self-test's workload.
     multipliers : bool
         Whether products may go into the part's multipliers.
+    wide_luts : bool
+        Whether multiplexers may join LUTs to larger ones; ECP5 only.
     """
 
     clock_ns: float | None = setting(
@@ -50,6 +58,9 @@ class FpgaOptions:
     seed: int = setting(1, "--seed", "seed of placement and of the self-test", within=(1, 2**31))
     multipliers: bool = setting(
         True, "--multipliers", "let products go into the part's multipliers"
+    )
+    wide_luts: bool = setting(
+        True, "--wide-luts", "let multiplexers join LUTs to larger ones (ECP5)"
     )
 
     def __post_init__(self) -> None:
@@ -115,7 +126,8 @@ def implement(
         steps = StepCache(folder, names)
         sources = _write_sources(design, folder, options, board, alone)
         top = design.top if alone else TOP
-        inputs = [sources, yosys.version, dataclasses.astuple(part.family), options.multipliers]
+        inputs = [sources, yosys.version, dataclasses.astuple(part.family), part.block_rams]
+        inputs += [options.multipliers, options.wide_luts]
         if part.family.own_adders:
             inputs.append(ADDERS.read_text())
         steps.run("map", _Written, inputs, [folder / "mapped.json"],
@@ -166,29 +178,49 @@ def _write_sources(
 
 
 def _map(yosys: Any, part: Part, folder: Path, top: str, options: FpgaOptions) -> _Written:
-    command = part.family.synthesis
+    family = part.family
+    command = family.synthesis
     if options.multipliers == (part.multipliers == "-dsp"):
         command += f" {part.multipliers}"
+    if not options.wide_luts:
+        command += family.narrow_luts
+    verilog = (folder / "design.v").read_text()
     lines = ["read_verilog design.v"]
     if top == TOP:
         # Not elaborated before its parameters name the files that it reads.
         lines.append("read_verilog -defer self_test.v")
     command += f" -top {top}"
-    if part.family.lut_rams and "ram_style" in (folder / "design.v").read_text():
+    has_srams = bool(family.block_ram_shapes) and "module halut_sram " in verilog
+    if has_srams:
+        lines += [f"hierarchy -check -top {top}", "proc", EXCLUSIVE_PORTS]
+    if family.lut_rams and "ram_style" in verilog:
         # Each module's once, before Yosys makes one module of them all.
-        library, cells = part.family.lut_rams
+        library, cells = family.lut_rams
         lines += [f"hierarchy -check -top {top}", "proc", "opt", "memory_collect"]
         lines += [f"memory_libmap -lib {library} a:ram_style=distributed", f"techmap -map {cells}"]
-    if part.family.own_adders:
+    begin = "begin"
+    if has_srams:
+        lines += [f"{command} -run begin:map_ram", f"select {top}"]
+        lines += ["write_rtlil -selected coarse.il", "select -clear", LIST_MEMORIES]
+        _run_yosys(yosys, lines, "memories", folder)
+        memories = read_memories(folder)
+        lines = ["read_rtlil coarse.il", f"{command} -run begin:coarse"]
+        lines += block_ram_commands(memories, part.block_rams, family.block_ram_shapes)
+        begin = "map_ram"
+    if family.own_adders:
         write_text(folder / ADDERS.name, ADDERS.read_text())
-        lines += [f"{command} -run begin:map_gates", f"techmap -map {ADDERS.name}"]
-        command += " -run map_gates:"
-    lines.append(f"{command} -json mapped.json")
-    write_text(folder / "map.ys", "\n".join(lines) + "\n")
-    run_tool(yosys, ["map.ys"], folder / "map.log", folder)
-    if part.family.own_adders:
+        lines += [f"{command} -run {begin}:map_gates", f"techmap -map {ADDERS.name}"]
+        begin = "map_gates"
+    lines.append(f"{command} -run {begin}: -json mapped.json")
+    _run_yosys(yosys, lines, "map", folder)
+    if family.own_adders:
         open_carry_ends(folder / "mapped.json")
     return _Written("mapped.json")
+
+
+def _run_yosys(yosys: Any, lines: list[str], name: str, folder: Path) -> None:
+    write_text(folder / f"{name}.ys", "\n".join(lines) + "\n")
+    run_tool(yosys, [f"{name}.ys"], folder / f"{name}.log", folder)
 
 
 def _place(placer: Any, flags: list[str], folder: Path) -> _Placed:
