@@ -161,10 +161,16 @@ class Board:
     clock_pin: str
     led_pins: tuple[str, ...]
     leds_active_low: bool
+    #: Of the output of a serial line; empty: there is none.
+    serial_pin: str = ""
+    #: What a system must hold high.
+    high_pins: tuple[str, ...] = ()
 
-    def pins(self) -> str:
-        """The file of pins that the placer reads."""
-        return _pins(self.part, (self.clock_pin, *self.led_pins))
+    def pins(self, ports: Mapping[str, str] | None = None) -> str:
+        """The file of pins that the placer reads: of clock and LEDs, and of more ports."""
+        lines = _pins(self.part, (self.clock_pin, *self.led_pins))
+        line = self.part.family.pin
+        return lines + "".join(line.format(port=p, pin=pin) for p, pin in (ports or {}).items())
 
 
 def _pins(part: Part, pins: tuple[str, ...]) -> str:
@@ -235,4 +241,6 @@ def board(name: str) -> Board:
         clock_pin=entry["clock_pin"],
         led_pins=tuple(entry["led_pins"]),
         leds_active_low=entry["leds_active"] == "low",
+        serial_pin=entry.get("serial_pin", ""),
+        high_pins=tuple(entry.get("high_pins", ())),
     )
