@@ -101,6 +101,7 @@ _ARGUMENTS = {
     "halut_convolve_backward": [_INT, *[_POINTER] * 16, _SIZE, _SIZE],
     "halut_tree_floats": [_INT, _SIZE],
     "halut_make_trees": [_INT, *[_SIZE] * 3, _POINTER, _POINTER],
+    "halut_multiplies": [_INT],
     "halut_network": [_INT, _POINTER, _SIZE, _POINTER, _SIZE],
 }
 _RESULTS = {"halut_table_bytes": _SIZE, "halut_make_tables": None}
