@@ -36,7 +36,7 @@ from halut.errors import HalutError
 from halut.forest import Forest
 from halut.formats import MOST_TERMS
 from halut.judging import Judge, QuantisationError, Statistics
-from halut.lookup import centred_product, chunks, product_basis, walk_rows
+from halut.lookup import centred_product, chunks, mean_row, product_basis, walk_rows
 from halut.outliers import ordinary_rows
 from halut.residual import ResidualTrees, TermTrees
 from halut.ridge import Fit, HeldOut, best_strength, entries_of
@@ -340,7 +340,7 @@ class HalutMatmul(TreeProduct):
         n_rows = len(rows)
         ordinary = ordinary_rows(rows, weights)
         usual = rows if ordinary.all() else rows[ordinary]
-        centre = usual.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centre = mean_row(usual)
         del usual
         shuffled = np.random.default_rng(self.random_state).permutation(n_rows)
         held_out = shuffled[: min(_HELD_OUT_ROWS, n_rows // 5)]

@@ -101,7 +101,7 @@ def _cases() -> list:
     shipped = [path.stem for path in sorted(CONFIGS.glob("*.yaml"))]
     cases = [(name, "verilator") for name in [*shipped, "odd", *TILED]]
     # The small ones in Icarus, which interprets, where there is one: it builds them in a moment.
-    cases += [(name, QUICK or "verilator") for name in ("small", *ODD, "tiled_odd")]
+    cases += [(name, QUICK or "verilator") for name in ("small", *ODD)]
     return [
         pytest.param(
             name,

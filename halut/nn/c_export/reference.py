@@ -135,8 +135,7 @@ def _sum(step: LookUp, place: tuple[int, int, int], read: Callable[..., _Array])
     terms = step.terms
     assert terms is not None
     scale, offset = terms.scale[place].astype(np.float64), terms.offset[place]
-    half = 2 ** (terms.bits - 1)
-    total: _Array = np.zeros(1, dtype=np.int64)
+    half, total = 2 ** (terms.bits - 1), np.zeros((), dtype=np.int64)
     for term, sign in enumerate(terms.signs[place]):
         steps = (read((*place, term)).astype(np.float64) - offset) / scale
         words = np.clip(np.rint(steps), -half, half - 1).astype(np.int64)
