@@ -177,7 +177,8 @@ class Forest:
         self.targets = np.empty((len(rows), weights.shape[1]), dtype=np.float32)  # (n, R)
         for begin in range(0, len(rows), 256):  # in pieces that stay in the cache
             some = A[rows[begin : begin + 256]]
-            self.columns[:, begin : begin + 256] = some.T
+            if not learning.write_columns(some, self.columns, begin):
+                self.columns[:, begin : begin + 256] = some.T
             some -= centre
             np.matmul(some, weights, out=self.targets[begin : begin + 256])
         self.bins = [SortedColumns() for _ in self.groups]

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from halut import native
 from halut.arrays import matrix
 from halut.errors import HalutError
+from halut.native import learning
 from halut.ridge import Fit, Gram, count_meetings, entries_of, table_sums
 from halut.trees import fill_empty_leaves, walk
 
@@ -25,6 +26,7 @@ __all__ = [
     "chunks",
     "gather",
     "look_up",
+    "mean_row",
     "product_basis",
     "walk_rows",
 ]
@@ -42,6 +44,14 @@ def chunks(n_rows: int) -> Iterator[slice]:
     """Cut rows into pieces that stay in the cache."""
     for begin in range(0, n_rows, _ROWS_AT_ONCE):
         yield slice(begin, min(begin + _ROWS_AT_ONCE, n_rows))
+
+
+def mean_row(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of rows (n_rows, n_features), added up in float64."""
+    means = learning.column_means(rows)
+    if means is None:
+        means = rows.mean(axis=0, dtype=np.float64)
+    return means.astype(np.float32)
 
 
 def centred_product(
@@ -71,6 +81,7 @@ def gather(
     part : slice
         The n rows that are wanted.
     split_dims : int32 ndarray of shape (n_codebooks, tree_depth), or (…, terms)
+        Or (n_codebooks, n_prototypes - 1), of nodes; so is then what is returned.
     signs : int8 ndarray of shape (n_codebooks, tree_depth, terms), range [-1, 1], optional
         When given, a value is the sum of its terms' columns, each times its sign, added up in
         float32 in their order.

@@ -198,7 +198,7 @@ def accelerator(
     key = hashlib.sha256()
     if program is not None:
         constants = [*program.output.constants.values()]
-        constants += [] if program.signs is None else [program.signs]
+        constants += [each for each in (program.signs, program.places) if each is not None]
         for array in (program.lut, program.thresholds, program.split_dims, *constants):
             key.update(np.ascontiguousarray(array).tobytes())
     if words is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     @torch.no_grad()
     def classes(network: torch.nn.Module) -> torch.Tensor:
-        run = network
+        run: Callable[[torch.Tensor], torch.Tensor] = network
         if options.int8:
             from halut.nn.c_export.words import words_of
 

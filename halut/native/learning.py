@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from halut.native.layouts import address, are
 from halut.native.library import kernels
 
-__all__ = ["MOST_BINS", "BinnedColumns", "add_entries", "column_sums", "count_meetings",
-           "exchange_entries", "learn_tree", "solve", "table_sums"]  # fmt: skip
+__all__ = ["MOST_BINS", "BinnedColumns", "add_entries", "column_means", "column_sums",
+           "count_meetings", "exchange_entries", "learn_tree", "solve", "table_sums",
+           "write_columns"]  # fmt: skip
 
 MOST_BINS = 512
 """Bins of a column, at most, as in trees.h."""
@@ -215,3 +216,30 @@ def exchange_entries(
     chosen.call("halut_exchange_entries", address(off_codes), address(off), address(codes),
                 address(on), *rows.shape, len(on), address(rows), address(sums))  # fmt: skip
     return sums
+
+
+def write_columns(rows: NDArray[np.float32], columns: NDArray[np.float32], begin: int) -> bool:
+    """Write rows (n, n_columns) into columns (n_columns, any), from `begin` on; say if it was done.
+
+    Parameters
+    ----------
+    rows : float32 ndarray of shape (n, n_columns)
+    columns : float32 ndarray of shape (n_columns, at least begin + n)
+    begin : int
+    """
+    chosen = kernels()
+    if chosen is None or not are(np.float32, rows, columns):
+        return False
+    chosen.call("halut_columns", address(rows), *rows.shape,
+                address(columns) + 4 * begin, columns.shape[1])  # fmt: skip
+    return True
+
+
+def column_means(rows: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    """Return the means of the columns of rows (n, n_columns), added up row by row in float64."""
+    chosen = kernels()
+    if chosen is None or not are(np.float32, rows):
+        return None
+    sums = np.empty(rows.shape[1])
+    chosen.call("halut_add_up_rows", address(rows), *rows.shape, address(sums))
+    return sums / len(rows)

@@ -71,6 +71,8 @@ _ARGUMENTS = {
     "halut_column_sums": [_INT, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER],
     "halut_add_entries": [_INT, _POINTER, _SIZE, _POINTER, _SIZE, _INT, _POINTER],
     "halut_exchange_entries": [_INT, *[_POINTER] * 4, *[_SIZE] * 3, _POINTER, _POINTER],
+    "halut_columns": [_INT, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE],
+    "halut_add_up_rows": [_INT, _POINTER, _SIZE, _SIZE, _POINTER],
     "halut_solve": [_INT, _POINTER, *[_SIZE] * 3],
     "halut_decisions": [_INT, _POINTER, _SIZE, _SIZE, *[_POINTER] * 4],
     "halut_pack": [_INT, *[_SIZE] * 4, _POINTER, _POINTER],
@@ -101,6 +103,7 @@ _ARGUMENTS = {
     "halut_convolve_backward": [_INT, *[_POINTER] * 16, _SIZE, _SIZE],
     "halut_tree_floats": [_INT, _SIZE],
     "halut_make_trees": [_INT, *[_SIZE] * 3, _POINTER, _POINTER],
+    "halut_multiplies": [_INT],
     "halut_network": [_INT, _POINTER, _SIZE, _POINTER, _SIZE],
 }
 _RESULTS = {"halut_table_bytes": _SIZE, "halut_make_tables": None}

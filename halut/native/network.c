@@ -147,6 +147,26 @@ static void find_largest(const Step *s, int variant)
                                 (size_t)s->width, (size_t)s->row_step);
 }
 
+/* Whether a variant has MULTIPLY. */
+EXPORT int halut_multiplies(int variant)
+{
+    return stages_of(variant)->multiply != NULL;
+}
+
+static void multiply_rows(const Step *s, int variant)
+{
+    enum { AT_ONCE = 32 };
+    for (size_t row = 0; row < (size_t)(s->n_items * s->height); row++) {
+        const int64_t item = (int64_t)row / s->height, y = (int64_t)row % s->height;
+        const float *x = s->x + item * s->item_step + y * s->row_step;
+        float *out = s->out + item * s->out_item_step + y * s->out_row_step;
+        for (size_t i = 0; i < (size_t)s->width; i += AT_ONCE)
+            for (size_t m = 0; m < (size_t)s->n_outputs; m += MULTIPLIED)
+                stages_of(variant)->multiply(s, m, x + i, smaller(AT_ONCE, (size_t)s->width - i),
+                                             out + (int64_t)m * s->out_step + i);
+    }
+}
+
 /* Do steps. `room` holds a line's codes, `line_bytes`, and those of the largest band; it begins at a
  * multiple of 64, and so does what follows the line. */
 EXPORT int halut_network(int variant, const Step *steps, size_t n_steps, char *room,
@@ -156,6 +176,7 @@ EXPORT int halut_network(int variant, const Step *steps, size_t n_steps, char *r
         switch (steps[i].kind) {
         case LOAD: load_planes(steps + i, variant); break;
         case LARGEST: find_largest(steps + i, variant); break;
+        case MULTIPLY: multiply_rows(steps + i, variant); break;
         default: convolve_line(steps + i, variant, room, line_bytes); break;
         }
     return 0;

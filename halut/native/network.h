@@ -11,7 +11,7 @@
  */
 #include "shuffle.h"
 
-enum { LOAD = 0, CONVOLVE = 1, LARGEST = 2 }; /* kinds of steps */
+enum { LOAD = 0, CONVOLVE = 1, LARGEST = 2, MULTIPLY = 3 }; /* kinds of steps */
 
 /* Neighbouring results of a tile, `n` of them, at most 16, from `slot` on: where they go, and what is
  * added to them, both counted from an output's plane. */
@@ -24,15 +24,20 @@ typedef struct {
     int64_t line, n_line, first_tile, n_tiles;
 } Band;
 
+enum { MULTIPLIED = 8 }; /* outputs that MULTIPLY finds together */
+
 /* As halut/native/network.py lays it out. LOAD copies images to planes; LARGEST finds the largest
- * value of every channel of every item. */
+ * value of every channel of every item; MULTIPLY is a convolution that is not looked up: from 0, the
+ * features' products with weights are added one by one, each rounded once, then the offset. */
 typedef struct {
     int64_t kind;
-    int64_t n_items, channels, height, width;             /* LOAD, LARGEST */
-    int64_t row_step, item_step;                          /* of planes: LOAD, LARGEST */
+    int64_t n_items, channels, height, width;             /* all but CONVOLVE; MULTIPLY: of results */
+    int64_t row_step, item_step;                          /* of planes; MULTIPLY: of x */
+    int64_t out_row_step, out_item_step;                  /* MULTIPLY */
     int64_t by_pixel;                                     /* LOAD: whether channels are neighbours */
     int64_t in_step, out_step, other_step;                /* from one channel's plane to the next */
     int64_t groups, n_codebooks, depth, n_outputs;        /* codebooks and outputs of a group */
+    int64_t n_features;                                   /* MULTIPLY */
     int64_t wrap_bits, relu;                              /* of the sums; 0: none */
     int64_t pool, rectify, rectify_sum;                   /* of the values; `other` is added between */
     int64_t norm_once;                                    /* whether a norm is rounded once */
@@ -40,8 +45,9 @@ typedef struct {
     const float *x;
     float *out;
     const float *other;                                   /* or NULL */
-    const int64_t *places;                                /* (groups, codebooks filled up, depth) */
-    const float *trees;                                   /* see halut_make_trees */
+    const int64_t *places; /* (groups, codebooks filled up, depth); MULTIPLY: (features) */
+    const float *trees;    /* see halut_make_trees */
+    const float *weights;  /* MULTIPLY: (outputs / MULTIPLIED, features, MULTIPLIED) */
     const int8_t *tables;                                 /* see halut_pack */
     const float *scale, *offset;                          /* (groups, outputs) */
     const float *norm_scale, *norm_offset;                /* (groups, outputs) or NULL */
@@ -162,6 +168,21 @@ TARGET_QUADS static void pick_vnni(const void *line, const int32_t *slots, size_
                 _mm512_i32gather_epi32(_mm512_loadu_si512(slots + t * TILE + i), line, 4));
 }
 
+TARGET_QUADS INLINE __mmask16 first_lanes(size_t n)
+{
+    return (__mmask16)(0xffffU >> (16 - smaller(16, n)));
+}
+
+/* Values of an output after its batch norm, if there is one. */
+TARGET_QUADS INLINE __m512 normalised(const Step *s, size_t output, __m512 value)
+{
+    if (s->norm_scale == NULL)
+        return value;
+    const __m512 a = _mm512_set1_ps(s->norm_scale[output]);
+    const __m512 b = _mm512_set1_ps(s->norm_offset[output]);
+    return s->norm_once ? _mm512_fmadd_ps(value, a, b) : _mm512_add_ps(_mm512_mul_ps(value, a), b);
+}
+
 TARGET_QUADS static void finish_vnni(const Step *s, const int32_t *sums, size_t output,
                                      size_t n_outputs, const Run *runs, size_t n_runs)
 {
@@ -185,19 +206,14 @@ TARGET_QUADS static void finish_vnni(const Step *s, const int32_t *sums, size_t 
         for (size_t i = 0; i < n_vectors; i++) {
             __m512 value =
                 _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), scale), offset);
-            if (s->norm_scale != NULL) {
-                const __m512 a = _mm512_set1_ps(s->norm_scale[output]);
-                const __m512 b = _mm512_set1_ps(s->norm_offset[output]);
-                value = s->norm_once ? _mm512_fmadd_ps(value, a, b)
-                                     : _mm512_add_ps(_mm512_mul_ps(value, a), b);
-            }
+            value = normalised(s, output, value);
             _mm512_storeu_ps(values + 16 * i, _mm512_max_ps(least, value));
         }
         float *out = s->out + (int64_t)output * s->out_step;
         const float *other = s->other + (int64_t)output * s->other_step;
         for (size_t r = 0; r < n_runs; r++) {
             const Run run = runs[r];
-            const __mmask16 some = (__mmask16)(0xffffU >> (16 - run.n));
+            const __mmask16 some = first_lanes((size_t)run.n);
             /* Two vectors as they were stored, so that they come from the stores at once. */
             const float *from = values + run.slot / 16 * 16;
             const __m512i at = _mm512_add_epi32(places, _mm512_set1_epi32(run.slot % 16));
@@ -210,13 +226,48 @@ TARGET_QUADS static void finish_vnni(const Step *s, const int32_t *sums, size_t 
     }
 }
 
+/* MULTIPLIED outputs of up to 32 neighbouring positions of a row. */
+TARGET_QUADS static void multiply_vnni(const Step *s, size_t output, const float *x, size_t n,
+                                       float *out)
+{
+    const float *weights = s->weights + output * (size_t)s->n_features;
+    const __m512 least = _mm512_set1_ps(s->rectify ? 0 : -INFINITY);
+    __m512 sum[MULTIPLIED][2];
+    UNROLL
+    for (size_t k = 0; k < MULTIPLIED; k++)
+        sum[k][0] = sum[k][1] = _mm512_setzero_ps();
+    for (size_t f = 0; f < (size_t)s->n_features; f++, weights += MULTIPLIED) {
+        const __m512 low = _mm512_loadu_ps(x + s->places[f]);
+        const __m512 high = _mm512_loadu_ps(x + s->places[f] + 16);
+        UNROLL
+        for (size_t k = 0; k < MULTIPLIED; k++) {
+            const __m512 weight = _mm512_set1_ps(weights[k]);
+            sum[k][0] = _mm512_fmadd_ps(low, weight, sum[k][0]);
+            sum[k][1] = _mm512_fmadd_ps(high, weight, sum[k][1]);
+        }
+    }
+    UNROLL
+    for (size_t k = 0; k < MULTIPLIED; k++, output++) {
+        if (output >= (size_t)s->n_outputs)
+            return;
+        for (size_t i = 0; i < n; i += 16) {
+            __m512 value = sum[k][i / 16];
+            if (s->offset != NULL)
+                value = _mm512_add_ps(value, _mm512_set1_ps(s->offset[output]));
+            value = normalised(s, output, value);
+            _mm512_mask_storeu_ps(out + (int64_t)k * s->out_step + i, first_lanes(n - i),
+                                  _mm512_max_ps(least, value));
+        }
+    }
+}
+
 TARGET_QUADS static void copy_rows_vnni(const float *from, size_t from_step, size_t n_rows,
                                         size_t width, float *to, size_t row_step, int rectify)
 {
     const __m512 least = _mm512_set1_ps(rectify ? 0 : -INFINITY);
     for (size_t y = 0; y < n_rows; y++, from += from_step, to += row_step)
         for (size_t i = 0; i < width; i += 16) {
-            const __mmask16 some = (__mmask16)(0xffffU >> (16 - smaller(16, width - i)));
+            const __mmask16 some = first_lanes(width - i);
             _mm512_mask_storeu_ps(to + i, some,
                                   _mm512_max_ps(least, _mm512_maskz_loadu_ps(some, from + i)));
         }
@@ -229,7 +280,7 @@ TARGET_QUADS static float largest_vnni(const float *x, size_t n_rows, size_t wid
     __mmask16 unordered = 0;
     for (size_t y = 0; y < n_rows; y++, x += row_step)
         for (size_t i = 0; i < width; i += 16) {
-            const __mmask16 some = (__mmask16)(0xffffU >> (16 - smaller(16, width - i)));
+            const __mmask16 some = first_lanes(width - i);
             const __m512 row = _mm512_mask_loadu_ps(largest, some, x + i);
             unordered |= _mm512_cmp_ps_mask(row, row, _CMP_UNORD_Q);
             largest = _mm512_max_ps(largest, row);
@@ -244,13 +295,15 @@ typedef struct {
     void (*finish)(const Step *, const int32_t *, size_t, size_t, const Run *, size_t);
     void (*copy_rows)(const float *, size_t, size_t, size_t, float *, size_t, int);
     float (*largest)(const float *, size_t, size_t, size_t);
+    void (*multiply)(const Step *, size_t, const float *, size_t, float *); /* or NULL */
 } Stages;
 
-#define STAGES(name) {pick_##name, finish_##name, copy_rows_##name, largest_##name}
-static const Stages stages_portable = STAGES(portable);
+#define STAGES(name, multiply) \
+    {pick_##name, finish_##name, copy_rows_##name, largest_##name, multiply}
+static const Stages stages_portable = STAGES(portable, NULL);
 #ifdef HAS_X86
-static const Stages stages_avx2 = STAGES(avx2);
-static const Stages stages_vnni = STAGES(vnni);
+static const Stages stages_avx2 = STAGES(avx2, NULL);
+static const Stages stages_vnni = STAGES(vnni, multiply_vnni);
 #endif
 
 /* Variants are numbered as in kernels.c. */

@@ -21,21 +21,24 @@ __all__ = [
     "CONVOLVE",
     "LARGEST",
     "LOAD",
+    "MULTIPLY",
     "Convolution",
     "Planes",
     "Step",
     "Window",
+    "by_multiplied",
     "dense_places",
     "make_trees",
+    "multiplies",
     "plan",
     "room_bytes",
     "run",
 ]
 
-LOAD, CONVOLVE, LARGEST = range(3)
+LOAD, CONVOLVE, LARGEST, MULTIPLY = range(4)
 """Kinds of steps."""
 
-_TILE, _LANES, _QUAD = 64, 16, 4
+_TILE, _LANES, _QUAD, _MULTIPLIED = 64, 16, 4, 8
 _CODES_BYTES, _BAND_SLOTS = 3 << 18, 2048
 """Of a band, at most: codes in the cache of the second level, a line in the first one's."""
 
@@ -47,13 +50,14 @@ class Step(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in (
-            "kind", "n_items", "channels", "height", "width", "row_step", "item_step", "by_pixel",
-            "in_step", "out_step", "other_step", "groups", "n_codebooks", "depth", "n_outputs",
-            "wrap_bits", "relu", "pool", "rectify", "rectify_sum", "norm_once", "n_bands",
+            "kind", "n_items", "channels", "height", "width", "row_step", "item_step",
+            "out_row_step", "out_item_step", "by_pixel", "in_step", "out_step", "other_step",
+            "groups", "n_codebooks", "depth", "n_outputs", "n_features", "wrap_bits", "relu",
+            "pool", "rectify", "rectify_sum", "norm_once", "n_bands",
         )),
         *((name, ctypes.c_void_p) for name in (
-            "x", "out", "other", "places", "trees", "tables", "scale", "offset", "norm_scale",
-            "norm_offset", "bands", "slots", "first_run", "runs",
+            "x", "out", "other", "places", "trees", "weights", "tables", "scale", "offset",
+            "norm_scale", "norm_offset", "bands", "slots", "first_run", "runs",
         )),
     )  # fmt: skip
 
@@ -260,6 +264,19 @@ def make_trees(chosen: Kernels, thresholds: NDArray[np.float32]) -> NDArray[np.f
         "halut_make_trees", groups, n_codebooks, depth, thresholds.ctypes.data, trees.ctypes.data
     )
     return trees
+
+
+def by_multiplied(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lay out weights (outputs, features) as `MULTIPLY` reads them, filled up with zeros."""
+    n_outputs, n_features = weights.shape
+    filled = np.zeros((-(-n_outputs // _MULTIPLIED) * _MULTIPLIED, n_features), dtype=np.float32)
+    filled[:n_outputs] = weights
+    return np.ascontiguousarray(filled.reshape(-1, _MULTIPLIED, n_features).swapaxes(1, 2))
+
+
+def multiplies(chosen: Kernels) -> bool:
+    """Say whether a variant has steps of the kind `MULTIPLY`."""
+    return bool(chosen.library.halut_multiplies(chosen.index))
 
 
 def room_bytes(convolutions: Sequence[Convolution]) -> tuple[int, int]:

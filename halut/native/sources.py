@@ -11,7 +11,8 @@ from pathlib import Path
 __all__ = ["FLAGS", "FOLDER", "INCLUDED", "LIBRARIES", "SOURCES", "fingerprint"]
 
 FOLDER = Path(__file__).resolve().parent
-SOURCES = ("kernels.c", "prepare.c", "convolution.c", "gradients.c", "network.c", "cholesky.c")
+SOURCES = ("kernels.c", "prepare.c", "convolution.c", "gradients.c", "network.c", "cholesky.c",
+           "rows.c")  # fmt: skip
 INCLUDED = (
     "stages.h", "portable.h", "avx2.h", "avx512.h", "neon.h", "quads.h", "layouts.h", "variant.h",
     "encode.h", "look_up.h", "learning.h", "common.h", "format.h", "transpose.h", "pieces.h",

@@ -10,7 +10,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,7 +19,8 @@ from torch.nn import functional
 
 from halut.native.library import Kernels, kernels
 from halut.nn.layers import HalutConv2d
-from halut.nn.region_plan import Convolve, Largest, Load, Operation, Plan, Refused
+from halut.nn.region_exact import Rounding, has_kernel, rounding_of
+from halut.nn.region_plan import Convolve, Exact, Largest, Load, Operation, Plan, Refused, reads
 
 __all__ = ["AT_ONCE", "Region", "matched"]
 
@@ -72,6 +74,8 @@ class _Matcher:
             return
         if type(module) is HalutConv2d and _is_native(module):
             self._convolution(node, source, module)
+        elif has_kernel(module) and source.op == "placeholder" and len(node.users) == 1:
+            self._exact(node, source, module)
         elif type(module) in _SAME and source in self.known:
             self.known[node] = self.known[source]
             self.nodes.add(node)
@@ -121,17 +125,30 @@ class _Matcher:
                 break
             elif _halves(module) and not found["pool"]:
                 found["pool"] = True
-            elif (
-                type(module) is nn.BatchNorm2d
-                and module.running_mean is not None
-                and not (found["norm"] or found["rectify"] or found["pool"])
-            ):
+            elif _normalises(module) and not (found["norm"] or found["rectify"] or found["pool"]):
                 found["norm"] = module
             else:
                 break
             node = following
             self.nodes.add(node)
         self.operations.append(Convolve(read, node.name, layer, **found))
+        self.known[node] = node.name
+
+    def _exact(self, node: fx.Node, source: fx.Node, layer: nn.Conv2d) -> None:
+        read, norm, rectify = self._read(source), None, False
+        self.nodes.add(node)
+        while len(node.users) == 1:
+            (following,) = node.users
+            module = self._module(following)
+            if self._is_relu(following):
+                rectify = True
+            elif _normalises(module) and not (norm or rectify):
+                norm = module
+            elif type(module) not in _SAME:
+                break
+            node = following
+            self.nodes.add(node)
+        self.operations.append(Exact(read, node.name, layer, norm, rectify))
         self.known[node] = node.name
 
     def _added(self, node: fx.Node, own: fx.Node, begin: int) -> fx.Node | None:
@@ -143,6 +160,11 @@ class _Matcher:
             return None
         other: Any = right if left is own else left
         return other if other is not own and self.order[other] < begin else None
+
+
+def _normalises(module: nn.Module | None) -> bool:
+    """Say whether a module normalises batches with what it has learned."""
+    return type(module) is nn.BatchNorm2d and module.running_mean is not None
 
 
 def _halves(module: nn.Module | None) -> bool:
@@ -183,6 +205,8 @@ class Region(nn.Module):
         Names of values.
     plans : dict
         By kernels, layout and size: a `Plan`, or None where torch runs the region.
+    roundings : dict
+        How torch computes convolutions that are not looked up, by all that may change it.
     """
 
     def __init__(self, plain: fx.GraphModule, operations: Sequence[Operation]) -> None:
@@ -194,6 +218,7 @@ class Region(nn.Module):
         self.single = not isinstance(result, tuple)
         self.outputs = [node.name for node in ((result,) if self.single else result)]
         self.plans: dict[Any, Plan | None] = {}
+        self.roundings: dict[Any, Rounding | None] = {}
 
     @classmethod
     def of(cls, plain: fx.GraphModule) -> Region | None:
@@ -210,10 +235,11 @@ class Region(nn.Module):
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"plans": {}}
+        return self.__dict__ | {"plans": {}, "roundings": {}}
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self.plans.clear()
+        self.roundings.clear()
         self.__dict__["plain"]._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
@@ -249,17 +275,70 @@ class Region(nn.Module):
                 return None
         return kernels()
 
+    def _rounding(self, chosen: Kernels, one: Exact, x: Tensor) -> Rounding | None:
+        """Return how torch computes a convolution of images, or None where torch is to do it."""
+        key = (
+            chosen.variant, one.output, x.shape, x.stride(), torch.get_num_threads(),
+            torch._C._get_mkldnn_enabled(), torch.get_float32_matmul_precision(),
+        )  # fmt: skip
+        if key not in self.roundings:
+            self.roundings[key] = rounding_of(chosen, one.layer, x)
+        return self.roundings[key]
+
+    def _resolved(
+        self, chosen: Kernels, inputs: Sequence[Tensor]
+    ) -> tuple[list[Operation], dict[str, Tensor], dict[str, Tensor], bool]:
+        """Let torch run convolutions whose rounding is not known: their results are loaded.
+
+        Returns
+        -------
+        operations : list of Operation
+        inputs, outputs : dict
+            By name: what the library reads, and what torch has computed of the region's outputs.
+        by_pixel : bool
+            Whether torch would have images with neighbouring channels between the layers.
+        """
+        given = dict(zip(self.inputs, inputs, strict=True))
+        by_pixel = not inputs[0].is_contiguous()
+        operations, made = list(self.operations), {}
+        for k, one in enumerate(operations):
+            if not isinstance(one, Exact):
+                continue
+            x = given[one.source]
+            rounding = self._rounding(chosen, one, x)
+            if rounding is not None:
+                operations[k] = replace(one, by_channel=rounding.by_channel)
+            else:
+                y = one.layer(x) if one.norm is None else one.norm(one.layer(x))
+                rounding = Rounding(by_channel=False, by_pixel=not y.is_contiguous())
+                if one.output in self.outputs:
+                    y = made[one.output] = torch.relu(y) if one.rectify else y
+                given[one.output] = y
+                operations[k] = Load(one.output, one.output, one.rectify)
+            if one.source == self.inputs[0]:
+                by_pixel = rounding.by_pixel
+        read = {name for one in operations for name in reads(one)}
+        operations = [one for one in operations if not isinstance(one, Load) or one.output in read]
+        loaded = {one.source for one in operations if isinstance(one, Load)}
+        read_here = {name: x for name, x in given.items() if name in loaded}
+        return operations, read_here, made, by_pixel
+
     def _run(self, chosen: Kernels, inputs: Sequence[Tensor]) -> Any:
-        by_pixel = [not x.is_contiguous() for x in inputs]
+        operations, named, made, norms_by_pixel = self._resolved(chosen, inputs)
+        by_pixel = [not x.is_contiguous() for x in named.values()]
         placed = [
             x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-            for x, last in zip(inputs, by_pixel, strict=True)
+            for x, last in zip(named.values(), by_pixel, strict=True)
         ]
-        given = chosen.variant, tuple(by_pixel), tuple(x.shape[1:] for x in placed)
+        given = _Given(
+            chosen, tuple(operations), tuple(named),
+            tuple(name for name in self.outputs if name not in made), tuple(by_pixel),
+            tuple((x.shape[1], x.shape[2], x.shape[3]) for x in placed), norms_by_pixel,
+        )  # fmt: skip
         largest = max(x.shape[2] * x.shape[3] for x in placed)
         n_items = len(placed[0])
         at_once = min(n_items, max(1, AT_ONCE // largest))
-        first = self._plan(chosen, given, at_once, 0)
+        first = self._plan(given, at_once, 0)
         if first is None:
             return None
         outputs = [torch.empty((n_items, *shape)) for shape in first.output_shapes]
@@ -268,7 +347,7 @@ class Region(nn.Module):
 
         def work(thread: int) -> None:
             for begin in begins[thread::n_threads]:
-                plan = self._plan(chosen, given, min(at_once, n_items - begin), thread)
+                plan = self._plan(given, min(at_once, n_items - begin), thread)
                 assert plan is not None
                 plan.run(placed, outputs, begin)
 
@@ -277,18 +356,33 @@ class Region(nn.Module):
         else:
             with ThreadPoolExecutor(n_threads) as pool:
                 list(pool.map(work, range(n_threads)))
-        if by_pixel[0]:
+        if norms_by_pixel:
             outputs = [y.contiguous(memory_format=torch.channels_last) for y in outputs]
-        return outputs[0] if self.single else tuple(outputs)
+        made |= zip(given.outputs, outputs, strict=True)
+        found = tuple(made[name] for name in self.outputs)
+        return found[0] if self.single else found
 
-    def _plan(self, chosen: Kernels, given: Any, n_items: int, thread: int) -> Plan | None:
+    def _plan(self, given: _Given, n_items: int, thread: int) -> Plan | None:
         """Return the plan for so many images, or None where the library cannot run them."""
         key = given, n_items, thread
         if key not in self.plans:
             try:
                 self.plans[key] = Plan(
-                    chosen, self.operations, self.inputs, self.outputs, n_items, *given[1:]
-                )
+                    given.chosen, given.operations, given.inputs, given.outputs, n_items,
+                    given.by_pixel, given.shapes, given.norms_by_pixel,
+                )  # fmt: skip
             except Refused:
                 self.plans[key] = None
         return self.plans[key]
+
+
+class _Given(NamedTuple):
+    """What a plan is made for, but for the number of images."""
+
+    chosen: Kernels
+    operations: tuple[Operation, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    by_pixel: tuple[bool, ...]
+    shapes: tuple[tuple[int, int, int], ...]
+    norms_by_pixel: bool

@@ -14,8 +14,9 @@ from torch.nn import functional
 from halut.native import network
 from halut.native.library import Kernels
 from halut.nn.layers import HalutConv2d
+from halut.nn.region_exact import exact_size, exact_step, first_place
 
-__all__ = ["Convolve", "Largest", "Load", "Operation", "Plan", "Refused"]
+__all__ = ["Convolve", "Exact", "Largest", "Load", "Operation", "Plan", "Refused", "reads"]
 
 
 class Refused(Exception):
@@ -47,6 +48,19 @@ class Convolve:
 
 
 @dataclass(frozen=True)
+class Exact:
+    """A convolution that is not looked up and what follows it, in the order of the fields."""
+
+    source: str
+    output: str
+    layer: nn.Conv2d
+    norm: nn.BatchNorm2d | None
+    rectify: bool
+    by_channel: bool = True
+    """See `halut.nn.region_exact.Rounding`."""
+
+
+@dataclass(frozen=True)
 class Largest:
     """The largest value of every channel."""
 
@@ -54,7 +68,7 @@ class Largest:
     output: str
 
 
-Operation = Load | Convolve | Largest
+Operation = Load | Convolve | Exact | Largest
 
 _Shape = tuple[int, int, int]
 
@@ -85,6 +99,8 @@ class Plan:
         Whether channels of an input are neighbours in memory.
     shapes : sequence of tuple of int
         Of an image of each input: channels, height, width.
+    norms_by_pixel : bool
+        Whether torch normalises batches whose channels are neighbours in memory.
 
     Attributes
     ----------
@@ -105,8 +121,10 @@ class Plan:
         n_items: int,
         by_pixel: Sequence[bool],
         shapes: Sequence[_Shape],
+        norms_by_pixel: bool,
     ) -> None:
         self._chosen, self._n_items, self._by_pixel = chosen, n_items, by_pixel
+        self._norms_by_pixel = norms_by_pixel
         self._inputs, self._outputs = list(inputs), list(outputs)
         self._shapes = _shapes(operations, dict(zip(inputs, shapes, strict=True)))
         self.output_shapes = [self._shapes[name] for name in outputs]
@@ -117,15 +135,17 @@ class Plan:
         self._convolutions: list[network.Convolution] = []
         self._planes: dict[str, tuple[network.Planes, Tensor]] = {}
         self._free: dict[network.Planes, list[Tensor]] = defaultdict(list)
-        last = {name: k for k, one in enumerate(operations) for name in _reads(one)}
+        last = {name: k for k, one in enumerate(operations) for name in reads(one)}
         for k, one in enumerate(operations):
             if isinstance(one, Load):
                 self._load(one.output, one.rectify, self._inputs.index(one.source), is_input=True)
             elif isinstance(one, Convolve):
                 self._convolve(one, last, k)
+            elif isinstance(one, Exact):
+                self._exact(one, last, k)
             else:
                 self._largest(one)
-            for name in _reads(one):
+            for name in reads(one):
                 if last[name] == k and name in self._planes:
                     planes, memory = self._planes.pop(name)
                     self._free[planes].append(memory)
@@ -187,6 +207,34 @@ class Plan:
             )
         )  # fmt: skip
 
+    def _exact(self, one: Exact, last: dict[str, int], index: int) -> None:
+        planes, memory = self._planes[one.source]
+        step, held = exact_step(planes, one.layer, by_channel=one.by_channel)
+        step.rectify = int(one.rectify)
+        step.x = memory.data_ptr() + 4 * first_place(planes, one.layer)
+        self._normalise(step, one.norm)
+        self._held += held
+        if one.output in self._outputs:
+            shape = n_outputs, height, width = self._shapes[one.output]
+            self._patch("out", False, self._outputs.index(one.output), shape)
+            step.out_step, step.out_row_step = height * width, width
+            step.out_item_step = n_outputs * height * width
+        else:
+            target, made = self._made(one.output)
+            step.out, step.out_step = made.data_ptr() + 4 * target.first, target.step
+            step.out_row_step, step.out_item_step = target.row_step, target.item_step
+        self._steps.append(step)
+        if one.output in self._outputs and last.get(one.output, -1) > index:
+            self._load(one.output, False, self._outputs.index(one.output), is_input=False)
+
+    def _normalise(self, step: network.Step, norm: nn.BatchNorm2d | None) -> None:
+        """Have a step's values go through a batch norm."""
+        if norm is not None:
+            scale, offset, once = _norm(norm, self._norms_by_pixel)
+            step.norm_scale, step.norm_offset = scale.data_ptr(), offset.data_ptr()
+            step.norm_once = int(once)
+            self._held += [scale, offset]
+
     def _convolve(self, one: Convolve, last: dict[str, int], index: int) -> None:
         layer, shape = one.layer, self._shapes[one.output]
         prepared = layer._prepared()
@@ -204,11 +252,7 @@ class Plan:
         step.trees = trees.ctypes.data
         self._held += [prepared, trees]
         _check_finite(prepared.scale, prepared.offset)
-        if one.norm is not None:
-            scale, offset, once = _norm(one.norm, self._by_pixel[0])
-            step.norm_scale, step.norm_offset = scale.data_ptr(), offset.data_ptr()
-            step.norm_once = int(once)
-            self._held += [scale, offset]
+        self._normalise(step, one.norm)
         if other is not None:
             step.other, step.other_step = other[1].data_ptr(), other[0].step
         leaves = one.output in self._outputs
@@ -232,11 +276,11 @@ class Plan:
             self._load(one.output, False, self._outputs.index(one.output), is_input=False)
 
 
-def _reads(one: Operation) -> list[str]:
+def reads(one: Operation) -> list[str]:
     """Return the values of the region that an operation reads."""
     if isinstance(one, Load):
         return []
-    if isinstance(one, Largest):
+    if isinstance(one, Largest | Exact):
         return [one.source]
     return [one.source] if one.other is None else [one.source, one.other]
 
@@ -248,6 +292,8 @@ def _shapes(operations: Sequence[Operation], given: dict[str, _Shape]) -> dict[s
         shape = channels, height, width = shapes[one.source]
         if isinstance(one, Largest):
             shape = channels, 1, 1
+        elif isinstance(one, Exact):
+            shape = one.layer.out_channels, *exact_size(one.layer, height, width)
         elif isinstance(one, Convolve):
             size = one.layer.output_size(height, width)
             if one.pool:
@@ -268,6 +314,8 @@ def _margins(operations: Sequence[Operation]) -> dict[str, int]:
     for one in operations:
         if isinstance(one, Convolve):
             margins[one.source] = max(margins[one.source], *one.layer.sides())
+        elif isinstance(one, Exact):
+            margins[one.source] = max(margins[one.source], *map(int, one.layer.padding))
     return margins
 
 

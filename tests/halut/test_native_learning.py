@@ -150,6 +150,27 @@ def test_entries_are_exchanged_in_place(forced, n_rows, n_targets):
     assert np.array_equal(rows, want)
 
 
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 3), (5, 1), (70, 33), (256, 48)])
+def test_rows_become_columns(forced, n_rows, n_columns):
+    rows = np.random.default_rng(9).standard_normal((n_rows, n_columns)).astype(np.float32)
+    for begin, more in ((5, 7), (16, 48)):
+        columns = np.zeros((n_columns, n_rows + more), dtype=np.float32)
+        assert learning.write_columns(rows, columns, begin)
+        padded = ((0, 0), (begin, more - begin))
+        assert np.array_equal(columns, np.pad(rows.T, padded))
+    forced.setenv(native.VARIABLE, "off")
+    assert not learning.write_columns(rows, columns, 0)
+
+
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 3), (7, 33), (258, 48)])
+def test_means_of_columns(forced, n_rows, n_columns):
+    rows = np.random.default_rng(10).standard_normal((n_rows, n_columns)).astype(np.float32)
+    found = learning.column_means(rows)
+    assert np.array_equal(found, rows.mean(axis=0, dtype=np.float64))
+    forced.setenv(native.VARIABLE, "off")
+    assert learning.column_means(rows) is None
+
+
 @pytest.mark.usefixtures("forced")
 def test_what_lies_otherwise_in_memory_goes_to_numpy():
     codes = np.zeros((2, 8), dtype=np.uint8)

@@ -206,7 +206,8 @@ def test_same_configuration_same_bytes(name, tmp_path):
 
 
 # Their Verilog says what the others' does: `make test-slow`.
-_SLOW = ("dot-product-digits", "dot-product-operators", "systolic-cut", "stored-one-group")
+_SLOW = ("dot-product-digits", "dot-product-operators", "dot-product-latch", "dot-product-flat",
+         "systolic-cut", "stored-one-group", "stored-rows")  # fmt: skip
 
 
 @pytest.mark.sim

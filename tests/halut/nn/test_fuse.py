@@ -162,6 +162,65 @@ def test_networks_give_the_same_results(
             torch.set_num_threads(n_threads)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        ({"in_channels": 1, "padding": 1}, (3, 1, 28, 28)),
+        ({"in_channels": 3, "padding": (2, 0), "bias": False}, (5, 3, 9, 40)),
+        ({"in_channels": 4, "stride": (2, 1), "dilation": (1, 2)}, (1, 4, 12, 21)),
+        ({"in_channels": 2, "kernel_size": (1, 4)}, (2, 2, 3, 6)),
+    ],
+)
+def test_a_first_convolution_that_is_not_looked_up(
+    arguments: dict[str, Any],
+    shape: tuple[int, ...],
+    layout: Any,
+    forced: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(9)
+    exact = nn.Conv2d(**{"out_channels": 13, "kernel_size": 3} | arguments)
+    model: Any = nn.Sequential(exact, norm(13), nn.ReLU(), HalutConv2d(13, 5, 1), nn.ReLU())
+    model = model.eval().to(memory_format=layout)
+    x = torch.randn(shape).contiguous(memory_format=layout)
+    running = fused(model)
+    with torch.no_grad():
+        want, found = model(x), running(x)
+        assert torch.equal(found, want)
+        assert found.stride() == want.stride() or min(shape) == 1
+        assert ran_natively(running) or not forced
+        with monkeypatch.context() as patched:
+            patched.setattr("halut.nn.region.rounding_of", lambda *_: None)
+            assert torch.equal(fused(model)(x), want)
+        exact.weight[0, 0, 0, 0] = torch.inf  # times what is padded: not a number
+        running = fused(model)
+        assert torch.equal(running(x).nan_to_num(nan=7), model(x).nan_to_num(nan=7))
+
+
+class FirstIsRead(nn.Module):
+    """The first convolution's result leaves the region, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exact = nn.Conv2d(1, 6, 3, padding=1)
+        self.second = HalutConv2d(6, 6, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = functional.relu(self.exact(x))
+        found: Tensor = torch.tanh(self.second(a) + a) + torch.tanh(a)
+        return found
+
+
+def test_a_first_convolution_that_others_read(forced: bool) -> None:
+    torch.manual_seed(10)
+    model, x = FirstIsRead().eval(), torch.randn(3, 1, 9, 8)
+    running = fused(model)
+    with torch.no_grad():
+        assert torch.equal(running(x), model(x))
+    assert ran_natively(running) or not forced
+
+
 class Branches(nn.Module):
     """Values that several operations read, additions of both kinds, outputs that are read, too."""
 
