@@ -40,6 +40,7 @@ ARGS     ?=
 # Commands have defaults of their own: they get what was set.
 platform := $(if $(filter file,$(origin PLATFORM)),,set)
 clock := $(if $(filter file,$(origin CLOCK_NS)),,set)
+images := $(if $(filter file,$(origin IMAGES)),,set)
 # What users give is text: a $ in it means nothing to make, and q makes it one word for the shell.
 $(foreach name,CONFIG BOARD DEVICE PLATFORM CLOCK_NS TARGET_NS BASELINE RECIPE IMAGES SPACE OUT CONSTRAINTS \
   PYTHON VENV,$(eval override $(name) := $$(value $(name))))
@@ -73,14 +74,14 @@ $(VENV)/.installed-%: pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(call q,$(CONSTRAINTS))) -e '.[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network soc docs test test-slow mutate lint doctor rtl synth pnr formal fpga fpga-tables orfs report bench tables sweep pareto bench-software clean distclean
+.PHONY: help venv demo network soc soc-bitstream docs test test-slow mutate lint doctor rtl synth pnr formal fpga fpga-tables orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 	  awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo "Variables (defaults):"
-	@echo "  BOARD=$(BOARD)  DEVICE=$(DEVICE)  (of fpga; python -m flow fpga --help lists them)"
+	@echo "  BOARD=$(BOARD)  DEVICE=$(DEVICE)  (of fpga, BOARD of soc-bitstream; python -m flow fpga --help lists them)"
 	@echo "  CONFIG=$(CONFIG)  PLATFORM=$(PLATFORM)  CLOCK_NS=$(CLOCK_NS)  OUT=$(OUT)"
 	@echo "  TARGET_NS=  (synth: made for this period)   BASELINE=  (synth, pnr, report: metrics.json to compare)"
 	@echo "  RUNS=  (report: folders to compare, in place of CONFIG's run)"
@@ -174,6 +175,16 @@ soc: $(torch_stamp) ## a processor runs RECIPE's network in simulation, with cus
 	@$(MAKE) --no-print-directory VENV=build/soc/venv EXTRAS=soc venv
 	@test -f $(soc_network)/network.pt || $(py) -m halut train $(call q,$(RECIPE)) -o $(soc_network)
 	@$(py) -m soc --network $(soc_network)/network.pt --images $(call q,$(IMAGES)) \
+	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
+
+soc-bitstream: $(torch_stamp) $(fpga_stamp) ## that processor with custom instructions as a bitstream for BOARD (ulx3s)
+	@$(py) -m soc --check
+	@$(MAKE) --no-print-directory VENV=build/soc/venv EXTRAS=soc venv
+	@test -f $(soc_network)/network.pt || $(py) -m halut train $(call q,$(RECIPE)) -o $(soc_network)
+	@test -f $(soc_network)/network_4.pt || $(py) -m halut formats $(soc_network)/network.pt --lut-bits 4 \
+	  --save $(soc_network)/network_4.pt
+	@$(py) -m soc --board $(call q,$(or $(BOARD),ulx3s)) --network $(soc_network)/network_4.pt --lut-bits 4 \
+	  $(if $(images),--images $(call q,$(IMAGES))) \
 	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 docs: $(docs_stamp) ## the documentation as a site that needs no network (to OUT, build/docs)

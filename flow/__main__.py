@@ -26,6 +26,7 @@ _COMMANDS = {
     "tables": ("studies.tables:main", "the paper's tables rebuilt"),
     "scale": ("studies.scaling:main", "metrics carried to another technology"),
     "system": ("studies.system:main", "a whole network on an accelerator"),
+    "ratio": ("studies.ratio:main", "an inference looked up beside an exact one, with accuracies"),
     "sweep": ("search.sweep:main", "every point of a space of configurations"),
     "pareto": ("search.pareto:main", "the points of a sweep that nothing beats"),
     "mutate": ("mutation.cli:main", "how many faults in the Verilog the benches find"),

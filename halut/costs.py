@@ -43,6 +43,7 @@ class EncoderArea:
 DENSE = (
     EncoderArea(encoder="tree", area=535_074),
     EncoderArea(encoder="sums", terms=2, area=589_682),
+    EncoderArea(encoder="node", area=630_729),
     EncoderArea(encoder="sums", terms=4, area=660_171),
 )
 """``configs/dense.yaml`` on NanGate45 in um2, as docs/encoders.md has them."""
@@ -72,12 +73,16 @@ def read_areas(paths: Sequence[str | os.PathLike[str]]) -> tuple[EncoderArea, ..
             area = content["metrics"][_AREA]
             configuration: Mapping[str, Any] = content["provenance"]["configuration"]
             unit = configuration.get("unit", configuration)
-            terms = int(unit.get("terms", 1))
+            terms, window = int(unit.get("terms", 1)), int(unit.get("window", 0))
         except (KeyError, TypeError, AttributeError, ValueError):
             raise HalutError(f"metrics must be a metrics.json of an accelerator ({path})") from None
         area = positive(_AREA, area, path)
-        sums = {"encoder": "sums", "terms": terms} if terms > 1 else {"encoder": "tree"}
-        found.append(EncoderArea(area=area, **sums))
+        encoder: dict[str, Any] = {"encoder": "tree"}
+        if terms > 1:
+            encoder = {"encoder": "sums", "terms": terms}
+        elif window:
+            encoder = {"encoder": "node" if unit.get("splits") == "node" else "window"}
+        found.append(EncoderArea(area=area, **encoder))
     return tuple(found)
 
 

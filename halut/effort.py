@@ -22,8 +22,8 @@ _SECONDS = 2.3e-8
 """Seconds that a pass takes per codebook, row and column: 1.9e-8 to 2.8e-8 on the problems of
 docs/encoders.md."""
 
-_SUMS = 2.0
-"""How much longer a pass takes with sums."""
+_LONGER = {"sums": 2.0, "node": 10.0}
+"""How much longer a pass takes than with trees."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,14 @@ _VARIANTS = (
 """The ways of refitting that each effort tries where time allows."""
 
 
-def variants(effort: int, n_rows: int, n_columns: int, n_codebooks: int, terms: int) -> tuple[
-    Variant, ...
-]:  # fmt: skip
+def variants(
+    effort: int,
+    n_rows: int,
+    n_columns: int,
+    n_codebooks: int,
+    terms: int,
+    encoder: str = "tree",
+) -> tuple[Variant, ...]:
     """Return the ways of refitting that an effort pays for, each of at least one pass.
 
     Parameters
@@ -63,9 +68,11 @@ def variants(effort: int, n_rows: int, n_columns: int, n_codebooks: int, terms: 
     n_rows : int
         That trees are learned from.
     n_columns, n_codebooks : int
-        D and C.
+        Columns that a tree chooses from, and C.
     terms : int
         1 without sums.
+    encoder : str, default "tree"
+        Trees of windows have their own columns only.
 
     Examples
     --------
@@ -75,7 +82,8 @@ def variants(effort: int, n_rows: int, n_columns: int, n_codebooks: int, terms: 
     (Variant(n_targets=2, n_passes=1),)
     """
     found = _VARIANTS[effort]
-    seconds = _SECONDS * n_rows * n_columns * n_codebooks * (_SUMS if terms > 1 else 1)
+    longer = _LONGER.get("sums" if terms > 1 else encoder, 1.0)
+    seconds = _SECONDS * n_rows * n_columns * n_codebooks * longer
     each = int(BUDGETS[effort] / len(found) / seconds)
     return tuple(replace(one, n_passes=max(1, min(one.n_passes, each))) for one in found)
 

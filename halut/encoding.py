@@ -11,7 +11,7 @@ from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.program import Program
 
-__all__ = ["at_node", "check_words", "compared_keys", "comparison_keys", "encode",
+__all__ = ["at_level", "at_node", "check_words", "compared_keys", "comparison_keys", "encode",
            "float_thresholds", "threshold_keys", "walk"]  # fmt: skip
 
 _INFINITY = 0x7F800000
@@ -67,9 +67,9 @@ def comparison_keys(words: ArrayLike, input_format: str) -> NDArray[np.int32]:
 def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     """Walk every row through every codebook's tree.
 
-    Level t compares the row's word t, or the sum of its words as `Program` has it, with the
-    threshold of the node that the walk has reached; strictly greater gives bit 1. The root's
-    decision is the most significant bit.
+    Level t compares the row's word t, the sum of its words, or the word at its place in the
+    codebook's window, as `Program` has it, with the threshold of the node that the walk has
+    reached; strictly greater gives bit 1. The root's decision is the most significant bit.
 
     Parameters
     ----------
@@ -103,12 +103,27 @@ def walk(program: Program, words: NDArray[Any], n_levels: int) -> NDArray[np.int
     partial = np.zeros(words.shape[:2], dtype=np.intp)  # (N, C)
     for level in range(n_levels):
         reached = at_node(thresholds, partial, level)
-        partial = 2 * partial + (keys[:, :, level] > reached)
+        partial = 2 * partial + (at_level(program, keys, partial, level) > reached)
     return partial
 
 
+def at_level(
+    program: Program, keys: NDArray[np.int32], partial: NDArray[np.intp], level: int
+) -> NDArray[np.int32]:
+    """Return what a level compares, (n_rows, n_codebooks), of `compared_keys`.
+
+    `partial` are the walks' decisions before, which windows with a place per node look at.
+    """
+    if program.places is None:
+        return keys[:, :, level]
+    if program.splits == "level":
+        return keys[:, np.arange(program.n_codebooks), program.places[:, level]]
+    places = at_node(program.places, partial, level)
+    return np.take_along_axis(keys, places[:, :, None].astype(np.intp), axis=2)[:, :, 0]
+
+
 def compared_keys(program: Program, words: NDArray[Any]) -> NDArray[np.int32]:
-    """Return what levels compare, (n_rows, n_codebooks, any): words' keys, or their sums."""
+    """Return words' keys, (n_rows, n_codebooks, any), or what levels compare of them: sums."""
     keys = comparison_keys(words, program.input_format)
     if program.signs is None:
         return keys
@@ -151,7 +166,7 @@ def float_thresholds(program: Program) -> NDArray[np.float32]:
     Parameters
     ----------
     program : Program
-        Without sums.
+        Without sums and windows.
 
     Returns
     -------
@@ -167,6 +182,8 @@ def float_thresholds(program: Program) -> NDArray[np.float32]:
     """
     if program.signs is not None:
         raise HalutError("program must not compare sums for thresholds of single values")
+    if program.places is not None:
+        raise HalutError("program must not have windows for thresholds of single values")
     wanted = comparison_keys(program.threshold_words, program.input_format)
     levels = np.repeat(np.arange(program.tree_depth), 2 ** np.arange(program.tree_depth))
     scale, offset = program.input_scale[:, levels], program.input_offset[:, levels]

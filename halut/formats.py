@@ -263,6 +263,10 @@ MOST_TERMS = 16
 """Columns in a sum that a level of a tree compares, at most."""
 
 
+MOST_WORDS = 256
+"""Input words of a codebook's window, at most."""
+
+
 def check_sums(terms: int, input_format: str) -> None:
     """Check that sums of so many input words can be compared.
 

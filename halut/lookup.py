@@ -81,6 +81,7 @@ def gather(
     part : slice
         The n rows that are wanted.
     split_dims : int32 ndarray of shape (n_codebooks, tree_depth), or (…, terms)
+        Or (n_codebooks, n_prototypes - 1), of nodes; so is then what is returned.
     signs : int8 ndarray of shape (n_codebooks, tree_depth, terms), range [-1, 1], optional
         When given, a value is the sum of its terms' columns, each times its sign, added up in
         float32 in their order.

@@ -42,6 +42,7 @@ from halut.residual import ResidualTrees, TermTrees
 from halut.ridge import Fit, HeldOut, best_strength, entries_of
 from halut.sums import sums_of_one
 from halut.tree_product import TreeProduct
+from halut.windows import WINDOWED, by_node
 
 __all__ = ["HalutMatmul", "QuantisationError", "Statistics"]
 
@@ -50,9 +51,10 @@ _log = logging.getLogger(__name__)
 LOSSES = ("product", "features")
 """What a tree's squared error can be of."""
 
-ENCODERS = ("tree", "sums", "best")
-"""What the levels of a tree compare: one column each, or a sum of a few, each with a sign; or the
-best of these that a limit of area allows."""
+ENCODERS = ("tree", "sums", "window", "node", "best")
+"""What the levels of a tree compare: one column each, or a sum of a few, each with a sign; or a
+column, of a level or of a node, of the codebook's window, all of which it takes; or the best of
+these that a limit of area allows."""
 
 PLAIN: dict[str, Any] = {"loss": "features", "refine_passes": 0, "ridge": 1.0}
 """Settings that make `HalutMatmul` the method of MADDNESS' paper."""
@@ -102,9 +104,11 @@ class HalutMatmul(TreeProduct):
         Trees are learned from at most so many rows, drawn at random; tables from all rows.
     random_state : int, default 0
         Seed of the choice of rows.
-    encoder : {"tree", "sums", "best"}, default "tree"
-        What a level of a tree compares with its thresholds: one column, or the sum of up to `terms`
-        columns, each with a sign; or the one with the least error on rows that were held out, of
+    encoder : {"tree", "sums", "window", "node", "best"}, default "tree"
+        What a level of a tree compares with its thresholds: one column; the sum of up to `terms`
+        columns, each with a sign; with "window" one column of its codebook's own group, and the
+        accelerator takes the whole group and selects in it, with "node" the same with a column
+        per node; or the one with the least error on rows that were held out, of
         those that `most_area` allows.
     terms : int, optional
         With "sums": 2 to 16; 2 when absent.
@@ -128,7 +132,7 @@ class HalutMatmul(TreeProduct):
     ----------
     split_dims_ : int32 ndarray of shape (n_codebooks, tree_depth), range [0, n_features)
         The column that each level of each tree looks at; with "sums" of shape (n_codebooks,
-        tree_depth, terms).
+        tree_depth, terms), with "node" (n_codebooks, n_prototypes - 1).
     signs_ : int8 ndarray of shape (n_codebooks, tree_depth, terms), range [-1, 1], or None
         With "sums": what each term is multiplied with; 0 where a level has fewer terms.
     thresholds_ : float32 ndarray of shape (n_codebooks, n_prototypes - 1)
@@ -220,6 +224,12 @@ class HalutMatmul(TreeProduct):
             f"HalutMatmul(C={self.C}, K={self.K}, loss={self.loss!r}, ridge={self.ridge!r}"
             f"{encoder})"
         )
+
+    @property
+    def takes_windows(self) -> bool:
+        """Whether codebooks take their windows with an encoder that can be chosen."""
+        chosen = [one.encoder for one in self._affordable]
+        return not {*WINDOWED}.isdisjoint(chosen if self.encoder == "best" else [self.encoder])
 
     @property
     def terms_to_choose(self) -> list[int]:
@@ -319,6 +329,8 @@ class HalutMatmul(TreeProduct):
         )
         if self.encoder == "sums" and self.signs_ is None:  # trees were better, or as good
             self.split_dims_, self.signs_ = sums_of_one(self.split_dims_, self.terms)
+        if self.encoder == "node" and other.encoder != "node":
+            self.split_dims_ = by_node(self.split_dims_)
 
     def _learn(self, A: NDArray[np.float32], B: NDArray[np.float32]) -> HalutMatmul:
         """Learn as the settings say."""
@@ -335,7 +347,7 @@ class HalutMatmul(TreeProduct):
         tree_rows = shuffled[len(held_out) :][: self.max_tree_rows]
         forest = self._forest(rows, tree_rows, centre, weights)
         error = np.nan
-        residual = ResidualTrees(forest, terms=self.terms, n_candidates=self.n_candidates)
+        residual = self._residual(forest)
         if len(held_out):
             judged = rows[held_out]
             fits = self._choose(forest, judged)
@@ -351,7 +363,7 @@ class HalutMatmul(TreeProduct):
                 tree_rows = shuffled[: self.max_tree_rows]
                 forest = self._forest(rows, tree_rows, centre, weights)
                 self._replay(forest, fits)
-                residual = ResidualTrees(forest, terms=self.terms, n_candidates=self.n_candidates)
+                residual = self._residual(forest)
                 trees = residual.replay(further, n_targets)
         else:
             forest.start()
@@ -466,12 +478,18 @@ class HalutMatmul(TreeProduct):
         self, residual: ResidualTrees, fits: list[Fit], held_out: NDArray[np.float32]
     ) -> tuple[TermTrees, list[Fit], int]:
         """Refit the forest's trees while held-out rows gain: see `ResidualTrees.best`."""
-        if not self.effort and self.encoder == "tree":
+        if not self.effort and self.encoder in ("tree", "window"):
             return residual.start(), fits[-1:], 0
-        columns, trees = residual.forest.columns, (self.C, self.terms)
-        ways = variants(self.effort, columns.shape[1], columns.shape[0], *trees)
+        n_columns, n_rows = residual.forest.columns.shape
+        if self.encoder in WINDOWED:
+            n_columns = -(-n_columns // self.C)
+        ways = variants(self.effort, n_rows, n_columns, self.C, self.terms, self.encoder)
         found = residual.best(ways, fits[-1], held_out, self.ridge, self.progress)
         return found or (residual.start(), fits[-1:], 0)
+
+    def _residual(self, forest: Forest) -> ResidualTrees:
+        settings: dict[str, Any] = {"terms": self.terms, "n_candidates": self.n_candidates}
+        return ResidualTrees(forest, **settings, encoder=self.encoder)
 
     def _replay(self, forest: Forest, fits: list[Fit]) -> None:
         """Grow trees with the choices that were made before."""

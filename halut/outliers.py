@@ -66,7 +66,7 @@ def clip_thresholds(
     thresholds : float32 ndarray of shape (n_codebooks, n_prototypes - 1)
         Breadth-first.
     values : float32 ndarray of shape (n_codebooks, tree_depth, n_rows)
-        What the trees look at, of ordinary rows.
+        What the trees look at, of ordinary rows; or (…, n_prototypes - 1, n_rows), a node's.
     low, high : float, range [0, 0.5)
         Shares of the values at either end that may lie beyond.
     granularity : {"codebook", "dimension", "all"}
@@ -79,7 +79,7 @@ def clip_thresholds(
     axis = {"dimension": (2,), "codebook": (1, 2), "all": (0, 1, 2)}[granularity]
     edges = np.quantile(values.astype(np.float64), [low, 1 - high], axis=axis, keepdims=True)
     margin = (edges[1] - edges[0]) / 128
-    depth = values.shape[1]
+    depth = thresholds.shape[1].bit_length()
     level = np.repeat(np.arange(depth), 2 ** np.arange(depth))  # (K-1,)
     shape = (len(thresholds), depth, 1)
     lowest = np.broadcast_to(edges[0] - margin, shape)[:, level, 0]

@@ -190,6 +190,8 @@ PROBLEM_SET: tuple[tuple[Callable[[], Problem], tuple[int, ...]], ...] = (
 METHODS: dict[str, dict[str, Any]] = {
     "tree": {},
     "tree, effort 1": {"effort": 1},
+    "window": {"encoder": "window", "effort": 1},
+    "node": {"encoder": "node", "effort": 1},
     "sums of 2": {"encoder": "sums", "terms": 2, "effort": 1},
     "sums of 4": {"encoder": "sums", "terms": 4, "effort": 1},
     "best within 15 %": {"encoder": "best", "most_area": 1.15, "effort": 1},

@@ -21,7 +21,13 @@ from numpy.typing import ArrayLike, NDArray
 from halut.arrays import checked_array
 from halut.checks import in_range, integer
 from halut.errors import HalutError
-from halut.formats import FLOAT_FORMATS, check_half_tables, check_sums, input_format_bits
+from halut.formats import (
+    FLOAT_FORMATS,
+    MOST_WORDS,
+    check_half_tables,
+    check_sums,
+    input_format_bits,
+)
 from halut.output import OutputStage, byte_stage
 from halut.program_file import ARRAYS, read_program, write_program
 
@@ -59,7 +65,8 @@ class Program:
     split_dims : int32 ndarray of shape (n_codebooks, tree_depth), range [0, n_features)
         The column of A that level t of codebook c's tree looks at. With `signs` of shape
         (n_codebooks, tree_depth, terms) and in [-1, n_features): the columns that are added up
-        there; -1 stands for none, a word of 0.
+        there; -1 stands for none, a word of 0. With `places` of shape (n_codebooks, window) and in
+        [-1, n_features): the columns of each codebook's window.
     thresholds : ndarray of shape (n_codebooks, n_prototypes - 1)
         Breadth-first: node ``2**level - 1 + partial_code``. float16 for ``"fp16"``, bit patterns
         for the other floating formats, uint16 or uint8 (infinities allowed, NaN not); int16 in the
@@ -75,12 +82,16 @@ class Program:
         The product is about ``accumulator * lut_scale + lut_offset``.
     input_scale : float32 ndarray of shape (n_codebooks, tree_depth), optional
         Greater than 0. Integer formats: ``word = clip(rint((x - input_offset) / input_scale))``.
-        Ones when absent, as floating formats demand.
-    input_offset : float32 ndarray of shape (n_codebooks, tree_depth), optional
+        Ones when absent, as floating formats demand. With `places` of shape (n_codebooks, window).
+    input_offset : float32 ndarray of the shape of `input_scale`, optional
         Zeros when absent, as floating formats demand.
     signs : int8 ndarray of shape (n_codebooks, tree_depth, terms), -1 or 1, optional
         Levels compare sums of 2 to 16 words, of an integer format; a term with -1 is subtracted by
         its complement, that is, ``-1 - word`` is added.
+    places : uint8 ndarray of shape (n_codebooks, tree_depth) or (n_codebooks, n_prototypes - 1)
+        Range [0, window), optional. Codebooks take all words of their windows; each level, or each
+        node (breadth-first), compares the word of the window that stands at its place. Not with
+        `signs`.
     output : OutputStage, optional
         What is done with the accumulators before they leave; nothing when absent. See
         `with_output`.
@@ -121,6 +132,7 @@ class Program:
     input_scale: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
     input_offset: NDArray[Any] = None  # type: ignore[assignment]  # replaced when constructed
     signs: NDArray[Any] | None = None
+    places: NDArray[Any] | None = None
     output: OutputStage = field(default_factory=OutputStage)
     provenance: dict[str, str] = field(default_factory=dict)
 
@@ -140,9 +152,12 @@ class Program:
         dims = (None, None) if self.signs is None else (None, None, None)
         put("split_dims", checked_array("split_dims", self.split_dims, np.int32, dims))
         n_codebooks, tree_depth = self.split_dims.shape[:2]
+        inputs = self.split_dims.shape[:2]
+        if self.places is not None:
+            tree_depth = self._check_places()
         if not 1 <= tree_depth <= 8:
             raise HalutError(f"split_dims must have 1 to 8 levels, not {tree_depth}")
-        lowest = 0 if self.signs is None else -1
+        lowest = 0 if self.signs is None and self.places is None else -1
         if self.split_dims.min() < lowest or self.split_dims.max() >= self.n_features:
             raise HalutError(
                 f"split_dims must be in [{lowest}, {self.n_features}), not "
@@ -178,7 +193,6 @@ class Program:
             self._check_range("lut", self.lut, self.lut_bits)
 
         outputs = (self.lut.shape[0],)
-        inputs = (n_codebooks, tree_depth)
         for name, shape, absent in (
             ("lut_scale", outputs, None),
             ("lut_offset", outputs, None),
@@ -216,6 +230,29 @@ class Program:
             raise HalutError("provenance must map str to str")
         put("provenance", dict(self.provenance))
 
+    def _check_places(self) -> int:
+        """Check the places of windows; return the depth of trees."""
+        if self.signs is not None:
+            raise HalutError("places must be absent with signs")
+        n_codebooks, window = self.split_dims.shape
+        if not 1 <= window <= MOST_WORDS:
+            raise HalutError(f"windows must have 1 to {MOST_WORDS} words, not {window}")
+        shape = (n_codebooks, None)
+        n_nodes = checked_array("thresholds", self.thresholds, np.float64, shape).shape[1]
+        tree_depth = n_nodes.bit_length()
+        if n_nodes + 1 != 2**tree_depth:
+            raise HalutError(f"thresholds must be 2**levels - 1 per codebook, not {n_nodes}")
+        array = checked_array("places", self.places, np.uint8, shape)
+        if array.shape[1] not in (tree_depth, n_nodes):
+            raise HalutError(
+                f"places must be {tree_depth} or {n_nodes} per codebook, one for each level or "
+                f"node, not {array.shape[1]}"
+            )
+        if array.max() >= window:
+            raise HalutError(f"places must be in [0, {window}), not reach {array.max()}")
+        object.__setattr__(self, "places", array)
+        return tree_depth
+
     @staticmethod
     def _check_range(name: str, array: NDArray[Any], bits: int) -> None:
         low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
@@ -232,7 +269,7 @@ class Program:
     @property
     def tree_depth(self) -> int:
         """T = log2 K, the levels of a tree, 1 to 8."""
-        return self.split_dims.shape[1]
+        return self.thresholds.shape[1].bit_length()
 
     @property
     def n_prototypes(self) -> int:
@@ -255,9 +292,29 @@ class Program:
         return 1 if self.signs is None else self.split_dims.shape[2]
 
     @property
+    def window(self) -> int:
+        """Words of a codebook's window; 0 without `places`."""
+        return 0 if self.places is None else self.split_dims.shape[1]
+
+    @property
+    def splits(self) -> str:
+        """What has a split dimension of its own: ``"level"``, or ``"node"``."""
+        is_node = self.places is not None and self.places.shape[1] != self.tree_depth
+        return "node" if is_node else "level"
+
+    @property
+    def encoder(self) -> str:
+        """What trees compare: ``"tree"``, ``"sums"``, ``"window"`` or ``"node"``."""
+        if self.signs is not None:
+            return "sums"
+        if self.places is None:
+            return "tree"
+        return "node" if self.splits == "node" else "window"
+
+    @property
     def n_values(self) -> int:
-        """Input words of a row and codebook: tree_depth * terms."""
-        return self.tree_depth * self.terms
+        """Input words of a row and codebook: tree_depth * terms, or those of its window."""
+        return self.window or self.tree_depth * self.terms
 
     @property
     def threshold_bits(self) -> int:
@@ -361,7 +418,8 @@ class Program:
     def input_words(self, A: ArrayLike, quiet: bool = False) -> NDArray[Any]:
         """Gather the split dimensions of rows and turn them into input words.
 
-        With `signs` a level's terms follow each other; none is the word 0.
+        With `signs` a level's terms follow each other; with `places` there are all columns of each
+        codebook's window. No column is the word 0.
 
         Floating formats round to the nearest value, ties to even; what is beyond becomes infinity
         or, in ``"fp8_e4m3"``, which has none, the largest finite value. Integer formats compute
@@ -391,7 +449,8 @@ class Program:
             raise HalutError(f"A must have shape (any, {self.n_features}), not {rows.shape}")
         if rows.dtype.kind not in "biuf":
             raise HalutError(f"A must hold real numbers, not {rows.dtype}")
-        gathered = rows[:, self.split_dims]  # (N, C, T)
+        dims = np.maximum(self.split_dims, 0)
+        gathered = rows[:, dims]  # (N, C, T)
         if self.input_format in FLOAT_FORMATS:
             floating = FLOAT_FORMATS[self.input_format]
             beyond = 0 if quiet else floating.overflows(gathered)
@@ -405,13 +464,17 @@ class Program:
                     floating.largest_finite,
                     "infinite" if floating.has_infinity else "the largest value",
                 )
-            return floating.words(gathered)
+            words = floating.words(gathered)
+            return words if self.places is None else np.where(self.split_dims < 0, 0, words)
         if gathered.dtype.kind == "f":
             self.check_not_nan(bool(np.isnan(gathered).any()))
-        if self.signs is None:
-            return self.quantise(gathered, self.input_scale, self.input_offset)
-        grids = self.input_scale[..., None], self.input_offset[..., None]
-        words = np.where(self.split_dims < 0, np.int16(0), self.quantise(gathered, *grids))
+        grids = self.input_scale, self.input_offset
+        if self.signs is not None:
+            grids = self.input_scale[..., None], self.input_offset[..., None]
+        words = self.quantise(gathered, *grids)
+        if self.signs is None and self.places is None:
+            return words
+        words = np.where(self.split_dims < 0, np.int16(0), words)
         return words.reshape(len(rows), self.n_codebooks, self.n_values)
 
     def check_not_nan(self, found: bool) -> None:
@@ -490,7 +553,8 @@ class Program:
         arrays = tuple(getattr(self, name).tobytes() for name in ARRAYS)
         scalars = tuple(getattr(self, name) for name in _SCALARS)
         stage = [(name, array.tobytes()) for name, array in self.output.constants.items()]
-        signs = () if self.signs is None else (self.signs.tobytes(),)
+        more = self.signs, self.places
+        signs = tuple(array.tobytes() if array is not None else None for array in more)
         return (*scalars, self.split_dims.shape, self.lut.shape, *arrays, *signs,
                 self.output.format, self.output.relu, *stage,
                 tuple(sorted(self.provenance.items())))  # fmt: skip

@@ -20,11 +20,15 @@ from halut.output import CONSTANTS, OutputStage
 
 __all__ = ["ARRAYS", "FORMAT_VERSION", "KIND", "read_program", "write_program"]
 
-FORMAT_VERSION = 3
-"""Version 2 has no sums, and is what programs without them are still written as. Version 1 has
-``fp16`` and integers as its only input formats, integer tables, raw results."""
+FORMAT_VERSION = 4
+"""Of programs with windows. Version 3 has sums, version 2 neither; programs are written in the
+least version that has all of theirs. Version 1 has ``fp16`` and integers as its only input formats,
+integer tables, raw results."""
 
-READABLE_VERSIONS = (1, 2, 3)
+READABLE_VERSIONS = (1, 2, 3, 4)
+
+_OF_ENCODERS = {3: "signs", 4: "places"}
+"""The array that a version has, and no other."""
 
 KIND = "halut-program"
 
@@ -40,10 +44,11 @@ _Made = TypeVar("_Made")
 
 def write_program(fields: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     """Do what `Program.save` says, with the fields of a program by their names."""
-    output, signs = fields["output"], fields["signs"]
+    output = fields["output"]
+    more = {v: name for v, name in _OF_ENCODERS.items() if fields[name] is not None}
     content: dict[str, Any] = {
         "kind": np.array(KIND),
-        "format_version": np.array(2 if signs is None else FORMAT_VERSION, dtype="<i4"),
+        "format_version": np.array(max(more, default=2), dtype="<i4"),
         "n_features": np.array(fields["n_features"], dtype="<i8"),
         "input_format": np.array(fields["input_format"]),
         "lut_bits": np.array(fields["lut_bits"], dtype="<i4"),
@@ -52,8 +57,7 @@ def write_program(fields: Mapping[str, Any], path: str | os.PathLike[str]) -> Pa
         "relu": np.array(output.relu),
     }
     arrays = {name: fields[name] for name in ARRAYS}
-    if signs is not None:
-        arrays["signs"] = signs
+    arrays |= {name: fields[name] for name in more.values()}
     arrays |= {f"output_{name}": array for name, array in output.constants.items()}
     for name, array in arrays.items():
         content[name] = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
@@ -119,8 +123,8 @@ def _fields_of(content: dict[str, NDArray[Any]]) -> dict[str, Any]:
                 plain = scalar("lut_format", "U") == "fp16"
                 constants = {} if plain else constants
             wanted = (*wanted, *constants.values())
-    if version > 2:
-        wanted = (*wanted, "signs")
+    if version in _OF_ENCODERS:
+        wanted = (*wanted, _OF_ENCODERS[version])
     missing = [name for name in wanted if name not in content]
     if missing:
         raise HalutError(f"fields must be complete, but {', '.join(missing)} is missing")
@@ -143,7 +147,7 @@ def _fields_of(content: dict[str, NDArray[Any]]) -> dict[str, Any]:
         "lut_bits": scalar("lut_bits", "iu"),
         "lut_format": scalar("lut_format", "U") if version > 1 else "int",
         **{name: content[name] for name in ARRAYS},
-        "signs": content.get("signs"),
+        **{name: content.get(name) for name in _OF_ENCODERS.values()},
         "output": output,
         "provenance": provenance,
     }

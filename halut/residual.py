@@ -25,7 +25,8 @@ from halut.forest import Forest, add_entries, sums_by_code
 from halut.lookup import walk_rows
 from halut.ridge import Fit, Gram, HeldOut, best_strength, solve
 from halut.sums import greedy_sum, products, second_moments, sum_of, sums_of_one
-from halut.trees import SortedColumns, learn_tree, split_column
+from halut.trees import SortedColumns, learn_node_tree, learn_tree, split_column
+from halut.windows import WINDOWED, by_node
 
 __all__ = ["ResidualTrees", "TermTrees"]
 
@@ -37,7 +38,7 @@ class TermTrees:
     Parameters
     ----------
     split_dims : int32 ndarray of shape (n_codebooks, tree_depth, terms)
-        Without the last axis where `signs` is None.
+        Without the last axis where `signs` is None; or (n_codebooks, n_prototypes - 1), per node.
     signs : int8 ndarray of the same shape, range [-1, 1], or None
         0 where there is no further term.
     thresholds : float32 ndarray of shape (n_codebooks, n_prototypes - 1)
@@ -75,10 +76,15 @@ class ResidualTrees:
         Columns, at most, of which a level compares the sum.
     n_candidates : int
         Columns that are tried in full at each level; with one term only.
+    encoder : {"tree", "sums", "window", "node"}
+        With ``"window"`` and ``"node"`` trees keep to their own groups.
     """
 
-    def __init__(self, forest: Forest, *, terms: int, n_candidates: int) -> None:
+    def __init__(
+        self, forest: Forest, *, terms: int, n_candidates: int, encoder: str = "tree"
+    ) -> None:
         self.forest = forest
+        self._encoder = encoder
         self._terms = terms
         self._n_candidates = n_candidates
         self._bins = SortedColumns()
@@ -90,6 +96,8 @@ class ResidualTrees:
         dims, signs = f.split_dims.copy(), None
         if self._terms > 1:
             dims, signs = sums_of_one(dims, self._terms)
+        if self._encoder == "node":
+            dims = by_node(dims)
         return TermTrees(
             split_dims=dims, signs=signs, thresholds=f.thresholds.copy(), codes=f.codes.copy()
         )
@@ -188,9 +196,16 @@ class ResidualTrees:
         if trees.signs is not None:
             self._learn_sums(trees, codebook, targets, shrinkage)
             return
-        trees.split_dims[codebook], trees.thresholds[codebook], trees.codes[codebook] = learn_tree(
-            f.columns, targets, f.tree_depth, self._n_candidates, shrinkage, self._bins
-        )
+        group, bins = slice(0, len(f.columns)), self._bins
+        if self._encoder in WINDOWED:
+            group, bins = f.groups[codebook], f.bins[codebook]
+        given = f.columns[group], targets, f.tree_depth
+        if self._encoder == "node":
+            found = learn_node_tree(*given, shrinkage, bins)
+        else:
+            found = learn_tree(*given, self._n_candidates, shrinkage, bins)
+        dims, trees.thresholds[codebook], trees.codes[codebook] = found
+        trees.split_dims[codebook] = dims + group.start
 
     def _learn_sums(
         self, trees: TermTrees, codebook: int, targets: NDArray[np.float64], shrinkage: float

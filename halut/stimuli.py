@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halut.checks import integer_at_least, power_of_two
-from halut.encoding import at_node, compared_keys, threshold_keys
+from halut.encoding import at_level, at_node, compared_keys, threshold_keys
 from halut.formats import FLOAT_FORMATS, input_format_bits
 from halut.output import OutputStage
 from halut.program import Program
@@ -55,6 +55,8 @@ def random_program(
     relu: bool = False,
     lut_format: str = "int",
     terms: int = 1,
+    window: int = 0,
+    splits: str = "level",
 ) -> Program:
     """Return a program of random content, for benches.
 
@@ -85,6 +87,10 @@ def random_program(
     lut_format : {"int", "fp16"}, default "int"
     terms : int, default 1
         Words that a level adds up; see `Program`.
+    window : int, default 0
+        Words of a codebook's window, 0 for none; see `Program`.
+    splits : {"level", "node"}, default "level"
+        What has a place in the window of its own.
 
     Returns
     -------
@@ -94,8 +100,14 @@ def random_program(
     integer_at_least("n_codebooks", n_codebooks, 1)
     integer_at_least("n_outputs", n_outputs, 1)
     tree_depth = int(n_prototypes).bit_length() - 1
-    features = n_codebooks * tree_depth * terms if n_features is None else n_features
+    n_values = window or tree_depth * terms
+    features = n_codebooks * n_values if n_features is None else n_features
     sums: dict[str, Any] = {}
+    dims: tuple[int, ...] = (n_codebooks, tree_depth, terms)[: 2 + (terms > 1)]
+    if window:
+        dims = (n_codebooks, window)
+        n_places = tree_depth if splits == "level" else n_prototypes - 1
+        sums = {"places": rng.integers(0, window, (n_codebooks, n_places))}
     if terms > 1:
         levels = (n_codebooks, tree_depth, terms)
         sums = {"signs": rng.choice(np.array([-1, 1]), levels)}
@@ -144,7 +156,7 @@ def random_program(
         input_format=input_format,
         lut_bits=lut_bits,
         lut_format=lut_format,
-        split_dims=rng.integers(0, features, (n_codebooks, tree_depth, terms)[: 2 + (terms > 1)]),
+        split_dims=rng.integers(0, features, dims),
         thresholds=thresholds.view(np.float16) if input_format == "fp16" else thresholds,
         lut=lut,
         lut_scale=rng.uniform(0.01, 0.1, n_outputs),
@@ -237,21 +249,36 @@ def random_words(
         stored = thresholds = threshold_keys(program)
     limit = 2 ** (program.input_bits - 1)
     partial = np.zeros(shape[:2], dtype=np.intp)
-    terms = program.terms
+    compared = np.zeros(shape, dtype=bool)
     for level in range(program.tree_depth):
-        last = (level + 1) * terms - 1
+        last = _last_places(program, partial, level)
         near = at_node(stored, partial, level).astype(np.int32)
         near += rng.integers(-1, 2, shape[:2])
         if program.signs is not None:  # the last term makes up for the others
-            words[:, :, last] = 0
+            np.put_along_axis(words, last, 0, axis=2)
             near -= compared_keys(program, words)[:, :, level]
             near = np.where(program.signs[:, level, -1] < 0, -near, near)
         if program.input_format in FLOAT_FORMATS:
             near &= (1 << program.input_bits) - 1
         else:
             np.clip(near, -limit, limit - 1, out=near)
-        chosen = np.where(kind[:, :, last] > 0.6, near.astype(words.dtype), drawn[:, :, last])
-        words[:, :, last] = chosen
-        keys = compared_keys(program, words[:, :, : last + 1])[:, :, level]
+        is_near = np.take_along_axis(kind, last, axis=2)[:, :, 0] > 0.6
+        is_near &= ~np.take_along_axis(compared, last, axis=2)[:, :, 0]  # the walk came by it
+        given = np.take_along_axis(drawn, last, axis=2)[:, :, 0]
+        chosen = np.where(is_near, near.astype(words.dtype), given)
+        for array, value in ((words, chosen), (drawn, chosen), (compared, np.array(True))):
+            np.put_along_axis(array, last, value[..., None], axis=2)
+        keys = at_level(program, compared_keys(program, words), partial, level)
         partial = 2 * partial + (keys > at_node(thresholds, partial, level))
     return words
+
+
+def _last_places(program: Program, partial: NDArray[np.intp], level: int) -> NDArray[np.intp]:
+    """Return where the last word that a level compares is: (n_rows, n_codebooks, 1)."""
+    if program.places is None:
+        last: Any = (level + 1) * program.terms - 1
+    elif program.splits == "level":
+        last = program.places[:, level]
+    else:
+        last = at_node(program.places, partial, level)
+    return np.broadcast_to(np.asarray(last, dtype=np.intp), partial.shape)[:, :, None]

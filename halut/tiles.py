@@ -145,16 +145,19 @@ def select(program: Program, codebooks: NDArray[np.integer], outputs: slice) -> 
     """
     return replace(
         program,
-        split_dims=program.split_dims[codebooks],
-        thresholds=program.thresholds[codebooks],
+        **_of_codebooks(program, codebooks),
         lut=program.lut[outputs][:, codebooks],
         lut_scale=program.lut_scale[outputs],
         lut_offset=program.lut_offset[outputs],
-        input_scale=program.input_scale[codebooks],
-        input_offset=program.input_offset[codebooks],
-        signs=None if program.signs is None else program.signs[codebooks],
         output=program.output.select(np.arange(program.n_outputs)[outputs]),
     )
+
+
+def _of_codebooks(program: Program, codebooks: NDArray[np.integer]) -> dict[str, Any]:
+    """Return the fields that say what the trees of some codebooks compare."""
+    names = ("split_dims", "thresholds", "input_scale", "input_offset", "signs", "places")
+    arrays = {name: getattr(program, name) for name in names}
+    return {name: array[codebooks] for name, array in arrays.items() if array is not None}
 
 
 def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
@@ -225,16 +228,12 @@ def tile(program: Program, n_codebooks: int, n_outputs: int) -> Tiling:
                 Program(
                     n_features=program.n_features,
                     input_format=program.input_format,
-                    split_dims=program.split_dims[chosen],
-                    thresholds=program.thresholds[chosen],
+                    **_of_codebooks(program, chosen),
                     lut=lut,
                     lut_scale=scale,
                     lut_offset=offset,
                     lut_bits=program.lut_bits,
                     lut_format=program.lut_format,
-                    input_scale=program.input_scale[chosen],
-                    input_offset=program.input_offset[chosen],
-                    signs=None if program.signs is None else program.signs[chosen],
                     output=program.output.select(
                         np.minimum(np.arange(start, start + n_outputs), stop - 1)
                     ),
@@ -256,6 +255,8 @@ def widen(
     input_format: str | None = None,
     lut_bits: int | None = None,
     terms: int | None = None,
+    window: int | None = None,
+    splits: str | None = None,
 ) -> Program:
     """Return a program for a larger accelerator with the same accumulators for the same rows.
 
@@ -271,6 +272,11 @@ def widen(
         At least the program's.
     terms : int, optional
         At least the program's: words 0 are added.
+    window : int, optional
+        At least the program's, or, for a program without windows, its tree depth: words 0 are
+        added; 0 for none. Sums fit no window.
+    splits : {"level", "node"}, optional
+        Of windows: a place per level is one per node, too.
 
     Returns
     -------
@@ -299,6 +305,12 @@ def widen(
     input_format = input_format or program.input_format
     lut_bits = lut_bits or program.lut_bits
     terms = terms or program.terms
+    window = program.window if window is None else window
+    splits = splits or program.splits
+    if window:
+        program = _with_window(program, window, splits, terms)
+    elif program.window:
+        raise HalutError("program must not have windows: the accelerator takes values of levels")
     for name, wanted in (
         ("n_prototypes", n_prototypes), ("lut_bits", lut_bits), ("terms", terms),
     ):  # fmt: skip
@@ -335,6 +347,11 @@ def widen(
         thresholds[thresholds == 2 ** (program.input_bits - 1) - 1] = never
     levels = n_prototypes.bit_length() - 1 - program.tree_depth
     added = ((0, 0), (0, levels))
+    places = program.places
+    if places is not None:
+        added = ((0, 0), (0, 0))
+        more_places = levels if splits == "level" else n_prototypes - program.n_prototypes
+        places = np.pad(places, ((0, 0), (0, more_places)), mode="edge")
     if terms == 1:
         dims, signs = np.pad(program.split_dims, added, mode="edge"), None
     else:  # no term is the word 0
@@ -351,6 +368,7 @@ def widen(
         input_format=input_format,
         split_dims=dims,
         signs=signs,
+        places=places,
         thresholds=np.pad(
             thresholds, ((0, 0), (0, n_prototypes - program.n_prototypes)), constant_values=never
         ),
@@ -358,4 +376,31 @@ def widen(
         lut_bits=lut_bits,
         input_scale=np.pad(program.input_scale, added, mode="edge"),
         input_offset=np.pad(program.input_offset, added, mode="edge"),
+    )
+
+
+def _with_window(program: Program, window: int, splits: str, terms: int) -> Program:
+    """Return a program with windows of so many words, and a place per level or per node."""
+    if program.signs is not None or terms > 1:
+        raise HalutError("program must not compare sums: the accelerator takes windows")
+    dims, places, depth = program.split_dims, program.places, program.tree_depth
+    if places is None:  # the values of levels are a window, too
+        places = np.tile(np.arange(depth, dtype=np.uint8), (program.n_codebooks, 1))
+    if dims.shape[1] > window:
+        raise HalutError(
+            f"windows must have at most the accelerator's {window} words, not {dims.shape[1]}"
+        )
+    if program.splits == "node" and splits == "level":
+        raise HalutError("program must split by level, as the accelerator does, not by node")
+    if splits == "node" and program.splits == "level":
+        places = np.repeat(places, 2 ** np.arange(depth), axis=1)
+    if window == program.window and splits == program.splits:
+        return program
+    added = ((0, 0), (0, window - dims.shape[1]))
+    return replace(
+        program,
+        split_dims=np.pad(dims, added, constant_values=-1),
+        places=places,
+        input_scale=np.pad(program.input_scale, added, constant_values=1),
+        input_offset=np.pad(program.input_offset, added),
     )

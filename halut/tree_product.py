@@ -23,6 +23,7 @@ from halut.quantize import half_lut, integer_thresholds, quantize_lut
 from halut.ridge import count_meetings
 from halut.sums import integer_sums
 from halut.trees import walk
+from halut.windows import WINDOWED, window_fields
 
 __all__ = ["TreeProduct"]
 
@@ -42,6 +43,7 @@ class TreeProduct(LookUpProduct):
         See `halut.HalutMatmul`, which learns them.
     """
 
+    encoder: str
     random_state: int
     chosen_: dict[str, Any]
     split_dims_: NDArray[np.int32]
@@ -123,7 +125,7 @@ class TreeProduct(LookUpProduct):
             ``"fp16"``, ``"bf16"``, ``"fp8_e4m3"``, ``"fp8_e5m2"``, or ``"int2"`` to ``"int16"``.
             The grid of an integer format spans the thresholds; a few that lie far from the others
             are brought in where held-out rows gain by it. Sums take integers only; their grid
-            spans the values.
+            spans the values. Words of windows share their codebook's grid, or one for everything.
         lut_bits : int, default 8
             Width of a table entry, 2 to 16.
         lut_granularity : {"column", "table"}, default "column"
@@ -208,6 +210,10 @@ class TreeProduct(LookUpProduct):
         }
         if self.signs_ is None:
             content |= {"thresholds": thresholds, "input_scale": scale, "input_offset": offset}
+            if self._windowed:
+                grids = input_granularity, scale, offset
+                content |= window_fields(self.split_dims_, self.n_features_, *grids)
+                content["provenance"]["encoder"] = self._windowed
         else:
             trees = self.split_dims_, self.signs_, self.thresholds_
             content |= integer_sums(self.term_ends(), *trees, bits, input_granularity)
@@ -237,6 +243,12 @@ class TreeProduct(LookUpProduct):
         content["lut_offset"] = (lut_offset - error).astype(np.float32)
         content["provenance"]["calibration_rows"] = str(len(rows))
         return self._with_error(Program(**content))
+
+    @property
+    def _windowed(self) -> str:
+        """The encoder where codebooks take their windows; else empty."""
+        encoder = str(self.chosen_["encoder"]) if self.encoder == "best" else self.encoder
+        return encoder if encoder in WINDOWED else ""
 
     def quantised(
         self, input_format: str = "int8", lut_bits: int = 8, **options: Any
@@ -388,6 +400,8 @@ class TreeProduct(LookUpProduct):
             words, scale, offset = integer_thresholds(thresholds, bits, granularity)
             codes = np.empty((self.C, len(rows)), dtype=np.uint8)
             half = 2 ** (bits - 1)
+            if values.shape[1] != scale.shape[1]:  # a node's values, on their codebook's grid
+                scale, offset = scale[:, :1], offset[:, :1]
             inputs = np.rint((values - offset[..., None].astype(np.float64)) / scale[..., None])
             inputs = np.clip(inputs, -half, half - 1).astype(np.float32)
             walk(inputs, words.astype(np.float32), codes)

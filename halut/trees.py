@@ -36,6 +36,9 @@ _BINS = learning.MOST_BINS
 
 _RANKING_ROWS = 4096
 
+_NODE_CANDIDATES = 32
+"""Columns, at most, that every node tries."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bins:
@@ -142,7 +145,8 @@ def learn_tree(
         for column in _rank_columns(*ranked, np.ascontiguousarray(codes[::every]), n_candidates):
             if column not in kept.by_column:
                 kept.by_column[column] = Bins.of(columns[column])
-            gain, chosen = _split_nodes(kept.by_column[column], targets, codes, n_nodes, shrinkage)
+            gains, chosen = _split_nodes(kept.by_column[column], targets, codes, n_nodes, shrinkage)
+            gain = float(gains.sum())
             if gain > best:
                 best = gain
                 split_dims[level] = column
@@ -150,6 +154,53 @@ def learn_tree(
         reached = thresholds[here][codes]
         codes += codes
         codes += columns[split_dims[level]] > reached
+    return split_dims, thresholds, codes
+
+
+def learn_node_tree(
+    columns: NDArray[np.float32],
+    targets: NDArray[np.float64],
+    tree_depth: int,
+    shrinkage: float = 0.0,
+    bins: SortedColumns | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]:
+    """Learn one tree with a split dimension per node.
+
+    Every node tries all columns, or the `_NODE_CANDIDATES` that explain most at its level.
+
+    Parameters
+    ----------
+    columns, targets, tree_depth, shrinkage, bins
+        As of `learn_tree`.
+
+    Returns
+    -------
+    split_dims : int32 ndarray of shape (2**tree_depth - 1,), range [0, n_columns)
+        Breadth-first, as the thresholds.
+    thresholds, codes
+        As of `learn_tree`.
+    """
+    kept = SortedColumns() if bins is None else bins
+    split_dims = np.zeros(2**tree_depth - 1, dtype=np.int32)
+    thresholds = np.zeros(2**tree_depth - 1, dtype=np.float32)
+    codes = np.zeros(columns.shape[1], dtype=np.uint8)
+    every, row = -(-columns.shape[1] // _RANKING_ROWS), np.arange(columns.shape[1])
+    ranked = np.ascontiguousarray(columns[:, ::every]), np.ascontiguousarray(targets[:, ::every])
+    for level in range(tree_depth):
+        n_nodes = 2**level
+        dims = split_dims[n_nodes - 1 : 2 * n_nodes - 1]
+        chosen = thresholds[n_nodes - 1 : 2 * n_nodes - 1]
+        best = np.full(n_nodes, -1.0)
+        here = np.ascontiguousarray(codes[::every])
+        for column in sorted(_rank_columns(*ranked, here, _NODE_CANDIDATES)):
+            if column not in kept.by_column:
+                kept.by_column[column] = Bins.of(columns[column])
+            gains, found = _split_nodes(kept.by_column[column], targets, codes, n_nodes, shrinkage)
+            better = gains > best
+            best[better], dims[better], chosen[better] = gains[better], column, found[better]
+        right = columns[dims[codes], row] > chosen[codes]
+        codes += codes
+        codes += right
     return split_dims, thresholds, codes
 
 
@@ -180,7 +231,8 @@ def split_column(
     float32 ndarray of shape (n_nodes,)
         Thresholds.
     """
-    return _split_nodes(Bins.of(column), targets, codes, n_nodes, shrinkage)
+    gains, thresholds = _split_nodes(Bins.of(column), targets, codes, n_nodes, shrinkage)
+    return float(gains.sum()), thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +253,8 @@ def _split_nodes(
     codes: NDArray[np.uint8],
     n_nodes: int,
     shrinkage: float,
-) -> tuple[float, NDArray[np.float32]]:
-    """Find every node's best threshold in one column: (their gain, thresholds (n_nodes,))."""
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Find every node's best threshold in one column: gains and thresholds, (n_nodes,) each."""
     n_bins = len(bins.low)
     found = _best_splits(bins, targets, codes, n_nodes, shrinkage)
     # Between the largest value on the left and the smallest on the right, of values in use here.
@@ -212,7 +264,7 @@ def _split_nodes(
     # Rows that do not differ go left; where there are none, any value will do.
     chosen = np.where(found.gains > 0, chosen, bins.high[found.lasts])
     chosen = np.where(found.sizes > 0, chosen, bins.high[n_bins // 2])
-    return float(found.gains.sum()), chosen
+    return found.gains, chosen
 
 
 def _best_splits(
@@ -291,7 +343,8 @@ def walk(
     Parameters
     ----------
     values : float32 ndarray of shape (n_codebooks, tree_depth, n_rows)
-        The values that the trees look at. NaN goes left.
+        The values that the trees look at, a level's or, in shape (n_codebooks,
+        2**tree_depth - 1, n_rows), a node's. NaN goes left.
     thresholds : float32 ndarray of shape (n_codebooks, 2**tree_depth - 1)
         Breadth-first.
     out : uint8 ndarray of shape (n_codebooks, n_rows)
@@ -299,11 +352,14 @@ def walk(
     """
     for codebook, (levels, nodes) in enumerate(zip(values, thresholds, strict=True)):
         code = (levels[0] > nodes[0]).astype(np.intp)
-        for level in range(1, len(levels)):
+        depth = len(nodes).bit_length()
+        is_per_node, row = len(levels) > depth, np.arange(levels.shape[1])
+        for level in range(1, depth):
             first = 2**level - 1
             reached = nodes[first : 2 * first + 1].take(code, mode="clip")
+            value = levels[first + code, row] if is_per_node else levels[level]
             code += code
-            code += levels[level] > reached
+            code += value > reached
         out[codebook] = code
 
 

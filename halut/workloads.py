@@ -8,6 +8,7 @@ convolution, as common libraries have it; MobileNetV1 is arXiv 1704.04861; BERT-
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from halut.errors import HalutError
 
 __all__ = ["NETWORKS", "Layer", "network", "read_manifest"]
 
+_LARGEST_ARGUMENT = 1 << 16
 _NARROW = 8  # features of a codebook where there is no kernel, as `halut.nn.LayerConfig` has it
 
 
@@ -258,7 +260,7 @@ def bert_base(
     return tuple(layers)
 
 
-NETWORKS: dict[str, Callable[[], tuple[Layer, ...]]] = {
+NETWORKS: dict[str, Callable[..., tuple[Layer, ...]]] = {
     "bert_base": bert_base,
     "ds_cnn": ds_cnn,
     "mobilenet": mobilenet,
@@ -274,7 +276,8 @@ def network(name: str) -> tuple[Layer, ...]:
     Parameters
     ----------
     name : str
-        A name in `NETWORKS`, or the path of a ``network.json``.
+        A name in `NETWORKS`, also with arguments of its function, as in
+        ``resnet9:width=8,image_size=28``, or the path of a ``network.json``.
 
     Returns
     -------
@@ -285,12 +288,30 @@ def network(name: str) -> tuple[Layer, ...]:
     --------
     >>> len(network("resnet9")), sum(layer.macs for layer in network("resnet9"))
     (9, 379261952)
+    >>> network("resnet9:width=8,n_classes=100")[-1].n_outputs
+    100
     """
     if Path(name).suffix == ".json":
         return read_manifest(name)
+    name, _, given = name.partition(":")
     rule = "be one of {}, or a network.json that `python -m halut export` wrote"
     one_of("--network", name, NETWORKS, rule)
-    return NETWORKS[name]()
+    return NETWORKS[name](**_arguments(name, given))
+
+
+def _arguments(name: str, given: str) -> dict[str, int]:
+    """Arguments of a network's function, from text such as ``width=8,image_size=28``."""
+    known = list(inspect.signature(NETWORKS[name]).parameters)
+    found: dict[str, int] = {}
+    for part in given.split(",") if given else ():
+        key, _, value = part.partition("=")
+        one_of(f"an argument of {name}", key, known)
+        if not value.isdecimal() or not 1 <= int(value) <= _LARGEST_ARGUMENT:
+            raise HalutError(
+                f"{key} of {name} must be an integer in [1, {_LARGEST_ARGUMENT}], not {value!r}"
+            )
+        found[key] = int(value)
+    return found
 
 
 def read_manifest(path: str | os.PathLike[str]) -> tuple[Layer, ...]:

@@ -37,6 +37,8 @@ class AddressMap:
     relu: bool
     double_buffer: bool
     terms: int
+    window: int
+    splits: str
 
     @property
     def tree_depth(self) -> int:
@@ -50,8 +52,8 @@ class AddressMap:
 
     @property
     def n_values(self) -> int:
-        """Input words of a row and codebook: T * terms, level by level."""
-        return self.tree_depth * self.terms
+        """Input words of a row and codebook: T * terms, level by level; or those of its window."""
+        return self.window or self.tree_depth * self.terms
 
     @property
     def threshold_bits(self) -> int:
@@ -64,9 +66,26 @@ class AddressMap:
         return 0 if self.terms == 1 else -(-self.n_values // self.threshold_bits)
 
     @property
+    def place_bits(self) -> int:
+        """Bits of a place in a window; 0 without one."""
+        return max(1, ceil_log2(self.window)) if self.window else 0
+
+    @property
+    def place_nodes(self) -> int:
+        """Nodes behind a codebook's thresholds that hold the places of its levels."""
+        if self.splits == "node":
+            return 0
+        return -(-self.tree_depth * self.place_bits // self.threshold_bits)
+
+    @property
+    def node_bits(self) -> int:
+        """Bits that are stored of a node: a threshold, and above it the node's place if any."""
+        return self.threshold_bits + (self.place_bits if self.splits == "node" else 0)
+
+    @property
     def threshold_nodes(self) -> int:
-        """What is stored of a tree: K - 1 thresholds, then the signs of its terms."""
-        return self.n_prototypes - 1 + self.sign_nodes
+        """What is stored of a tree: K - 1 nodes, then the signs of its terms, or its places."""
+        return self.n_prototypes - 1 + self.sign_nodes + self.place_nodes
 
     @property
     def n_banks(self) -> int:
@@ -99,18 +118,18 @@ class AddressMap:
         """Thresholds that one program word holds; 1 where they are words of RAMs."""
         if self.encoder == "addressed":
             return 1
-        return min(self.threshold_nodes, self.write_word_bits // self.threshold_bits)
+        return min(self.threshold_nodes, self.write_word_bits // self.node_bits)
 
     @property
     def threshold_words(self) -> int:
-        """Program words per codebook that hold its thresholds, and its signs."""
+        """Program words per codebook that hold its nodes, and what is behind them."""
         return -(-self.threshold_nodes // self.thresholds_per_word)
 
     @property
     def program_data_bits(self) -> int:
         """Width of the program port's data."""
         lut = self.decoders_per_word * self.lut_bits
-        return max(lut, self.thresholds_per_word * self.threshold_bits)
+        return max(lut, self.thresholds_per_word * self.node_bits)
 
     @cached_property
     def output_constants(self) -> dict[str, tuple[int, int]]:

@@ -22,6 +22,7 @@ from halut.errors import HalutError
 from halut.formats import (
     FLOAT_FORMATS,
     MOST_TERMS,
+    MOST_WORDS,
     check_half_tables,
     check_sums,
     input_format_bits,
@@ -94,6 +95,13 @@ class AcceleratorConfig(AddressMap):
     terms : int
         Input words that a level of a tree adds up before it compares, 1 to 16; with signs, which
         are stored behind the thresholds. More than 1 for integer formats only.
+    window : int
+        Words of a codebook's window, 2 to 256: a transfer has all of them, in the order of the
+        columns, and trees select from them what they compare. 0: it has what levels compare.
+        Not with several `terms`, nor for an addressed encoder.
+    splits : {"level", "node"}
+        With a window, what has a place in it of its own: a level, stored behind the thresholds; or
+        a node, stored with each threshold.
     overflow : {"saturate", "wrap"}, optional
         What an accumulator does that is narrower than that, and only such a one. The order of
         additions is that of `halut.accumulation.Accumulation`: saturation is once per step.
@@ -200,6 +208,14 @@ class AcceleratorConfig(AddressMap):
         1, "--terms", "input words that a tree level adds up", group=_STAGES,
         within=(1, MOST_TERMS), later=True,
     )  # fmt: skip
+    window: int = setting(
+        0, "--window", "words of a codebook's window, all of which it takes; 0: only what trees "
+        "compare", group=_STAGES, within=(0, MOST_WORDS), later=True,
+    )  # fmt: skip
+    splits: str = setting(
+        "level", "--splits", "what has a place in the window of its own", group=_STAGES,
+        choices=("level", "node"), later=True,
+    )  # fmt: skip
     overflow: str | None = setting(
         None, "--overflow", "what an accumulator narrower than needed does", group=_FORMATS,
         choices=OVERFLOWS, derived="there is none", later=True,
@@ -220,6 +236,7 @@ class AcceleratorConfig(AddressMap):
         input_format_bits(self.input_format)
         if self.terms > 1:
             check_sums(self.terms, self.input_format)
+        self._check_window()
         if self.lut_format == "fp16":
             check_half_tables(self.lut_bits, self.output_format, self.overflow)
         low, high = self.minimum_acc_bits, MAX_ACC_BITS
@@ -231,7 +248,7 @@ class AcceleratorConfig(AddressMap):
             object.__setattr__(self, "acc_bits", self.minimum_acc_bits)
         integer_in("acc_bits", self.acc_bits, low, high)
         integer_in(
-            "write_word_bits", self.write_word_bits, max(self.lut_bits, self.threshold_bits), 4096
+            "write_word_bits", self.write_word_bits, max(self.lut_bits, self.node_bits), 4096
         )
         integer_in("tree_levels_per_stage", self.tree_levels_per_stage, 1, self.tree_depth)
         if self.encoder != "pipelined" and self.tree_levels_per_stage != 1:
@@ -255,6 +272,18 @@ class AcceleratorConfig(AddressMap):
                 f"it that divides rows * n_outputs = {self.rows * self.n_outputs}, "
                 f"not {self.outputs_per_cycle}"
             )
+
+    def _check_window(self) -> None:
+        if not self.window and self.splits == "node":
+            raise HalutError("splits must be level without a window, not node")
+        if self.window == 1:
+            raise HalutError("window must be 0, or 2 or more, not 1")
+        if self.window and self.terms > 1:
+            raise HalutError(f"terms must be 1 with a window, not {self.terms}")
+        if self.window and self.encoder == "addressed":
+            raise HalutError(f"window must be 0 for an addressed encoder, not {self.window}")
+        if self.splits == "node" and self.n_prototypes == 2:
+            raise HalutError("splits must be level for n_prototypes 2, not node")
 
     def _valid_outputs_per_cycle(self) -> list[int]:
         parts = [w for w in range(1, self.n_outputs + 1) if self.n_outputs % w == 0]
@@ -451,8 +480,8 @@ class AcceleratorConfig(AddressMap):
 
     @property
     def threshold_total_bits(self) -> int:
-        """Bits of all thresholds: C * (K - 1) * threshold_bits, in each bank; and of signs."""
-        return self.stored_codebooks * self.threshold_nodes * self.threshold_bits
+        """Bits of all nodes: C * (K - 1) * node_bits, in each bank; and of what is behind them."""
+        return self.stored_codebooks * self.threshold_nodes * self.node_bits
 
     @property
     def constant_total_bits(self) -> int:
@@ -481,6 +510,8 @@ class AcceleratorConfig(AddressMap):
                 slug += f"_{label}{getattr(self, field)}"
         if self.terms > 1:
             slug += f"_terms{self.terms}"
+        if self.window:
+            slug += f"_window{self.window}" + ("_node" if self.splits == "node" else "")
         if self.output_format != "raw":
             slug += f"_out{self.output_format}"
         if self.relu:

@@ -144,7 +144,7 @@ class ProgramContents:
         elif place.region == "thresholds":
             first = place.word * unit.thresholds_per_word
             nodes = self._keys[place.bank, place.codebook, first:][: unit.thresholds_per_word]
-            nodes[:] = _split(data, unit.threshold_bits, len(nodes))
+            nodes[:] = _split(data, unit.node_bits, len(nodes))
         else:
             bits = unit.program_data_bits
             low, width = place.word * bits, unit.output_constant_bits
@@ -173,12 +173,15 @@ class ProgramContents:
         size = (config.n_codebooks, config.n_values)
         shape: tuple[int, ...] = (config.n_codebooks, config.tree_depth)
         keys, signs = self._keys[bank, :, : config.n_prototypes - 1], None
+        places = None
         if config.terms > 1:
             shape = (*shape, config.terms)
-            stored = self._keys[bank, :, config.n_prototypes - 1 :, None]
-            flags = stored >> np.arange(unit.threshold_bits) & 1
-            signs = 1 - 2 * flags.reshape(config.n_codebooks, -1)[:, : config.n_values]
+            signs = 1 - 2 * self._bits_behind(bank)[:, : config.n_values]
             signs = signs.reshape(shape)
+        if config.window:
+            shape = size
+            places = self._places(bank)
+            keys = _sign_extended(keys, unit.threshold_bits)
         lut: NDArray[Any] = self._lut[bank]
         if config.lut_format == "fp16":
             lut = lut.astype(np.uint16).view(np.float16)
@@ -187,6 +190,7 @@ class ProgramContents:
             input_format=config.input_format,
             split_dims=np.arange(size[0] * size[1]).reshape(shape),
             signs=signs,
+            places=places,
             thresholds=_thresholds(keys, config.input_format, unit.input_bits),
             lut=lut,
             lut_scale=np.ones(config.n_outputs),
@@ -195,6 +199,20 @@ class ProgramContents:
             lut_format=config.lut_format,
             output=self._output(unit, bank),
         )
+
+    def _bits_behind(self, bank: int) -> NDArray[np.int64]:
+        """The bits of the nodes behind every codebook's thresholds, the lowest first."""
+        stored = self._keys[bank, :, self.config.n_prototypes - 1 :, None]
+        flags = stored >> np.arange(self._unit.threshold_bits) & 1
+        return flags.reshape(self.config.n_codebooks, -1)
+
+    def _places(self, bank: int) -> NDArray[np.int64]:
+        unit = self._unit
+        if unit.splits == "node":
+            return (self._keys[bank] >> unit.threshold_bits) & ((1 << unit.place_bits) - 1)
+        flags = self._bits_behind(bank)[:, : unit.tree_depth * unit.place_bits]
+        shape = (len(flags), unit.tree_depth, unit.place_bits)
+        return flags.reshape(shape) @ (1 << np.arange(unit.place_bits))
 
     def _output(self, unit: AcceleratorConfig, bank: int) -> OutputStage:
         constants: dict[str, NDArray[Any]] = {}
@@ -212,6 +230,12 @@ class ProgramContents:
 
 def _signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def _sign_extended(keys: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+    """The lowest bits of keys as signed numbers."""
+    low = keys & ((1 << bits) - 1)
+    return low - (low >> (bits - 1) << bits)
 
 
 def _split(word: int, bits: int, count: int) -> list[int]:

@@ -89,6 +89,8 @@ class FrontEndConfig:
         a = self.accelerator
         if a.terms > 1:
             raise HalutError(f"terms must be 1 behind a front end, not {a.terms}")
+        if a.window:
+            raise HalutError(f"window must be 0 behind a front end, not {a.window}")
         if self.height * self.width % a.rows:
             raise HalutError(
                 f"height * width must be a multiple of the accelerator's {a.rows} rows, "
@@ -175,6 +177,8 @@ def gather_image(config: FrontEndConfig, program: Program) -> list[tuple[int, in
     """
     if program.signs is not None:
         raise HalutError("program must not compare sums behind a front end")
+    if program.places is not None:
+        raise HalutError("program must not have windows behind a front end")
     if program.n_features != TAPS * config.channels:
         raise HalutError(
             f"program.n_features must be 9 * {config.channels} channels, not {program.n_features}"

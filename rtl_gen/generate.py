@@ -94,16 +94,18 @@ def _layouts(config: AnyConfig) -> dict[str, dict[str, Any]]:
     c = config
     lane = c.n_values * c.input_bits
     terms = [_dimension("term", c.terms, c.input_bits)] if c.terms > 1 else []
+    words = [_dimension("level", c.tree_depth, c.terms * c.input_bits), *terms]
+    if c.window:
+        words = [_dimension("word", c.window, c.input_bits)]
     row = c.parallel_codebooks * lane
     return {
         "i_data": {
-            "element": f"split-dimension value, {c.input_format}",
+            "element": f"{'window' if c.window else 'split-dimension'} value, {c.input_format}",
             "element_bits": c.input_bits,
             "dimensions": [
                 _dimension("row", c.rows, row),
                 _dimension("lane", c.parallel_codebooks, lane),
-                _dimension("level", c.tree_depth, c.terms * c.input_bits),
-                *terms,
+                *words,
             ],
         },
         "o_data": {

@@ -25,7 +25,7 @@ def check_program(config: AnyConfig, program: Program) -> None:
         Naming the first number that differs.
     """
     for name in ("n_codebooks", "n_prototypes", "n_outputs", "input_format", "lut_bits",
-                 "terms", "lut_format", "output_format", "relu"):  # fmt: skip
+                 "terms", "window", "splits", "lut_format", "output_format", "relu"):  # fmt: skip
         wanted, given = getattr(config, name), getattr(program, name)
         if wanted != given:
             raise HalutError(
@@ -129,8 +129,13 @@ def _thresholds(config: AcceleratorConfig, program: Program, bank: int) -> list[
         keys = threshold_keys(program.threshold_words, program.input_format)
     else:
         keys = np.concatenate([program.thresholds, _sign_nodes(config, program.signs)], axis=1)
+    if program.places is not None and program.splits == "node":
+        keys = keys & ((1 << config.threshold_bits) - 1)
+        keys = keys | program.places.astype(np.int64) << config.threshold_bits
+    elif program.places is not None:
+        keys = np.concatenate([keys, _place_nodes(config, program.places)], axis=1)
     keys = np.pad(keys, ((0, 0), (0, padding)))
-    words = _pack(keys.reshape(-1, per_word), config.threshold_bits)
+    words = _pack(keys.reshape(-1, per_word), config.node_bits)
     for index, word in enumerate(words):
         codebook, position = divmod(index, config.threshold_words)
         image.append((config.threshold_address(offset + codebook, position), word))
@@ -139,10 +144,21 @@ def _thresholds(config: AcceleratorConfig, program: Program, bank: int) -> list[
 
 def _sign_nodes(config: AcceleratorConfig, signs: np.ndarray) -> np.ndarray:
     """The nodes that hold the signs of a codebook's terms, 1 for those that are subtracted."""
+    return _bit_nodes(config, signs < 0, config.sign_nodes)
+
+
+def _place_nodes(config: AcceleratorConfig, places: np.ndarray) -> np.ndarray:
+    """The nodes that hold the places of a codebook's levels, the root's in the lowest bits."""
+    return _bit_nodes(config, places[..., None] >> np.arange(config.place_bits) & 1,
+                      config.place_nodes)  # fmt: skip
+
+
+def _bit_nodes(config: AcceleratorConfig, flags: np.ndarray, n_nodes: int) -> np.ndarray:
+    """The bits of each codebook in nodes, the first ones in the lowest bits."""
     bits = config.threshold_bits
-    flags = (signs < 0).reshape(len(signs), -1)
-    padded = np.pad(flags, ((0, 0), (0, config.sign_nodes * bits - config.n_values)))
-    return padded.reshape(len(signs), config.sign_nodes, bits) @ (1 << np.arange(bits))
+    flat = flags.reshape(len(flags), -1)
+    padded = np.pad(flat, ((0, 0), (0, n_nodes * bits - flat.shape[1])))
+    return padded.reshape(len(flags), n_nodes, bits) @ (1 << np.arange(bits))
 
 
 def _tables(config: AcceleratorConfig, program: Program, bank: int) -> list[tuple[int, int]]:

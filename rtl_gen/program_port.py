@@ -115,7 +115,7 @@ def _lut_data(unit: AcceleratorConfig) -> dict[str, Any]:
 
 def _threshold_data(unit: AcceleratorConfig) -> dict[str, Any]:
     data: dict[str, Any] = {
-        "element_bits": unit.threshold_bits,
+        "element_bits": unit.node_bits,
         "elements": unit.thresholds_per_word,
         "nodes": unit.n_prototypes - 1,
         "encoding": "two's complement",
@@ -129,6 +129,21 @@ def _threshold_data(unit: AcceleratorConfig) -> dict[str, Any]:
             "meaning": "bit b of sign node s is that of term (s * element_bits + b) % "
             f"{unit.terms} of level (s * element_bits + b) // {unit.terms}: 1 adds the word's "
             "complement, -1 - word",
+        }
+    if unit.splits == "node":
+        data["places"] = {
+            "lowest_bit": unit.threshold_bits,
+            "bits": unit.place_bits,
+            "meaning": "of an element: the word of the codebook's window that the node compares; "
+            "the threshold is in the bits below",
+        }
+    elif unit.window:
+        data["places"] = {
+            "first_node": unit.n_prototypes - 1,
+            "nodes": unit.place_nodes,
+            "bits": unit.place_bits,
+            "meaning": "the bits of these nodes side by side, of which level l has those from "
+            "l * bits on: the word of the codebook's window that it compares",
         }
     if unit.input_format in FLOAT_FORMATS:
         data["encoding"] = "comparison key"

@@ -30,6 +30,8 @@ def random_program(config: AnyConfig, rng: np.random.Generator, corner: bool = F
         relu=config.relu,
         lut_format=config.lut_format,
         terms=config.terms,
+        window=config.window,
+        splits=config.splits,
     )
 
 

@@ -218,6 +218,16 @@ class TiledConfig:
         return self.unit.terms
 
     @property
+    def window(self) -> int:
+        """Words of a codebook's window, 0 for none."""
+        return self.unit.window
+
+    @property
+    def splits(self) -> str:
+        """What has a place in the window of its own."""
+        return self.unit.splits
+
+    @property
     def n_values(self) -> int:
         """Input words of a row and codebook."""
         return self.unit.n_values

@@ -55,8 +55,8 @@ class HalutMatmul(Unit):
     Members
     -------
     i : In(stream.Signature(ArrayLayout(ArrayLayout(ArrayLayout(input_bits, n_values), Q), P)))
-        Per row and lane a codebook's T split-dimension values, or the terms of T sums. A row group
-        is G transfers; transfer g carries codebooks g*Q to g*Q + Q-1.
+        Per row and lane a codebook's T split-dimension values, the terms of T sums, or its window.
+        A row group is G transfers; transfer g carries codebooks g*Q to g*Q + Q-1.
     o : Out(stream.Signature(output_payload(config)))
         Sums, `n_beats` transfers per row group.
     program : In(stream.Signature(StructLayout(address, data)))

@@ -216,6 +216,8 @@ def _tilings(config: AnyConfig, name: str, layer: HalutLayer) -> list[Tiling]:
         "input_format": config.input_format,
         "lut_bits": config.lut_bits,
         "terms": config.terms,
+        "window": config.window,
+        "splits": config.splits,
     }
     try:
         _check_sums(config, layer, programs[0])
@@ -325,7 +327,7 @@ class _Accelerator:
             for tiling, matrix in zip(tilings, matrices, strict=True)
             for program in tiling.tiles
         ]
-        size = 2 * matrices.shape[1] * self.config.n_codebooks * self.config.tree_depth
+        size = 2 * matrices.shape[1] * self.config.n_codebooks * self.config.n_values
         at_once = max(1, _WORD_BYTES // size)
         results = []
         try:

@@ -70,9 +70,9 @@ def _parser() -> Parser:
         "build/soc/venv/bin/python)")  # fmt: skip
     add("--accelerator", default="configs/options/soc.yaml", metavar="FILE",
         help="accelerator on the bus (default: configs/options/soc.yaml)")  # fmt: skip
-    add("--images", type=int, default=100, metavar="N",
+    add("--images", type=int, metavar="N",
         help="images with custom instructions, and with the accelerator "
-        "(default: 100)")  # fmt: skip
+        "(default: 100; 10 on a board)")  # fmt: skip
     add("--software-images", type=int, default=10, metavar="N",
         help="images looked up in software (default: 10)")  # fmt: skip
     add("--plain-images", type=int, default=1, metavar="N",
@@ -85,6 +85,9 @@ def _parser() -> Parser:
     add("--n-sums", type=int, default=CfuConfig().n_sums, metavar="N",
         help="sums of the custom function unit, at most 64, a multiple of 64 / lut-bits "
         f"(default: {CfuConfig().n_sums})")  # fmt: skip
+    add("--board", metavar="NAME",
+        help="a bitstream for this board (python -m flow fpga --help) in place of the comparison: "
+        "custom instructions only, memory on the chip, tables of 4 bits")  # fmt: skip
     add("--check", action="store_true", help="only say which programs are missing")
     add("-o", "--output", default="build/soc", metavar="DIR", help="folder for all products")
     return parser
@@ -92,12 +95,15 @@ def _parser() -> Parser:
 
 def _checked(arguments: argparse.Namespace) -> tuple[Path, Path]:
     """Check what was given; return the two networks."""
+    if arguments.images is None:
+        arguments.images = 10 if arguments.board else 100
     for name in ("images", "software_images", "plain_images", "timed"):
         integer_in(f"--{name.replace('_', '-')}", getattr(arguments, name), 1, 10_000)
     integer_in("--n-sums", arguments.n_sums, 8, 64)
     network = Path(arguments.network)
     base = Path(arguments.base) if arguments.base else network.with_name("base.pt")
-    for flag, path in (("--network", network), ("--base", base)):
+    files = [("--network", network)] + ([] if arguments.board else [("--base", base)])
+    for flag, path in files:
         if not path.is_file():
             raise HalutError(f"{flag} must be a network file (make network, or make soc): {path}")
     if not Path(arguments.litex).exists():
@@ -112,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.check:
         return 0
     network, base = _checked(arguments)
+    config = CfuConfig(n_sums=arguments.n_sums, lut_bits=arguments.lut_bits)
+    if arguments.board:
+        return _bitstream(arguments, network, config)
     # What imports torch, after what can be wrong without.
     from halut.nn import need_torch
     from soc.accelerator import bus_block, taken, write_image
@@ -124,7 +133,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     need_torch()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     folder = Path(arguments.output)
-    config = CfuConfig(n_sums=arguments.n_sums, lut_bits=arguments.lut_bits)
     block = bus_block(AcceleratorConfig.from_yaml(arguments.accelerator))
     counts = (
         arguments.plain_images,
@@ -167,6 +175,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_text(folder / "soc.json", json.dumps(result, indent=2) + "\n")
     print(f"wrote {folder / 'soc.json'}")
     check_bus_cycles(groups)
+    return 0
+
+
+def _bitstream(arguments: argparse.Namespace, network: Path, config: CfuConfig) -> int:
+    from flow.fpga.parts import board
+    from flow.report.terminal import summary
+    from halut.nn import need_torch
+    from soc.bitstream import make_bitstream
+
+    place = board(arguments.board)
+    need_torch()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    metrics, folder = make_bitstream(
+        place, Path(arguments.litex), network, config, arguments.images, Path(arguments.output)
+    )
+    print(summary(metrics))
+    print(f"wrote {folder / 'metrics.json'} and {folder / place.part.family.bitstream}")
     return 0
 
 

@@ -45,6 +45,7 @@ def bus_block(config: AcceleratorConfig) -> AxiConfig:
         ("output_format must be int8", config.output_format == "int8"),
         ("relu must be false", not config.relu),
         ("terms must be 1", config.terms == 1),
+        ("window must be 0", config.window == 0),
         ("overflow must be absent", config.overflow is None),
         ("double_buffer must be false", not config.double_buffer),
         ("rows must be 1, or parallel_codebooks n_codebooks", config.rows == 1 or whole),

@@ -146,14 +146,18 @@ def _look_ups(step: LookUp) -> int:
 
 
 def write_expected(
-    plain: Reference, looked_up: Reference, folder: Path, counts: Sequence[int], timed: int
+    plain: Reference | None,
+    looked_up: Reference,
+    folder: Path,
+    counts: Sequence[int],
+    timed: int,
 ) -> None:
     """Write ``expected.h``: images, and what every layer must give.
 
     Parameters
     ----------
     plain, looked_up : Reference
-        Of the same images.
+        Of the same images; no plain one where the firmware has none.
     counts : sequence of int
         Images that the firmware classifies: plain, looked up in software, with the unit, with the
         accelerator.
@@ -162,14 +166,14 @@ def write_expected(
     """
     n_images = max(counts)
     constants = {
-        "WORKSPACE_BYTES": max(plain.workspace_bytes, looked_up.workspace_bytes, 8),
+        "WORKSPACE_BYTES": max(plain.workspace_bytes if plain else 0, looked_up.workspace_bytes, 8),
         "EXPECTED_OUTPUTS": looked_up.outputs.shape[1],
         "TIMED_IMAGES": timed,
         "PLAIN_IMAGES": counts[0],
         "SOFTWARE_IMAGES": counts[1],
         "UNIT_IMAGES": counts[2],
         "ACCELERATOR_IMAGES": counts[3],
-        "PLAIN_LAYERS": len(plain.layers),
+        "PLAIN_LAYERS": len(plain.layers) if plain else 0,
         "LOOKED_UP_LAYERS": len(looked_up.layers),
     }
     parts = ["/* Images, and what every layer must give. */\n#include <stdint.h>\n"]
@@ -179,7 +183,9 @@ def write_expected(
     parts.append(
         f"static const float expected_inputs[{n_images}][{images.shape[1]}] = {{\n{rows}}};\n"
     )
-    bits = {"plain": (plain, counts[0]), "looked_up": (looked_up, max(counts[1:]))}
+    bits = {"looked_up": (looked_up, max(counts[1:]))}
+    if plain:
+        bits = {"plain": (plain, counts[0]), **bits}
     for name, (reference, count) in bits.items():
         outputs = np.ascontiguousarray(reference.outputs[:count]).view(np.uint32)
         parts.append(_words(f"{name}_outputs", outputs))

@@ -12,7 +12,7 @@ from halut import driver, process
 from halut.errors import CheckFailed, HalutError
 from halut.files import write_text
 
-__all__ = ["COMPILER", "DRIVER", "SOURCES", "build_firmware"]
+__all__ = ["COMPILER", "DRIVER", "SOURCES", "build_board_firmware", "build_firmware"]
 
 COMPILER = "riscv64-unknown-elf-gcc"
 SOURCES = Path(__file__).with_name("firmware")
@@ -60,18 +60,46 @@ def build_firmware(
     CheckFailed
         When it refuses the sources, or they do not fit the memories.
     """
+    units: list[_Unit] = [
+        ("plain", "one_network.c", plain, ["-DNETWORK=plain"]),
+        ("looked_up", "one_network.c", looked_up, ["-DNETWORK=looked_up"]),
+    ]
+    for name in ("driver", "layers", "watch", "main", "start"):
+        units.append((name, f"{name}.c", looked_up, []))
+    return _build(units, headers, folder, rom, ram, _WATCHED)
+
+
+def build_board_firmware(
+    looked_up: Path, headers: Sequence[Path], folder: Path, rom: int, ram: int
+) -> Path:
+    """Compile the firmware of a board: one network, looked up with custom instructions.
+
+    Parameters, results and errors are those of `build_firmware`; there are no files of an
+    accelerator.
+    """
+    units: list[_Unit] = [("looked_up", "one_network.c", looked_up, ["-DNETWORK=looked_up"])]
+    for name in ("layers", "board", "start"):
+        units.append((name, f"{name}.c", looked_up, ["-DWITHOUT_ACCELERATOR"]))
+    return _build(units, headers, folder, rom, ram, [])
+
+
+# A unit's name, its source, the folder of its network, what is defined.
+_Unit = tuple[str, str, Path, list[str]]
+
+
+def _build(
+    units: Sequence[_Unit],
+    headers: Sequence[Path],
+    folder: Path,
+    rom: int,
+    ram: int,
+    watched: Sequence[str],
+) -> Path:
+    """Compile units, link them, and write the content of the read-only memory."""
     if shutil.which(COMPILER) is None:
         raise HalutError(f"{COMPILER} must be on PATH (apt install gcc-riscv64-unknown-elf)")
     folder.mkdir(parents=True, exist_ok=True)
     includes = [f"-I{SOURCES}", f"-I{DRIVER}", *(f"-I{header}" for header in headers)]
-    units = [
-        ("plain", "one_network.c", plain, ["-DNETWORK=plain"]),
-        ("looked_up", "one_network.c", looked_up, ["-DNETWORK=looked_up"]),
-        *(
-            (name, f"{name}.c", looked_up, [])
-            for name in ("driver", "layers", "watch", "main", "start")
-        ),
-    ]
     objects = []
     for name, source, network, defines in units:
         objects.append(str(folder / f"{name}.o"))
@@ -83,7 +111,7 @@ def build_firmware(
     program, image = folder / "firmware.elf", folder / "firmware.bin"
     _run(
         [COMPILER, *_FLAGS, "-nostdlib", f"-Wl,--defsym=ROM_BYTES={rom},--defsym=RAM_BYTES={ram}",
-         "-Wl,--gc-sections", *(f"-Wl,--wrap={name}" for name in _WATCHED), "-T",
+         "-Wl,--gc-sections", *(f"-Wl,--wrap={name}" for name in watched), "-T",
          str(SOURCES / "system.ld"), "-o", str(program), *objects, "-lgcc"],
         folder / "link.log",
     )  # fmt: skip

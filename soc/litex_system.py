@@ -2,7 +2,8 @@
 
 ``python litex_system.py --cfu halut_cfu.v --accelerator halut_axi.v -o FOLDER`` writes
 ``system.v``, which is everything but what LiteX takes from files, and ``sources.txt``, the names of
-those. Nothing here imports this project.
+those. With ``--board-clock-hz N`` in place of an accelerator it is the system of a board: its
+console is a serial line and three LEDs. Nothing here imports this project.
 
 The memory map: 0x00000000 read-only memory, 0x10000000 memory, 0x20000000 memory of the
 accelerator's tables, 0x80000000 registers of the accelerator, 0xf0000000 those of the console.
@@ -13,14 +14,16 @@ memories do not wait for each other.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-from litex.build.generic_platform import GenericPlatform, Pins
+from litex.build.generic_platform import GenericPlatform, Pins, Subsignal
 from litex.gen import LiteXModule
+from litex.soc.cores.uart import RS232PHYTX
 from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCCore
 from litex.soc.interconnect import axi, wishbone
-from litex.soc.interconnect.csr import CSRStorage
+from litex.soc.interconnect.csr import CSRStatus, CSRStorage
 from migen import (
     FSM,
     ClockDomain,
@@ -36,6 +39,7 @@ from migen import (
 CLOCK_HZ = 100e6  # of no consequence: nothing counts time
 ACCELERATOR = 0x8000_0000  # address of its registers
 TABLES = 0x2000_0000  # address of its memory
+BAUD = 115_200  # of a board's serial line
 _REGISTER_BYTES = 0x1000
 _INCREMENTS, _ENDS = 0b010, 0b111  # of a burst on Wishbone
 _FIELDS = {"aw": ("addr",), "w": ("data", "strb"), "b": ("resp",), "ar": ("addr",),
@@ -64,6 +68,12 @@ _PINS = [
     ("master_writes", 0, Pins(1)),
 ]
 
+_BOARD_PINS = [
+    ("clk", 0, Pins(1)),
+    ("serial", 0, Subsignal("tx", Pins(1))),
+    ("leds", 0, Pins(3)),  # running, passed, failed
+]
+
 
 class Clock(LiteXModule):
     """The clock and the reset of the testbench."""
@@ -83,6 +93,41 @@ class Console(LiteXModule):
             setattr(self, name, register)
             self.comb += platform.request(f"{name}_valid").eq(register.re)
             self.comb += platform.request(f"{name}_data").eq(register.storage)
+
+
+class BoardClock(LiteXModule):
+    """The clock of a board, and a reset for the first cycles after it was configured."""
+
+    def __init__(self, platform: GenericPlatform) -> None:
+        self.cd_sys = ClockDomain()
+        self.cd_start = ClockDomain(reset_less=True)
+        clock, left = platform.request("clk"), Signal(6, reset=63)
+        self.comb += [self.cd_sys.clk.eq(clock), self.cd_start.clk.eq(clock)]
+        self.comb += self.cd_sys.rst.eq(left != 0)
+        self.sync.start += If(left != 0, left.eq(left - 1))
+
+
+class BoardConsole(LiteXModule):
+    """The registers of `Console` on a board, a serial line and LEDs, and a register for waiting."""
+
+    def __init__(self, platform: GenericPlatform, clock_hz: int) -> None:
+        high = platform.request("high", loose=True)
+        if high is not None:
+            self.comb += high.eq(2 ** len(high) - 1)
+        for name, bits in (("print", 8), ("mark", 32), ("exit", 8)):
+            setattr(self, name, CSRStorage(bits, name=name))
+        self.busy = CSRStatus(1, name="busy")
+        self.line = RS232PHYTX(platform.request("serial"), int(BAUD / clock_hz * 2**32))
+        waits, ended = Signal(), Signal()
+        self.sync += If(self.print.re, waits.eq(1)).Elif(self.line.sink.ready, waits.eq(0))
+        self.sync += If(self.exit.re, ended.eq(1))
+        self.comb += [
+            self.line.sink.valid.eq(waits),
+            self.line.sink.data.eq(self.print.storage),
+            self.busy.status.eq(waits),
+        ]
+        leds, failed = platform.request("leds"), self.exit.storage != 0
+        self.comb += [leds[0].eq(~ended), leds[1].eq(ended & ~failed), leds[2].eq(ended & failed)]
 
 
 class AxiToWishbone(LiteXModule):
@@ -180,21 +225,14 @@ class Accelerator(LiteXModule):
 
 
 class System(SoCCore):
-    """VexRiscv with its custom function unit, memories, the accelerator and the console."""
+    """VexRiscv with its custom function unit, and memories."""
 
     def __init__(
-        self,
-        platform: GenericPlatform,
-        cfu: str,
-        accelerator: str,
-        rom_bytes: int,
-        ram_bytes: int,
-        tables_bytes: int,
+        self, platform: GenericPlatform, cfu: str, rom_bytes: int, ram_bytes: int, clock_hz: float
     ) -> None:
-        self.crg = Clock(platform)
         super().__init__(
             platform,
-            CLOCK_HZ,
+            clock_hz,
             cpu_type="vexriscv",
             cpu_variant="full+cfu",
             cpu_cfu=cfu,
@@ -208,6 +246,22 @@ class System(SoCCore):
             with_ctrl=False,
             ident="",
         )
+
+
+class Simulated(System):
+    """With the accelerator and its memory, the console, and counters of the testbench."""
+
+    def __init__(
+        self,
+        platform: GenericPlatform,
+        cfu: str,
+        accelerator: str,
+        rom_bytes: int,
+        ram_bytes: int,
+        tables_bytes: int,
+    ) -> None:
+        self.crg = Clock(platform)
+        super().__init__(platform, cfu, rom_bytes, ram_bytes, CLOCK_HZ)
         self.add_ram("tables", origin=TABLES, size=tables_bytes)
         self.console = Console(platform)
         self.csr.add("console", n=0)
@@ -227,11 +281,25 @@ class System(SoCCore):
         self.comb += platform.request("cfu_moves").eq(command.valid & command.ready)
 
 
+class OnBoard(System):
+    """With the console of a board."""
+
+    def __init__(
+        self, platform: GenericPlatform, cfu: str, rom_bytes: int, ram_bytes: int, clock_hz: int
+    ) -> None:
+        self.crg = BoardClock(platform)
+        super().__init__(platform, cfu, rom_bytes, ram_bytes, clock_hz)
+        self.console = BoardConsole(platform, clock_hz)
+        self.csr.add("console", n=0)
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Write the Verilog of the system.")
     parser.add_argument("--cfu", required=True, help="Verilog of the custom function unit")
-    parser.add_argument("--accelerator", required=True, help="Verilog of halut_axi")
+    parser.add_argument("--accelerator", help="Verilog of halut_axi")
+    parser.add_argument("--board-clock-hz", type=int, help="clock of a board in Hz")
+    parser.add_argument("--high-pins", type=int, default=0, help="pins of it that must be high")
     parser.add_argument("--rom-bytes", type=int, default=1 << 21, help="read-only memory in bytes")
     parser.add_argument("--ram-bytes", type=int, default=1 << 20, help="memory in bytes")
     parser.add_argument("--tables-bytes", type=int, default=1 << 20, help="memory of the "
@@ -240,25 +308,29 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
-    platform = GenericPlatform("none", _PINS, name="system")
-    system = System(
-        platform,
-        arguments.cfu,
-        arguments.accelerator,
-        arguments.rom_bytes,
-        arguments.ram_bytes,
-        arguments.tables_bytes,
-    )
+    memories = (arguments.rom_bytes, arguments.ram_bytes)
+    system: System
+    if arguments.board_clock_hz is not None:
+        high = [("high", 0, Pins(arguments.high_pins))] if arguments.high_pins else []
+        platform = GenericPlatform("none", _BOARD_PINS + high, name="system")
+        system = OnBoard(platform, arguments.cfu, *memories, arguments.board_clock_hz)
+    else:
+        platform = GenericPlatform("none", _PINS, name="system")
+        system = Simulated(
+            platform, arguments.cfu, arguments.accelerator, *memories, arguments.tables_bytes
+        )
     system.finalize()
     text = platform.get_verilog(system.get_fragment(), name="system").main_source
+    text = re.sub(r"^// Date .*\n", "", text, flags=re.M)  # the same bytes at any time
     (folder / "system.v").write_text(text)
     (folder / "sources.txt").write_text("\n".join(str(source[0]) for source in platform.sources))
     region = system.csr_regions["console"]
     lines = ["/* Registers of the console and of the accelerator, written with the system. */"]
     for number, register in enumerate(region.obj):
         lines.append(f"#define CONSOLE_{register.name.upper()} {region.origin + 4 * number:#x}U")
-    lines.append(f"#define ACCELERATOR {ACCELERATOR:#x}U")
-    lines.append(f"#define TABLES {TABLES:#x}U")
+    if arguments.accelerator is not None:
+        lines.append(f"#define ACCELERATOR {ACCELERATOR:#x}U")
+        lines.append(f"#define TABLES {TABLES:#x}U")
     (folder / "system.h").write_text("\n".join(lines) + "\n")
 
 

@@ -14,7 +14,16 @@ from rtl_gen.axi.generate import generate_axi, write_axi
 from rtl_gen.cfu import CfuConfig, write
 from sim import runner
 
-__all__ = ["RAM_BYTES", "ROM_BYTES", "TABLES_BYTES", "Mark", "System", "build_system", "marks"]
+__all__ = [
+    "RAM_BYTES",
+    "ROM_BYTES",
+    "TABLES_BYTES",
+    "Mark",
+    "System",
+    "build_system",
+    "marks",
+    "write_system",
+]
 
 ROM_BYTES = 1 << 21
 RAM_BYTES = 1 << 20
@@ -81,10 +90,38 @@ def build_system(litex: Path, config: CfuConfig, block: AxiConfig, folder: Path)
     """
     cfu = write(config, folder / "halut_cfu.v").resolve()
     accelerator = write_axi(generate_axi(block), folder / "halut_axi.v").resolve()
-    command = [str(litex), str(_SCRIPT), "--cfu", str(cfu), "--accelerator", str(accelerator)]
-    command += ["-o", str(folder.resolve())]
-    command += ["--rom-bytes", str(ROM_BYTES), "--ram-bytes", str(RAM_BYTES)]
-    command += ["--tables-bytes", str(TABLES_BYTES)]
+    flags = ["--accelerator", str(accelerator), "--tables-bytes", str(TABLES_BYTES)]
+    verilog = write_system(litex, cfu, flags, ROM_BYTES, RAM_BYTES, folder)
+    built = runner.build(
+        _with_named_rom(verilog),
+        "system",
+        simulator="verilator",
+        waves=False,
+        strict=False,
+        testbench=_TESTBENCH,
+        root=folder / "verilator",
+    )
+    return System(build=built, headers=folder)
+
+
+def write_system(
+    litex: Path, cfu: Path, flags: Sequence[str], rom_bytes: int, ram_bytes: int, folder: Path
+) -> str:
+    """Let LiteX write a system, and ``system.h``; returns all Verilog.
+
+    Parameters
+    ----------
+    litex : Path
+        The Python in whose environment LiteX is installed.
+    cfu : Path
+        Verilog of the custom function unit.
+    flags : sequence of str
+        More for `soc/litex_system.py`.
+    rom_bytes, ram_bytes : int
+    folder : Path
+    """
+    command = [str(litex), str(_SCRIPT), "--cfu", str(cfu), "-o", str(folder.resolve())]
+    command += ["--rom-bytes", str(rom_bytes), "--ram-bytes", str(ram_bytes), *flags]
     log = folder / "litex.log"
     try:
         done = process.run(command, log=log, timeout_s=300)
@@ -97,16 +134,7 @@ def build_system(litex: Path, config: CfuConfig, block: AxiConfig, folder: Path)
         raise CheckFailed(f"LiteX must write the system, not stop with: {lines[-1]} ({log})")
     sources = (folder / "sources.txt").read_text().splitlines()
     texts = [(folder / "system.v").read_text(), *(Path(name).read_text() for name in sources)]
-    built = runner.build(
-        _with_named_rom("\n".join(texts)),
-        "system",
-        simulator="verilator",
-        waves=False,
-        strict=False,
-        testbench=_TESTBENCH,
-        root=folder / "verilator",
-    )
-    return System(build=built, headers=folder)
+    return "\n".join(texts)
 
 
 def _with_named_rom(verilog: str) -> str:

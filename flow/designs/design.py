@@ -22,7 +22,17 @@ from rtl_gen.image import check_program, program_image
 from rtl_gen.tiled_config import AnyConfig
 from sim.accelerator import expected_beats, input_transfers, output_fields, top_name
 
-__all__ = ["CLOCK_TREE", "PARTS", "Design", "Stream", "Workload", "accelerator", "window_of"]
+__all__ = [
+    "CLOCK_TREE",
+    "LOADING_WARM_UP",
+    "LOADING_WINDOW",
+    "PARTS",
+    "Design",
+    "Stream",
+    "Workload",
+    "accelerator",
+    "window_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +83,8 @@ class Design:
     latency_cycles: int
     interval_cycles: int
     config_hash: str
-    #: The accelerator's configuration (`AcceleratorConfig.to_dict`); None for a direct engine or a
-    #: unit.
+    #: The configuration of the accelerator (`AcceleratorConfig.to_dict`) or of the direct engine
+    #: (`EngineConfig.to_dict`); None for a unit.
     configuration: Mapping[str, Any] | None = None
     #: `workload(seed, n_transfers)` returns a `Workload` of about that many input transfers.
     workload: Callable[[int, int], Workload]
@@ -112,7 +122,7 @@ class Design:
 
 # Words before a window of loading, and the most in it.
 LOADING_WARM_UP = 8
-_LOADING_WINDOW = 1024
+LOADING_WINDOW = 1024
 
 _UNITS = {
     "halut_lut_memory": "LUT memory and select",
@@ -188,7 +198,7 @@ def accelerator(
     key = hashlib.sha256()
     if program is not None:
         constants = [*program.output.constants.values()]
-        constants += [] if program.signs is None else [program.signs]
+        constants += [each for each in (program.signs, program.places) if each is not None]
         for array in (program.lut, program.thresholds, program.split_dims, *constants):
             key.update(np.ascontiguousarray(array).tobytes())
     if words is not None:
@@ -236,7 +246,7 @@ def accelerator(
         work = workload(seed, config.n_groups)
         rng = np.random.default_rng(seed + 1)
         image = program_image(config, reference.random_program(config, rng))
-        window = image[-_LOADING_WINDOW:]
+        window = image[-LOADING_WINDOW:]
         return Workload(
             setup=[*work.setup, work.inputs],
             inputs=replace(work.setup[0], items=[*image[-LOADING_WARM_UP:], *window, *image[:4]]),

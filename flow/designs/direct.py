@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
-from flow.designs.design import Design, Stream, Workload
+from flow.designs.design import LOADING_WARM_UP, LOADING_WINDOW, Design, Stream, Workload
 from halut.errors import HalutError
 from rtl_gen.direct import (
     DotProductConfig,
@@ -29,6 +30,8 @@ _UNITS = {
     "halut_stored_column": "matrix memory and select",
     "halut_output": "output",
 }
+# Words in the window of loading, at least: few words hold a matrix, so that several are written.
+_LOADING_WORDS = 256
 _DESCRIPTIONS = {
     "dot-product": "random inputs, random weights held still",
     "systolic": "random inputs and weights",
@@ -78,17 +81,16 @@ def engine(config: EngineConfig) -> Design:
     latency, interval, group = _schedule(config)
     has_weight_ports = isinstance(config, DotProductConfig) and config.weights == "ports"
 
+    def stream(prefix: str, fields: tuple[str, ...], items: list[tuple[int, ...]]) -> Stream:
+        return Stream(
+            valid=f"{prefix}_valid",
+            ready=f"{prefix}_ready",
+            payload=tuple(f"{prefix}_{name}" for name in fields),
+            items=items,
+        )
+
     def workload(seed: int, n_transfers: int) -> Workload:
         work = _job(config, seed, n_transfers)
-
-        def stream(prefix: str, fields: tuple[str, ...], items: list[tuple[int, ...]]) -> Stream:
-            return Stream(
-                valid=f"{prefix}_valid",
-                ready=f"{prefix}_ready",
-                payload=tuple(f"{prefix}_{name}" for name in fields),
-                items=items,
-            )
-
         program = stream("program", work.program_fields, work.program)
         return Workload(
             setup=[program] if work.program else [],
@@ -100,6 +102,22 @@ def engine(config: EngineConfig) -> Design:
             seed=seed,
             fixed=work.fixed,
         )
+
+    def loading(seed: int) -> tuple[Workload, int]:
+        """One row group through a matrix, then other matrices over it."""
+        work = workload(seed, group)
+        wanted = max(_LOADING_WORDS, group)
+        n_matrices = -(-wanted // config.program_words)
+        others = [_job(config, seed + 1 + k, group).program for k in range(n_matrices)]
+        window = [word for program in others for word in program][-LOADING_WINDOW:]
+        around = window[-LOADING_WARM_UP:], window[:4]
+        return replace(
+            work,
+            setup=[*work.setup, work.inputs],
+            inputs=replace(work.setup[0], items=[*around[0], *window, *around[1]]),
+            macs=0,
+            description="random matrices, one over the other",
+        ), len(window)
 
     return Design(
         name=config.name,
@@ -116,7 +134,9 @@ def engine(config: EngineConfig) -> Design:
         group_transfers=group,
         static=("weights",) if has_weight_ports else (),
         config_hash=config.hash,
+        configuration=config.to_dict(),
         workload=workload,
+        loading=loading if config.program_words else None,
         labels=_UNITS,
         workload_key=hashlib.sha256(_DESCRIPTIONS[config.engine].encode()).hexdigest()[:8],
     )

@@ -61,6 +61,7 @@ def _describe(metrics: Metrics, run: Run) -> None:
         "temperature": corner.temperature if corner else None,
         "clock_ns": options.clock_ns,
         "target_ns": run.target,
+        "io_share": options.io_share,
         "seed": options.seed,
         "synthesis": dataclasses.asdict(options.synth),
         "tools": {

@@ -6,7 +6,6 @@ from __future__ import annotations
 from functools import partial
 
 from flow.formal.prove import Check, Property
-from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig, ceil_log2
 from rtl_gen.tiled import HalutTiled, JoinAdder
 from rtl_gen.tiled_config import TiledConfig
@@ -120,8 +119,6 @@ _MANTISSA = {"fp16": 10, "bf16": 7, "fp8_e5m2": 2, "fp8_e4m3": 3}
 def encoder_check(name: str, config: AcceleratorConfig) -> Check:
     """Codes are those of the tree for every input and all thresholds."""
     c = config
-    if c.terms > 1:
-        raise HalutError(f"terms must be 1 to prove an encoder, not {c.terms}")
     mantissa = _MANTISSA.get(c.input_format, 0)
     return Check(
         name=f"encoder_{name}",
@@ -139,6 +136,12 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
             "PER_STAGE": c.tree_levels_per_stage,
             "FIRST_STAGE": c.threshold_stage(0),
             "PER_WORD": c.thresholds_per_word,
+            "S": c.threshold_bits,
+            "TERMS": c.terms,
+            "WINDOW": c.window,
+            "NODE": int(c.splits == "node"),
+            "PLACE": max(1, c.place_bits),
+            "BEHIND": c.sign_nodes + c.place_nodes,
             "WORDS": c.threshold_words,
             "WBITS": _bits(c.threshold_words),
             "LATE": int(c.constants_memory == "latch"),

@@ -25,8 +25,12 @@ class Family:
         Yosys' command.
     lut_rams : tuple of str
         Yosys' library of RAMs made of LUTs, and what it makes of them; empty: not mapped apart.
+    block_ram_shapes : tuple of (int, int)
+        Words and bits of a word that a block RAM can have; empty: Yosys shares them out.
     own_adders : bool
         Whether `flow.fpga.adders` maps adders, in place of Yosys.
+    narrow_luts : str
+        The flag of `synthesis` against LUTs that multiplexers join; empty where there is none.
     placer, packer : str
         Programs; ``pip install yowasp-<placer>`` has both under names with the prefix ``yowasp-``,
         unless `packer_package` names another package of Python, which has the packer as a module.
@@ -49,6 +53,8 @@ class Family:
     synthesis: str
     lut_rams: tuple[str, ...]
     own_adders: bool
+    narrow_luts: str = ""
+    block_ram_shapes: tuple[tuple[int, int], ...] = ()
     placer: str
     packer: str
     alone: tuple[str, ...]
@@ -66,6 +72,8 @@ FAMILIES = {
         synthesis="synth_ecp5",
         lut_rams=("+/lattice/lutrams_trellis.txt", "+/lattice/lutrams_map_trellis.v"),
         own_adders=True,
+        narrow_luts=" -nowidelut",
+        block_ram_shapes=((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
         placer="nextpnr-ecp5",
         packer="ecppack",
         alone=("--out-of-context",),
@@ -134,6 +142,8 @@ class Part:
     #: Of the synthesis command: ``-dsp`` puts products into multipliers, ``-nodsp`` does not; empty
     #: where the part has none.
     multipliers: str
+    #: Block RAMs of the part, for families that name their shapes; else 0.
+    block_rams: int = 0
 
     def pins(self) -> str:
         """The file of pins that the placer reads; empty where it needs none."""
@@ -151,10 +161,16 @@ class Board:
     clock_pin: str
     led_pins: tuple[str, ...]
     leds_active_low: bool
+    #: Of the output of a serial line; empty: there is none.
+    serial_pin: str = ""
+    #: What a system must hold high.
+    high_pins: tuple[str, ...] = ()
 
-    def pins(self) -> str:
-        """The file of pins that the placer reads."""
-        return _pins(self.part, (self.clock_pin, *self.led_pins))
+    def pins(self, ports: Mapping[str, str] | None = None) -> str:
+        """The file of pins that the placer reads: of clock and LEDs, and of more ports."""
+        lines = _pins(self.part, (self.clock_pin, *self.led_pins))
+        line = self.part.family.pin
+        return lines + "".join(line.format(port=p, pin=pin) for p, pin in (ports or {}).items())
 
 
 def _pins(part: Part, pins: tuple[str, ...]) -> str:
@@ -204,6 +220,7 @@ def part(name: str) -> Part:
         pack_flags=tuple(entry.get("pack_flags", ())),
         test_pins=tuple(entry.get("test_pins", ())),
         multipliers=entry.get("multipliers", ""),
+        block_rams=entry.get("block_rams", 0),
     )
 
 
@@ -224,4 +241,6 @@ def board(name: str) -> Board:
         clock_pin=entry["clock_pin"],
         led_pins=tuple(entry["led_pins"]),
         leds_active_low=entry["leds_active"] == "low",
+        serial_pin=entry.get("serial_pin", ""),
+        high_pins=tuple(entry.get("high_pins", ())),
     )

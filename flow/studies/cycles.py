@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from halut.schedule import Machine, Schedule, schedule
+from rtl_gen.direct import EngineConfig, StoredMatrixConfig, SystolicConfig
 from rtl_gen.machine import machine
 from rtl_gen.tiled_config import AnyConfig
 
-__all__ = ["Cycles", "tile_cycles"]
+__all__ = ["Cycles", "Shared", "engine_cycles", "share_tiles", "tile_cycles"]
 
 # No row group begins in the cycle after a program word (docs/architecture.md).
 _SETTLE_CYCLES = 1
@@ -88,4 +90,79 @@ def _planned(hardware: Machine, n_rows: int, n_tiles: int) -> Cycles:
         settle=settle,
         stream=stream,
         drain=whole.cycles - load - settle - stream,
+    )
+
+
+def engine_cycles(config: EngineConfig, n_rows: int, n_tiles: int = 1) -> Cycles:
+    """Cycles of loading weights into a direct engine and sending `n_rows` rows to each matrix.
+
+    As `tile_cycles`. Weights are those that the engine holds at once; none are loaded where they
+    are held outside. Every row gives its sums over these weights, so that sums of longer products
+    are added up outside. A systolic array's last rows are pushed out by further transfers, which
+    are part of `stream`; it needs no settling.
+
+    Examples
+    --------
+    >>> from rtl_gen.direct import DotProductConfig
+    >>> cycles = engine_cycles(DotProductConfig(weights="latch"), 100)
+    >>> cycles.load, cycles.run, cycles.total
+    (16, 103, 120)
+    """
+    words = config.program_words
+    settle, interval, groups = _SETTLE_CYCLES, 1, n_rows
+    drain = config.latency_cycles
+    if isinstance(config, SystolicConfig):
+        settle, groups, drain = 0, n_rows - 1 + config.filling_transfers, 1
+    elif isinstance(config, StoredMatrixConfig):
+        n_beats = config.output.n_beats
+        interval, groups = max(config.n_groups, n_beats), -(-n_rows // config.rows)
+        drain += min(config.n_groups, n_beats) - 1
+    one = Cycles(
+        load=words, settle=settle if words else 0, stream=groups * interval, drain=drain
+    )  # fmt: skip
+    return one.times(n_tiles)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """How units share a layer's tiles: they take turns, with parts of the rows where they must."""
+
+    row_parts: int  #: Parts that the rows of every tile are cut into.
+    rows: int  #: Of a part, at most.
+    jobs: int  #: Parts of all tiles.
+    one: Cycles  #: Of one job.
+    busiest: Cycles  #: Of the unit with the most jobs.
+    loading: int  #: Cycles in which a unit is loaded and does nothing else, of all units.
+
+
+def share_tiles(
+    cycles: Callable[[int, int], Cycles], n_rows: int, n_tiles: int, units: int, parallel: int
+) -> Shared:
+    """Share tiles among units, and rows when there are fewer tiles than units.
+
+    Parameters
+    ----------
+    cycles : callable
+        ``cycles(rows, tiles)``: of a unit, for so many rows of so many tiles.
+    parallel : int
+        Rows that a unit works on side by side.
+    """
+
+    def busiest_unit(parts: int) -> Cycles:
+        return cycles(-(-n_rows // parts), -(-n_tiles * parts // units))
+
+    most = max(1, min(units, -(-n_rows // parallel)))
+    parts = min(range(1, most + 1), key=lambda count: busiest_unit(count).total)
+    rows, jobs = -(-n_rows // parts), n_tiles * parts
+    count, rest = divmod(jobs, units)
+    loading = rest * cycles(rows, count + 1).load
+    if count:
+        loading += (units - rest) * cycles(rows, count).load
+    return Shared(
+        row_parts=parts,
+        rows=rows,
+        jobs=jobs,
+        one=cycles(rows, 1),
+        busiest=busiest_unit(parts),
+        loading=loading,
     )

@@ -9,31 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from flow.figures.metrics import Metrics, base_provenance
 from flow.studies.bus import BOUNDS, BusSystem
-from flow.studies.cycles import Cycles, tile_cycles
+from flow.studies.cycles import share_tiles, tile_cycles
+from flow.studies.tile_energy import measured_on, tile_energy
 from halut.errors import HalutError
 from halut.program import input_format_bits
 from halut.workloads import Layer
 from rtl_gen.tiled_config import AnyConfig
 
 __all__ = ["system"]
-
-# Energy per cycle at full rate and per program word, leakage, by what was simulated.
-_ENERGIES = {
-    "layout": (
-        "halut__routed__energy_per_cycle",
-        "halut__routed__energy_per_program_word",
-        "finish__power__leakage__total",
-    ),
-    "synthesis": (
-        "halut__energy__per_cycle",
-        "halut__energy__per_program_word",
-        "synth__power__leakage__total",
-    ),
-}
 
 
 def _check_fits(config: AnyConfig, layer: Layer) -> None:
@@ -79,20 +67,11 @@ def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
     n_tiles = layer.groups * grid[0] * grid[1]
     rows = math.ceil(layer.rows * setup.batch)
 
-    def busiest_unit(parts: int) -> Cycles:
-        return tile_cycles(config, -(-rows // parts), -(-n_tiles * parts // units))
-
     # Units that would wait for lack of tiles share the rows of a tile instead.
-    most = max(1, min(units, -(-rows // config.rows)))
-    parts = min(range(1, most + 1), key=lambda count: busiest_unit(count).total)
-    part_rows, jobs = -(-rows // parts), n_tiles * parts
-    one, busiest = tile_cycles(config, part_rows), busiest_unit(parts)
-    elapsed = busiest.total
+    shared = share_tiles(partial(tile_cycles, config), rows, n_tiles, units, config.rows)
+    one, jobs, loading = shared.one, shared.jobs, shared.loading
+    elapsed = shared.busiest.total
     words = jobs * one.load
-    count, rest = divmod(jobs, units)
-    loading = rest * tile_cycles(config, part_rows, count + 1).load
-    if count:
-        loading += (units - rest) * tile_cycles(config, part_rows, count).load
     row_groups = one.stream // config.interval_cycles * jobs
     made = row_groups * config.rows * config.n_codebooks * config.n_outputs
     useful = rows * n_codebooks * layer.n_outputs * layer.groups
@@ -112,8 +91,8 @@ def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
         "macs": (layer.macs or 0) * setup.batch,
         "tiles": n_tiles,
         "grid": list(grid),
-        "row_parts": parts,
-        "cycles": {**asdict(busiest), "total": elapsed},
+        "row_parts": shared.row_parts,
+        "cycles": {**asdict(shared.busiest), "total": elapsed},
         "look_ups": useful,
         "look_ups_made": made,
         "utilisation": useful / (elapsed * units * config.look_ups_per_cycle),
@@ -136,7 +115,9 @@ def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
         figures["utilisation"] = useful / (elapsed * config.look_ups_per_cycle)
         for stream in figures["streams"].values():
             stream["gbytes_per_s"] = _rate(stream["bits"], elapsed, setup.clock_ns)
-    figures["energy_pj"] = _energy(setup, jobs * one.stream, units * elapsed, words, loading)
+    figures["energy_pj"] = tile_energy(
+        setup.metrics, jobs * one.stream, units * elapsed, words, loading
+    )
     return figures
 
 
@@ -163,40 +144,6 @@ def _rate(bits: float, cycles: int, clock_ns: float | None) -> float | None:
     return None if clock_ns is None or not cycles else bits / 8 / (cycles * clock_ns)
 
 
-def _measured_on(metrics: Metrics | None) -> str:
-    """Which netlist the energies are of: that of the layout where there is one."""
-    per_cycle, _, _ = _ENERGIES["layout"]
-    found = metrics is not None and metrics.values.get(per_cycle) is not None
-    return "layout" if found else "synthesis"
-
-
-def _energy(
-    setup: _Setup, streaming: int, total: int, words: int, loading: int
-) -> dict[str, float | None]:
-    """Energy in pJ of cycles at full rate, of all others, and of the program words.
-
-    `loading` cycles are those of words that are written while no rows are sent.
-    """
-    values = setup.metrics.values if setup.metrics else {}
-    per_cycle, per_word, leakage = (
-        values.get(name) for name in _ENERGIES[_measured_on(setup.metrics)]
-    )
-    clock = values.get("synth__timing__clock__period")
-    if per_cycle is None or leakage is None or clock is None:
-        return dict.fromkeys(("stream", "other_cycles", "load", "without_load", "total"))
-    stream = per_cycle * streaming
-    # Both were measured with the leakage of their cycles; other words share those of rows.
-    load = None if per_word is None else per_word * words - leakage * clock * (words - loading)
-    other = leakage * clock * (total - streaming - (0 if load is None else loading))
-    return {
-        "stream": stream,
-        "other_cycles": other,
-        "load": load,
-        "without_load": stream + other,
-        "total": None if load is None else stream + other + load,
-    }
-
-
 def _reasons(setup: _Setup, unknown: Sequence[str]) -> dict[str, str]:
     """Why figures are null."""
     reasons = {}
@@ -206,7 +153,8 @@ def _reasons(setup: _Setup, unknown: Sequence[str]) -> dict[str, str]:
     if metrics is None:
         reasons["energy"] = "not measured: give --metrics FILE (python -m flow synth)"
     else:
-        per_cycle, per_word, _ = _ENERGIES[_measured_on(metrics)]
+        names = measured_on(metrics)
+        per_cycle, per_word = names.per_cycle, names.per_word
         if metrics.values.get(per_cycle) is None:
             why = metrics.reasons.get(per_cycle, "not in the file")
             reasons["energy"] = f"not in --metrics: {why}"
@@ -335,7 +283,7 @@ def system(
             for role, found in (("accelerator", metrics), ("exact", exact))
             if found is not None
         },
-        "energy_measured_on": _measured_on(metrics) if metrics else None,
+        "energy_measured_on": measured_on(metrics).netlist if metrics else None,
         "provenance": base_provenance(),
     }  # fmt: skip
 

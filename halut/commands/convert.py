@@ -47,8 +47,9 @@ def add_verb(verbs: Any) -> None:
         help="values per codebook (default: those under a kernel, else 8)")  # fmt: skip
     add("--num-k", type=int, default=16, metavar="K",
         help="prototypes, a power of 2 (default: %(default)s)")  # fmt: skip
-    add("--encoder", choices=("tree", "sums"), default="tree",
-        help="what a level of a tree compares: one value, or a sum with signs")  # fmt: skip
+    add("--encoder", choices=("tree", "sums", "window", "node"), default="tree",
+        help="what a tree compares: one value per level, sums with signs, or values of its "
+        "codebook, all of which the accelerator takes, one per level or node")  # fmt: skip
     add("--terms", type=int, metavar="N",
         help="values in a sum, 2 to 16, for --encoder sums (default: 2)")  # fmt: skip
     add("--effort", type=int, default=0, metavar="N",

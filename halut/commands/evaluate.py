@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ def add_verb(verbs: Any) -> None:
     add("model", metavar="MODEL", help="network file, ONNX file, .pt2 file or module:function")
     add("--exact", metavar="MODEL", help="network to compare decisions with (default: none)")
     add_data(add)
+    add("--int8", action="store_true",
+        help="compute in 8-bit words, bit for bit as the C code of `export --c --exact int8` "
+        "(default: as PyTorch does)")  # fmt: skip
     add("--images", type=int, metavar="N", help="test images, the first (default: all)")
     add("-o", "--output", metavar="FILE", help="also write the figures (.json)")
     add_imports(add)
@@ -40,6 +44,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     import torch
 
     from halut.checks import integer_from
+    from halut.nn.c_export.inputs import CALIBRATION_IMAGES
     from halut.nn.interchange.anything import read_model
 
     if options.images is not None:
@@ -51,17 +56,25 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     @torch.no_grad()
     def classes(network: torch.nn.Module) -> torch.Tensor:
-        found = [network(some) for some in images.split(_BATCH)]
+        run: Callable[[torch.Tensor], torch.Tensor] = network
+        if options.int8:
+            from halut.nn.c_export.words import words_of
+
+            run = words_of(network, data.train_x[:CALIBRATION_IMAGES])
+        found = [run(some) for some in images.split(_BATCH)]
         if any(one.ndim != 2 for one in found):
             raise HalutError(f"network must return logits (n, classes), not {found[0].shape}")
         return torch.cat(found).argmax(dim=1)
 
     mine = classes(model)
-    facts: dict[str, Any] = {
+    facts: dict[str, Any] = {"arithmetic": "8-bit words"} if options.int8 else {}
+    facts |= {
         "images": len(images),
         "accuracy": (mine == labels).double().mean().item(),
     }
     print(f"images               {len(images)} of {data.name} (test part)")
+    if options.int8:
+        print("arithmetic           8-bit words between layers, weights of exact layers in INT8")
     print(f"accuracy             {100 * facts['accuracy']:.2f} %")
     if exact is not None:
         theirs = classes(exact[0])

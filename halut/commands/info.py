@@ -42,6 +42,8 @@ def _info(options: argparse.Namespace) -> int:
     }
     if program.signs is not None:
         facts["terms"] = program.terms
+    if program.window:
+        facts |= {"window": program.window, "splits": program.splits}
     if options.json:
         print(json.dumps(facts, indent=2))
         return 0

@@ -22,6 +22,7 @@ from halut.output import OUTPUT_FORMATS, byte_grid
 from halut.problems import relative_error
 from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
+from halut.windows import check_granularity
 
 _log = logging.getLogger(__name__)
 
@@ -69,8 +70,9 @@ def add_verb(verbs: Any) -> None:
     add("--loss", choices=LOSSES, default="product",
         help="what trees minimise the error of")  # fmt: skip
     add("--encoder", choices=ENCODERS, default="tree",
-        help="what a level of a tree compares: one column, a sum with signs, or the best of "
-        "these on rows that are held out (default: %(default)s)")  # fmt: skip
+        help="what a tree compares: one column per level, sums with signs, columns of its own "
+        "group, all of which the accelerator takes, per level (window) or per node, or the best "
+        "of these on rows that are held out (default: %(default)s)")  # fmt: skip
     add("--terms", type=int, metavar="N",
         help="columns in a sum, 2 to 16, for --encoder sums (default: 2)")  # fmt: skip
     add("--most-area", type=float, default=MOST_AREA, metavar="X",
@@ -138,6 +140,8 @@ def _learn(options: argparse.Namespace) -> int:
     for terms in learner.terms_to_choose:
         if terms > 1:
             check_sums(terms, options.input_format)
+    if learner.takes_windows:
+        check_granularity(options.input_granularity, options.input_format)
     check_learning(options.a, options.b, options.num_c, options.num_k)
     A, B = load_matrix("--a", options.a), load_matrix("--b", options.b)
     test = load_matrix("--test", options.test) if options.test else None

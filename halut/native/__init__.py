@@ -63,7 +63,7 @@ _EXACT_FLOATS = (np.float32, np.float16, np.int8, np.uint8, np.int16, np.uint16,
 def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     """Walk every row through every codebook's tree; see `halut.golden.encode`."""
     chosen = kernels()
-    if chosen is None or program.signs is not None:
+    if chosen is None or program.encoder != "tree":
         return golden.encode(program, words)
     array = check_words(program, words)
     # Integers of 16 bits are float32 values, and compare alike.
@@ -237,7 +237,7 @@ class QuantisedProduct:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._is_known = program.signs is None
+        self._is_known = program.encoder == "tree"
         if self._is_known:
             self._trees = program.split_dims, float_thresholds(program)
         self._stage = dequantised(program.lut_scale, program.lut_offset)

@@ -16,11 +16,15 @@ from halut.formats import HALF_BITS, MOST_TERMS, check_half_tables, check_sums, 
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
+from halut.windows import WINDOWED, check_granularity
 
-__all__ = ["ENCODERS", "LAYOUTS", "LayerConfig"]
+__all__ = ["BY_LEVEL", "ENCODERS", "LAYOUTS", "LayerConfig"]
 
 LAYOUTS = ("im2col", "kn2col")
-ENCODERS = ("tree", "sums", "centroid")
+ENCODERS = ("tree", "sums", "window", "node", "centroid")
+
+BY_LEVEL = ("tree", "window")
+"""Encoders whose levels compare one feature each; the others' kernels are torch's."""
 
 _NARROW = 8
 """Features per codebook where a kernel does not suggest a number."""
@@ -56,10 +60,11 @@ class LayerConfig:
     layout : {"im2col", "kn2col"}, default "im2col"
         Convolutions: whether a codebook's features are the kernel positions of one channel after
         the other, or the channels of one kernel position after the other.
-    encoder : {"tree", "sums", "centroid"}, default "tree"
+    encoder : {"tree", "sums", "window", "node", "centroid"}, default "tree"
         A tree that compares single features, or sums of a few (see `halut.HalutMatmul`), or the
-        nearest of K centroids (LUT-NN's softmax of negative distances). There is no hardware for
-        centroids.
+        features of its codebook, all of which the accelerator takes, one per level or per node; or
+        the nearest of K centroids (LUT-NN's softmax of negative distances). There is no hardware
+        for centroids.
     terms : int, optional
         With ``"sums"``: features that a level adds up, at most, 2 to 16; 2 when absent.
     effort : int, default 0
@@ -167,6 +172,8 @@ class LayerConfig:
                     f'input_format must be None for encoder "centroid", not {self.input_format!r}'
                 )
         either("input_granularity", self.input_granularity, INPUT_GRANULARITIES)
+        if self.encoder in WINDOWED:
+            check_granularity(self.input_granularity)
         self._check_sums()
         either("output_format", self.output_format, OUTPUT_FORMATS)
         boolean("relu", self.relu)
@@ -221,6 +228,13 @@ class LayerConfig:
     def tree_depth(self) -> int:
         """T = log2 K."""
         return self.n_prototypes.bit_length() - 1
+
+    @property
+    def n_values(self) -> int:
+        """Features of a codebook that are gathered: those of its levels' terms, or its nodes'."""
+        if self.encoder == "node":
+            return self.n_prototypes - 1
+        return self.tree_depth * self.n_terms
 
     @property
     def n_terms(self) -> int:

@@ -20,6 +20,7 @@ from halut.nn.config import LayerConfig
 from halut.nn.functional import nearest, walk
 from halut.nn.quantize import float_inputs, float_thresholds, input_words, integer_thresholds
 from halut.nn.sums import signed_sums, sum_thresholds, sum_words
+from halut.windows import WINDOWED, window_fields
 
 __all__ = ["Encoder"]
 
@@ -45,7 +46,8 @@ class Encoder(nn.Module):
     thresholds : float32 Parameter of shape (G, C, K - 1)
         Breadth-first, as in `Program`. For centroids absent.
     split_dims : int64 buffer of shape (G, C, T), range [0, D)
-        What the trees look at. For sums (G, C, T, terms); for centroids (G, C, D / C): all
+        What the trees look at. For sums (G, C, T, terms); for ``encoder="node"`` (G, C, K - 1);
+        for centroids (G, C, D / C): all
         features of each codebook.
     signs : int8 buffer of shape (G, C, T, terms), range [-1, 1], or None
         For ``encoder="sums"``: of the terms; 0 where a level has fewer.
@@ -93,7 +95,7 @@ class Encoder(nn.Module):
             shape = (groups, n_codebooks, n_prototypes, width)
             self.centroids = nn.Parameter(torch.randn(shape, device=device))
         else:
-            n_values = config.tree_depth * config.n_terms
+            n_values = config.n_values
             dims = torch.stack(
                 [part.start + torch.randperm(part.stop - part.start).repeat(n_values)[:n_values]
                  for _ in range(groups) for part in columns]
@@ -132,6 +134,8 @@ class Encoder(nn.Module):
     def features_read(self) -> Tensor:
         """Return which features of each group are looked at, bool of shape (G, D)."""
         dims = self.split_dims.cpu()
+        if self.config.encoder in WINDOWED:  # the accelerator takes them all
+            return torch.ones(self.groups, self.n_features, dtype=torch.bool)
         used = torch.ones_like(dims, dtype=torch.int32)
         if self.signs is not None:
             used = self.signs.cpu().ne(0).int()
@@ -202,7 +206,7 @@ class Encoder(nn.Module):
 
         Returns
         -------
-        values (B, G, C, T, L), nodes (G, C, K - 1), slope (G, C, T)
+        values (B, G, C, T or K - 1, L), nodes (G, C, K - 1), slope (G, C, T)
             For `look_up`.
         scale, offset : (G, C, T)
             As of `_nodes`.
@@ -219,6 +223,9 @@ class Encoder(nn.Module):
             values = x
         elif self.input_format in FLOAT_FORMATS:
             values = float_inputs(x, self.input_format)
+        elif self.config.encoder == "node":  # one grid per codebook
+            nodes_of = (*scale.shape[:2], x.shape[3])
+            values = input_words(x, *(one[..., :1].expand(nodes_of) for one in (scale, offset)))
         else:
             values = input_words(x, scale, offset)
         return values, nodes, scale / self.temperature.to(dtype), scale, offset
@@ -252,6 +259,10 @@ class Encoder(nn.Module):
             "input_offset": input_offset,
             "split_dims": dims,
         }
+        if self.config.encoder in WINDOWED:
+            order = self._in_layout(torch.arange(self.n_features)).numpy()
+            grids = self.config.input_granularity, input_scale, input_offset
+            fields |= window_fields(dims, self.n_features, *grids, order)
         if self.input_format not in FLOAT_FORMATS:
             words = words - 0.5
         elif self.input_format != "fp16":

@@ -280,7 +280,7 @@ def _fold_relu(graph: Graph, node: Any) -> list[Edge]:
         odd = [step for step in path.steps if step.kind not in ("max", "same", "flatten")]
         if odd:
             reason = f"{odd[0].name} lies between"
-        elif consumer.config.encoder != "tree" or consumer.input_bits:
+        elif consumer.config.encoder in ("sums", "centroid") or consumer.input_bits:
             what = "sums of features" if consumer.signs is not None else "no floats"
             reason = f"{path.end.target} compares {what}"
         elif consumer.input_format not in (None, *FLOAT_FORMATS) and not _all_above_zero(consumer):

@@ -42,8 +42,8 @@ def walk(x: Tensor, thresholds: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : float Tensor of shape (B, G, C, T, L)
-        What each level of each tree looks at.
+    x : float Tensor of shape (B, G, C, T, L), or (B, G, C, K - 1, L)
+        What each level of each tree looks at; or each node, as `thresholds` has them.
     thresholds : float Tensor of shape (G, C, K - 1)
         Breadth-first: node ``2**level - 1 + partial_code``.
 
@@ -54,12 +54,23 @@ def walk(x: Tensor, thresholds: Tensor) -> Tensor:
         most significant bit.
     """
     code = (x[:, :, :, 0] > thresholds[:, :, :1]).to(torch.uint8)
-    for level in range(1, x.shape[3]):
+    for level in range(1, _depth(thresholds)):
         nodes = thresholds[:, :, 2**level - 1 : 2 ** (level + 1) - 1]  # (G, C, 2**level)
-        right = x[:, :, :, level, None] > nodes[..., None]  # (B, G, C, 2**level, L)
+        right = _at_level(x, thresholds, level) > nodes[..., None]  # (B, G, C, 2**level, L)
         taken = right.gather(3, code.long()[:, :, :, None])[:, :, :, 0]
         code = 2 * code + taken
     return code
+
+
+def _depth(thresholds: Tensor) -> int:
+    return thresholds.shape[2].bit_length()
+
+
+def _at_level(x: Tensor, thresholds: Tensor, level: int) -> Tensor:
+    """Return what a level's nodes look at: (B, G, C, 2**level, L), or 1 for all of them."""
+    if x.shape[3] == _depth(thresholds):
+        return x[:, :, :, level, None]
+    return x[:, :, :, 2**level - 1 : 2 ** (level + 1) - 1]
 
 
 def table_sums(codes: Tensor, tables: Tensor) -> Tensor:
@@ -179,8 +190,10 @@ def _pieces(n_items: int, n_positions: int, leaves: int, piece: int) -> list[tup
 def _look_up_backward(
     grad: Tensor, x: Tensor, thresholds: Tensor, tables: Tensor, slope: Tensor, codes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    n_items, n_groups, n_codebooks, depth, n_positions = x.shape
+    n_items, n_groups, n_codebooks, n_values, n_positions = x.shape
     n_prototypes, n_outputs = tables.shape[2:]
+    depth = _depth(thresholds)
+    per_node = n_values != depth
     n_leaves = n_codebooks * n_prototypes
     flat_tables = tables.reshape(n_groups, n_leaves, n_outputs)
     leaf = torch.arange(n_prototypes, device=x.device, dtype=x.dtype)[:, None]
@@ -209,7 +222,11 @@ def _look_up_backward(
 
         # The derivative of tanh(z) is 4 s (1 - s) with s = sigmoid(2 z), which is faster.
         twice = 2 * slope
-        scaled = values * twice[..., None]
+        steps = twice
+        if per_node:
+            times = 2 ** torch.arange(depth, device=x.device)
+            steps = twice.repeat_interleave(times, dim=2, output_size=n_values)
+        scaled = values * steps[..., None]
         for level in reversed(range(depth)):
             first, last = 2**level - 1, 2 ** (level + 1) - 1
             left, right = gain.view(*shape[:3], 2**level, 2, shape[-1]).unbind(4)
@@ -217,14 +234,18 @@ def _look_up_backward(
             if level:
                 gain = left + right
             nodes = thresholds[:, :, first:last] * twice[:, :, level, None]
-            smooth = (scaled[:, :, :, level, None] - nodes[..., None]).sigmoid_()
+            smooth = (_at_level(scaled, thresholds, level) - nodes[..., None]).sigmoid_()
             change = torch.ops.aten.sigmoid_backward(change, smooth).mul_(4)
-            summed = change.sum(dim=3)  # (b, G, C, l)
-            per_node = change.sum(dim=(0, 4))  # (G, C, 2**level)
-            grad_x[items, :, :, level, positions] = summed * slope[:, :, level, None]
-            grad_thresholds[:, :, first:last] -= per_node * slope[:, :, level, None]
-            towards = (summed * values[:, :, :, level]).sum(dim=(0, 3))
-            away = (per_node * thresholds[:, :, first:last]).sum(dim=2)
+            of_nodes = change.sum(dim=(0, 4))  # (G, C, 2**level)
+            grad_thresholds[:, :, first:last] -= of_nodes * slope[:, :, level, None]
+            if per_node:
+                grad_x[items, :, :, first:last, positions] = change * slope[:, :, level, None, None]
+                towards = (change * values[:, :, :, first:last]).sum(dim=(0, 3, 4))
+            else:
+                summed = change.sum(dim=3)  # (b, G, C, l)
+                grad_x[items, :, :, level, positions] = summed * slope[:, :, level, None]
+                towards = (summed * values[:, :, :, level]).sum(dim=(0, 3))
+            away = (of_nodes * thresholds[:, :, first:last]).sum(dim=2)
             grad_slope[:, :, level] += towards - away
     return grad_x, grad_thresholds, grad_tables.view_as(tables), grad_slope
 
@@ -246,7 +267,7 @@ _differentiated_once = differentiable(_look_up_backward)
 
 def _leaf_weights(x: Tensor, thresholds: Tensor) -> Tensor:
     """Return ``exp(H sign(S x - theta))`` up to a factor of each tree, (B, G, C, K, L)."""
-    depth, n_prototypes = x.shape[3], 2 ** x.shape[3]
+    depth, n_prototypes = _depth(thresholds), thresholds.shape[2] + 1
     shape = (*x.shape[:3], n_prototypes, x.shape[4])
     # A node's weight is kept in the place of its leftmost leaf.
     weights = x.new_empty(shape)
@@ -255,7 +276,7 @@ def _leaf_weights(x: Tensor, thresholds: Tensor) -> Tensor:
         step = n_prototypes >> level
         nodes = thresholds[:, :, 2**level - 1 : 2 ** (level + 1) - 1]
         likely = torch.gt(
-            x[:, :, :, level, None],
+            _at_level(x, thresholds, level),
             nodes[..., None],
             out=x.new_empty((*shape[:3], 2**level, shape[4])),
         )
@@ -291,8 +312,8 @@ def look_up(
 
     Parameters
     ----------
-    x : float Tensor of shape (B, G, C, T, L)
-        What each level of each tree looks at.
+    x : float Tensor of shape (B, G, C, T, L), or (B, G, C, K - 1, L)
+        What each level of each tree looks at; or each node, as `thresholds` has them.
     thresholds : float Tensor of shape (G, C, K - 1)
         Breadth-first.
     tables : float Tensor of shape (G, C, K, M)

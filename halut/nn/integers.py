@@ -62,7 +62,8 @@ def integer_chain(chain: Chain, bits: int) -> tuple[list[Inputs], int, Tensor]:
         if not consumer.exact:
             raise Refused(f"{path.end.target} is not exact (lut_bits and input_format)")
         if consumer.config.encoder != "tree":
-            raise Refused(f"{path.end.target} compares sums of features")
+            what = "takes windows" if consumer.signs is None else "compares sums of features"
+            raise Refused(f"{path.end.target} {what}")
         for step in path.steps:
             if step.kind not in ("norm", "activation", "max", "same", "flatten"):
                 raise Refused(f"{step.name} is not a non-decreasing function of each value")

@@ -29,7 +29,7 @@ class Learned:
 
     Attributes
     ----------
-    split_dims : int32 ndarray of shape (C, T), or (C, T, terms), range [0, D), or None
+    split_dims : int32 ndarray of shape (C, T), (C, T, terms) or (C, K - 1), range [0, D), or None
         None for centroids.
     signs : int8 ndarray of shape (C, T, terms), range [-1, 1], or None
         Of sums.
@@ -82,7 +82,7 @@ def learn_group(
     thresholds, lut = learner.thresholds_, learner.lut_
     if config.input_format in FLOAT_FORMATS:
         _warn_of_overflow(config.input_format, A, thresholds)
-    elif config.input_format is not None and config.encoder == "tree":
+    elif config.input_format is not None and config.encoder != "sums":
         bits = input_format_bits(config.input_format)
         thresholds = learner.thresholds_for(bits, config.input_granularity)
     if config.lut_bits is not None:

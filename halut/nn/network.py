@@ -508,6 +508,7 @@ def _suggested(name: str, program: Program, layer: HalutLayer) -> dict[str, Any]
         "lut_bits": program.lut_bits,
         "codebook_width": max(1, round(program.n_features / program.n_codebooks)),
         **({} if program.signs is None else {"terms": program.terms}),
+        **({"window": program.window, "splits": program.splits} if program.window else {}),
         **formats,
     }
 

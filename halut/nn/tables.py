@@ -21,7 +21,7 @@ from halut.formats import FLOAT_FORMATS
 from halut.native.convolution import MOST_DEPTH
 from halut.nn import native
 from halut.nn.cache import Cache
-from halut.nn.config import LayerConfig
+from halut.nn.config import BY_LEVEL, LayerConfig
 from halut.nn.encoder import Encoder
 from halut.nn.functional import look_up, nearest_sums
 from halut.nn.operators import in_transform
@@ -194,7 +194,7 @@ class LookUp(Encoder):
         """Whether native operators compute sums of this layer's formats, where there are such."""
         config = self.config
         return (
-            config.encoder == "tree"
+            config.encoder in BY_LEVEL
             and config.lut_bits is not None
             and config.lut_bits <= 8
             and config.lut_bits + (self.n_codebooks - 1).bit_length() <= _EXACT_FLOAT32

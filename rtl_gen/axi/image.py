@@ -126,6 +126,7 @@ def data_layout(config: AxiConfig) -> dict[str, int]:
         "codebooks": a.n_codebooks,
         "tree_levels": a.tree_depth,
         **({"terms": a.terms} if a.terms > 1 else {}),
+        **({"window": a.window} if a.window else {}),
         "outputs": a.n_outputs,
         "input_transfers": config.item_transfers,
         "parallel_codebooks": a.parallel_codebooks,

@@ -175,6 +175,21 @@ class EngineConfig:
         raise TypeError(f"{type(self).__name__} must define sums_per_transfer")
 
     @property
+    def held_matrix(self) -> tuple[int, int]:
+        """Features and outputs of the matrix that is held at once."""
+        raise TypeError(f"{type(self).__name__} must define held_matrix")
+
+    @property
+    def program_words(self) -> int:
+        """Words that load `held_matrix`; 0 when weights are held outside."""
+        raise TypeError(f"{type(self).__name__} must define program_words")
+
+    @property
+    def program_data_bits(self) -> int:
+        """Weights of a program word, in bits; without its address."""
+        raise TypeError(f"{type(self).__name__} must define program_data_bits")
+
+    @property
     def latency_cycles(self) -> int:
         """Clock cycles from an input transfer to the output transfer that it completes."""
         raise TypeError(f"{type(self).__name__} must define latency_cycles")
@@ -269,6 +284,18 @@ class DotProductConfig(EngineConfig):
         return self.columns
 
     @property
+    def held_matrix(self) -> tuple[int, int]:
+        return self.length, self.columns
+
+    @property
+    def program_words(self) -> int:
+        return 0 if self.weights == "ports" else self.columns
+
+    @property
+    def program_data_bits(self) -> int:
+        return self.length * self.weight_bits
+
+    @property
     def latency_cycles(self) -> int:
         return 1 + self.stages
 
@@ -345,6 +372,18 @@ class SystolicConfig(EngineConfig):
     @property
     def sums_per_transfer(self) -> int:
         return self.columns
+
+    @property
+    def held_matrix(self) -> tuple[int, int]:
+        return self.rows, self.columns
+
+    @property
+    def program_words(self) -> int:
+        return self.rows
+
+    @property
+    def program_data_bits(self) -> int:
+        return self.columns * self.weight_bits
 
     @property
     def latency_cycles(self) -> int:
@@ -491,6 +530,18 @@ class StoredMatrixConfig(EngineConfig):
     @property
     def sums_per_transfer(self) -> int:
         return self.output.output_width
+
+    @property
+    def held_matrix(self) -> tuple[int, int]:
+        return self.n_features, self.n_outputs
+
+    @property
+    def program_words(self) -> int:
+        return self.n_features * self.n_blocks
+
+    @property
+    def program_data_bits(self) -> int:
+        return self.outputs_per_word * self.weight_bits
 
     @property
     def latency_cycles(self) -> int:

@@ -37,7 +37,7 @@ class Encoder(Unit):
     -------
     words : In(ArrayLayout(ArrayLayout(input_bits, n_values), P))
         Per row the values of the codebook's split dimensions, the root's first; with `terms` the
-        words that each level adds up.
+        words that each level adds up, with `window` all of the codebook's window.
     enable : In(encoder_cycles)
         Bit s: the transfer in pipeline stage s moves on at the next clock edge.
     phase : In(T)
@@ -78,6 +78,7 @@ class Encoder(Unit):
             module_name=f"halut_encoder_{c.encoder}_p{c.rows}_g{c.stored_groups}_k{c.n_prototypes}"
             f"_{c.input_format}_n{c.thresholds_per_word}_r{c.tree_levels_per_stage}"
             + (f"_s{c.terms}" if c.terms > 1 else "")
+            + (f"_v{c.window}{c.splits}" if c.window else "")
             + f"_{c.memory}",
         )
 
@@ -97,6 +98,12 @@ class Encoder(Unit):
             [memory.thresholds[2**level - 1 + j] for j in range(2**level)]
             for level in range(c.tree_depth)
         ]
+        places: list[Value] = []
+        if c.place_nodes:  # rows share the lines
+            places = [
+                one_hot(m, f"level{t}_place", place, c.window)
+                for t, place in enumerate(_parts(memory.places, c.place_bits))
+            ]
         build_row = self._pipelined_row if c.encoder == "pipelined" else self._interleaved_row
         for row in range(c.rows):
             keys = [
@@ -105,6 +112,11 @@ class Encoder(Unit):
             ]
             if c.terms > 1:
                 keys = [self._sum(m, f"row{row}_sum{t}", keys, t) for t in range(c.tree_depth)]
+            if c.place_nodes:
+                keys = [
+                    named(m, f"row{row}_selected{t}", select_word(place, keys))
+                    for t, place in enumerate(places)
+                ]
             code = build_row(m, platform, row, keys, levels)
             result = Signal(self.code_bits, name=f"row{row}_code", reset_less=True)
             if not c.binary_codes:
@@ -135,6 +147,23 @@ class Encoder(Unit):
         return register
 
     def _compare(
+        self,
+        m: Module,
+        platform: object,
+        name: str,
+        level: int,
+        keys: list[Value],
+        node: Value,
+    ) -> Signal:
+        """Whether what a node of a level compares is greater than its threshold."""
+        c = self.config
+        if c.splits == "level":
+            return self._greater(m, platform, name, keys[level], node)
+        place = one_hot(m, f"{name}_place", node[c.threshold_bits :], c.window)
+        value = named(m, f"{name}_selected", select_word(place, keys))
+        return self._greater(m, platform, name, value, node[: c.threshold_bits])
+
+    def _greater(
         self, m: Module, platform: object, name: str, value: Value, threshold: Value
     ) -> Signal:
         comparator = Comparator(width=self.config.threshold_bits)
@@ -171,7 +200,7 @@ class Encoder(Unit):
                 code = self._register(m, code, name=f"{name}_code", enable=enable)
                 keys = [
                     self._register(m, key, name=f"{name}_value{t}", enable=enable)
-                    if t >= end
+                    if t >= end or c.splits == "node"
                     else key
                     for t, key in enumerate(keys)
                 ]
@@ -208,7 +237,7 @@ class Encoder(Unit):
                     threshold = Mux(code, nodes[1], nodes[0])
                 else:
                     threshold = one_hot_select(lines, nodes)
-                bit = self._compare(m, platform, f"{name}_level{level}_{j}", keys[level], threshold)
+                bit = self._compare(m, platform, f"{name}_level{level}_{j}", level, keys, threshold)
                 m.d.comb += greater[j].eq(bit)
             # Earlier decisions are more significant: bit `end - 1 - level` of the new bits.
             candidates = list(greater)
@@ -246,14 +275,25 @@ class Encoder(Unit):
                     for level in range(depth)
                 ],
             )
-            value = one_hot_select(turn, [v.as_unsigned() for v in values])
-            bit = self._compare(m, platform, name, value, threshold)
+            if self.config.splits == "level":
+                values = [one_hot_select(turn, [v.as_unsigned() for v in values])]
+            bit = self._compare(m, platform, name, 0, values, threshold)
             code = Cat(bit, partial)
             move = Cat(turn[level] & self.enable[level + 1] for level in range(depth - 1))
             with m.If(named(m, f"{name}_move", move.any())):
                 m.d.sync += partial.eq(code)
             codes.append(code)
         return one_hot_select(self.phase, codes)
+
+
+def _parts(value: Value, bits: int) -> list[Value]:
+    """A value cut into fields of so many bits, the lowest first."""
+    return [value[low : low + bits] for low in range(0, len(value), bits)]
+
+
+def select_word(lines: Value, keys: list[Value]) -> Value:
+    """The signed word of a window at the line that is high."""
+    return one_hot_select(lines, [key.as_unsigned() for key in keys]).as_signed()
 
 
 def select_threshold(m: Module, name: str, partial_code: Value, thresholds: list[Value]) -> Value:

@@ -87,11 +87,18 @@ def _field(config: AcceleratorConfig, region: str, name: str, address: int) -> i
     return address >> low & ((1 << bits) - 1)
 
 
+def _spoiled_bit(c: AcceleratorConfig) -> int:
+    """The bit of a codebook's nodes that is spoiled: of the root's place, or its sign."""
+    if c.splits == "node":
+        return c.threshold_bits
+    return (c.n_prototypes - 1) * c.threshold_bits if c.window else c.threshold_bits - 1
+
+
 async def _write_thresholds(tb: UnitTB, program: Any, lane: int) -> dict[int, int]:
     """Write a lane's thresholds; return the words {codebook group: K-1 keys as one integer}."""
     c = tb.config
     stored: dict[int, int] = {}
-    spoil = tb.spoil
+    spoiled = _spoiled_bit(c) if tb.spoil else -1
     for address, word in program_image(c, program):
         if _field(c, "thresholds", "region", address) != 1:
             continue
@@ -99,11 +106,11 @@ async def _write_thresholds(tb: UnitTB, program: Any, lane: int) -> dict[int, in
         if q != lane:
             continue
         position = _field(c, "thresholds", "word", address)
-        low = position * c.thresholds_per_word * c.threshold_bits
+        low = position * c.thresholds_per_word * c.node_bits
         stored[group] = stored.get(group, 0) | word << low
-        if spoil:  # the sign of the first root's threshold
-            word ^= 1 << (c.threshold_bits - 1)
-            spoil = False
+        if low <= spoiled < low + c.thresholds_per_word * c.node_bits:
+            word ^= 1 << (spoiled - low)
+            spoiled = -1
         ports = {"write_data": word & ((1 << len(tb.dut.write_data)) - 1)}
         if c.n_groups > 1:
             ports["write_group"] = group
@@ -142,7 +149,7 @@ async def threshold_memory(dut: Any) -> None:
     program, _ = tb.case(corner=True)
     stored = await _write_thresholds(tb, program, lane=0)
     board = Scoreboard("thresholds")
-    everything = (1 << (c.n_prototypes - 1) * c.threshold_bits) - 1
+    everything = (1 << (c.n_prototypes - 1) * c.node_bits) - 1
     group_bits = (c.n_groups - 1).bit_length()
     for turn in range(2 * c.n_groups + 4):
         groups = tb.rng.integers(0, c.n_groups, c.tree_depth)
@@ -151,7 +158,7 @@ async def threshold_memory(dut: Any) -> None:
         expected = 0
         for level, group in enumerate(groups):
             first, last = 2**level - 1, 2 ** (level + 1) - 1
-            bits = c.threshold_bits
+            bits = c.node_bits
             part = ((1 << (last - first) * bits) - 1) << first * bits
             expected |= stored[int(group)] & part
         board.expect([expected & everything])

@@ -23,7 +23,11 @@
 
 #include "look_up_unit.h"
 
+#ifdef WITHOUT_ACCELERATOR
+#define look_up_with_accelerator look_up_with_unit
+#else
 #include "look_up_accelerator.h"
+#endif
 
 worker look_ups_by;
 

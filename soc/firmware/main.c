@@ -5,6 +5,7 @@
  * line of `ways`. */
 #include "expected.h"
 #include "firmware.h"
+#include "outputs.h"
 
 /* The two networks (one_network.c); their workspaces begin at a word. */
 int plain_run(void *workspace, const float *input, float *output);
@@ -32,26 +33,6 @@ static const way ways[] = {
     {"accelerator", looked_up_run, ACCELERATOR_BLOCK, ACCELERATOR_IMAGES, LOOKED_UP_LAYERS,
      looked_up_sums, looked_up_outputs},
 };
-
-static uint32_t largest(const float *values)
-{
-    uint32_t found = 0;
-    for (uint32_t i = 1; i < EXPECTED_OUTPUTS; ++i)
-        if (values[i] > values[found])
-            found = i;
-    return found;
-}
-
-static uint32_t count_wrong_outputs(const float *output, const uint32_t *wanted)
-{
-    uint32_t n_wrong = 0;
-    for (uint32_t i = 0; i < EXPECTED_OUTPUTS; ++i) {
-        union { float value; uint32_t bits; } same;
-        same.value = output[i];
-        n_wrong += same.bits != wanted[i];
-    }
-    return n_wrong;
-}
 
 static uint32_t count_wrong_layers(const way *one, uint32_t image)
 {

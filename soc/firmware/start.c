@@ -10,8 +10,13 @@ void _start(void);
 
 void print(const char *text)
 {
-    while (*text != '\0')
+    while (*text != '\0') {
+#ifdef CONSOLE_BUSY /* a serial line */
+        while (REGISTER(CONSOLE_BUSY) != 0) {
+        }
+#endif
         REGISTER(CONSOLE_PRINT) = (uint8_t)*text++;
+    }
 }
 
 void print_number(uint32_t number)

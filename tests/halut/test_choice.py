@@ -97,7 +97,7 @@ def test_limit_of_area():
 
     assert words(1) == [("tree", None)]
     assert words(1.11) == [("tree", None), ("sums", 2)]
-    assert words(1.24) == [("tree", None), ("sums", 2), ("sums", 4)]
+    assert words(1.24) == [("tree", None), ("sums", 2), ("node", None), ("sums", 4)]
     with pytest.raises(HalutError, match=r"most_area must be at least 1, not 0\.9"):
         HalutMatmul(encoder="best", most_area=0.9)
     with pytest.raises(HalutError, match=r'areas must have one of encoder "tree" .* not 0'):

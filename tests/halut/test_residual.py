@@ -145,7 +145,7 @@ def test_products_of_centred_columns():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"encoder": "node"}, 'encoder must be "tree" or "sums" or "best", not \'node\''),
+        ({"encoder": "forest"}, '"window" or "node" or "best", not \'forest\''),
         ({"terms": 2}, 'terms must be absent for encoder "tree", not 2'),
         ({"encoder": "sums", "terms": 1}, "terms must be in [2, 16], not 1"),
         ({"encoder": "sums", "terms": 17}, "terms must be in [2, 16], not 17"),

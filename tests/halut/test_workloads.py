@@ -128,3 +128,24 @@ def test_wrong_manifest(changes: dict, message: str, tmp_path: Path) -> None:
     path = manifest(tmp_path, **changes)
     with pytest.raises(HalutError, match=f"{message}.*{re.escape(str(path))}"):
         read_manifest(path)
+
+
+def test_names_take_arguments_of_their_networks() -> None:
+    assert network("resnet9:width=8,image_size=28,in_channels=1") == resnet9(1, 10, 8, 28)
+    assert network("resnet9:") == network("resnet9")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet9:widht=8", 'did you mean "width"'),
+        ("resnet9:width", "width of resnet9 must be an integer in [1, 65536], not ''"),
+        ("resnet9:width=0", "width of resnet9 must be an integer in [1, 65536], not '0'"),
+        ("resnet9:width=-1", "not '-1'"),
+        ("resnet9:width=8,", "an argument of resnet9 must be one of in_channels"),
+        ("resnet8:width=8", 'did you mean "resnet9"'),
+    ],
+)
+def test_bad_arguments_of_networks_are_refused(name: str, message: str) -> None:
+    with pytest.raises(HalutError, match=re.escape(message)):
+        network(name)

@@ -16,11 +16,14 @@ from halut import golden
 from halut.errors import HalutError
 from halut.program import Program
 from rtl_gen import reference
+from rtl_gen.direct import EngineConfig, StoredMatrixConfig
+from rtl_gen.direct.generate import engine_unit
 from rtl_gen.image import program_image
 from rtl_gen.tiled import HalutTiled
 from rtl_gen.tiled_config import AnyConfig, TiledConfig, result_order
 from rtl_gen.top import HalutMatmul
 from sim import simulators
+from sim.direct import Item, Job
 
 STALLS = ("none", "gaps", "backpressure", "both")
 
@@ -170,6 +173,113 @@ class TopBench:
         sums[:, order] = found
         ends = np.cumsum([len(words) for _, words in cases])[:-1]
         return np.split(sums.reshape(-1, self.config.n_outputs), ends)
+
+
+class EngineBench:
+    """Drives a direct engine and keeps when transfers were made.
+
+    Attributes
+    ----------
+    cycles : list of dict
+        Per job the cycles of all transfers of ``program``, ``i`` and ``o``.
+    """
+
+    def __init__(self, config: EngineConfig, stall: str = "none"):
+        self.unit = engine_unit(config)
+        rng = random.Random(7)
+        self.input_pause = pause(rng, stall in ("gaps", "both"))
+        self.output_pause = pause(rng, stall in ("backpressure", "both"))
+        self.cycle = 0
+        self.cycles: list[dict[str, list[int]]] = []
+
+    async def _count(self, ctx):
+        while True:
+            await ctx.tick()
+            self.cycle += 1
+
+    async def _send(self, ctx, stream, fields, items, cycles, idle=lambda: False):
+        for item in items:
+            while idle():
+                await ctx.tick()
+            ctx.set(stream.valid, 1)
+            for name, value in zip(fields, item, strict=True):
+                part = getattr(stream.payload, name) if len(fields) > 1 else stream.payload
+                ctx.set(part.as_value() if hasattr(part, "as_value") else part, value)
+            while True:
+                _, _, ready = await ctx.tick().sample(stream.ready)
+                if ready:
+                    break
+            cycles.append(self.cycle)
+            ctx.set(stream.valid, 0)
+
+    def run(self, work: Job) -> list[int]:
+        """Results of a job after a reset, as `packed_items` has them."""
+        [results] = self.run_all([work], [len(work.outputs) - work.n_filling])
+        return results
+
+    def run_all(self, jobs: Sequence[Job], n_results: Sequence[int]) -> list[list[int]]:
+        """Results of jobs, each begun when `n_results` transfers of the one before have come."""
+        results: list[list[int]] = [[] for _ in jobs]
+        self.cycles = [{"program": [], "i": [], "o": []} for _ in jobs]
+        n_done = 0
+
+        async def stimulus(ctx):
+            for number, work in enumerate(jobs):
+                while n_done < number:
+                    await ctx.tick()
+                cycles = self.cycles[number]
+                for name, value in work.fixed.items():
+                    ctx.set(getattr(self.unit, name).as_value(), value)
+                if work.program:
+                    program, fields = self.unit.program, work.program_fields
+                    await self._send(ctx, program, fields, work.program, cycles["program"])
+                inputs, fields = self.unit.i, work.input_fields
+                await self._send(
+                    ctx, inputs, fields, work.inputs, cycles["i"], self.input_pause
+                )  # fmt: skip
+
+        async def response(ctx):
+            nonlocal n_done
+            stream = self.unit.o
+            for number, count in enumerate(n_results):
+                for _ in range(count):
+                    while self.output_pause():
+                        ctx.set(stream.ready, 0)
+                        await ctx.tick()
+                    ctx.set(stream.ready, 1)
+                    while True:
+                        _, _, valid, payload = await ctx.tick().sample(
+                            stream.valid, stream.payload.as_value()
+                        )
+                        if valid:
+                            break
+                    self.cycles[number]["o"].append(self.cycle)
+                    results[number].append(payload)
+                n_done += 1
+
+        simulator = Simulator(self.unit)
+        simulator.add_clock(1e-6)
+        simulator.add_process(self._count)
+        simulator.add_testbench(stimulus)
+        simulator.add_testbench(response)
+        simulator.run()
+        return results
+
+
+def packed_items(config: EngineConfig, items: Sequence[Item]) -> list[int]:
+    """Items of a direct engine's output stream as whole payloads."""
+    width = config.sums_per_transfer * config.accumulator_bits
+    n_beats = config.output.n_beats if isinstance(config, StoredMatrixConfig) else 1
+    index_bits = (n_beats - 1).bit_length()
+    packed = []
+    for item in items:
+        value = item[0]
+        if len(item) == 2:
+            value |= item[1] << width
+        if len(item) == 3:
+            value |= item[1] << width | item[2] << (width + index_bits)
+        packed.append(value)
+    return packed
 
 
 def random_case(config: AnyConfig, n_rows: int, seed: int = 1, corner: bool = False):

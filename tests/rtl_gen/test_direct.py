@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.direct import DotProductConfig, EngineConfig, StoredMatrixConfig, SystolicConfig
-from rtl_gen.direct.generate import engine_unit, generate, write
+from rtl_gen.direct.generate import generate, write
 from rtl_gen.direct.multiply import (
     DotProduct,
     booth_digits,
@@ -25,7 +23,7 @@ from rtl_gen.direct.multiply import (
 )
 from sim import runner
 from sim.direct import job, make_job
-from tests.rtl_gen.support import pause, simulate
+from tests.rtl_gen.support import EngineBench, packed_items, simulate
 from tests.sim.support import QUICK
 
 ENGINES = {
@@ -102,88 +100,14 @@ def test_dot_product_of_booth_rows(length, cuts):
     np.testing.assert_array_equal(sums, expected % (1 << 24))
 
 
-class Bench:
-    """Drives an engine in Amaranth's simulator."""
-
-    def __init__(self, config: EngineConfig, stall: str):
-        self.unit = engine_unit(config)
-        rng = random.Random(7)
-        self.input_pause = pause(rng, stall in ("gaps", "both"))
-        self.output_pause = pause(rng, stall in ("backpressure", "both"))
-
-    async def send(self, ctx, stream, fields, items, idle=lambda: False):
-        for item in items:
-            while idle():
-                await ctx.tick()
-            ctx.set(stream.valid, 1)
-            for name, value in zip(fields, item, strict=True):
-                part = getattr(stream.payload, name) if len(fields) > 1 else stream.payload
-                ctx.set(part.as_value() if hasattr(part, "as_value") else part, value)
-            while True:
-                _, _, ready = await ctx.tick().sample(stream.ready)
-                if ready:
-                    break
-            ctx.set(stream.valid, 0)
-
-    def run(self, work):
-        """Results of a job, as items of the output stream."""
-        results = []
-
-        async def stimulus(ctx):
-            for name, value in work.fixed.items():
-                ctx.set(getattr(self.unit, name).as_value(), value)
-            if work.program:
-                program = self.unit.program
-                await self.send(ctx, program, work.program_fields, work.program)
-            await self.send(ctx, self.unit.i, work.input_fields, work.inputs, self.input_pause)
-
-        async def response(ctx):
-            stream = self.unit.o
-            for _ in work.outputs[work.n_filling :]:
-                while self.output_pause():
-                    ctx.set(stream.ready, 0)
-                    await ctx.tick()
-                ctx.set(stream.ready, 1)
-                while True:
-                    _, _, valid, payload = await ctx.tick().sample(
-                        stream.valid, stream.payload.as_value()
-                    )
-                    if valid:
-                        break
-                results.append(payload)
-
-        simulator = Simulator(self.unit)
-        simulator.add_clock(1e-6)
-        simulator.add_testbench(stimulus)
-        simulator.add_testbench(response)
-        simulator.run()
-        return results
-
-
-def _packed(config, items):
-    """Items of the output stream as whole payloads."""
-    width = config.sums_per_transfer * config.accumulator_bits
-    n_beats = config.output.n_beats if isinstance(config, StoredMatrixConfig) else 1
-    index_bits = (n_beats - 1).bit_length()
-    packed = []
-    for item in items:
-        value = item[0]
-        if len(item) == 2:
-            value |= item[1] << width
-        if len(item) == 3:
-            value |= item[1] << width | item[2] << (width + index_bits)
-        packed.append(value)
-    return packed
-
-
 @pytest.mark.parametrize("name", ENGINES)
 def test_sums_equal_reference(name):
     config = ENGINES[name]
     for corner, stall in ((False, "none"), (True, "both")):
         work = job(config, np.random.default_rng(3), 6, corner=corner)
-        expected = _packed(config, work.outputs[work.n_filling :])
+        expected = packed_items(config, work.outputs[work.n_filling :])
         assert expected
-        assert Bench(config, stall).run(work) == expected
+        assert EngineBench(config, stall).run(work) == expected
 
 
 def test_a_wrong_weight_is_seen():
@@ -191,9 +115,9 @@ def test_a_wrong_weight_is_seen():
     rng = np.random.default_rng(5)
     inputs = rng.integers(-128, 128, size=(6, config.n_features))
     weights = rng.integers(-128, 128, size=(config.n_features, config.n_outputs))
-    expected = _packed(config, make_job(config, inputs, weights).outputs)
+    expected = packed_items(config, make_job(config, inputs, weights).outputs)
     weights[0, 0] ^= 1
-    assert Bench(config, "none").run(make_job(config, inputs, weights)) != expected
+    assert EngineBench(config, "none").run(make_job(config, inputs, weights)) != expected
 
 
 def test_references_are_matrix_products():
@@ -282,7 +206,8 @@ def test_same_configuration_same_bytes(name, tmp_path):
 
 
 # Their Verilog says what the others' does: `make test-slow`.
-_SLOW = ("dot-product-digits", "dot-product-operators", "systolic-cut", "stored-one-group")
+_SLOW = ("dot-product-digits", "dot-product-operators", "dot-product-latch", "dot-product-flat",
+         "systolic-cut", "stored-one-group", "stored-rows")  # fmt: skip
 
 
 @pytest.mark.sim

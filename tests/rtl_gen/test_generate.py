@@ -45,7 +45,11 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=SMALL)
+@pytest.fixture(
+    scope="module",
+    # Yosys takes seconds for its trees: `make test-slow`.
+    params=[pytest.param(n, marks=[pytest.mark.slow] if n == "two-levels" else []) for n in SMALL],
+)
 def generated(request):
     return AcceleratorConfig(**SMALL[request.param])
 

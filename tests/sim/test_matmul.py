@@ -41,6 +41,9 @@ ODD = {
                     "lut_bits": 16, "write_word_bits": 16},
     "sums": {"n_codebooks": 4, "n_prototypes": 16, "n_outputs": 3, "rows": 2, "terms": 4,
              "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8"},
+    "window": {"n_codebooks": 4, "n_prototypes": 16, "n_outputs": 3, "rows": 2, "window": 9,
+               "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8"},
+    "node": {"n_codebooks": 3, "n_prototypes": 8, "n_outputs": 2, "window": 5, "splits": "node"},
     "double": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
                "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
                "double_buffer": True},
@@ -98,7 +101,7 @@ def _cases() -> list:
     shipped = [path.stem for path in sorted(CONFIGS.glob("*.yaml"))]
     cases = [(name, "verilator") for name in [*shipped, "odd", *TILED]]
     # The small ones in Icarus, which interprets, where there is one: it builds them in a moment.
-    cases += [(name, QUICK or "verilator") for name in ("small", *ODD, "tiled_odd")]
+    cases += [(name, QUICK or "verilator") for name in ("small", *ODD)]
     return [
         pytest.param(
             name,

@@ -122,6 +122,21 @@ def test_layers_that_compare_sums(images: torch.Tensor) -> None:
         simulate_network(CONFIG, model, images)
 
 
+@pytest.mark.sim
+def test_layers_that_take_windows(images: torch.Tensor) -> None:
+    """A place per node, as the accelerator has it; per level; and values that are gathered."""
+    node = dataclasses.replace(LAYER, encoder="node")
+    model = network({"2": node, "5": dataclasses.replace(LAYER, encoder="window"), "8": LAYER})
+    with torch.no_grad():
+        expected = model(images).numpy()
+    config = dataclasses.replace(CONFIG, window=9, splits="node", write_word_bits=24)
+    result = simulate_network(config, model, images)
+    assert np.array_equal(result.outputs, expected)
+    assert len(np.unique(expected)) > 6
+    with pytest.raises(HalutError, match=r"program must not have windows: .* \(layer 2"):
+        simulate_network(CONFIG, model, images)
+
+
 # Of each accelerator in tests/sim/support.py: a layer's formats, Q by number of codebooks.
 STAGES = {
     ("lut_fp16", "p2q4"): {"lut_format": "fp16", "lut_bits": 16, "parallel_codebooks": 4},

@@ -63,7 +63,11 @@ def _case(config: AnyConfig, size: tuple[int, int, int], seed: int = 1) -> tuple
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    # Several units add up in `test_other_results_on_verilog`, too.
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "tiled" else []) for name in CONFIGS],
+)
 def test_schedule_on_verilog(name: str) -> None:
     """`check` compares every output and the number of cycles."""
     config = CONFIGS[name]

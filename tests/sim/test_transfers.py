@@ -55,7 +55,7 @@ def _segments(config: AcceleratorConfig, n_rows: int) -> tuple[list[Segment], in
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["small", pytest.param("double", marks=pytest.mark.slow)])
 def test_both_testbenches_agree_in_every_cycle(name: str) -> None:
     config = CONFIGS[name]
     segments, due = _segments(config, 24)

@@ -10,7 +10,6 @@ from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from sim import runner
 from sim.units import UNITS, build_unit, unit_kinds
-from tests.sim.support import QUICK
 
 CONFIGS = {
     # Walks in turns, one codebook per cycle, latches: the paper's unit, smaller.
@@ -32,6 +31,11 @@ CONFIGS = {
     "sums": {"n_codebooks": 4, "n_prototypes": 8, "n_outputs": 2, "rows": 2, "terms": 3,
              "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
              "write_word_bits": 24},
+    # Windows of three and four words, with a place per level behind the thresholds, or per node.
+    "window": {"n_codebooks": 4, "n_prototypes": 8, "n_outputs": 2, "rows": 2, "window": 4,
+               "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
+               "write_word_bits": 24},
+    "node": {"n_codebooks": 3, "n_prototypes": 8, "n_outputs": 2, "window": 3, "splits": "node"},
     "flip_flops": {"n_codebooks": 3, "n_prototypes": 2, "n_outputs": 2, "rows": 2,
                    "memory": "ff", "lut_bits": 12},
     "sram": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 4, "rows": 2,
@@ -41,7 +45,7 @@ CONFIGS = {
 
 
 def _run(
-    kind: str, name: str, simulator: str | None = QUICK, *, spoil: bool = False
+    kind: str, name: str, simulator: str = "icarus", *, spoil: bool = False
 ) -> runner.RunResult:
     config = AcceleratorConfig(name=name, **CONFIGS[name])
     built = build_unit(kind, config, simulator=simulator)
@@ -56,7 +60,9 @@ def _pairs(*names: str) -> list[tuple[str, str]]:
     ]
 
 
+# In Icarus, which builds them in a moment; those that are hard for Verilator come after.
 @pytest.mark.sim
+@pytest.mark.needs("iverilog")
 @pytest.mark.parametrize(("kind", "name"), _pairs(*CONFIGS))
 def test_unit_equals_model(kind: str, name: str) -> None:
     result = _run(kind, name)
@@ -78,7 +84,11 @@ def test_unit_equals_model_in_verilator(kind: str) -> None:
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize(("kind", "name"), _pairs("unrolled", "sram"))
+@pytest.mark.needs("iverilog")
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*_pairs("unrolled", "sram"), ("encoder", "window"), ("encoder", "node")],
+)
 def test_one_spoiled_bit_is_caught(kind: str, name: str) -> None:
     with pytest.raises(runner.SimulationFailed, match=r"must be|received"):
         _run(kind, name, spoil=True)

@@ -137,7 +137,8 @@ def read_run(place: str | Path, taken: set[str]) -> Run:
     taken.add(label)
     config = None
     given = metrics.provenance.get("configuration")
-    if given is not None and "accelerator" not in given:  # of a front end: it is not drawn
+    # Front ends and direct engines are not drawn.
+    if given is not None and not {"accelerator", "engine"} & set(given):
         try:
             config = config_from_dict(given)
         except HalutError as error:

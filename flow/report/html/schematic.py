@@ -145,7 +145,7 @@ class _Schematic:
         self.lines(
             x + 24,
             _TOP + 207,
-            [f"{per_lane:,} × {c.threshold_bits} bits ({c.constants_memory})",
+            [f"{per_lane:,} × {c.node_bits} bits ({c.constants_memory})",
              f"{c.threshold_total_bits:,} bits in all"],
         )  # fmt: skip
         self.share(x + 14, _TOP + _BODY - 30, "encoders")

@@ -333,11 +333,24 @@ def _look_up(step: LookUp, constants: _Constants, plan: Schedule) -> tuple[str, 
         "table": table,
         "stage": _stage(step.stage, step, constants),
     }
+    kind = source.kind if step.reads == "levels" else step.reads
+    declared, layer = _structure("halut_look_up", step, fields), f"&{step.name}_layer"
+    if step.terms is not None:
+        terms = step.terms
+        within = {
+            "layer": "{\n" + "".join(f"        .{n} = {v},\n" for n, v in fields.items()) + "    }",
+            "terms": terms.signs.shape[3],
+            "bits": terms.bits,
+            "sign": put(f"{step.name}_sign", terms.signs, "|i1"),
+            "scale": put(f"{step.name}_word_scale", terms.scale, "<f4"),
+            "offset": put(f"{step.name}_word_offset", terms.offset, "<f4"),
+        }
+        declared, layer = _structure("halut_sums", step, within), f"{layer}.layer"
     call = (
-        f"halut_look_up_{source.kind}_{entry}(&{step.name}_layer, {_place(source, plan)}, "
+        f"halut_look_up_{kind}_{entry}({layer}, {_place(source, plan)}, "
         f"{_place(step.output, plan)}, {_scratch(step, 'u32', plan)});"
     )
-    return _structure("halut_look_up", step, fields), [call]
+    return declared, [call]
 
 
 def _product(step: Product, constants: _Constants, plan: Schedule) -> tuple[str, list[str]]:

@@ -12,7 +12,7 @@ from halut.checks import integer_from
 from halut.errors import HalutError
 from halut.nn.network import load_data, load_inputs
 
-__all__ = ["calibration_inputs", "test_inputs"]
+__all__ = ["CALIBRATION_IMAGES", "calibration_inputs", "test_inputs"]
 
 DEFAULT_IMAGES = 10
 CALIBRATION_IMAGES = 512

@@ -248,6 +248,8 @@ class _Converter:
     def _look_up(self, step: LookUp) -> Step:
         source = self._read(step.inputs[0])
         thresholds, pad = step.thresholds, step.pad
+        if source.kind != "f32" and step.reads != "levels":
+            raise HalutError("looked-up layers must compare a value per level for INT8")
         if source.kind == "i8" and source.grid is not None:
             grid = source.grid
             floats = (np.arange(-128, 128) - grid.zero) * grid.scale

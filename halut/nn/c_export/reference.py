@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,14 +107,41 @@ def _look_up(step: LookUp, x: _Array) -> _Array:
         for codebook in range(n_codebooks):
             node = np.zeros(sums.shape[:2], dtype=np.intp)
             nodes = step.thresholds[group, codebook]
-            for tap, channel in zip(
-                step.tap[group, codebook], step.channel[group, codebook], strict=True
-            ):
+
+            def read(values: _Array, place: tuple[int, ...]) -> _Array:
+                tap, channel = step.tap[place], step.channel[place]
                 pad = 0 if step.pad is None else step.pad[channel]
-                read = np.where(valid[:, tap], compared[:, pixel[:, tap], channel], pad)
-                node = 2 * node + 1 + (read > nodes[node])
+                return np.where(valid[:, tap], values[:, pixel[:, tap], channel], pad)
+
+            for level in range(len(nodes).bit_length()):
+                place = group, codebook, level
+                if step.reads == "sums":
+                    value = _sum(step, place, partial(read, flat))
+                elif step.reads == "nodes":
+                    first = 2**level - 1
+                    each = [
+                        read(compared, (*place[:2], one)) for one in range(first, 2 * first + 1)
+                    ]
+                    value = np.take_along_axis(np.stack(each), (node - first)[None], axis=0)[0]
+                else:
+                    value = read(compared, place)
+                node = 2 * node + 1 + (value > nodes[node])
             sums[:, :, group] += step.table[group, codebook][node - len(nodes)]
     return apply_stage(step.stage, sums.reshape(len(x), *out))
+
+
+def _sum(step: LookUp, place: tuple[int, int, int], read: Callable[..., _Array]) -> _Array:
+    """Return the sum of words that a level compares, of float values that `read` gives."""
+    terms = step.terms
+    assert terms is not None
+    scale, offset = terms.scale[place].astype(np.float64), terms.offset[place]
+    half, total = 2 ** (terms.bits - 1), np.zeros((), dtype=np.int64)
+    for term, sign in enumerate(terms.signs[place]):
+        steps = (read((*place, term)).astype(np.float64) - offset) / scale
+        words = np.clip(np.rint(steps), -half, half - 1).astype(np.int64)
+        if sign:
+            total = total + (words if sign > 0 else ~words)
+    return total
 
 
 def _product(step: Product, x: _Array) -> _Array:

@@ -28,6 +28,7 @@ __all__ = [
     "Stage",
     "Step",
     "Sums",
+    "Terms",
     "Value",
     "Window",
     "Words",
@@ -119,6 +120,26 @@ class Window:
         ).reshape(flat)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Terms:
+    """How floats become words, and words sums.
+
+    Attributes
+    ----------
+    signs : int64 ndarray of shape (G, C, T, terms), range [-1, 1]
+        A word is added, its complement is, or nothing.
+    scale, offset : float32 ndarray of shape (G, C, T)
+        ``word = clip(rint((value - offset) / scale))`` in float64.
+    bits : int
+        Of a word.
+    """
+
+    signs: NDArray[np.int64]
+    scale: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    bits: int
+
+
 @dataclass(frozen=True, eq=False)
 class Sums:
     """Integer sums, stored as they are, or 0 if `relu` and below; see ``halut_stage``."""
@@ -185,13 +206,17 @@ class LookUp(Step):
     Attributes
     ----------
     tap, channel : int64 ndarray of shape (G, C, T)
-        What the levels read: position in the kernel, row by row, and channel.
+        What the levels read: position in the kernel, row by row, and channel. For sums of shape
+        (G, C, T, terms); for nodes that read a value each (G, C, K - 1).
     thresholds : int64 ndarray of shape (G, C, K - 1)
-        Greater goes right. For float inputs keys, see `halut.nn.c_export.thresholds`.
+        Greater goes right. For float inputs keys, see `halut.nn.c_export.thresholds`; for sums
+        sums of words.
     pad : int64 ndarray of shape (n_channels,) or None
         Integers outside of the image; None: 0.
     table : int64 ndarray of shape (G, C, K, M)
     lut_bits : int
+    terms : Terms or None
+        What makes words of floats, and sums of these, where levels compare sums.
     """
 
     window: Window
@@ -202,6 +227,15 @@ class LookUp(Step):
     table: NDArray[np.int64]
     lut_bits: int
     stage: Stage
+    terms: Terms | None = None
+
+    @property
+    def reads(self) -> str:
+        """What reads values: ``"levels"``, ``"sums"`` of them, or ``"nodes"``."""
+        if self.terms is not None:
+            return "sums"
+        depth = self.thresholds.shape[2].bit_length()
+        return "levels" if self.tap.shape[2] == depth else "nodes"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -50,6 +50,8 @@ def threshold_keys(program: Program) -> NDArray[np.int64]:
     """
     nodes = program.threshold_values.astype(np.float64)
     levels = np.concatenate([np.full(2**t, t) for t in range(program.tree_depth)])
+    if program.window:  # all words of a layer's window share one grid
+        levels[:] = 0
     scale = program.input_scale[:, levels].astype(np.float64)
     offset = program.input_offset[:, levels].astype(np.float64)
     floating = FLOAT_FORMATS.get(program.input_format)

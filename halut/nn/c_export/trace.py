@@ -29,6 +29,7 @@ from halut.nn.c_export.steps import (
     Stage,
     Step,
     Sums,
+    Terms,
     Value,
     Window,
     Words,
@@ -201,8 +202,6 @@ class _Tracer:
 
     def _look_up(self, node: fx.Node, source: Value, layer: HalutLayer) -> None:
         layer.check_exact()
-        if layer.config.encoder != "tree":
-            raise HalutError(f'encoder must be "tree" in C, not "{layer.config.encoder}"')
         for name, wanted in (("lut_format", "int"), ("overflow", None)):
             if getattr(layer.config, name) != wanted:
                 raise HalutError(f"{name} must be {wanted} in C, not {getattr(layer.config, name)}")
@@ -215,13 +214,19 @@ class _Tracer:
                 "integer inputs must come from a layer with raw outputs, and go to one"
             )
         programs = layer.programs()
-        if integers:
+        terms = None
+        if layer.signs is not None:
+            terms = _terms(layer, programs)
+            thresholds = np.stack([one.thresholds.astype(np.int64) for one in programs])
+        elif integers:
             thresholds = np.stack([one.thresholds.astype(np.int64) for one in programs])
         else:
             thresholds = np.stack([threshold_keys(one) for one in programs])
-        dims = layer.split_dims.cpu().numpy()  # (G, C, T)
+        dims = layer.read.cpu().numpy()  # (G, C, T), or all terms, or all nodes
         is_image = isinstance(layer, HalutConv2d)
         tap, channel = _placed(dims, source, layer.groups, window, is_image)
+        if terms is not None:
+            tap, channel = tap.reshape(terms.signs.shape), channel.reshape(terms.signs.shape)
         pad = getattr(layer, "pad_value", None)
         table = np.stack([one.lut.transpose(1, 2, 0).astype(np.int64) for one in programs])
         output = self._value(node, _narrowest(table) if layer.raw_output else "f32")
@@ -237,6 +242,7 @@ class _Tracer:
                 table=table,
                 lut_bits=int(layer.config.lut_bits or 0),
                 stage=_stage(layer, programs),
+                terms=terms,
             ),
             node,
         )
@@ -370,6 +376,17 @@ def _placed(
         raise HalutError(f"kernel must have at most {_LARGEST_KERNEL} positions in C, not {area}")
     first = np.arange(groups)[:, None, None] * (source.shape[2] // groups)
     return dims % area, dims // area + first
+
+
+def _terms(layer: HalutLayer, programs: list[Program]) -> Terms:
+    """Return how the levels of a layer make sums."""
+    assert layer.signs is not None
+    scale, offset = (
+        np.stack([getattr(one, name) for one in programs])
+        for name in ("input_scale", "input_offset")
+    )
+    signs = layer.signs.cpu().numpy().astype(np.int64)
+    return Terms(signs=signs, scale=scale, offset=offset, bits=programs[0].input_bits)
 
 
 def _by_channel(parameter: NDArray[np.float32], source: Value) -> NDArray[np.float32]:

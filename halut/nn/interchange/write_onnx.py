@@ -1,6 +1,7 @@
 """A converted network as an ONNX file: looked-up layers are functions of a domain of their own.
 
-A layer is one node, ``halut.HalutLinear_T4`` or ``halut.HalutConv2d_T4`` for trees of 4 levels. Its
+A layer is one node, ``halut.HalutLinear_T4`` or ``halut.HalutConv2d_T4`` for trees of 4 levels,
+with ``_S2`` behind it for sums of two terms and ``_nodes`` for a split dimension per node. Its
 function, which the file brings along, is made of ONNX's own operators: tools that know nothing of
 look-ups run it, with the bits of the hardware; others may put something faster in its place.
 """
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from halut.checks import located
 from halut.errors import HalutError
 from halut.files import atomic_write
+from halut.formats import input_format_bits
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 from halut.nn.network import halut_layers
 from halut.nn.replace import replace_everywhere
@@ -31,6 +33,7 @@ DOMAIN = "halut"
 _OPERATOR_SET = 18
 _CONSTANTS = ("thresholds", "first_node", "tables", "first_entry", "scale", "offset",
               "split_shape", "sum_shape", "outputs")  # fmt: skip
+_OF_SUMS = ("signs", "term_scale", "term_offset", "lowest", "highest")
 
 
 def write_onnx(model: nn.Module, path: str | os.PathLike[str], example: Tensor) -> Path:
@@ -63,11 +66,11 @@ def write_onnx(model: nn.Module, path: str | os.PathLike[str], example: Tensor) 
             f"output must not be an ONNX file without onnx (pip install halut-stack[onnx]; {path})"
         ) from None
     traced = copy.deepcopy(model).eval()
-    depths: set[tuple[str, int]] = set()
+    kinds: set[tuple[str, int, int | str]] = set()
     for name, layer in halut_layers(traced).items():
         with located(f"layer {name}"):
             replace_everywhere(traced, layer, _Node(layer))
-        depths.add((type(layer).__name__, layer.tree_depth))
+        kinds.add((type(layer).__name__, layer.tree_depth, _compared(layer)))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about operators that are not its own
         file = Path(folder) / "network.onnx"
@@ -77,7 +80,7 @@ def write_onnx(model: nn.Module, path: str | os.PathLike[str], example: Tensor) 
             opset_version=_OPERATOR_SET, custom_opsets={DOMAIN: 1},
         )  # fmt: skip
         whole = onnx.load(file)
-    whole.functions.extend(_function(kind, depth) for kind, depth in sorted(depths))
+    whole.functions.extend(_function(*each) for each in sorted(kinds, key=str))
     onnx.checker.check_model(whole)
     with atomic_write(path) as temporary:
         temporary.write_bytes(whole.SerializeToString(deterministic=True))
@@ -92,7 +95,8 @@ class _Node(nn.Module):
         config = layer.config
         if (
             not isinstance(layer, HalutLinear | HalutConv2d)
-            or config.encoder != "tree"
+            or config.encoder == "centroid"
+            or (config.encoder == "sums" and config.input_format is None)
             or config.lut_format != "int"
             or config.lut_bits is None
             or config.lut_bits > 8
@@ -106,25 +110,31 @@ class _Node(nn.Module):
                 f"in an ONNX file, not {layer!r}"
             )
         self.layer = layer
-        self.kind = f"{type(layer).__name__}_T{layer.tree_depth}"
-        prepared = layer._prepared()
+        compared = _compared(layer)
+        self.kind = _name(type(layer).__name__, layer.tree_depth, compared)
         entries, scale, offset = (one.detach() for one in layer.tables())
         groups, n_outputs, n_codebooks, n_prototypes = entries.shape
         total = groups * n_codebooks
         numbers = torch.arange(total)
-        values = {
-            "thresholds": prepared.thresholds.reshape(-1),
+        terms = compared if isinstance(compared, int) else 0
+        sums = _sums(layer) if terms else {}
+        values = sums or {"thresholds": layer._prepared().thresholds.reshape(-1)}
+        per_level = [layer.tree_depth, terms] if terms else [layer.tree_depth]
+        if compared == "nodes":
+            per_level = [n_prototypes - 1]
+        values |= {
             "first_node": numbers * (n_prototypes - 1),
             "tables": entries.permute(0, 2, 3, 1).reshape(-1, n_outputs).to(torch.int8),
             "first_entry": numbers * n_prototypes,
             "scale": scale.float(),
             "offset": offset.float(),
-            "split_shape": torch.tensor([-1, total, layer.tree_depth]),
+            "split_shape": torch.tensor([-1, total, *per_level]),
             "sum_shape": torch.tensor([-1, groups, n_codebooks, n_outputs]),
             "outputs": torch.tensor([groups * n_outputs]),
         }
         self.register_buffer("selected", _selection(layer))
-        for name in _CONSTANTS:
+        self.names = ("selected", *_CONSTANTS, *(_OF_SUMS if terms else ()))
+        for name in self.names[1:]:
             self.register_buffer(name, values[name])
         self.attributes: dict[str, list[int] | int] = {}
         if isinstance(layer, HalutConv2d):
@@ -135,7 +145,7 @@ class _Node(nn.Module):
             }  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        constants = [getattr(self, name) for name in ("selected", *_CONSTANTS)]
+        constants = [getattr(self, name) for name in self.names]
         found: Tensor = _Traced.apply(x, *constants, self.layer, self.kind, self.attributes)
         return found
 
@@ -163,6 +173,36 @@ class _Traced(torch.autograd.Function):
         return found
 
 
+def _compared(layer: HalutLayer) -> int | str:
+    """Return what trees compare: the number of terms of sums, ``"nodes"``, or 0: one value."""
+    if layer.config.encoder == "sums":
+        return layer.config.n_terms
+    return "nodes" if layer.config.encoder == "node" else 0
+
+
+def _name(kind: str, depth: int, compared: int | str) -> str:
+    more = f"_S{compared}" if isinstance(compared, int) else f"_{compared}"
+    return f"{kind}_T{depth}" + (more if compared else "")
+
+
+def _sums(layer: HalutLayer) -> dict[str, Tensor]:
+    """Return the thresholds of sums of words, and what makes these sums, in float64."""
+    assert layer.signs is not None
+    nodes, scale, offset = (one.detach().double() for one in layer._nodes(torch.float64))
+    signs = layer.signs.flatten(0, 1)  # (G * C, T, terms)
+    # Here a term is subtracted; its complement is less by one.
+    below = (signs < 0).sum(dim=2).repeat_interleave(2 ** torch.arange(layer.tree_depth), dim=1)
+    half = 2.0 ** (input_format_bits(str(layer.input_format)) - 1)
+    return {
+        "thresholds": (nodes.flatten(0, 1) + below).reshape(-1),
+        "signs": signs.double(),
+        "term_scale": scale.flatten(0, 1)[..., None],
+        "term_offset": offset.flatten(0, 1)[..., None],
+        "lowest": torch.tensor(-half, dtype=torch.float64),
+        "highest": torch.tensor(half - 1, dtype=torch.float64),
+    }
+
+
 def _selection(layer: HalutLayer) -> Tensor:
     """Return what picks the values that trees look at: places, or a kernel of zeros and ones."""
     dims = layer.split_dims.reshape(-1).long()
@@ -185,8 +225,8 @@ def _zeros(layer: HalutConv2d) -> list[int]:
     return [down, across, down, across]
 
 
-def _function(kind: str, depth: int) -> Any:
-    """Return the ONNX function of a kind of layer with trees of so many levels."""
+def _function(kind: str, depth: int, compared: int | str) -> Any:
+    """Return the ONNX function of a kind of layer with trees of so many levels, see `_name`."""
     from onnx import TensorProto, helper
 
     nodes: list[Any] = []
@@ -209,7 +249,19 @@ def _function(kind: str, depth: int) -> Any:
         node("Transpose", ["planes"], "values", perm=[0, 2, 3, 1])
     else:
         node("Gather", ["x", "selected"], "values", axis=-1)
-    node("Reshape", ["values", "split_shape"], "rows")  # (N, G * C, T)
+    is_sums, is_node = isinstance(compared, int) and compared > 0, compared == "nodes"
+    rows = node("Reshape", ["values", "split_shape"], "terms_of" if is_sums else "rows")
+    if is_sums:  # (N, G * C, T, terms); without: (N, G * C, T), or all nodes in place of T
+        node("Cast", [rows], "exactly", to=TensorProto.DOUBLE)
+        node("Sub", ["exactly", "term_offset"], "shifted")
+        node("Div", ["shifted", "term_scale"], "steps")
+        node("Round", ["steps"], "rounded")
+        node("Max", ["rounded", "lowest"], "not_below")
+        node("Min", ["not_below", "highest"], "words")
+        node("Mul", ["words", "signs"], "signed")
+        constant("term_axis", [3])
+        node("ReduceSum", ["signed", "term_axis"], "rows", keepdims=0)
+    last = constant("last", [2]) if is_node else ""
     two = constant("two", 2)
     walked = ""
     for level in range(depth):
@@ -219,8 +271,14 @@ def _function(kind: str, depth: int) -> Any:
             level_first = node("Add", ["first_node", shift], f"first_{level}")
             place = node("Add", [level_first, walked], f"place_{level}")
         node("Gather", ["thresholds", place], f"threshold_{level}")
-        at = constant(f"level_{level}", level)
-        node("Gather", ["rows", at], f"value_{level}", axis=2)
+        if is_node and level:
+            at = node("Add", [constant(f"row_{level}", 2**level - 1), walked], f"at_{level}")
+            at = node("Unsqueeze", [at, last], f"one_{level}")
+            found = node("GatherElements", ["rows", at], f"found_{level}", axis=2)
+            node("Squeeze", [found, last], f"value_{level}")
+        else:
+            at = constant(f"level_{level}", level)
+            node("Gather", ["rows", at], f"value_{level}", axis=2)
         node("Greater", [f"value_{level}", f"threshold_{level}"], f"above_{level}")
         bit = node("Cast", [f"above_{level}"], f"bit_{level}", to=TensorProto.INT64)
         if level:
@@ -244,7 +302,8 @@ def _function(kind: str, depth: int) -> Any:
     else:
         node("Reshape", ["products", "shape_out"], "y")
     return helper.make_function(
-        DOMAIN, f"{kind}_T{depth}", ["x", "selected", *_CONSTANTS], ["y"], nodes,
+        DOMAIN, _name(kind, depth, compared),
+        ["x", "selected", *_CONSTANTS, *(_OF_SUMS if is_sums else ())], ["y"], nodes,
         [helper.make_opsetid("", _OPERATOR_SET)], attributes,
     )  # fmt: skip
 

@@ -159,7 +159,26 @@ def test_list_proves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "offered: no row group begins" in capsys.readouterr().out
 
 
-def test_an_encoder_of_sums_is_refused() -> None:
-    sums = replace(CONFIG, input_format="int8", terms=2)
-    with pytest.raises(HalutError, match="terms must be 1 to prove an encoder, not 2"):
-        encoder_check("sums", sums)
+OTHERS = {
+    "sums": replace(CONFIG, n_prototypes=4, input_format="int3", terms=2, write_word_bits=8),
+    "window": replace(CONFIG, n_prototypes=4, input_format="fp8_e4m3", window=3),
+    "node": replace(CONFIG, n_prototypes=4, input_format="int3", window=3, splits="node"),
+}
+"""Encoders that compare sums of words, or words of a window."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_encoders_keep_their_promises(name: str, tmp_path: Path) -> None:
+    found = prove(encoder_check(name, OTHERS[name]), tmp_path)
+    assert [outcome.name for outcome in found if not outcome.good] == []
+
+
+def test_an_encoder_that_selects_another_word_is_refuted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    select = rtl_gen.units.encoder.select_word
+    monkeypatch.setattr(
+        rtl_gen.units.encoder, "select_word", lambda lines, keys: select(lines, keys[::-1])
+    )
+    (found,) = prove(encoder_check("reversed", OTHERS["node"]), tmp_path)
+    assert not found.proved

@@ -16,7 +16,6 @@ from torch import nn  # noqa: E402
 from halut import HalutMatmul, golden  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig, convert_  # noqa: E402
-from halut.nn.c_export.export import export_c  # noqa: E402
 from halut.nn.fold import fold_  # noqa: E402
 from halut.nn.network import export_network, load_network, save_network  # noqa: E402
 from halut.nn.prune import prune_  # noqa: E402
@@ -159,7 +158,7 @@ def test_conversion_and_files(tmp_path: Path) -> None:
         assert config_from_dict(entry["accelerator"]).terms == 3
 
 
-def test_folding_and_c_say_what_they_do_not_do(tmp_path: Path) -> None:
+def test_folding_says_what_it_does_not_do() -> None:
     model, x = network()
     convert_(model, sums(n_prototypes=4), x)
     before = model(x)
@@ -167,8 +166,6 @@ def test_folding_and_c_say_what_they_do_not_do(tmp_path: Path) -> None:
     why = {edge.kind for edge in report.edges if edge.reason == "4 compares sums of features"}
     assert why == {"relu", "integers"}
     torch.testing.assert_close(model(x), before, rtol=0, atol=1e-4)
-    with pytest.raises(HalutError, match='encoder must be "tree" in C, not "sums"'):
-        export_c(model, tmp_path / "c", x[:1])
     with pytest.raises(HalutError, match='encoder must be "tree" for integer inputs, not "sums"'):
         model[0].use_integer_inputs(torch.zeros(model[0].thresholds.shape).int(), 8)
 

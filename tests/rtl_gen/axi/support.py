@@ -33,6 +33,7 @@ _SUMS: dict[str, Any] = {
     "terms": 3,
     "write_word_bits": 16,
 }
+_WINDOWS: dict[str, Any] = {**_SMALL, "window": 5, "splits": "node", "write_word_bits": 16}
 
 CONFIGS = {
     # Three words per codebook and prototype: addresses of a program have gaps.
@@ -59,5 +60,7 @@ CONFIGS = {
     ),
     # Levels of a tree compare sums: input transfers are wider, signs are among the thresholds.
     "sums": AxiConfig(core=AcceleratorConfig(**_SUMS)),
+    # Windows: transfers are wider, and places are beside the thresholds.
+    "windows": AxiConfig(core=AcceleratorConfig(**_WINDOWS)),
     "wishbone": AxiConfig(core=AcceleratorConfig(**_SMALL), control="wishbone", data_bits=128),
 }  # fmt: skip

@@ -16,7 +16,7 @@ from rtl_gen.tiled_config import result_order
 from tests.rtl_gen.axi.support import CONFIGS
 
 
-@pytest.mark.parametrize("name", ["small", "odd", "tiled", "sums"])
+@pytest.mark.parametrize("name", ["small", "odd", "tiled", "sums", "windows"])
 @pytest.mark.parametrize("bank", [0, 1])
 def test_loads(name: str, bank: int) -> None:
     """The words of all loads are those of the program's image, by their addresses."""

@@ -54,6 +54,16 @@ typedef struct {
     halut_stage stage;
 } halut_look_up;
 
+/* A product whose levels compare sums of words, for halut_look_up_sums_...: `layer.offset` and `tap`
+ * are (G, C, T, terms), thresholds int32_t. A word of a float is round((value - offset) / scale) in
+ * doubles, ties to even, within so many bits; it is added, or its complement, or nothing. */
+typedef struct {
+    halut_look_up layer;
+    int32_t terms, bits;
+    const int8_t *sign;          /* (G, C, T, terms): 1, -1 or 0 */
+    const float *scale, *offset; /* (G, C, T) */
+} halut_sums;
+
 /* An exact product. G groups; D features and M outputs per group. */
 typedef struct {
     halut_window window;
@@ -98,6 +108,20 @@ void halut_look_up_i8_i8(const halut_look_up *, const int8_t *input, void *outpu
                          uint32_t *rows);
 void halut_look_up_i8_i16(const halut_look_up *, const int8_t *input, void *output,
                           uint32_t *rows);
+
+/* The same for float inputs and levels that add up words, where the layer is that of a halut_sums; and
+ * for trees whose nodes, not levels, read a value each: `offset` and `tap` are (G, C, K - 1) then. */
+void halut_look_up_sums_i4(const halut_look_up *, const float *input, void *output, uint32_t *rows);
+void halut_look_up_sums_packed(const halut_look_up *, const float *input, void *output,
+                               uint32_t *rows);
+void halut_look_up_sums_i8(const halut_look_up *, const float *input, void *output, uint32_t *rows);
+void halut_look_up_sums_i16(const halut_look_up *, const float *input, void *output, uint32_t *rows);
+void halut_look_up_nodes_i4(const halut_look_up *, const float *input, void *output, uint32_t *rows);
+void halut_look_up_nodes_packed(const halut_look_up *, const float *input, void *output,
+                                uint32_t *rows);
+void halut_look_up_nodes_i8(const halut_look_up *, const float *input, void *output, uint32_t *rows);
+void halut_look_up_nodes_i16(const halut_look_up *, const float *input, void *output,
+                             uint32_t *rows);
 
 /* Multiplies; `patch` holds D values while the function runs. Floats are added one after the
  * other: rows of the kernel, columns, channels; then the bias. */

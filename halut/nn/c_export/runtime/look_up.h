@@ -1,43 +1,4 @@
-/* Walks trees and looks up; included for every type of inputs, see halut_layers.c. */
-
-/* Finds the rows of the tables of one group for the kernel at (y, x). */
-static void JOIN(encode_, VALUE_NAME)(const halut_look_up *layer, const VALUE *input, int32_t y,
-                                      int32_t x, int32_t group, uint32_t *rows)
-{
-    const halut_window *const w = &layer->window;
-    const int32_t depth = layer->depth, n_nodes = (1 << depth) - 1;
-    const int32_t first = group * layer->n_codebooks;
-    const int32_t *offset = layer->offset + first * depth;
-    const uint8_t *tap = layer->tap + first * depth;
-    const THRESHOLD *nodes = (const THRESHOLD *)layer->thresholds + first * n_nodes;
-    const int32_t base = (y * w->width + x) * w->channels;
-    const int32_t row_size = layer->row_size;
-    int32_t row = -n_nodes;
-    uint8_t on[MOST_TAPS];
-    if (inside(w, y, x)) {
-        const VALUE *const corner = input + base;
-        for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += n_nodes, row += n_nodes + 1) {
-            int32_t node = 0;
-            for (int32_t level = 0; level < depth; ++level, ++offset)
-                node = 2 * node + 1 + (KEY(corner[*offset]) > nodes[node]);
-            rows[c] = (uint32_t)((row + node) * row_size);
-        }
-        return;
-    }
-    find_taps(w, y, x, on);
-    for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += n_nodes, row += n_nodes + 1) {
-        int32_t node = 0;
-        for (int32_t level = 0; level < depth; ++level, ++offset, ++tap) {
-            int32_t key = layer->pad;
-            if (on[*tap])
-                key = KEY(input[base + *offset]);
-            else if (layer->pads != NULL)
-                key = layer->pads[channel_of(w, *offset, *tap)];
-            node = 2 * node + 1 + (key > nodes[node]);
-        }
-        rows[c] = (uint32_t)((row + node) * row_size);
-    }
-}
+/* Encodes and looks up; included for every way of encoding, see halut_layers.c. */
 
 #define LOOK_UP(ENTRY_NAME, ENTRY)                                                                   \
     void JOIN(JOIN(JOIN(halut_look_up_, VALUE_NAME), _), ENTRY_NAME)(                                \

@@ -40,6 +40,11 @@ NETWORKS = {
     "bf16": lambda: made(Branches, input_format="bf16", lut_bits=12),
     "fp8_e4m3": lambda: made(Branches, input_format="fp8_e4m3"),
     "fp8_e5m2": lambda: made(Branches, input_format="fp8_e5m2"),
+    "sums of 3": lambda: made(Branches, encoder="sums", terms=3, n_prototypes=8),
+    "sums of int4, 4-bit tables": lambda: made(
+        Branches, encoder="sums", input_format="int4", lut_bits=4, layout="kn2col"
+    ),
+    "nodes": lambda: made(Branches, encoder="node", n_prototypes=8),
     "words out": bytes_out,
     "words out, ReLU": lambda: bytes_out(relu=True),
     "folded": folded,
@@ -153,6 +158,24 @@ def test_a_corrupted_table_fails_the_self_test(exported: Path, array: str) -> No
     done = make(exported, "OPTIMISE=-O0")
     assert done.returncode != 0
     assert done.stdout == "FAILED: tables must have the check sum that they were written with\n"
+
+
+@pytest.mark.needs("cc", "make")
+@pytest.mark.parametrize(("encoder", "old"), [("sums", "? word_of"), ("nodes", "> nodes[node]")])
+def test_what_sums_and_nodes_compare_matters(encoder: str, old: str, tmp_path: Path) -> None:
+    """Words that are one too high, and thresholds of other nodes, are seen."""
+    formats = {"encoder": encoder.replace("nodes", "node"), "n_prototypes": 8}
+    torch.manual_seed(3)
+    layer = HalutLinear(40, 8, config=config(**formats))
+    export_c(nn.Sequential(layer).eval(), tmp_path, torch.randn(300, 40), measure_code=False)
+    passed(tmp_path, "OPTIMISE=-O2")
+    path = tmp_path / "halut_layers.c"
+    body = path.read_text()
+    begin = body.index(f"static void encode_{encoder}")
+    changed = {"? word_of": "? 1 + word_of", "> nodes[node]": "> nodes[node ^ 1]"}[old]
+    path.write_text(body[:begin] + body[begin:].replace(old, changed, 1))
+    done = make(tmp_path)
+    assert done.returncode and "FAILED" in done.stdout
 
 
 @pytest.mark.needs("cc", "make")

@@ -44,6 +44,14 @@ CASES = {
                             (2, 12, 12)),
     "fp16": (IMAGES, LayerConfig(n_prototypes=8, input_format="fp16"), (2, 12, 12)),
     "float inputs": (IMAGES, LayerConfig(n_prototypes=8), (2, 12, 12)),
+    "sums of 3": (IMAGES, LayerConfig(n_prototypes=8, input_format="int6", encoder="sums", terms=3),
+                  (2, 12, 12)),
+    "sums of words": (WORDS, LayerConfig(n_prototypes=4, input_format="int8", encoder="sums"),
+                      (7, 12)),
+    "windows": (IMAGES, LayerConfig(n_prototypes=4, input_format="int8", encoder="window"),
+                (2, 12, 12)),
+    "nodes": (IMAGES, LayerConfig(n_prototypes=8, input_format="int8", encoder="node"),
+              (2, 12, 12)),
     "words": (WORDS, INT8, (12,)),
     "sequences": (WORDS, INT8, (7, 12)),
 }  # fmt: skip
@@ -88,6 +96,7 @@ def test_the_same_network_gives_the_same_bytes(tmp_path) -> None:
     "config",
     [
         LayerConfig(n_prototypes=4, encoder="centroid"),
+        LayerConfig(n_prototypes=4, encoder="sums"),
         LayerConfig(n_prototypes=4, input_format="int8", output_format="int8"),
         LayerConfig(n_prototypes=4, input_format="fp16", lut_format="fp16", lut_bits=16),
     ],

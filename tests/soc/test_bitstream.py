@@ -1,0 +1,75 @@
+"""The system as a bitstream: what is refused, its pins, and all of it for a small network."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
+
+from flow.fpga.parts import board
+from halut.errors import HalutError
+from halut.nn.recipe import Recipe
+from halut.nn.train import train
+from rtl_gen.cfu import CfuConfig
+from sim.runner import SimulationFailed
+from soc.__main__ import main
+from soc.bitstream import make_bitstream, simulate_board
+
+LITEX = os.environ.get("HALUT_LITEX", "build/soc/venv/bin/python")
+
+
+def test_a_board_must_have_a_serial_line(tmp_path: Path) -> None:
+    with pytest.raises(HalutError, match=r"serial_pin in parts\.yaml, not icebreaker"):
+        make_bitstream(board("icebreaker"), tmp_path, tmp_path, CfuConfig(), 1, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--board", "ulx4s"], "board must be one of .* .did you mean"),
+        (["--board", "ulx3s", "--images", "0"], "--images must be"),
+        (["--board", "ulx3s", "--network", "none.pt"], "--network must be a network file"),
+    ],
+)
+@pytest.mark.needs("riscv64-unknown-elf-gcc")
+def test_errors_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    given = ["--litex", str(tmp_path), "--network", __file__, *arguments]
+    with pytest.raises(HalutError, match=message) as error:
+        main(given)
+    assert "\n" not in str(error.value)
+
+
+def test_pins_of_a_system() -> None:
+    ulx3s = board("ulx3s")
+    lines = ulx3s.pins({"serial_tx": ulx3s.serial_pin}).splitlines()
+    assert 'LOCATE COMP "serial_tx" SITE "L4";' in lines
+    assert set(ulx3s.pins().splitlines()) < set(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("verilator", "riscv64-unknown-elf-gcc", "litex", "pyosys", "nextpnr-ecp5")
+def test_a_bitstream_of_a_system_that_was_simulated(tmp_path: Path, capsys) -> None:
+    recipe = {
+        "version": 1, "name": "tiny", "data": "digits", "model": "resnet9",
+        "model_options": {"width": 4}, "batch_size": 64,
+        "base": {"epochs": 1, "lr": 0.01}, "replace": {"epochs": 1, "lr": 0.005},
+        "fine_tune": {"epochs": 1, "lr": 0.005},
+        "layer": {"n_prototypes": 16, "lut_bits": 8, "input_format": "int8", "max_rows": 1024},
+    }  # fmt: skip
+    train(Recipe.from_dict(recipe), tmp_path / "net")
+    arguments = ["--network", str(tmp_path / "net" / "network.pt"), "--litex", LITEX]
+    assert main([*arguments, "--board", "ulx3s", "--images", "2", "-o", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^image \d+ class \d+ cycles \d+$", printed, re.M)) == 2
+    folder = tmp_path / "ulx3s"
+    assert (folder / "fpga" / "design.bit").stat().st_size > 100_000
+    # The simulation can fail: one bit of a constant.
+    verilog = (folder / "fpga" / "system.v").read_text()
+    words = (folder / "fpga" / "system_rom.init").read_text().split()
+    words[len(words) // 2] = f"{int(words[len(words) // 2], 16) ^ 1:08x}"
+    with pytest.raises(SimulationFailed):
+        simulate_board(verilog, "\n".join(words) + "\n", board("ulx3s"), 2, folder)
