@@ -44,7 +44,17 @@ from sim.simulation import build_accelerator, simulate
 from .equivalence import proved_equal
 from .operators import Mutant, apply, mutants, sample
 
-__all__ = ["BENCHES", "BLOCKS", "CONFIGS", "argued", "campaign", "judge", "summary", "table"]
+__all__ = [
+    "BENCHES",
+    "BLOCKS",
+    "CONFIGS",
+    "argued",
+    "campaign",
+    "judge",
+    "limit_s",
+    "summary",
+    "table",
+]
 
 AnySubject = AcceleratorConfig | AxiConfig
 
@@ -74,6 +84,7 @@ _BLOCK_MODULES = (
     "axi", "collector", "completion", "engine", "feeder", "fifo", "gearbox", "master", "read_dma",
     "registers", "stream", "supervisor", "write_dma",
 )  # fmt: skip
+SHORTEST_LIMIT_S = 120.0  # of a bench on a mutant
 _BLOCK_GROUPS = 12  # row groups that its benches send
 
 _ARGUMENTS = Path(__file__).with_name("equivalent.yaml")
@@ -164,9 +175,12 @@ def judge(
     folder: Path,
     *,
     simulator: str,
-    timeout_s: float = 120.0,
+    timeout_s: float = SHORTEST_LIMIT_S,
 ) -> dict[str, Any]:
     """Run the benches on one mutant, one after the other, until one fails.
+
+    A bench that ends after `timeout_s` has failed, too: that must be much longer than it takes on
+    the Verilog as it is (`limit_s`).
 
     Returns
     -------
@@ -266,7 +280,9 @@ def campaign(
 
     def one(name: str, verilog: str, mark: str, mutant: Mutant) -> dict[str, Any]:
         folder = out / name
-        verdict = judge(names[name], verilog, mutant, folder, simulator=simulator)
+        verdict = judge(
+            names[name], verilog, mutant, folder, simulator=simulator, timeout_s=limits[name]
+        )
         facts = {key: value for key, value in dataclasses.asdict(mutant).items()
                  if key not in ("module", "line")}  # fmt: skip
         record = {"configuration": name, **facts, **verdict}
@@ -274,10 +290,13 @@ def campaign(
         write_text(folder / f"{mutant.id}.json", text + "\n")
         return record
 
+    limits: dict[str, float] = {}
     for part in parts:
         if any((name, mutant.id) not in done for name, _, _, mutant in part):
             name, verilog = part[0][:2]
-            _check_unchanged(names[name], verilog, out / name, simulator)
+            limits[name] = limit_s(
+                _check_unchanged(names[name], verilog, out / name, simulator), jobs
+            )
     with _quiet(), ThreadPoolExecutor(jobs) as pool:
         pending = {
             pool.submit(one, name, verilog, mark, mutant): (name, mutant.id)
@@ -298,15 +317,35 @@ def campaign(
     return [done[name, mutant.id] for name, _, _, mutant in order]
 
 
+def limit_s(unchanged_s: float, jobs: int) -> float:
+    """Seconds after which a bench has failed on a mutant.
+
+    `unchanged_s` is what all take on the Verilog as it is, one at a time.
+
+    A machine that is busy with other things as well must not kill mutants.
+
+    Examples
+    --------
+    >>> limit_s(2.0, 1), limit_s(40.0, 1), limit_s(40.0, 4)
+    (120.0, 400.0, 1600.0)
+    """
+    return max(SHORTEST_LIMIT_S, 10 * unchanged_s * jobs)
+
+
 def _check_unchanged(
-    config: AnySubject, verilog: str, folder: Path, simulator: str, timeout_s: float = 300.0
-) -> None:
-    """Run the benches on the Verilog as it is: where one fails, it says nothing about mutants."""
+    config: AnySubject, verilog: str, folder: Path, simulator: str, timeout_s: float = 1800.0
+) -> float:
+    """Run the benches on the Verilog as it is: where one fails, it says nothing about mutants.
+
+    Returns the seconds that they took, with building.
+    """
+    start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "unchanged.v"
     path.write_text(verilog, encoding="utf-8")
     for bench in _benches(config).values():
         bench(config, path, simulator, timeout_s)
+    return time.monotonic() - start
 
 
 def _kept(path: Path, mark: str) -> dict[str, Any] | None:
