@@ -25,6 +25,7 @@ from halut import HalutMatmul, golden
 from halut.cli import run
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.direct import DotProductConfig
 from rtl_gen.tiled_config import AnyConfig, TiledConfig
 
 pytest.importorskip("plotly", reason="plotly is not installed (pip install -e .[flow])")
@@ -235,6 +236,7 @@ def test_same_inputs_same_bytes_and_no_text_is_markup(tmp_path, small):
 
 def test_a_direct_engine_without_power_or_path_still_has_a_page(tmp_path):
     metrics = _metrics(None)
+    metrics.provenance["configuration"] = DotProductConfig().to_dict()
     metrics.set(POWER, None, "no simulator here")
     metrics.breakdown = [{"unit": "multipliers", "area": 3.0}]
     del metrics.notes["critical_path"]
