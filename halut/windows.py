@@ -40,7 +40,8 @@ def window_columns(n_features: int, n_codebooks: int) -> NDArray[np.int32]:
 
     Returns
     -------
-    int32 ndarray of shape (n_codebooks, ceil(n_features / n_codebooks))
+    int32 ndarray of shape (n_codebooks, window)
+        window = ceil(n_features / n_codebooks), but 2 at least, as accelerators have it.
 
     Examples
     --------
@@ -48,7 +49,7 @@ def window_columns(n_features: int, n_codebooks: int) -> NDArray[np.int32]:
     [[0, 1, 2], [3, 4, -1]]
     """
     groups = subspaces(n_features, n_codebooks)
-    columns = np.full((n_codebooks, groups[0].stop), -1, dtype=np.int32)
+    columns = np.full((n_codebooks, max(2, groups[0].stop)), -1, dtype=np.int32)
     for row, group in zip(columns, groups, strict=True):
         row[: group.stop - group.start] = np.arange(group.start, group.stop)
     return columns

@@ -234,21 +234,24 @@ static void store_pixels(const Bands *b, const Outputs *o, size_t output, size_t
                           o->out + first * all + output, all);
 }
 
-/* Fetch where values of one tile and four or 16 outputs go to, while they are looked up. */
-static void expect(const Work *w, const Outputs *o, size_t output, size_t n_outputs, size_t first,
-                   size_t n)
+/* Fetch where values of one tile and four outputs go to, while they are looked up. */
+static void expect_planes(const Work *w, const Outputs *o, size_t output, size_t n_outputs,
+                          size_t first, size_t n)
 {
     const size_t per_item = w->out_height * w->out_width;
     const size_t all = (size_t)(w->g->groups * w->g->n_outputs);
-    if (w->g->out_by_pixel) {
-        for (size_t p = first; p < first + n; p++)
-            PREFETCH_TO_WRITE(o->out + p * all + output);
-        return;
-    }
     const Run run = run_of(w, first, first + n);
     for (size_t k = output; k < output + n_outputs; k++)
         for (size_t i = 0; i < run.n; i += 16)
             PREFETCH_TO_WRITE(o->out + (run.item * all + k) * per_item + run.within + i);
+}
+
+/* The same of some positions and 16 outputs: not more at a time than are on their way together. */
+static void expect_pixels(const Work *w, const Outputs *o, size_t output, size_t first, size_t end)
+{
+    const size_t all = (size_t)(w->g->groups * w->g->n_outputs);
+    for (size_t p = first; p < end; p++)
+        PREFETCH_TO_WRITE(o->out + p * all + output);
 }
 
 static void look_up_band(const Bands *b, const Outputs *o, size_t first, size_t n_positions)
@@ -270,11 +273,16 @@ static void look_up_band(const Bands *b, const Outputs *o, size_t first, size_t 
                 const size_t end = smaller(begin + step, n_positions);
                 for (size_t p = begin; p < end; p += TILE) {
                     const size_t n = smaller(TILE, end - p);
-                    expect(w, o, output, here, first + p, n);
-                    for (size_t k = 0; k < here; k += OUTPUTS)
+                    if (!g->out_by_pixel)
+                        expect_planes(w, o, output, here, first + p, n);
+                    for (size_t k = 0; k < here; k += OUTPUTS) {
+                        if (g->out_by_pixel)
+                            expect_pixels(w, o, output, first + p + n * k / here,
+                                          first + p + n * (k + OUTPUTS) / here);
                         b->shuffle->look_up(codes + p / TILE * b->tile_bytes,
                                             tables + (m + k) / OUTPUTS * table_bytes, b->n_quads,
                                             b->sums + k * TILE);
+                    }
                     finish_sums(g->wrap_bits, g->relu, b->sums, round_up(here, OUTPUTS) * TILE);
                     (g->out_by_pixel ? store_pixels : store_planes)(b, o, output, here,
                                                                     first + p, n);

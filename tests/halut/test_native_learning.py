@@ -171,6 +171,22 @@ def test_means_of_columns(forced, n_rows, n_columns):
     assert learning.column_means(rows) is None
 
 
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 96, 167])
+@pytest.mark.parametrize("n_sides", [1, 5, 40])
+def test_systems_are_solved(forced, n, n_sides):
+    rng = np.random.default_rng(12)
+    half = rng.integers(-3, 4, (n, n)).astype(float)
+    matrix, sides = half @ half.T, rng.integers(-9, 10, (n, n_sides)).astype(float)
+    found = learning.solve(matrix, 2.5, sides)
+    assert (found is None) == (native.status()[0] not in ("avx2", "avx512", "vnni"))
+    if found is not None:
+        want = np.linalg.solve(matrix + 2.5 * np.eye(n), sides)
+        assert np.allclose(found, want, rtol=1e-9, atol=1e-9)
+    assert learning.solve(matrix, -1e9, sides) is None  # not positive definite
+    forced.setenv(native.VARIABLE, "off")
+    assert learning.solve(matrix, 2.5, sides) is None
+
+
 @pytest.mark.usefixtures("forced")
 def test_what_lies_otherwise_in_memory_goes_to_numpy():
     codes = np.zeros((2, 8), dtype=np.uint8)

@@ -272,7 +272,7 @@ def rewritten(path, **changes):
         ({"kind": np.array("something")}, 'kind must be "halut-program"'),
         ({"kind": None}, 'kind must be "halut-program"'),
         ({"kind": np.zeros(3)}, "kind must be a single value"),
-        ({"format_version": np.array(4)}, "format_version must be 1, 2 or 3, not 4"),
+        ({"format_version": np.array(5)}, "format_version must be 1, 2, 3 or 4, not 5"),
         ({"format_version": None}, "format_version must be present"),
         ({"lut": None}, "fields must be complete, but lut is missing"),
         ({"extra": np.zeros(1)}, "fields must be known, but extra is not"),

@@ -106,6 +106,7 @@ def test_programs_without_windows_keep_their_version(tmp_path, version, terms):
 
 def test_windows_are_the_groups_of_columns():
     assert window_columns(7, 3).tolist() == [[0, 1, 2], [3, 4, -1], [5, 6, -1]]
+    assert window_columns(2, 2).tolist() == [[0, -1], [1, -1]]  # no accelerator takes one word
 
 
 def test_nodes_split_where_they_gain_most():

@@ -19,6 +19,7 @@ from halut.nn.c_export.int8 import in_words  # noqa: E402
 from halut.nn.c_export.reference import compute  # noqa: E402
 from halut.nn.c_export.steps import Add, LookUp, Product  # noqa: E402
 from halut.nn.c_export.trace import trace  # noqa: E402
+from halut.nn.c_export.words import words_of  # noqa: E402
 from tests.halut.nn.c_export.builds import passed  # noqa: E402
 from tests.halut.nn.c_export.networks import (  # noqa: E402
     Branches,
@@ -115,6 +116,18 @@ def test_words_decide_as_their_floats_do() -> None:
     stage: Any = looked_up.stage
     expected = np.clip((sums * stage.multiplier + stage.addend) >> stage.shift, -128, 127)
     assert np.array_equal(values["_1"].reshape(expected.shape), expected)
+
+
+def test_words_are_those_of_the_export(tmp_path: Path) -> None:
+    model, seen, inputs = made(Residual, looked_up=False), images(40), images(60)[40:]
+    done = export_c(model, tmp_path, inputs, exact="int8", calibration=seen, measure_code=False)
+    words = words_of(model, seen)(inputs)
+    with torch.no_grad():
+        floats = model(inputs)
+    assert words.shape == floats.shape and words.dtype == torch.float32
+    assert done.max_difference == float((words - floats).abs().max()) > 0
+    assert done.same_class == int((words.argmax(1) == floats.argmax(1)).sum())
+    assert not torch.equal(words_of(model, seen[:2] / 4)(inputs), words)  # other ranges
 
 
 def test_a_folded_network_keeps_its_bits(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_from_a_file_to_a_report(capsys) -> None:
                  "--images", "20"]) == 0  # fmt: skip
     assert "agreement            100.00 %" in capsys.readouterr().out
 
+    assert "arithmetic" not in facts
     steps = ["--block-steps", "3", "--distill-steps", "0", "--images", "96", "--held-out", "32"]
     command = ["reconstruct", "n.safetensors", "--exact", "net.pt2", *steps, "-o", "r.pt"]
     assert main(command) == 0
@@ -111,11 +112,17 @@ def test_export_as_onnx(capsys) -> None:
         main(["export", "n.pt", "--onnx", "--c", "-o", "n.onnx"])
 
 
-def test_a_function_is_run_where_it_is_named(place) -> None:
+def test_a_function_is_run_where_it_is_named(place, capsys) -> None:
     assert main(["convert", place, *CONVERT, "-o", "n.pt"]) == 0
     with pytest.raises(HalutError, match="network must be permitted before it is run"):
         main(["evaluate", "n.pt"])
     assert main(["evaluate", "n.pt", "--import", place]) == 0
+    words = ["--int8", "--images", "9", "-o", "w.json"]
+    assert main(["evaluate", "n.pt", "--import", place, *words]) == 0
+    assert "8-bit words between layers" in capsys.readouterr().out
+    facts = json.loads(Path("w.json").read_text())
+    assert facts["arithmetic"] == "8-bit words" and facts["images"] == 9
+    assert 0 <= facts["accuracy"] <= 1
 
 
 @pytest.mark.usefixtures("place")
