@@ -173,7 +173,7 @@ class Forest:
         self.n_candidates = n_candidates
         self.weights = weights  # (D, R)
         self.centre = centre
-        self.columns = np.empty((A.shape[1], len(rows)), dtype=np.float32)  # (D, n)
+        self.columns = learning.empty_columns(A.shape[1], len(rows))  # (D, n)
         self.targets = np.empty((len(rows), weights.shape[1]), dtype=np.float32)  # (n, R)
         for begin in range(0, len(rows), 256):  # in pieces that stay in the cache
             some = A[rows[begin : begin + 256]]

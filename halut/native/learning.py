@@ -11,8 +11,8 @@ from halut.native.layouts import address, are
 from halut.native.library import kernels
 
 __all__ = ["MOST_BINS", "BinnedColumns", "add_entries", "column_means", "column_sums",
-           "count_meetings", "exchange_entries", "learn_tree", "solve", "table_sums",
-           "write_columns"]  # fmt: skip
+           "count_meetings", "empty_columns", "exchange_entries", "learn_tree", "solve",
+           "table_sums", "write_columns"]  # fmt: skip
 
 MOST_BINS = 512
 """Bins of a column, at most, as in trees.h."""
@@ -216,6 +216,16 @@ def exchange_entries(
     chosen.call("halut_exchange_entries", address(off_codes), address(off), address(codes),
                 address(on), *rows.shape, len(on), address(rows), address(sums))  # fmt: skip
     return sums
+
+
+def empty_columns(n_columns: int, n: int) -> NDArray[np.float32]:
+    """Return float32 columns (n_columns, n), not set, that `write_columns` fills fastest.
+
+    Their address is a multiple of 64 bytes, as that of large NumPy arrays never is.
+    """
+    block = np.empty(4 * n_columns * n + 64, dtype=np.uint8)
+    begin = -block.ctypes.data % 64
+    return block[begin : begin + 4 * n_columns * n].view(np.float32).reshape(n_columns, n)
 
 
 def write_columns(rows: NDArray[np.float32], columns: NDArray[np.float32], begin: int) -> bool:

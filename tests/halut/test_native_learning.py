@@ -154,7 +154,9 @@ def test_entries_are_exchanged_in_place(forced, n_rows, n_targets):
 def test_rows_become_columns(forced, n_rows, n_columns):
     rows = np.random.default_rng(9).standard_normal((n_rows, n_columns)).astype(np.float32)
     for begin, more in ((5, 7), (16, 48)):
-        columns = np.zeros((n_columns, n_rows + more), dtype=np.float32)
+        columns = learning.empty_columns(n_columns, n_rows + more)
+        assert columns.ctypes.data % 64 == 0
+        columns[:] = 0
         assert learning.write_columns(rows, columns, begin)
         padded = ((0, 0), (begin, more - begin))
         assert np.array_equal(columns, np.pad(rows.T, padded))
