@@ -86,8 +86,8 @@ def _parser() -> Parser:
         help="sums of the custom function unit, at most 64, a multiple of 64 / lut-bits "
         f"(default: {CfuConfig().n_sums})")  # fmt: skip
     add("--board", metavar="NAME",
-        help="a bitstream for this board (python -m flow fpga --help) in place of the comparison: "
-        "custom instructions only, memory on the chip, tables of 4 bits")  # fmt: skip
+        help="a bitstream for this board (python -m flow fpga --help): custom instructions only, "
+        "memory on the chip, tables of 4 bits (default: none, but the comparison)")  # fmt: skip
     add("--check", action="store_true", help="only say which programs are missing")
     add("-o", "--output", default="build/soc", metavar="DIR", help="folder for all products")
     return parser

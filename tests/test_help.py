@@ -53,6 +53,7 @@ COMMANDS = {
     "flow platforms": OPTIONAL,
     "flow bench": OPTIONAL,
     "flow system": OPTIONAL,
+    "flow ratio": OPTIONAL,
     "flow scale": OPTIONAL,
     "flow tables": OPTIONAL,
     "flow units": OPTIONAL,

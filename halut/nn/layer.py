@@ -317,7 +317,9 @@ class HalutLayer(LookUp, ABC):
     def check_exact(self) -> None:
         """Raise `HalutError` unless the layer computes what hardware computes; say what to set."""
         if self.config.encoder == "centroid":
-            raise HalutError('encoder must be that of trees for hardware, not "centroid"')
+            raise HalutError(
+                'encoder must be "tree", "sums", "window" or "node" for hardware, not "centroid"'
+            )
         for name, value, example in (
             ("lut_bits", self.config.lut_bits, "8"),
             ("input_format", self.input_format, '"int8"'),

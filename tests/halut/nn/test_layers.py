@@ -382,7 +382,7 @@ BYTES = HalutLinear(8, 2, config=LayerConfig(output_format="int8"))
     (lambda: HalutConv2d(8, 2, 3)(torch.randn(3, 7, 5, 5)), r"\(any, 8, height, width\)"),
     (lambda: HalutLinear(8, 2).accumulators(torch.randn(3, 8)), "input_format must be set"),
     (lambda: HalutLinear(8, 2, config=LayerConfig(encoder="centroid")).programs(),
-     'encoder must be "tree" or "sums" for hardware'),
+     'encoder must be "tree", "sums", "window" or "node" for hardware'),
     (lambda: HalutLinear.from_module(nn.Linear(8, 2), torch.randn(20, 8)),
      "at least 64 rows .4 x 16 prototypes., not 20"),
     (lambda: HalutLinear.from_module(nn.Linear(8, 2), torch.full((99, 8), torch.nan)),

@@ -389,7 +389,7 @@ def test_export_refuses(tmp_path: Path) -> None:
     refused(late, r"lut_bits must be set .*\(layer layer1.0\)")
     put(model, "layer1.0", HalutConv2d(4, 8, 3, padding=1,
                                        config=LayerConfig(encoder="centroid")))  # fmt: skip
-    refused(model, r'encoder must be that of trees for hardware, not "centroid" \(layer layer1.0\)')
+    refused(model, r'encoder must be .* "node" for hardware, not "centroid" \(layer layer1.0\)')
     model = network()
     model.extra = HalutLinear(16, 2, config=EXACT)
     refused(model, "forward pass must reach every converted layer, not miss extra")
