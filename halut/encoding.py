@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.nodes import by_node
 from halut.program import Program
 
 __all__ = ["at_level", "at_node", "check_words", "compared_keys", "comparison_keys", "encode",
@@ -185,7 +186,7 @@ def float_thresholds(program: Program) -> NDArray[np.float32]:
     if program.places is not None:
         raise HalutError("program must not have windows for thresholds of single values")
     wanted = comparison_keys(program.threshold_words, program.input_format)
-    levels = np.repeat(np.arange(program.tree_depth), 2 ** np.arange(program.tree_depth))
+    levels = by_node(np.arange(program.tree_depth))
     scale, offset = program.input_scale[:, levels], program.input_offset[:, levels]
 
     def value(place: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -37,12 +37,13 @@ from halut.forest import Forest
 from halut.formats import MOST_TERMS
 from halut.judging import Judge, QuantisationError, Statistics
 from halut.lookup import centred_product, chunks, mean_row, product_basis, walk_rows
+from halut.nodes import by_node
 from halut.outliers import ordinary_rows
 from halut.residual import ResidualTrees, TermTrees
 from halut.ridge import Fit, HeldOut, best_strength, entries_of
 from halut.sums import sums_of_one
 from halut.tree_product import TreeProduct
-from halut.windows import WINDOWED, by_node
+from halut.windows import WINDOWED
 
 __all__ = ["HalutMatmul", "QuantisationError", "Statistics"]
 
@@ -488,8 +489,9 @@ class HalutMatmul(TreeProduct):
         return found or (residual.start(), fits[-1:], 0)
 
     def _residual(self, forest: Forest) -> ResidualTrees:
-        settings: dict[str, Any] = {"terms": self.terms, "n_candidates": self.n_candidates}
-        return ResidualTrees(forest, **settings, encoder=self.encoder)
+        return ResidualTrees(
+            forest, terms=self.terms, n_candidates=self.n_candidates, encoder=self.encoder
+        )
 
     def _replay(self, forest: Forest, fits: list[Fit]) -> None:
         """Grow trees with the choices that were made before."""

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from halut.nodes import by_node
+
 __all__ = ["clip_entries", "clip_thresholds", "ordinary_rows"]
 
 QUANTILES = (0.0, 0.001, 0.01, 0.03)
@@ -80,7 +82,7 @@ def clip_thresholds(
     edges = np.quantile(values.astype(np.float64), [low, 1 - high], axis=axis, keepdims=True)
     margin = (edges[1] - edges[0]) / 128
     depth = thresholds.shape[1].bit_length()
-    level = np.repeat(np.arange(depth), 2 ** np.arange(depth))  # (K-1,)
+    level = by_node(np.arange(depth))  # (K-1,)
     shape = (len(thresholds), depth, 1)
     lowest = np.broadcast_to(edges[0] - margin, shape)[:, level, 0]
     highest = np.broadcast_to(edges[1] + margin, shape)[:, level, 0]

@@ -553,9 +553,10 @@ class Program:
         arrays = tuple(getattr(self, name).tobytes() for name in ARRAYS)
         scalars = tuple(getattr(self, name) for name in _SCALARS)
         stage = [(name, array.tobytes()) for name, array in self.output.constants.items()]
-        more = self.signs, self.places
-        signs = tuple(array.tobytes() if array is not None else None for array in more)
-        return (*scalars, self.split_dims.shape, self.lut.shape, *arrays, *signs,
+        optional = tuple(
+            None if array is None else array.tobytes() for array in (self.signs, self.places)
+        )
+        return (*scalars, self.split_dims.shape, self.lut.shape, *arrays, *optional,
                 self.output.format, self.output.relu, *stage,
                 tuple(sorted(self.provenance.items())))  # fmt: skip
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halut.checks import either, in_range, integer
+from halut.nodes import by_node
 
 __all__ = ["INPUT_GRANULARITIES", "LUT_GRANULARITIES", "code_shares", "half_lut",
            "integer_thresholds", "quantize_lut", "sum_thresholds"]  # fmt: skip
@@ -211,7 +212,7 @@ def integer_thresholds(
     exact = np.asarray(thresholds, dtype=np.float64)
     n_nodes = exact.shape[1]
     tree_depth = (n_nodes + 1).bit_length() - 1
-    level = np.repeat(np.arange(tree_depth), 2 ** np.arange(tree_depth))  # (K-1,)
+    level = by_node(np.arange(tree_depth))  # (K-1,)
     first = 2 ** np.arange(tree_depth) - 1
     low = np.minimum.reduceat(exact, first, axis=1)  # (C, T)
     high = np.maximum.reduceat(exact, first, axis=1)
@@ -267,7 +268,7 @@ def sum_thresholds(
     either("input_granularity", granularity, INPUT_GRANULARITIES)
     exact = np.asarray(thresholds, dtype=np.float64)
     n_levels, terms = signs.shape[1:]
-    level = np.repeat(np.arange(n_levels), 2 ** np.arange(n_levels))  # (K-1,)
+    level = by_node(np.arange(n_levels))  # (K-1,)
     used = signs != 0
     axes: Any = {"dimension": 2, "codebook": (1, 2), "all": None}[granularity]
     least = np.where(used, low, np.inf).min(axis=axes, keepdims=True)

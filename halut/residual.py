@@ -23,10 +23,11 @@ from halut.choice import is_better
 from halut.effort import Variant, passes_shown
 from halut.forest import Forest, add_entries, sums_by_code
 from halut.lookup import walk_rows
+from halut.nodes import by_node
 from halut.ridge import Fit, Gram, HeldOut, best_strength, solve
 from halut.sums import greedy_sum, products, second_moments, sum_of, sums_of_one
 from halut.trees import SortedColumns, learn_node_tree, learn_tree, split_column
-from halut.windows import WINDOWED, by_node
+from halut.windows import WINDOWED
 
 __all__ = ["ResidualTrees", "TermTrees"]
 

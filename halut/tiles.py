@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from halut.checks import integer_from
 from halut.errors import HalutError
 from halut.formats import FLOAT_FORMATS, input_format_bits
+from halut.nodes import by_node
 from halut.program import Program
 
 __all__ = ["Tiling", "add_partial", "select", "tile", "widen"]
@@ -393,7 +394,7 @@ def _with_window(program: Program, window: int, splits: str, terms: int) -> Prog
     if program.splits == "node" and splits == "level":
         raise HalutError("program must split by level, as the accelerator does, not by node")
     if splits == "node" and program.splits == "level":
-        places = np.repeat(places, 2 ** np.arange(depth), axis=1)
+        places = by_node(places)
     if window == program.window and splits == program.splits:
         return program
     added = ((0, 0), (0, window - dims.shape[1]))

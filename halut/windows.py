@@ -15,7 +15,7 @@ from halut.errors import HalutError
 from halut.forest import subspaces
 from halut.formats import FLOAT_FORMATS
 
-__all__ = ["WINDOWED", "by_node", "check_granularity", "window_columns", "window_fields"]
+__all__ = ["WINDOWED", "check_granularity", "window_columns", "window_fields"]
 
 WINDOWED = ("window", "node")
 """Encoders of codebooks that take their windows."""
@@ -53,11 +53,6 @@ def window_columns(n_features: int, n_codebooks: int) -> NDArray[np.int32]:
     for row, group in zip(columns, groups, strict=True):
         row[: group.stop - group.start] = np.arange(group.start, group.stop)
     return columns
-
-
-def by_node(split_dims: NDArray[Any]) -> NDArray[Any]:
-    """Repeat what levels compare, (n_codebooks, tree_depth), for each node: (…, K - 1)."""
-    return np.repeat(split_dims, 2 ** np.arange(split_dims.shape[1]), axis=1)
 
 
 def window_fields(

@@ -16,7 +16,7 @@ from flow.figures.metrics import NOT_COUNTED, Metrics, base_provenance
 from flow.studies.direct_cost import direct_layer, engine_of
 from flow.studies.network_cost import system
 from flow.studies.tile_energy import measured_on
-from halut.checks import read_json
+from halut.checks import integer_from, located, number_in, read_json
 from halut.errors import HalutError
 from halut.workloads import Layer
 from rtl_gen.tiled_config import AnyConfig
@@ -72,10 +72,9 @@ def read_accuracy(flag: str, path: str, *, looked_up: bool) -> Accuracy:
             f"`python -m halut evaluate -o` writes ({path})"
         )
     share, images = (data[name] for name in found)
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise HalutError(f"{found[0]} must be in [0, 1], not {share!r} ({path})")
-    if isinstance(images, bool) or not isinstance(images, int) or images < 1:
-        raise HalutError(f"{found[1]} must be an integer of at least 1, not {images!r} ({path})")
+    with located(path):
+        number_in(found[0], share, 0, 1)
+        integer_from(found[1], images, 1)
     layers = data.get("layers")
     if isinstance(layers, list) and bool(layers) != looked_up:
         wanted = "a network with looked-up layers" if looked_up else "an exact network"

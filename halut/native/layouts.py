@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from halut.native.library import Kernels, Stage
 
-__all__ = ["RAW", "Tables", "address", "are", "dequantised", "lay_out", "matrix", "parts"]
+__all__ = ["RAW", "Tables", "address", "aligned_bytes", "are", "dequantised", "lay_out", "matrix",
+           "parts"]  # fmt: skip
 
 _FLOAT32, _INT8 = range(2)
 """Kinds of values, numbered as in kernels.c, like what follows."""
@@ -92,14 +93,19 @@ def lay_out(
             layout = _SHORTS
     sizes = n_codebooks, n_prototypes, n_outputs
     size = chosen.library.halut_table_bytes(layout, *sizes)
-    block = np.empty(size + 64, dtype=np.uint8)
-    begin = -block.ctypes.data % 64
-    memory = block[begin : begin + size]
+    memory = aligned_bytes(size)
     chosen.library.halut_make_tables(
         layout, _KINDS[entries.dtype], entries.ctypes.data,
         None if offset is None else offset.ctypes.data, *sizes, memory.ctypes.data,
     )  # fmt: skip
     return Tables(layout, shape, memory)
+
+
+def aligned_bytes(size: int) -> NDArray[np.uint8]:
+    """Return so many bytes, not set, whose address is a multiple of 64."""
+    block = np.empty(size + 64, dtype=np.uint8)
+    begin = -block.ctypes.data % 64
+    return block[begin : begin + size]
 
 
 def address(array: NDArray[Any]) -> int:

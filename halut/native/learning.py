@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halut.native.layouts import address, are
+from halut.native.layouts import address, aligned_bytes, are
 from halut.native.library import kernels
 
 __all__ = ["MOST_BINS", "BinnedColumns", "add_entries", "column_means", "column_sums",
@@ -223,9 +223,7 @@ def empty_columns(n_columns: int, n: int) -> NDArray[np.float32]:
 
     Their address is a multiple of 64 bytes, as that of large NumPy arrays never is.
     """
-    block = np.empty(4 * n_columns * n + 64, dtype=np.uint8)
-    begin = -block.ctypes.data % 64
-    return block[begin : begin + 4 * n_columns * n].view(np.float32).reshape(n_columns, n)
+    return aligned_bytes(4 * n_columns * n).view(np.float32).reshape(n_columns, n)
 
 
 def write_columns(rows: NDArray[np.float32], columns: NDArray[np.float32], begin: int) -> bool:

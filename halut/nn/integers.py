@@ -20,6 +20,7 @@ from torch.nn import functional
 from halut.formats import FLOAT_FORMATS
 from halut.nn.chains import Chain, Path, Step
 from halut.nn.layers import HalutConv2d, HalutLayer
+from halut.nodes import by_node
 from halut.program import Program
 
 __all__ = ["MOST_BITS", "Inputs", "Refused", "flip", "integer_chain", "zero_decides"]
@@ -234,8 +235,8 @@ def _integer_inputs(
                     below = np.searchsorted(compared[index, level], nodes[index, at], "right")
                     found[group, first + index, at] = below - half - 1
     channel = origin[features.numpy()]
-    lowest = np.repeat(low[channel], 2 ** np.arange(consumer.tree_depth), axis=2)  # (G, C, K-1)
-    highest = np.repeat(high[channel], 2 ** np.arange(consumer.tree_depth), axis=2)
+    lowest = by_node(low[channel])  # (G, C, K-1)
+    highest = by_node(high[channel])
     if ((found < -half) & (lowest <= -half)).any():
         raise OverflowError
     if not isinstance(consumer, HalutConv2d) or not any(consumer.sides()):
@@ -287,7 +288,7 @@ def _padding(
     # It must be greater than `above` and at most `up_to`.
     above = np.full(consumer.in_channels, -half - 1)
     up_to = np.full(consumer.in_channels, half - 1)
-    channel = np.repeat(_features(consumer).numpy(), 2 ** np.arange(consumer.tree_depth), axis=2)
+    channel = by_node(_features(consumer).numpy())
     np.maximum.at(above, channel[right], found[right])
     np.minimum.at(up_to, channel[~right], found[~right])
     bad = np.flatnonzero(above >= up_to)

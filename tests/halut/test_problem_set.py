@@ -20,10 +20,7 @@ SHAPES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def judged_by_one_share_of_the_rows(monkeypatch):
-    """As with many rows: cross-validation takes long, and has tests of its own."""
-    monkeypatch.setattr("halut.matmul.FEW_ROWS", 0)
+pytestmark = pytest.mark.usefixtures("judged_by_one_share_of_the_rows")
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -9,11 +9,7 @@ from halut.lookup import gather
 from halut.problems import relative_error
 from halut.sums import greedy_sum, products, second_moments, sum_of
 
-
-@pytest.fixture(autouse=True)
-def judged_by_one_share_of_the_rows(monkeypatch):
-    """As with many rows: cross-validation takes long, and has tests of its own."""
-    monkeypatch.setattr("halut.matmul.FEW_ROWS", 0)
+pytestmark = pytest.mark.usefixtures("judged_by_one_share_of_the_rows")
 
 
 def mixtures(n_rows=1500, n_sources=4, n_features=24, n_outputs=6, seed=0):

@@ -18,12 +18,9 @@ from halut.quantised import QuantisedMatmul
 from halut.tiles import select, tile, widen
 from halut.trees import learn_node_tree, learn_tree
 from halut.windows import window_columns
+from tests.halut.support import mixtures
 
-
-@pytest.fixture(autouse=True)
-def judged_by_one_share_of_the_rows(monkeypatch):
-    """As with many rows: cross-validation takes long, and has tests of its own."""
-    monkeypatch.setattr("halut.matmul.FEW_ROWS", 0)
+pytestmark = pytest.mark.usefixtures("judged_by_one_share_of_the_rows")
 
 
 def small(**changes):
@@ -34,13 +31,6 @@ def small(**changes):
         "lut_scale": [1.0], "lut_offset": [0.0],
     }  # fmt: skip
     return Program(**fields | changes)
-
-
-def mixtures(n_rows=1500):
-    rng = np.random.default_rng(0)
-    mixing = rng.standard_normal((4, 24))
-    A = rng.standard_normal((n_rows, 4)) @ mixing + 0.1 * rng.standard_normal((n_rows, 24))
-    return A, rng.standard_normal((24, 6))
 
 
 def test_by_hand():

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halut.formats import FLOAT_FORMATS
+from halut.nodes import by_node
 from halut.program import Program
 
 __all__ = ["keys", "threshold_keys", "values"]
@@ -49,7 +50,7 @@ def threshold_keys(program: Program) -> NDArray[np.int64]:
         Where no float goes left: the integer below the key of minus infinity.
     """
     nodes = program.threshold_values.astype(np.float64)
-    levels = np.concatenate([np.full(2**t, t) for t in range(program.tree_depth)])
+    levels = by_node(np.arange(program.tree_depth))
     if program.window:  # all words of a layer's window share one grid
         levels[:] = 0
     scale = program.input_scale[:, levels].astype(np.float64)

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 
 from torch import nn  # noqa: E402
 
-from halut import HalutMatmul, golden  # noqa: E402
+from halut import HalutMatmul  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import HalutConv2d, HalutLinear, LayerConfig, convert_  # noqa: E402
 from halut.nn.fold import fold_  # noqa: E402
@@ -22,27 +22,11 @@ from halut.nn.prune import prune_  # noqa: E402
 from halut.nn.sums import signed_sums, sum_thresholds, sum_words  # noqa: E402
 from halut.program import Program  # noqa: E402
 from rtl_gen.tiled_config import config_from_dict  # noqa: E402
+from tests.halut.nn.support import check_against_golden, mixture  # noqa: E402
 
 
 def sums(**fields: Any) -> LayerConfig:
     return LayerConfig(**{"encoder": "sums", "input_format": "int8", "refine_passes": 0} | fields)
-
-
-def mixture(n_rows: int, width: int) -> torch.Tensor:
-    torch.manual_seed(1)
-    return torch.randn(n_rows, 6) @ torch.randn(6, width) + 0.1 * torch.randn(n_rows, width)
-
-
-def check_against_golden(layer: HalutConv2d | HalutLinear, x: torch.Tensor) -> None:
-    """Codes, integers and outputs of a layer equal the golden model's, bit for bit."""
-    with torch.no_grad():
-        rows, found, codes = layer.rows(x), layer.accumulators(x), layer.codes(x)
-        for group, program in enumerate(layer.programs()):
-            assert program.terms == layer.config.n_terms
-            words = program.input_words(rows[group].numpy())
-            assert np.array_equal(codes[group].numpy(), golden.encode(program, words))
-            wanted = golden.matmul(program, words)
-            assert wanted.size and np.array_equal(found[group].numpy(), wanted)
 
 
 @pytest.mark.parametrize("granularity", ["codebook", "dimension", "all"])
