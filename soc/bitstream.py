@@ -20,7 +20,7 @@ from rtl_gen.cfu import CfuConfig, write
 from sim import runner
 from soc.expected import prepare, write_expected
 from soc.firmware import build_board_firmware
-from soc.system import write_system
+from soc.system import build_simulation, write_system
 
 __all__ = ["BAUD", "RAM_BYTES", "ROM_BYTES", "make_bitstream", "simulate_board"]
 
@@ -73,7 +73,8 @@ def make_bitstream(
     clock_hz = round(board.clock_mhz * 1e6)
     log.info("[1/4] system: LiteX")
     cfu = write(config, folder / "halut_cfu.v").resolve()
-    flags = ["--board-clock-hz", str(clock_hz), "--high-pins", str(len(board.high_pins))]
+    flags = ["--board-clock-hz", str(clock_hz), "--baud", str(BAUD)]
+    flags += ["--high-pins", str(len(board.high_pins))]
     verilog = write_system(litex, cfu, flags, ROM_BYTES, RAM_BYTES, folder)
     # Memory that is not read-only begins with what is there.
     verilog = re.sub(r'\$readmemh\("system_sram\.init", \w+\);', "", verilog)
@@ -136,15 +137,7 @@ def simulate_board(verilog: str, rom: str, board: Board, n_images: int, folder: 
     """
     file = (folder / "firmware" / "rom.init").resolve()
     file.write_text(rom)
-    built = runner.build(
-        verilog.replace(_ROM_FILE, str(file)),
-        "system",
-        simulator="verilator",
-        waves=False,
-        strict=False,
-        testbench=_TESTBENCH,
-        root=folder / "verilator",
-    )
+    built = build_simulation(verilog.replace(_ROM_FILE, str(file)), _TESTBENCH, folder)
     arguments = [str(_CYCLES_PER_IMAGE * (n_images + 1)), f"{board.clock_mhz * 1e6 / BAUD}"]
     text = runner.run_compiled(built, arguments, timeout_s=3600).log
     (folder / "run.log").write_text(text)

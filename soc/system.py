@@ -20,6 +20,7 @@ __all__ = [
     "TABLES_BYTES",
     "Mark",
     "System",
+    "build_simulation",
     "build_system",
     "marks",
     "write_system",
@@ -92,16 +93,21 @@ def build_system(litex: Path, config: CfuConfig, block: AxiConfig, folder: Path)
     accelerator = write_axi(generate_axi(block), folder / "halut_axi.v").resolve()
     flags = ["--accelerator", str(accelerator), "--tables-bytes", str(TABLES_BYTES)]
     verilog = write_system(litex, cfu, flags, ROM_BYTES, RAM_BYTES, folder)
-    built = runner.build(
-        _with_named_rom(verilog),
+    built = build_simulation(_with_named_rom(verilog), _TESTBENCH, folder)
+    return System(build=built, headers=folder)
+
+
+def build_simulation(verilog: str, testbench: Path, folder: Path) -> runner.Build:
+    """Compile a system's Verilog and its testbench (C++), in ``<folder>/verilator``."""
+    return runner.build(
+        verilog,
         "system",
         simulator="verilator",
         waves=False,
         strict=False,
-        testbench=_TESTBENCH,
+        testbench=testbench,
         root=folder / "verilator",
     )
-    return System(build=built, headers=folder)
 
 
 def write_system(

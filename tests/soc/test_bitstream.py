@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -12,14 +11,11 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e .[to
 
 from flow.fpga.parts import board
 from halut.errors import HalutError
-from halut.nn.recipe import Recipe
-from halut.nn.train import train
 from rtl_gen.cfu import CfuConfig
 from sim.runner import SimulationFailed
 from soc.__main__ import main
 from soc.bitstream import make_bitstream, simulate_board
-
-LITEX = os.environ.get("HALUT_LITEX", "build/soc/venv/bin/python")
+from tests.soc.support import LITEX, tiny_network
 
 
 def test_a_board_must_have_a_serial_line(tmp_path: Path) -> None:
@@ -53,15 +49,8 @@ def test_pins_of_a_system() -> None:
 @pytest.mark.slow
 @pytest.mark.needs("verilator", "riscv64-unknown-elf-gcc", "litex", "pyosys", "nextpnr-ecp5")
 def test_a_bitstream_of_a_system_that_was_simulated(tmp_path: Path, capsys) -> None:
-    recipe = {
-        "version": 1, "name": "tiny", "data": "digits", "model": "resnet9",
-        "model_options": {"width": 4}, "batch_size": 64,
-        "base": {"epochs": 1, "lr": 0.01}, "replace": {"epochs": 1, "lr": 0.005},
-        "fine_tune": {"epochs": 1, "lr": 0.005},
-        "layer": {"n_prototypes": 16, "lut_bits": 8, "input_format": "int8", "max_rows": 1024},
-    }  # fmt: skip
-    train(Recipe.from_dict(recipe), tmp_path / "net")
-    arguments = ["--network", str(tmp_path / "net" / "network.pt"), "--litex", LITEX]
+    network = tiny_network(tmp_path / "net")
+    arguments = ["--network", str(network), "--litex", LITEX]
     assert main([*arguments, "--board", "ulx3s", "--images", "2", "-o", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert len(re.findall(r"^image \d+ class \d+ cycles \d+$", printed, re.M)) == 2

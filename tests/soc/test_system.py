@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -12,32 +11,22 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
 
 from halut.errors import HalutError
-from halut.nn.recipe import Recipe
-from halut.nn.train import train
 from rtl_gen.cfu import CfuConfig
 from rtl_gen.config import AcceleratorConfig
 from sim.runner import SimulationFailed
 from soc.__main__ import main
 from soc.accelerator import bus_block
 from soc.system import build_system
-
-LITEX = os.environ.get("HALUT_LITEX", "build/soc/venv/bin/python")
+from tests.soc.support import LITEX, tiny_network
 
 
 @pytest.mark.slow
 @pytest.mark.needs("verilator", "riscv64-unknown-elf-gcc", "litex")
 def test_four_ways_give_every_layer_of_the_model(tmp_path: Path, capsys) -> None:
-    recipe = {
-        "version": 1, "name": "tiny", "data": "digits", "model": "resnet9",
-        "model_options": {"width": 4}, "batch_size": 64,
-        "base": {"epochs": 1, "lr": 0.01}, "replace": {"epochs": 1, "lr": 0.005},
-        "fine_tune": {"epochs": 1, "lr": 0.005},
-        "layer": {"n_prototypes": 16, "lut_bits": 8, "input_format": "int8", "max_rows": 1024},
-    }  # fmt: skip
-    train(Recipe.from_dict(recipe), tmp_path / "net")
+    network = tiny_network(tmp_path / "net")
     folder = tmp_path / "soc"
     arguments = [
-        "--network", str(tmp_path / "net" / "network.pt"), "--litex", LITEX, "-o", str(folder),
+        "--network", str(network), "--litex", LITEX, "-o", str(folder),
         "--images", "3", "--software-images", "2", "--plain-images", "2",
     ]  # fmt: skip
     assert main(arguments) == 0
