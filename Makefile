@@ -34,6 +34,7 @@ RUNS     ?=
 RECIPE   ?= configs/networks/digits_resnet9_int8.yaml
 IMAGES   ?= 100
 SPACE    ?= configs/spaces/digits.yaml
+LAYOUTS  ?= configs/layouts/all.yaml
 OUT      ?=
 ARGS     ?=
 
@@ -74,7 +75,7 @@ $(VENV)/.installed-%: pyproject.toml
 	  $(if $(CONSTRAINTS),-c $(call q,$(CONSTRAINTS))) -e '.[$(subst -,$(comma),$*)]'
 	@touch $@
 
-.PHONY: help venv demo network soc soc-bitstream docs test test-slow mutate lint doctor rtl synth pnr formal fpga fpga-tables orfs report bench tables sweep pareto bench-software clean distclean
+.PHONY: help venv demo network soc soc-bitstream docs test test-slow mutate lint doctor rtl synth pnr layouts formal fpga fpga-tables orfs report bench tables sweep pareto bench-software clean distclean
 
 help: ## this list
 	@echo "Targets:"
@@ -87,7 +88,7 @@ help: ## this list
 	@echo "  RUNS=  (report: folders to compare, in place of CONFIG's run)"
 	@echo "  SYNTH_ONLY=  (synth: 1 stops before OpenROAD)"
 	@echo "  RECIPE=$(RECIPE)  IMAGES=$(IMAGES)"
-	@echo "  SPACE=$(SPACE)"
+	@echo "  SPACE=$(SPACE)  LAYOUTS=$(LAYOUTS)"
 	@echo "  ARGS=  (added to the command)   JOBS=$(JOBS) (test processes)"
 	@echo "  TORCH=$(TORCH)  (empty: tests without it; those of networks are skipped)"
 	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  EXTRAS=$(EXTRAS)"
@@ -127,6 +128,9 @@ pnr: $(stamp) ## CONFIG placed and routed with OpenROAD (on PATH or OPENROAD_EXE
 	@$(py) -m flow pnr --config $(call q,$(CONFIG)) $(conditions) \
 	  $(if $(TARGET_NS),--target-ns $(call q,$(TARGET_NS))) \
 	  $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
+
+layouts: $(stamp) ## what LAYOUTS lists, placed and routed; one table with pictures (hours; to OUT, build/LAYOUTS.md)
+	@$(py) -m flow layouts --list $(call q,$(LAYOUTS)) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 report: $(stamp) ## CONFIG's run on PLATFORM, or RUNS compared, as one HTML page (to OUT)
 	@$(py) -m flow report $(or $(RUNS),--config $(call q,$(CONFIG)) $(conditions)) $(if $(BASELINE),--baseline $(call q,$(BASELINE))) $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)

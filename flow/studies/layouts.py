@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flow.cells.platform_file import read_platform
 from flow.figures.metrics import Metrics
+from flow.measure import measure
 from flow.report.html.runs import metrics_of
 from flow.report.table import NOTHING, Column, fixed
 from flow.report.table import markdown as table_markdown
 from flow.report.template import PAGES, render
+from flow.run.options import BUILD
+from flow.studies.layout_list import read_layouts
 from flow.studies.published import LAYOUTS, PublishedLayout
 from halut.cli import Parser
 from halut.errors import HalutError
 from halut.files import atomic_write, write_text
 
 __all__ = ["LayoutRun", "main", "markdown", "read_layout"]
+
+log = logging.getLogger(__name__)
 
 _PICTURES = ("placement", "clock_tree", "routing")
 _SIDE = 1000  # of a picture on the page, pixels
@@ -175,14 +183,45 @@ def _thumbnail(source: Path, target: Path) -> None:
         small.quantize(256, Image.Quantize.MAXCOVERAGE).save(temporary, optimize=True)
 
 
+def _made(path: Path, build: Path) -> tuple[list[str], list[str]]:
+    """Place and route a list's layouts, or what is left of them.
+
+    Returns
+    -------
+    folders, failed : list of str
+        Runs that were routed, and names of the others.
+    """
+    layouts = read_layouts(path)
+    folders, failed = [], []
+    for number, layout in enumerate(layouts, 1):
+        log.info("layout %d/%d: %s", number, len(layouts), layout.name)
+        try:
+            design = layout.design(path.parent)
+            folder = measure(design, read_platform(layout.platform), layout.options(), build)[1]
+            folders.append(str(folder))
+        except HalutError as error:
+            log.error("error: %s: %s", layout.name, error)
+            failed.append(layout.name)
+    return folders, failed
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m flow layouts",
         description="Write placed and routed runs as one table (Markdown), beside the layouts that "
-        "Stella Nera's repository published, with pictures.",
+        "Stella Nera's repository published, with pictures. A list of layouts is made first.",
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="folder of a run of `python -m flow pnr`"
+        "runs", nargs="*", metavar="RUN", help="folder of a run of `python -m flow pnr`"
+    )
+    parser.add_argument(
+        "--list",
+        metavar="FILE",
+        help="place and route what this file lists (.yaml) first; finished stages of earlier runs "
+        "are not done again",
+    )
+    parser.add_argument(
+        "--build", default=str(BUILD), metavar="DIR", help="folder for all products of the list"
     )
     parser.add_argument(
         "-o", "--output", default="build/LAYOUTS.md", metavar="FILE",
@@ -194,15 +233,27 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    runs = [read_layout(place) for place in arguments.runs]
     page = Path(arguments.output)
     if page.suffix != ".md":
         raise HalutError(f"--output must end in .md, not {page.suffix or 'nothing'} ({page})")
+    if not arguments.list and not arguments.runs:
+        raise HalutError("runs, or a --list of layouts, must be given")
+    places: list[str] = []
+    failed: list[str] = []
+    if arguments.list:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        places, failed = _made(Path(arguments.list), Path(arguments.build))
+    runs = [read_layout(place) for place in [*places, *arguments.runs]]
     folder = page.with_suffix("")
     for run in runs:
         for name in _pictures(run):
             _thumbnail(run.picture(name), folder / f"{run.key}-{name}.png")
-    command = f"python -m flow layouts {' '.join(arguments.runs)} -o {arguments.output}"
-    write_text(page, markdown(runs, folder.name, command))
-    print(f"wrote {page}")
+    given = [*(["--list", arguments.list] if arguments.list else []), *arguments.runs]
+    command = f"python -m flow layouts {' '.join(given)} -o {arguments.output}"
+    if runs:
+        write_text(page, markdown(runs, folder.name, command))
+        print(f"wrote {page}")
+    if failed:
+        print(f"error: not laid out: {', '.join(failed)}", file=sys.stderr)
+        return 1
     return 0

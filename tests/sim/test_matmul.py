@@ -25,8 +25,8 @@ from sim.simulation import build_accelerator
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = CONFIGS / "small.yaml"
 # Takes Verilator long, or says what another one says: `make test-slow`.
-SLOW = {"paper", "dense_lut4", "dense_p4_m2", "row_parallel", "four_units", "stella_nera_c32",
-        "photo", "digits_network", "tiled_odd", "tiled_bytes", "tiled_double",
+SLOW = {"paper", "dense_lut4", "dense_p4_m2", "dense_p4_m8", "row_parallel", "four_units",
+        "stella_nera_c32", "photo", "digits_network", "tiled_odd", "tiled_bytes", "tiled_double",
         "tiled_paper"}  # fmt: skip
 ODD = {
     # No number a power of two, and every derived width different.

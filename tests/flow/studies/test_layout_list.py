@@ -1,0 +1,81 @@
+"""The list of layouts: what an entry may say, and what is done with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flow.__main__ import main
+from flow.cells.platform import Platform
+from flow.run.options import RunOptions
+from flow.studies.layout_list import read_layouts
+from halut.errors import CheckFailed, HalutError
+from tests.flow.studies.test_layouts import _run
+
+LISTS = sorted(Path("configs/layouts").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
+def test_shipped_lists_name_designs_that_are_there(path):
+    for layout in read_layouts(path):
+        assert layout.row or (path.parent / layout.config).is_file()
+        assert layout.options().layout == "routed"
+
+
+def _list(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "list.yaml"
+    path.write_text("version: 1\nlayouts:\n" + text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("  - {clock_ns: 2}\n", "config or row must be given, not both"),
+        ("  - {row: dense, config: small.yaml}\n", "config or row must be given, not both"),
+        ("  - {row: dens}\n", r'row must be .*not \'dens\' \(did you mean "dense"\?\)'),
+        ("  - {row: dense, unit: decoder}\n", "unit must come with config"),
+        ("  - {config: small.yaml, clock: 2}\n", "known keys only"),
+        ("  - {config: small.yaml, clock_ns: -2}\n", "clock_ns must be a positive number of ns"),
+        ("  - {config: small.yaml, utilisation: 2}\n", "utilisation must be"),
+        ("  []\n", "layouts must be a list of at least one entry"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_by_name(tmp_path, text, message):
+    path = _list(tmp_path, text)
+    with pytest.raises(HalutError, match=message) as error:
+        read_layouts(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_list_is_made_and_what_fails_does_not_stop_the_rest(tmp_path, monkeypatch, capsys):
+    asked: dict[str, tuple[Platform, RunOptions, Path]] = {}
+
+    def measure(design, platform, options, build):
+        asked[design.name] = platform, options, build
+        if design.name == "small":
+            raise CheckFailed("openroad must finish place")
+        return None, _run(tmp_path / "run")
+
+    monkeypatch.setattr("flow.studies.layouts.measure", measure)
+    config = Path("configs/small.yaml").resolve()
+    path = _list(
+        tmp_path,
+        f"  - {{config: {config}, clock_ns: 2}}\n"
+        f"  - {{config: {config}, unit: decoder, clock_ns: 3, target_ns: 1.5, utilisation: 0.6}}\n",
+    )
+    page = tmp_path / "page.md"
+    assert main(["layouts", "--list", str(path), "--build", str(tmp_path), "-o", str(page)]) == 1
+    assert "error: not laid out: small" in capsys.readouterr().err
+    assert f"flow layouts --list {path} -o {page}" in page.read_text()
+    platform, options, build = asked["decoder"]
+    assert platform.name == "nangate45" and build == tmp_path
+    assert (options.clock_ns, options.target_ns) == (3, 1.5)
+    assert options.place_and_route.utilisation == 0.6
+    assert asked["small"][1].target_ns is None
+
+
+def test_nothing_to_do_is_an_error(tmp_path):
+    with pytest.raises(HalutError, match="runs, or a --list of layouts, must be given"):
+        main(["layouts", "-o", str(tmp_path / "page.md")])
