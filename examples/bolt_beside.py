@@ -6,8 +6,9 @@
 Needs g++. Compiles the MADDNESS part of that checkout ("mithral") as it is, and times, in turns:
 ``A @ B``, bolt's encoding and scan, and `QuantisedMatmul.matmul_online`, from the column-major
 matrices that bolt reads. All look up 8-bit entries of K = 16 prototypes. bolt's results are sums of
-16 bits in the order of its scan, averaged where it averages; ours are float32, dequantised. Only
-time is compared: whose sums are right is not looked at.
+16 bits in memory that it made before, averaged so that they stay within 8 bits; ours are float32,
+dequantised, as new arrays and (the last columns) in memory that was made before. Only time is
+compared: whose sums are right is not looked at.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def measure(
     library: ctypes.CDLL, n_rows: int, n_features: int, n_outputs: int, n_codebooks: int,
     dtype: str, repeats: int,
 ) -> dict[str, float]:  # fmt: skip
-    """Median milliseconds of ``exact``, ``bolt`` and ``ours``, measured in turns."""
+    """Median milliseconds of ``exact``, ``bolt``, ``ours`` and ``into`` an array, in turns."""
     rng = np.random.default_rng(0)
     exact_rows = rng.standard_normal((n_rows, n_features), dtype=np.float32)
     B = rng.standard_normal((n_features, n_outputs), dtype=np.float32)
@@ -146,11 +147,13 @@ def measure(
     learned = HalutMatmul(C=n_codebooks, refine_passes=0).learn_offline(rows[:2000], B)
     ours = learned.quantised()
     columns = np.asfortranarray(rows)
+    product = np.empty((n_rows, n_outputs), np.float32)
     bolt = BoltProduct(library, columns, learned.split_dims_, n_outputs)
     calls: dict[str, Callable[[], Any]] = {
         "exact": lambda: exact_rows @ B,
         "bolt": bolt,
         "ours": lambda: ours.matmul_online(columns),
+        "into": lambda: ours.matmul_online(columns, product),
     }
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
@@ -181,18 +184,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{where['machine']}; {where['blas']}; threads {where['threads']}; kernels "
               f"{native.status()[0] or 'numpy'}")  # fmt: skip
         print(f"{arguments.rows} x {arguments.features} x {arguments.outputs}, column-major inputs")
-        print("  C  input      A @ B      bolt      ours   A @ B / bolt  A @ B / ours  bolt / ours")
+        print("                 milliseconds                    A @ B takes          bolt takes")
+        print("  C  input     A @ B    bolt    ours    into     bolt     ours     ours     into")
         for n_codebooks in map(int, arguments.codebooks.split(",")):
             for dtype in ("float32", "int8"):
                 found = measure(
                     library, arguments.rows, arguments.features, arguments.outputs, n_codebooks,
                     dtype, arguments.repeats,
                 )  # fmt: skip
-                exact, bolt, ours = found["exact"], found["bolt"], found["ours"]
-                print(
-                    f"{n_codebooks:3d}  {dtype:7s} {exact:7.2f} ms {bolt:6.2f} ms {ours:6.2f} ms "
-                    f"{exact / bolt:12.1f} x {exact / ours:11.1f} x {bolt / ours:10.2f} x"
-                )
+                exact, bolt, ours, into = (found[k] for k in ("exact", "bolt", "ours", "into"))
+                milliseconds = "".join(f"{each:8.2f}" for each in (exact, bolt, ours, into))
+                ratios = exact / bolt, exact / ours, bolt / ours, bolt / into
+                print(f"{n_codebooks:3d}  {dtype:7s}{milliseconds}"
+                      + "".join(f"{ratio:7.2f} x" for ratio in ratios))  # fmt: skip
     except HalutError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -128,7 +128,8 @@ def compared_keys(program: Program, words: NDArray[Any]) -> NDArray[np.int32]:
     keys = comparison_keys(words, program.input_format)
     if program.signs is None:
         return keys
-    keys = keys.reshape(*keys.shape[:2], -1, program.terms)
+    n_rows, n_codebooks, n_words = keys.shape
+    keys = keys.reshape(n_rows, n_codebooks, n_words // program.terms, program.terms)
     # What is subtracted is complemented: -1 - word.
     return np.where(program.signs[:, : keys.shape[2]] < 0, ~keys, keys).sum(axis=3, dtype=np.int32)
 

@@ -109,18 +109,46 @@ class QuantisedMatmul:
         """
         return dequantize(self.program, native.accumulate(self.program, codes))
 
-    def matmul_online(self, A: ArrayLike) -> NDArray[np.float32]:
+    def matmul_online(
+        self, A: ArrayLike, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Multiply rows with B, approximately: ``decode(encode(A))`` in one go.
 
         Parameters
         ----------
         A : array-like of shape (n_rows, n_features), any real dtype
             As for `encode`.
+        out : float32 ndarray of shape (n_rows, n_outputs), optional
+            Where the product goes, row-major and apart from `A`. A new array costs about as long
+            as looking up a few codebooks: its memory is given out page by page.
 
         Returns
         -------
         float32 ndarray of shape (n_rows, n_outputs)
+            `out`, or a new array.
+
+        Raises
+        ------
+        HalutError
+            As `encode`, and when `out` cannot take the product.
         """
         rows = self._rows(A)
-        product = self._native.multiply(rows)
-        return self.decode(self.encode(rows)) if product is None else product
+        if out is not None:
+            self._check_out(out, rows)
+        product = self._native.multiply(rows, out)
+        if product is None:
+            product = self.decode(self.encode(rows))
+            if out is not None:
+                out[...] = product
+                return out
+        return product
+
+    def _check_out(self, out: NDArray[np.float32], rows: NDArray[Any]) -> None:
+        shape = len(rows), self.program.n_outputs
+        if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != np.float32:
+            given = getattr(out, "shape", None), getattr(out, "dtype", type(out).__name__)
+            raise HalutError(f"out must be a float32 array of shape {shape}, not {given}")
+        if not (out.flags.c_contiguous and out.flags.writeable):
+            raise HalutError("out must be row-major, without gaps, and writable")
+        if np.may_share_memory(out, rows):
+            raise HalutError("out must be apart from A in memory")

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from halut import golden
 from halut.accumulation import Accumulation, add_in_order
-from halut.encoding import check_words, comparison_keys, float_thresholds
+from halut.encoding import check_words, compared_keys, float_thresholds, threshold_keys
 from halut.native.layouts import (
     RAW,
     Tables,
@@ -58,22 +58,28 @@ _MOST_BITS = 31
 
 _EXACT_FLOATS = (np.float32, np.float16, np.int8, np.uint8, np.int16, np.uint16, np.bool_)
 """Types whose values are float32 values."""
+_ROWS_AT_ONCE = 1024
+"""Rows whose keys are there at a time."""
 
 
 def encode(program: Program, words: ArrayLike) -> NDArray[np.uint8]:
     """Walk every row through every codebook's tree; see `halut.golden.encode`."""
     chosen = kernels()
-    if chosen is None or program.encoder != "tree":
+    if chosen is None or program.splits == "node":
         return golden.encode(program, words)
     array = check_words(program, words)
-    # Integers of 16 bits are float32 values, and compare alike.
-    keys = comparison_keys(array, program.input_format).astype(np.float32)
-    nodes = comparison_keys(program.threshold_words, program.input_format)
-    n_rows, n_codebooks, depth = array.shape
+    n_rows, n_codebooks, depth = len(array), program.n_codebooks, program.tree_depth
+    nodes = threshold_keys(program).astype(np.float32)
     dims = np.arange(n_codebooks * depth, dtype=np.int32).reshape(n_codebooks, depth)
     codes = np.empty((n_rows, n_codebooks), dtype=np.uint8)
-    rows = np.ascontiguousarray(keys).reshape(n_rows, n_codebooks * depth)
-    _encode(chosen, rows, dims, nodes.astype(np.float32), codes)
+    for begin in range(0, n_rows, _ROWS_AT_ONCE):
+        part = slice(begin, begin + _ROWS_AT_ONCE)
+        keys = compared_keys(program, array[part])
+        if program.places is not None:
+            keys = np.take_along_axis(keys, program.places[None].astype(np.intp), axis=2)
+        # Integers of 16 bits, and sums of some, are float32 values, and compare alike.
+        rows = np.ascontiguousarray(keys, dtype=np.float32).reshape(-1, n_codebooks * depth)
+        _encode(chosen, rows, dims, nodes, codes[part])
     return codes
 
 
@@ -266,10 +272,13 @@ class QuantisedProduct:
         self._check(unordered)
         return codes
 
-    def multiply(self, rows: NDArray[Any]) -> NDArray[np.float32] | None:
+    def multiply(
+        self, rows: NDArray[Any], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32] | None:
         """Return the product (n_rows, n_outputs) of rows (n_rows, n_features), or None.
 
         As `encode` does; NumPy computes also what tables of half floats, and too wide sums, give.
+        With `out`, row-major float32 of that shape, the product is written there.
         """
         chosen = kernels()
         if chosen is None or not self._is_native or rows.dtype.type not in _EXACT_FLOATS:
@@ -279,9 +288,9 @@ class QuantisedProduct:
             tables = lay_out(chosen, self.program.lut)
             multiply = _Multiplication(chosen, *self._trees, tables, self._stage)
             self._made[chosen] = multiply
-        out, unordered = multiply(rows)
+        product, unordered = multiply(rows, out)
         self._check(unordered)
-        return out
+        return product
 
     def _check(self, unordered: bool) -> None:
         if unordered:
@@ -308,13 +317,17 @@ class _Multiplication:
         )  # fmt: skip
         self._held = split_dims, thresholds, tables
 
-    def __call__(self, rows: NDArray[Any]) -> tuple[NDArray[np.float32], bool]:
-        """Return the product, and whether a value that was compared was NaN."""
-        out = np.empty((len(rows), self._n_outputs), dtype=np.float32)
+    def __call__(
+        self, rows: NDArray[Any], out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], bool]:
+        """Return the product, in `out` if given, and whether a value that was compared was NaN."""
+        if out is None:
+            out = np.empty((len(rows), self._n_outputs), dtype=np.float32)
         additions = len(rows) * self._additions
         if additions < 2 * _WORTH_A_THREAD:
             return out, self._multiply(rows, out)
-        found = _share(len(rows), additions, lambda one: self._multiply(rows[one], out[one]))
+        target = out
+        found = _share(len(rows), additions, lambda one: self._multiply(rows[one], target[one]))
         return out, any(found)
 
     def _multiply(self, rows: NDArray[Any], out: NDArray[np.float32]) -> bool:

@@ -50,7 +50,7 @@ def test_a_row_for_each_size_and_kind_of_input(script, tmp_path, capsys):
     flags = ["--rows", "64", "--features", "32", "--outputs", "3", "--codebooks", "2,4",
              "--repeats", "1", "-o", str(tmp_path / "build")]  # fmt: skip
     assert script.main([str(bolt), *flags]) == 0
-    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[3:]]
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[4:]]
     assert rows == [["2", "float32"], ["2", "int8"], ["4", "float32"], ["4", "int8"]]
 
 

@@ -59,6 +59,26 @@ def test_every_input_format_and_depth(input_format, corner):
 
 
 @pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        {"terms": 2},
+        {"terms": 4},
+        {"window": 9},
+        {"window": 9, "splits": "node"},
+    ],
+    ids=lambda kinds: "-".join(map(str, kinds.values())),
+)
+def test_every_kind_of_split(kinds):
+    rng = np.random.default_rng([6, *(len(str(kind)) for kind in kinds.values())])
+    for corner in (False, True):
+        for input_format in ("int4", "int13") if "terms" in kinds else ("fp16", "int8"):
+            for n_rows in (0, 1, 1500):
+                program = golden.random_program(rng, 5, 32, 6, input_format, corner=corner, **kinds)
+                _check(program, golden.random_words(rng, program, n_rows, corner))
+
+
+@pytest.mark.usefixtures("forced")
 @pytest.mark.parametrize("n_rows", [0, 1, 2, 7, 8, 9, 255, 256, 257, 513])
 def test_ends_of_blocks(n_rows):
     rng = np.random.default_rng(2)

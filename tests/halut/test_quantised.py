@@ -30,6 +30,16 @@ def _check(program, rows):
     for found in (quantised.matmul_online(rows), quantised.decode(codes)):
         assert found.dtype == np.float32
         assert np.array_equal(found.view(np.uint32), product.view(np.uint32))
+    _check_out(program, rows, product)
+
+
+def _check_out(program, rows, product):
+    """The product in an array of one's own, all of which is written, and nothing beside it."""
+    space = np.full(product.size + 2, 7, np.float32)
+    out = space[1:-1].reshape(product.shape)
+    assert QuantisedMatmul(program).matmul_online(rows, out) is out
+    assert np.array_equal(out.view(np.uint32), product.view(np.uint32))
+    assert space[0] == space[-1] == 7
 
 
 def _program(rng, input_format, n_codebooks=10, n_prototypes=16, n_outputs=21, lut_bits=8, **kinds):
@@ -189,3 +199,25 @@ def test_what_is_no_product_is_refused():
         quantised.matmul_online(np.zeros((2, 1)))
     with pytest.raises(HalutError, match="A must hold real numbers"):
         quantised.encode([["a"]])
+
+
+def test_an_array_that_cannot_take_the_product_is_refused():
+    rng = np.random.default_rng(0)
+    program = _program(rng, "int8")
+    quantised = QuantisedMatmul(program)
+    rows = rng.standard_normal((40, program.n_features)).astype(np.float32)
+    shape = 40, program.n_outputs
+    fixed = np.empty(shape, np.float32)
+    fixed.flags.writeable = False
+    wide = np.empty((40, 2 * program.n_outputs), np.float32)
+    for out, message in (
+        (np.empty((39, program.n_outputs), np.float32), "float32 array of shape"),
+        (np.empty(shape), "float32 array of shape"),
+        ([[0.0] * program.n_outputs] * 40, "float32 array of shape"),
+        (np.empty(shape, np.float32, order="F"), "row-major, without gaps, and writable"),
+        (wide[:, ::2], "row-major, without gaps, and writable"),
+        (fixed, "row-major, without gaps, and writable"),
+        (rows.reshape(-1)[: 40 * program.n_outputs].reshape(shape), "apart from A"),
+    ):
+        with pytest.raises(HalutError, match=f"out must be .*{message}"):
+            quantised.matmul_online(rows, out)
