@@ -1,10 +1,14 @@
 """A list of layouts: designs and how each is placed and routed, in a YAML file.
 
-version: 1
-layouts:
-  - {config: dense_p4_m8.yaml, clock_ns: 2, target_ns: 1.5, utilisation: 0.6}
-  - {row: dot_product_latch, clock_ns: 2}
-  - {unit: encoders, config: paper.yaml}
+For instance::
+
+    version: 1
+    layouts:
+      - {config: ../dense_p4_m8.yaml, clock_ns: 2, target_ns: 1.5, utilisation: 0.6}
+      - {row: dot_product_latch, clock_ns: 2}
+      - {unit: encoders, config: ../paper.yaml}
+
+Configurations are relative to the file; rows are those of ``python -m flow bench``.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ def _parser() -> Parser:
         "--list",
         metavar="FILE",
         help="place and route what this file lists (.yaml) first; finished stages of earlier runs "
-        "are not done again",
+        "are not done again (default: RUNs only)",
     )
     parser.add_argument(
         "--build", default=str(BUILD), metavar="DIR", help="folder for all products of the list"
