@@ -75,12 +75,19 @@ _BOARD_PINS = [
 
 
 class Clock(LiteXModule):
-    """The clock and the reset of the testbench."""
+    """The clock of the testbench, and its reset, a cycle later.
+
+    The reset is a register, so that no logic but this hangs on an input beside the clock: Verilator
+    computes all that hangs on inputs at every edge, whether they have changed or not.
+    """
 
     def __init__(self, platform: GenericPlatform) -> None:
         self.cd_sys = ClockDomain()
-        self.comb += self.cd_sys.clk.eq(platform.request("clk"))
-        self.comb += self.cd_sys.rst.eq(platform.request("reset"))
+        self.cd_start = ClockDomain(reset_less=True)
+        clock, reset = platform.request("clk"), Signal(reset=1)
+        self.comb += [self.cd_sys.clk.eq(clock), self.cd_start.clk.eq(clock)]
+        self.comb += self.cd_sys.rst.eq(reset)
+        self.sync.start += reset.eq(platform.request("reset"))
 
 
 class Console(LiteXModule):
