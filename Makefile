@@ -34,7 +34,7 @@ RUNS     ?=
 RECIPE   ?= configs/networks/digits_resnet9_int8.yaml
 IMAGES   ?= 100
 SPACE    ?= configs/spaces/digits.yaml
-LAYOUTS  ?= configs/layouts/all.yaml
+LAYOUTS  ?= configs/layouts/published.yaml
 OUT      ?=
 ARGS     ?=
 
