@@ -14,7 +14,7 @@ from pathlib import Path
 from flow.figures.metrics import Metrics, base_provenance
 from flow.fpga.implement import check_clock, clock_of
 from flow.fpga.parts import Board
-from flow.fpga.steps import FpgaOptions, Sources, run_steps, set_resources
+from flow.fpga.steps import FpgaOptions, Implemented, Sources, run_steps, set_resources
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.cfu import CfuConfig, write
 from sim import runner
@@ -22,7 +22,7 @@ from soc.expected import prepare, write_expected
 from soc.firmware import build_board_firmware
 from soc.system import build_simulation, write_system
 
-__all__ = ["BAUD", "RAM_BYTES", "ROM_BYTES", "make_bitstream", "simulate_board"]
+__all__ = ["BAUD", "RAM_BYTES", "ROM_BYTES", "board_metrics", "make_bitstream", "simulate_board"]
 
 ROM_BYTES = 1 << 18
 RAM_BYTES = 1 << 16
@@ -102,14 +102,26 @@ def make_bitstream(
     done = run_steps(
         sources, board.part, clock_ns, options, products, pins=board.pins(ports), bitstream=True
     )
+    metrics = board_metrics(board, done, clock_ns, options.seed)
+    metrics.write(products / "metrics.json")
+    check_clock(board, done, clock_ns, products)
+    return metrics, products
+
+
+def board_metrics(board: Board, done: Implemented, clock_ns: float, seed: int) -> Metrics:
+    """What is known of the system on the board: resources, period, and how they came about."""
     metrics = Metrics()
     metrics.provenance = {
         **base_provenance(),
         "design": f"soc_{board.name}",
         "platform": board.name,
         "part": board.part.title,
+        "corner": None,
+        "voltage": None,
+        "temperature": None,
         "clock_ns": clock_ns,
-        "seed": options.seed,
+        "target_ns": clock_ns,
+        "seed": seed,
         "tools": done.tools,
         "seconds": done.seconds,
     }
@@ -120,9 +132,7 @@ def make_bitstream(
     ]
     set_resources(metrics, board.part, done, clock_ns)
     metrics.missing(("",), "not of an FPGA")
-    metrics.write(products / "metrics.json")
-    check_clock(board, done, clock_ns, products)
-    return metrics, products
+    return metrics
 
 
 def simulate_board(verilog: str, rom: str, board: Board, n_images: int, folder: Path) -> None:

@@ -10,11 +10,13 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
 
 from flow.fpga.parts import board
+from flow.fpga.steps import Implemented
+from flow.report.terminal import summary
 from halut.errors import HalutError
 from rtl_gen.cfu import CfuConfig
 from sim.runner import SimulationFailed
 from soc.__main__ import main
-from soc.bitstream import make_bitstream, simulate_board
+from soc.bitstream import board_metrics, make_bitstream, simulate_board
 from tests.soc.support import LITEX, tiny_network
 
 
@@ -44,6 +46,21 @@ def test_pins_of_a_system() -> None:
     lines = ulx3s.pins({"serial_tx": ulx3s.serial_pin}).splitlines()
     assert 'LOCATE COMP "serial_tx" SITE "L4";' in lines
     assert set(ulx3s.pins().splitlines()) < set(lines)
+
+
+def test_the_summary_of_a_board_has_its_clock() -> None:
+    ulx3s = board("ulx3s")
+    used = {"TRELLIS_COMB": 7000, "DP16KD": 156}
+    done = Implemented(
+        mhz=50.0,
+        used=used,
+        available={"TRELLIS_COMB": 84_000},
+        tools={"nextpnr": "1"},
+        seconds={"place": 1.0},
+    )
+    text = summary(board_metrics(ulx3s, done, 40.0, 1))
+    assert text.startswith("soc_ulx3s on ulx3s, clock 40 ns, made for 40 ns")
+    assert re.search(r"^  frequency +50(\.0+)? MHz$", text, re.M)
 
 
 @pytest.mark.slow
