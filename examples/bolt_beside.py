@@ -70,16 +70,11 @@ def build(bolt: Path, folder: Path) -> ctypes.CDLL:
         glue.write_text(_GLUE)
         places = [source / "quantize", source / "utils", source / "external" / "eigen",
                   source / "external" / "eigen" / "Eigen"]  # fmt: skip
-        command = [
-            "g++", "-std=c++14", "-O3", "-march=native", "-ffast-math", "-w", "-shared", "-fPIC",
-            *(f"-I{place}" for place in places), str(kernels), str(glue), "-o", str(library),
-        ]  # fmt: skip
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise HalutError("g++ must be installed to compile bolt's kernels") from None
-        if done.returncode:
-            raise HalutError(f"bolt's kernels must compile: {done.stderr.strip()[-800:]}")
+        flags = ["-std=c++14", "-O3", "-march=native", "-ffast-math", "-w", "-fPIC"]
+        flags += [f"-I{place.resolve()}" for place in places]
+        # Linked without -ffast-math, which would let this whole process take subnormals for zero.
+        _run(["g++", *flags, "-c", str(kernels.resolve()), "glue.cpp"], folder)
+        _run(["g++", "-shared", "mithral.o", "glue.o", "-o", library.name], folder)
     return ctypes.CDLL(str(library.resolve()))
 
 
@@ -91,6 +86,15 @@ def _aligned(columns: NDArray[Any]) -> NDArray[Any]:
     copy = copy.reshape(columns.shape, order="F")
     copy[...] = columns
     return copy
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise HalutError("g++ must be installed to compile bolt's kernels") from None
+    if done.returncode:
+        raise HalutError(f"bolt's kernels must compile: {done.stderr.strip()[-800:]}")
 
 
 class BoltProduct:

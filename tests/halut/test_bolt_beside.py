@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 _SCRIPT = Path(__file__).parents[2] / "examples" / "bolt_beside.py"
@@ -51,6 +52,7 @@ def test_a_row_for_each_size_and_kind_of_input(script, tmp_path, capsys):
              "--repeats", "1", "-o", str(tmp_path / "build")]  # fmt: skip
     assert script.main([str(bolt), *flags]) == 0
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[4:]]
+    assert np.float32(1e-40) * np.float32(1) != 0, "subnormals must stay what they are"
     assert rows == [["2", "float32"], ["2", "int8"], ["4", "float32"], ["4", "int8"]]
 
 
