@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halut import HalutMatmul, native
+from halut import HalutMatmul
 from halut.bench import conditions
 from halut.errors import HalutError
+from halut.native.layouts import aligned_bytes
 
 _GLUE = """
 #include "mithral.hpp"
@@ -80,10 +81,7 @@ def build(bolt: Path, folder: Path) -> ctypes.CDLL:
 
 def _aligned(columns: NDArray[Any]) -> NDArray[Any]:
     """A column-major copy that begins at a multiple of 64 bytes."""
-    space = np.empty(columns.nbytes + 64, np.uint8)
-    begin = -space.ctypes.data % 64
-    copy = space[begin : begin + columns.nbytes].view(columns.dtype)
-    copy = copy.reshape(columns.shape, order="F")
+    copy = aligned_bytes(columns.nbytes).view(columns.dtype).reshape(columns.shape, order="F")
     copy[...] = columns
     return copy
 
@@ -169,6 +167,13 @@ def measure(
     return {name: float(np.median(each)) for name, each in times.items()}
 
 
+def _sizes(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise HalutError(f"--codebooks must be whole numbers with commas between, not {text}")
+    return [int(part) for part in parts]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -183,14 +188,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.rows % _BLOCK or arguments.rows < _BLOCK:
             raise HalutError(f"--rows must be a multiple of {_BLOCK}, not {arguments.rows}")
+        sizes = _sizes(arguments.codebooks)
         library = build(Path(arguments.bolt), Path(arguments.output))
         where = conditions()
-        print(f"{where['machine']}; {where['blas']}; threads {where['threads']}; kernels "
-              f"{native.status()[0] or 'numpy'}")  # fmt: skip
+        print("{machine}; {blas}; threads {threads}; kernels {kernels}".format(**where))
         print(f"{arguments.rows} x {arguments.features} x {arguments.outputs}, column-major inputs")
         print("                 milliseconds                    A @ B takes          bolt takes")
         print("  C  input     A @ B    bolt    ours    into     bolt     ours     ours     into")
-        for n_codebooks in map(int, arguments.codebooks.split(",")):
+        for n_codebooks in sizes:
             for dtype in ("float32", "int8"):
                 found = measure(
                     library, arguments.rows, arguments.features, arguments.outputs, n_codebooks,

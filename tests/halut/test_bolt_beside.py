@@ -65,3 +65,5 @@ def test_what_is_no_checkout_or_does_not_compile_is_refused(script, tmp_path, ca
     assert "error: bolt's kernels must compile" in capsys.readouterr().err
     assert script.main([str(broken), "--rows", "33"]) == 2
     assert "--rows must be a multiple of 32, not 33" in capsys.readouterr().err
+    assert script.main([str(broken), "--codebooks", "16,x"]) == 2
+    assert "--codebooks must be whole numbers" in capsys.readouterr().err
