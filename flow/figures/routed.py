@@ -60,6 +60,8 @@ def set_routed(
         metrics.notes["routing"] = (
             f"{errors} design-rule violations are left ({laid_out.folder}/drc.rpt)"
         )
+    if latency := run.options.place_and_route.io_latency_ns:
+        metrics.notes["ports"] = f"registers outside get the clock's edge {latency:g} ns late"
     metrics.notes["pictures"] = products.pictures
     metrics.notes["gds"] = (
         products.gds or f"none: platform {run.platform.name} has no GDS of its cells"

@@ -36,6 +36,14 @@ class LayoutOptions:
         within=(0.2, 5),
         metavar="RATIO",
     )
+    io_latency_ns: float = setting(
+        0.0,
+        "--io-latency-ns",
+        "how long the clock takes to the registers outside, that drive and read the ports",
+        parse=float,
+        within=(0, 100),
+        metavar="NS",
+    )
     margin_um: float = 2.0  #: Between core and die, um.
     #: What global placement minds besides wire length.
     timing_driven: bool = True

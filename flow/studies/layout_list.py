@@ -46,6 +46,7 @@ class Layout:
     adder: str = "auto"  #: As ``--adder``.
     utilisation: float | None = None  #: Share of the core for cells; the platform's when None.
     aspect: float = 1.0  #: Height over width.
+    io_latency_ns: float = 0.0  #: As ``--io-latency-ns``.
 
     def __post_init__(self) -> None:
         if bool(self.config) == bool(self.row):
@@ -77,7 +78,10 @@ class Layout:
             synth=SynthOptions(adder=self.adder, booth=bool(self.row) and ROWS[self.row].booth),
             layout="routed",
             place_and_route=replace(
-                base.place_and_route, utilisation=self.utilisation, aspect=self.aspect
+                base.place_and_route,
+                utilisation=self.utilisation,
+                aspect=self.aspect,
+                io_latency_ns=self.io_latency_ns,
             ),
         )
 

@@ -37,6 +37,7 @@ def constraints_sdc(
         "clock": constraints.clock,
         "period": constraints.period_ns,
         "io_share": constraints.io_share,
+        "io_latency": constraints.io_latency_ns,
         "inputs": ports["input"],
         "outputs": ports["output"],
         "driver_library": library.cell_library[driver["cell"]],

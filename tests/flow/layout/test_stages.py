@@ -22,13 +22,12 @@ from tests.flow.layout_support import tiny
 from tests.flow.tcl_stub import RELEASES, StubError, run_stub
 
 
-def stage_settings(folder: Path, **changed: object) -> str:
+def stage_settings(folder: Path, latency: float = 0.0) -> str:
     platform, library = tiny(folder)
     netlist = support.chain(library)
     sdc = folder / "constraints.sdc"
-    sdc.write_text(
-        constraints_sdc(netlist, library, platform, Constraints(clock="clk", period_ns=2))
-    )
+    constraints = Constraints(clock="clk", period_ns=2, io_latency_ns=latency)
+    sdc.write_text(constraints_sdc(netlist, library, platform, constraints))
     files = {
         "technology_lef": "tiny.tech.lef", "cell_lef": ["tiny.lef"], "extraction": "tiny.rules",
         "liberty": ["tiny.lib"], "folder": folder, "netlist": "netlist.v", "constraints": sdc,
@@ -37,7 +36,7 @@ def stage_settings(folder: Path, **changed: object) -> str:
         "ports": ["b", 0.5, 0.5], "gate_driven": ["gated"], "hold_margin": 0.03,
         "clock_limits": [1e-9, 2e-14],
     }  # fmt: skip
-    return settings(layout_settings(platform, library, "top", LayoutOptions()) | files | changed)
+    return settings(layout_settings(platform, library, "top", LayoutOptions()) | files)
 
 
 @pytest.mark.needs("tcl")
@@ -86,6 +85,22 @@ def test_a_flag_that_a_release_lacks_is_caught(release: str, tmp_path: Path) -> 
     assert "-no_such_flag" in script
     with pytest.raises(StubError, match="no_such_flag"):
         run_stub([stage_settings(tmp_path), *shared, script], release)
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize(("latency", "arrival", "due"), [(0.0, 0.4, 0.4), (0.3, 0.7, 0.1)])
+def test_registers_outside_get_the_clock_as_late_as_those_inside(
+    latency: float, arrival: float, due: float, tmp_path: Path
+) -> None:
+    calls = run_stub([stage_settings(tmp_path, latency=latency), *scripts("cts")], RELEASES[-1])
+    given = {call[0]: call[1:] for call in calls}
+    assert float(given["set_clock_latency"][0]) == latency
+    assert float(given["set_input_delay"][0]) == pytest.approx(arrival)
+    assert float(given["set_output_delay"][0]) == pytest.approx(due)
+    for name in ("set_input_delay", "set_output_delay"):
+        assert "-network_latency_included" in given[name]
+    names = [call[0] for call in calls]
+    assert names.index("set_clock_latency") < names.index("set_propagated_clock")
 
 
 @pytest.mark.needs("openroad", "nangate45")

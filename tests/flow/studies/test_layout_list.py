@@ -39,6 +39,7 @@ def _list(tmp_path: Path, text: str) -> Path:
         ("  - {config: small.yaml, clock: 2}\n", "known keys only"),
         ("  - {config: small.yaml, clock_ns: -2}\n", "clock_ns must be a positive number of ns"),
         ("  - {config: small.yaml, utilisation: 2}\n", "utilisation must be"),
+        ("  - {config: small.yaml, io_latency_ns: -1}\n", "io_latency_ns must be"),
         ("  []\n", "layouts must be a list of at least one entry"),
     ],
 )
@@ -63,7 +64,8 @@ def test_a_list_is_made_and_what_fails_does_not_stop_the_rest(tmp_path, monkeypa
     path = _list(
         tmp_path,
         f"  - {{config: {config}, clock_ns: 2}}\n"
-        f"  - {{config: {config}, unit: decoder, clock_ns: 3, target_ns: 1.5, utilisation: 0.6}}\n",
+        f"  - {{config: {config}, unit: decoder, clock_ns: 3, target_ns: 1.5, utilisation: 0.6,"
+        " io_latency_ns: 0.3}\n",
     )
     page = tmp_path / "page.md"
     assert main(["layouts", "--list", str(path), "--build", str(tmp_path), "-o", str(page)]) == 1
@@ -73,6 +75,7 @@ def test_a_list_is_made_and_what_fails_does_not_stop_the_rest(tmp_path, monkeypa
     assert platform.name == "nangate45" and build == tmp_path
     assert (options.clock_ns, options.target_ns) == (3, 1.5)
     assert options.place_and_route.utilisation == 0.6
+    assert options.place_and_route.io_latency_ns == 0.3
     assert asked["small"][1].target_ns is None
 
 
