@@ -264,11 +264,10 @@ class HalutTiled(Unit):
         ]
         if c.output_constants:
             write = ProgramWrite(m, c.unit, self.program, platform)
-            tile = self.program.payload.address[c.unit.program_address_bits :]
             for (_, o), stage in stages.items():
                 # Units of codebook tile 0 take the word as well, and let no row group begin.
                 place = c.tile_address(o, 0) >> c.unit.program_address_bits
-                write.connect_constants(m, stage, equals(tile, place))
+                write.connect_constants(m, stage, equals(write.constants.tile, place))
                 if c.unit.double_buffer:
                     m.d.comb += stage.bank.eq(units[0, 0, 0].active_bank)
             m.d.comb += (unit.output_busy.eq(held | first.busy) for unit in units.values())

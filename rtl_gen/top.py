@@ -11,6 +11,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig, ceil_log2
+from .program_port import REGIONS
 from .tiled_config import AnyConfig
 from .units.addressed_encoder import AddressedEncoder
 from .units.cells import equals, storage_kind
@@ -167,21 +168,22 @@ class HalutMatmul(Unit):
         c = self.config
         encoder = encoder_unit(c)
         self.add(m, f"encoder{q}", encoder, platform)
-        codebook = write.field("thresholds", "codebook")
+        word = write.constants
+        codebook = word.field("thresholds", "codebook")
         group, hit = _split_codebook(c, codebook, q)
         hit = named(m, f"encoder{q}_hit", hit)
         m.d.comb += [
             *(encoder.words[row].eq(self.i.payload[row][q]) for row in range(c.rows)),
             encoder.enable.eq(control.enable[: c.encoder_cycles]),
-            encoder.write_enable.eq(write.stored & write.is_thresholds & hit),
-            encoder.write_data.eq(write.data[: len(encoder.write_data)]),
+            encoder.write_enable.eq(word.stored & write.is_thresholds & hit),
+            encoder.write_data.eq(word.data[: len(encoder.write_data)]),
         ]
         if c.encoder == "interleaved":
             m.d.comb += encoder.phase.eq(control.phase)
         if c.stored_groups > 1:
             m.d.comb += [encoder.group.eq(control.group), encoder.write_group.eq(group)]
         if c.threshold_words > 1:
-            m.d.comb += encoder.write_word.eq(write.field("thresholds", "word"))
+            m.d.comb += encoder.write_word.eq(word.field("thresholds", "word"))
         return encoder
 
     def _add_block(
@@ -194,31 +196,57 @@ class HalutMatmul(Unit):
         encoders: list[Encoder | AddressedEncoder],
     ) -> DecoderBlock:
         c = self.config
-        block = DecoderBlock(c)
+        block, word = DecoderBlock(c), write.tables
         self.add(m, f"block{index}", block, platform)
-        hit = named(m, f"block{index}_hit", equals(write.field("lut", "block"), index))
+        hit = named(m, f"block{index}_hit", equals(word.field("lut", "block"), index))
         m.d.comb += [
-            block.write_enable.eq(write.stored & write.is_lut & hit),
-            block.write_prototype.eq(write.field("lut", "prototype")),
-            block.write_data.eq(write.table_data[: len(block.write_data)]),
+            block.write_enable.eq(word.stored & write.is_lut & hit),
+            block.write_prototype.eq(word.field("lut", "prototype")),
+            block.write_data.eq(word.data[: len(block.write_data)]),
             *(block.codes[q].eq(encoders[q].codes) for q in self._lanes),
             block.enable.eq(control.enable[c.encoder_cycles :]),
         ]
         if c.stored_codebooks > 1:
-            m.d.comb += block.write_codebook.eq(write.field("lut", "codebook"))
+            m.d.comb += block.write_codebook.eq(word.field("lut", "codebook"))
         if c.stored_groups > 1:
             m.d.comb += block.group.eq(control.lut_group)
-        if c.fetch_stages:
-            m.d.comb += [block.read.eq(control.read), block.read_again.eq(control.read_again)]
         if c.n_groups > 1:
             m.d.comb += block.first.eq(control.first)
         return block
 
 
-class ProgramWrite:
-    """An accepted program word: the address at once; for latches, the data from a register.
+class _Word:
+    """A program word on its way to one kind of storage, with what its address says."""
 
-    SRAM takes the data (`table_data`) with the address.
+    def __init__(
+        self, config: AcceleratorConfig, address: Value, stored: Value, data: Value
+    ) -> None:
+        self._fields = config.address_fields
+        self._unit_bits = config.program_address_bits
+        self._address = address
+        self.stored = stored  #: It is written at the next clock edge.
+        self.data = data
+
+    def field(self, region: str, name: str) -> Value:
+        """A field of the address."""
+        low, width = self._fields[region][name]
+        return self._address[low : low + width]
+
+    @property
+    def tile(self) -> Value:
+        """What is above a unit's address."""
+        return self._address[self._unit_bits :]
+
+    def is_in(self, region: str) -> Value:
+        """Whether the address is in a region, 1 bit."""
+        return is_region(self.field(region, "region"), REGIONS[region])
+
+
+class ProgramWrite:
+    """An accepted program word, as each kind of storage takes it.
+
+    A latch takes the address at once and the data from a register. Other storage takes both from
+    registers, a cycle later: its writes are on no path from the ports and the pipeline's state.
 
     Parameters
     ----------
@@ -232,61 +260,65 @@ class ProgramWrite:
     def __init__(
         self, m: Module, config: AcceleratorConfig, program: Any, platform: object
     ) -> None:
-        self._config = config
-        self._address = program.payload.address
-        self.accepted = Signal(name="program_accepted")
-        m.d.comb += self.accepted.eq(program.valid & program.ready)
-        self.stored: Value = self.accepted
-        self.is_lut = named(m, "is_lut_word", is_region(self.field("lut", "region"), 0))
-        self.is_thresholds = named(
-            m, "is_threshold_word", is_region(self.field("thresholds", "region"), 1)
-        )
-        if config.output_constants:
-            self._is_constant = named(
-                m, "is_constant_word", is_region(self.field("output", "region"), 2)
-            )
-        if self._config.double_buffer:
-            c = self._config
-            self.switch = self.field("switch", "command").any()
-            is_lut = ~self.field("lut", "region").any()
-            codebook = Mux(
-                is_lut, self.field("lut", "codebook"), self.field("thresholds", "codebook")
-            )
-            second: Value = codebook >= c.n_codebooks
-            if c.output_constants:
-                column = self.field("output", "column")
-                second = Mux(self._is_constant, column >= c.n_outputs, second)
-            other = Mux(self.switch, self.field("switch", "bank"), second)
-            self.bank = Signal(name="program_bank")
-            self.stored = Signal(name="program_stored")
-            m.d.comb += [self.bank.eq(other), self.stored.eq(self.accepted & ~self.switch)]
-        self.data: Value = program.payload.data
-        self.table_data: Value = self.data
-        if storage_kind(self._config.constants_memory, platform) == "latch":
-            register = Signal(self._config.program_data_bits, name="program_word", reset_less=True)
-            with m.If(self.accepted):
-                m.d.sync += register.eq(self.data)
-            self.data = register
-            if self._config.memory == "latch":
-                self.table_data = register
+        c = self._config = config
+        accepted = Signal(name="program_accepted")
+        m.d.comb += accepted.eq(program.valid & program.ready)
+        data = Signal(c.program_data_bits, name="program_word", reset_less=True)
+        with m.If(accepted):
+            m.d.sync += data.eq(program.payload.data)
+        now = _Word(c, program.payload.address, accepted, data)
+        if c.double_buffer:
+            self._command(m, now)
+        self.tables = self.constants = now
+        kinds = {storage_kind(memory, platform) for memory in (c.memory, c.constants_memory)}
+        if kinds != {"latch"}:
+            # Without reset: a word that was accepted just before one is written in it.
+            n_bits = len(program.payload.address)
+            address = Signal(n_bits, name="program_word_address", reset_less=True)
+            stored = Signal(name="program_word_valid", reset_less=True)
+            m.d.sync += stored.eq(now.stored)
+            with m.If(accepted):
+                m.d.sync += address.eq(program.payload.address)
+            later = _Word(c, address, stored, data)
+            if storage_kind(c.memory, platform) != "latch":
+                self.tables = later
+            if storage_kind(c.constants_memory, platform) != "latch":
+                self.constants = later
+        self.is_lut = named(m, "is_lut_word", self.tables.is_in("lut"))
+        self.is_thresholds = named(m, "is_threshold_word", self.constants.is_in("thresholds"))
+        if c.output_constants:
+            self._is_constant = named(m, "is_constant_word", self.constants.is_in("output"))
 
-    def field(self, region: str, name: str) -> Value:
-        """A field of the address."""
-        low, width = self._config.address_fields[region][name]
-        return self._address[low : low + width]
+    def _command(self, m: Module, word: _Word) -> None:
+        """With `double_buffer`: whether the word is a command, and the bank that it is for."""
+        c = self._config
+        self.switch = word.field("switch", "command").any()
+        is_lut = ~word.field("lut", "region").any()
+        codebook = Mux(is_lut, word.field("lut", "codebook"), word.field("thresholds", "codebook"))
+        second: Value = codebook >= c.n_codebooks
+        if c.output_constants:
+            column = word.field("output", "column")
+            second = Mux(word.is_in("output"), column >= c.n_outputs, second)
+        self.bank = Signal(name="program_bank")
+        stored = Signal(name="program_stored")
+        m.d.comb += [
+            self.bank.eq(Mux(self.switch, word.field("switch", "bank"), second)),
+            stored.eq(word.stored & ~self.switch),
+        ]
+        word.stored = stored
 
     def connect_constants(self, m: Module, stage: OutputStage, hit: Value | None = None) -> None:
         """Let an output stage take the words of its constants, those where `hit` is high."""
-        c = self._config
-        enable = self.stored & self._is_constant
+        c, word = self._config, self.constants
+        enable = word.stored & self._is_constant
         m.d.comb += [
             stage.write_enable.eq(enable if hit is None else enable & hit),
-            stage.write_data.eq(self.data[: len(stage.write_data)]),
+            stage.write_data.eq(word.data[: len(stage.write_data)]),
         ]
         if c.stored_columns > 1:
-            m.d.comb += stage.write_column.eq(self.field("output", "column"))
+            m.d.comb += stage.write_column.eq(word.field("output", "column"))
         if c.output_constant_words > 1:
-            m.d.comb += stage.write_word.eq(self.field("output", "word"))
+            m.d.comb += stage.write_word.eq(word.field("output", "word"))
 
 
 def _split_codebook(config: AcceleratorConfig, codebook: Value, lane: int) -> tuple[Value, Value]:

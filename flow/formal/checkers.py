@@ -99,12 +99,6 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
                 (stored, Property("group", "thresholds are fetched for the right group", 4)),
                 (stored, Property("look_up", "words are looked up in the right group", 5)),
                 (
-                    c.fetch_stages,
-                    Property(
-                        "read", "tables are read for what moves on, or again for what waits", 17
-                    ),
-                ),
-                (
                     c.n_groups > 1,
                     Property("first", "a new sum begins with a row group's first step", 6),
                 ),

@@ -19,7 +19,7 @@ module proof #(
   output bad_accept, output bad_enable, output bad_lost, output bad_group, output bad_look_up,
   output bad_first, output bad_sums, output bad_still, output bad_phase, output bad_word,
   output bad_offered, output bad_settle, output bad_bank, output bad_reset, output bad_ready,
-  output bad_program_ready, bad_read
+  output bad_program_ready
 );
   localparam LAST = STAGES - 1;
 
@@ -62,9 +62,6 @@ module proof #(
 `endif
 `ifdef ACTIVE
     .active_bank(active_bank),
-`endif
-`ifdef SRAM
-    .read(own_read), .read_again(own_read_again),
 `endif
     .enable(own_enable)
   );
@@ -156,15 +153,6 @@ module proof #(
                    & (own_first ^ (twin == 6)) != (step_of[LAST*8 +: 8] == 0);
 `else
   assign bad_first = 0;
-`endif
-`ifdef SRAM
-  // What waits in the stage behind is read again while nothing moves.
-  wire own_read, own_read_again, stands = pending & ~sums_ready;
-  assign bad_read = live & ((own_read_again != stands)
-                            | ((own_read ^ (twin == 17 & sums_ready))
-                              != there[stands ? LOOK_UP + 1 : LOOK_UP]));
-`else
-  assign bad_read = 0;
 `endif
 `ifdef INTERLEAVED
   wire [LEVELS-1:0] phase;

@@ -74,8 +74,8 @@ endmodule
 
 
 _SRAM_MODEL = """\
-// SRAM with one port: at a clock edge with en_i it writes a word, or reads one to q_o, which is
-// undefined after any other edge. Replace by the library's macros.
+// SRAM with one port: at a clock edge with en_i it writes a word, or reads one to q_o, which stays
+// until the next such edge and is undefined after a write. Replace by the library's macros.
 /* verilator lint_off DECLFILENAME */
 module halut_sram #(
 /* verilator lint_on DECLFILENAME */
@@ -93,7 +93,7 @@ module halut_sram #(
   reg [WIDTH-1:0] words [0:WORDS-1];
   always @(posedge clk_i) begin
     if (en_i && we_i) words[addr_i] <= d_i;
-    q_o <= en_i && !we_i ? words[addr_i] : {WIDTH{1'bx}};
+    if (en_i) q_o <= we_i ? {WIDTH{1'bx}} : words[addr_i];
   end
 endmodule
 """

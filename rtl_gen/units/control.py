@@ -50,9 +50,6 @@ class Control(Unit):
         stored_groups > 1 only: codebook group in the stage that fetches a level's thresholds.
     lut_group : Out(look_up_group_bits)
         stored_groups > 1 only: codebook group in the stage that addresses the tables.
-    read, read_again : Out(1)
-        SRAM only: the tables are read at the next clock edge; not what the codes say but what was
-        read before, because the pipeline stands still.
     first : Out(1)
         G > 1 only: the transfer in the last stage is its row group's first.
 
@@ -78,9 +75,6 @@ class Control(Unit):
             members["output_busy"] = In(1)
         if c.encoder == "interleaved":
             members["phase"] = Out(c.tree_depth)
-        if c.fetch_stages:
-            members["read"] = Out(1)
-            members["read_again"] = Out(1)
         if c.double_buffer:
             members["program_switch"] = In(1)
             members["program_bank"] = In(1)
@@ -156,12 +150,6 @@ class Control(Unit):
             m.d.sync += [
                 valid.eq(Cat(taken, valid)),
                 self.sums_valid.eq(finished),
-            ]
-        if c.fetch_stages:
-            addressing, reading = valid[c.encoder_cycles - 1], valid[c.encoder_cycles]
-            m.d.comb += [
-                self.read.eq(Mux(advance, addressing, reading)),
-                self.read_again.eq(~advance),
             ]
         if c.encoder == "interleaved":
             phase = Signal(c.tree_depth, init=1)

@@ -244,10 +244,8 @@ class DecoderBlock(Unit):
         Per lane and row the code, as `Encoder.codes`.
     group : In(look_up_group_bits)
         stored_groups > 1 only: the codebook group, see `AcceleratorConfig.look_up_group_bits`.
-    read, read_again : In(1)
-        ``memory="sram"`` only, see `Control`.
     enable, first : In
-        See `Decoder`; with SRAM, bit 0 of `enable` is of the stage before: the codes are used up.
+        See `Decoder`; with SRAM, bit 0 of `enable` is of the stage before: the tables are read.
     sums : Out(ArrayLayout(ArrayLayout(signed(acc_bits), P), decoders_per_word))
 
     Timing
@@ -279,9 +277,6 @@ class DecoderBlock(Unit):
             members["write_codebook"] = In(ceil_log2(c.stored_codebooks))
         if c.stored_groups > 1:
             members["group"] = In(c.look_up_group_bits)
-        if c.fetch_stages:
-            members["read"] = In(1)
-            members["read_again"] = In(1)
         if c.n_groups > 1:
             members["first"] = In(1)
         super().__init__(
@@ -335,13 +330,9 @@ class DecoderBlock(Unit):
                 n_banks=c.n_banks,
             )
             self.add(m, f"lane{q}", table, platform)
-            asked = named(m, f"lane{q}_asked", Cat(Cat(code, *group) for code in self.codes[q]))
-            last = Signal(len(asked), name=f"lane{q}_last", reset_less=True)
-            with m.If(self.enable[0]):
-                m.d.sync += last.eq(asked)
             m.d.comb += [
-                table.read.eq(self.read),
-                table.index.as_value().eq(Mux(self.read_again, last, asked)),
+                table.read.eq(self.enable[0]),
+                table.index.as_value().eq(Cat(Cat(code, *group) for code in self.codes[q])),
                 table.write_enable.eq(write["write_enable"][q]),
                 table.write_index.eq(write["write_index"]),
                 table.write_data.eq(Cat(self._stored_entries)),

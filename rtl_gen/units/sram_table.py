@@ -39,7 +39,7 @@ class SramTable(Unit):
     write_enable : In(1), write_index : In(ceil(log2 n_words) + n_banks - 1), write_data : In(width)
         A word is written, at the next clock edge.
     value : Out(ArrayLayout(width, P))
-        The words that the last clock edge read; undefined where it read none.
+        The words that were read last, until the next read; undefined after a write.
 
     Timing
     ------
