@@ -245,8 +245,9 @@ class _Word:
 class ProgramWrite:
     """An accepted program word, as each kind of storage takes it.
 
-    A latch takes the address at once and the data from a register. Other storage takes both from
-    registers, a cycle later: its writes are on no path from the ports and the pipeline's state.
+    A latch takes the address at once and the data from a register; SRAMs keep what the address says
+    until the data is there. Other storage takes both from registers. So no write but a latch's is
+    on a path from the ports and the pipeline's state.
 
     Parameters
     ----------
@@ -270,8 +271,11 @@ class ProgramWrite:
         if c.double_buffer:
             self._command(m, now)
         self.tables = self.constants = now
-        kinds = {storage_kind(memory, platform) for memory in (c.memory, c.constants_memory)}
-        if kinds != {"latch"}:
+        tables, constants = (
+            storage_kind(kind, platform) for kind in (c.memory, c.constants_memory)
+        )
+        at_once = ("latch", "sram")
+        if tables not in at_once or constants not in at_once:
             # Without reset: a word that was accepted just before one is written in it.
             n_bits = len(program.payload.address)
             address = Signal(n_bits, name="program_word_address", reset_less=True)
@@ -280,9 +284,9 @@ class ProgramWrite:
             with m.If(accepted):
                 m.d.sync += address.eq(program.payload.address)
             later = _Word(c, address, stored, data)
-            if storage_kind(c.memory, platform) != "latch":
+            if tables not in at_once:
                 self.tables = later
-            if storage_kind(c.constants_memory, platform) != "latch":
+            if constants not in at_once:
                 self.constants = later
         self.is_lut = named(m, "is_lut_word", self.tables.is_in("lut"))
         self.is_thresholds = named(m, "is_threshold_word", self.constants.is_in("thresholds"))

@@ -239,7 +239,7 @@ class DecoderBlock(Unit):
         Which (`write_codebook` is absent for one).
     write_data : In(decoders_per_word * lut_bits)
         Two's complement or half floats, the block's first column in the lowest bits; see
-        `ThresholdMemory` for when latches take it.
+        `ThresholdMemory` for when latches take it. For SRAMs it comes a cycle after the rest.
     codes : In(ArrayLayout(ArrayLayout(K or T, P), Q))
         Per lane and row the code, as `Encoder.codes`.
     group : In(look_up_group_bits)
@@ -320,7 +320,13 @@ class DecoderBlock(Unit):
     def _add_srams(self, m: Module, platform: object, decoders: list[Decoder]) -> None:
         """A table of all decoders' entries for every lane, and the addresses that it is read at."""
         c = self.config
-        write = self._write_ports(m, platform)
+        # Without reset: a word that was accepted just before one is written in it.
+        ports = self._write_ports(m, platform)
+        write = {
+            name: Signal(len(value), name=f"late_{name}", reset_less=True)
+            for name, value in ports.items()
+        }
+        m.d.sync += [write[name].eq(value) for name, value in ports.items()]
         group = [self.group] if c.stored_groups > 1 else []
         for q in self._lanes:
             table = SramTable(
