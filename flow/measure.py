@@ -14,6 +14,7 @@ from flow.designs.design import Design
 from flow.figures.mapped import set_mapped
 from flow.figures.metrics import Metrics
 from flow.figures.routed import set_routed
+from flow.layout.corners import Corners, corner_files, time_corners
 from flow.layout.products import Products, write_products
 from flow.layout.routed import RoutedNetlist, read_routed, routed_piece
 from flow.layout.stages import LaidOut, lay_out, no_layout
@@ -154,6 +155,19 @@ PRODUCTS = Step(
     kept=False,
     work=lambda run, results: write_products(run, results[LAY_OUT], results.get(READ)),
 )
+CORNERS = Step(
+    name="corners",
+    result=Corners,
+    needs=(LAY_OUT, READ),
+    wanted=lambda run: len(run.platform.corners) > 1,
+    inputs=lambda run, _: [
+        run.openroad and run.openroad.version,
+        run.platform.source.read_text(),
+        dataclasses.asdict(run.options.place_and_route),
+    ],
+    depends_on=corner_files,
+    work=lambda run, results: time_corners(run, results[LAY_OUT], results[READ]),
+)
 # Loading comes first, so that OpenROAD's report in the folder is that of the work on rows.
 LOAD_ROUTED = Step(
     name="routed loading",
@@ -182,6 +196,7 @@ POWER_ROUTED = Step(
 
 STEPS = (
     MAP, FINISH, PROVE, TIME, SIMULATE, POWER, LOAD, LAY_OUT, READ, PRODUCTS,
+    CORNERS,
     LOAD_ROUTED, SIMULATE_ROUTED, POWER_ROUTED,
 )  # fmt: skip
 
@@ -206,6 +221,7 @@ def run_design(run: Run) -> tuple[Metrics, Done]:
         results.get(LAY_OUT),
         results.get(READ),
         results.get(PRODUCTS),
+        results.get(CORNERS),
         results.get(LOAD_ROUTED),
         results.get(SIMULATE_ROUTED),
         results.get(POWER_ROUTED),

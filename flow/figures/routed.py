@@ -9,6 +9,7 @@ from typing import Any
 
 from flow.figures.energy import NO_ENGINE, ROUTED, energy_per_word, kinds_of_units, set_energy
 from flow.figures.metrics import UNITS, Metrics
+from flow.layout.corners import Corners
 from flow.layout.products import Products
 from flow.layout.routed import RoutedNetlist
 from flow.layout.stages import LaidOut, no_layout
@@ -16,7 +17,7 @@ from flow.run.context import Run
 from flow.run.power import Loaded, Summed
 from flow.run.simulation import Simulated
 
-__all__ = ["set_routed"]
+__all__ = ["set_corners", "set_routed"]
 
 _LATER = ("cts__", "globalroute__", "detailedroute__", "finish__", "halut__routed__")
 _NAMES = ("floorplan__", "detailedplace__", *_LATER)
@@ -28,6 +29,7 @@ def set_routed(
     laid_out: LaidOut | None,
     routed: RoutedNetlist | None,
     products: Products | None,
+    corners: Corners | None,
     loaded: Loaded | None,
     simulated: Simulated | None,
     power: Summed | None,
@@ -70,10 +72,26 @@ def set_routed(
     metrics.set(
         "halut__routed__shortest_period", routed.shortest_period, "OpenROAD did not report it"
     )
+    set_corners(metrics, corners)
     if simulated is None or power is None:
         metrics.missing(("finish__power", "halut__routed"), "no simulation")
         return
     _energy(metrics, run, routed, loaded, simulated, power)
+
+
+def set_corners(metrics: Metrics, corners: Corners | None) -> None:
+    """The worst hold slack of all, and a line for each."""
+    if corners is None:
+        metrics.missing(("halut__routed__corners",), "the platform has one corner")
+        return
+    metrics.set(
+        "halut__routed__corners__hold__ws",
+        min((at.hold for at in corners.found), default=None),
+        "no corner's library is there",
+    )
+    metrics.notes["corners"] = {at.corner: asdict(at) for at in corners.found}
+    if corners.lacking:
+        metrics.notes["corners_lacking"] = ", ".join(corners.lacking)
 
 
 def _put_found(metrics: Metrics, found: Mapping[str, Any], with_activity: bool) -> None:

@@ -122,6 +122,7 @@ METRICS: dict[str, Word] = {
     "finish__power__switching__total": Word("mW", -1, "power, switching", "switching"),
     "finish__power__leakage__total": Word("mW", -1, "power, leakage", "leakage"),
     "finish__power__total": Word("mW", -1, "power", "power at that clock"),
+    "halut__routed__corners__hold__ws": Word("ns", 1, "worst hold slack at all corners"),
     "halut__routed__transfers_checked": Word("transfers", 0, "results compared"),
     "halut__routed__gate_equivalents": Word("GE", -1, "gate equivalents", "size"),
     "halut__routed__die_area_per_mac_per_cycle": Word("um2", -1, "die per MAC/cycle"),

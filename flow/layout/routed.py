@@ -64,6 +64,7 @@ class RoutedNetlist:
     """What was routed."""
 
     timing: Timing  #: Of the final Verilog, with the capacitance of its wires.
+    wires: np.ndarray  #: Capacitance of every net's wire, fF.
     kinds: list[str]  #: Kind of unit of every instance.
     shortest_period: float | None  #: By OpenROAD, ns; None when it does not say.
 
@@ -89,7 +90,7 @@ def read_routed(run: Run, laid_out: LaidOut) -> RoutedNetlist:
     timing = Timing(netlist, run.library, run.platform, constraints, wires)
     timing.update()
     kinds = [layout_unit(instance.name, known) for instance in netlist.instances]
-    return RoutedNetlist(timing, kinds, float(period[1]) if period else None)
+    return RoutedNetlist(timing, wires, kinds, float(period[1]) if period else None)
 
 
 _SCALE = {"FF": 1.0, "PF": 1e3, "NF": 1e6}

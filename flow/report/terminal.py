@@ -61,6 +61,7 @@ ROUTED_ROWS = [
     "finish__timing__setup__ws",
     "finish__timing__setup__tns",
     "finish__timing__hold__ws",
+    "halut__routed__corners__hold__ws",
     "finish__clock__skew__setup",
     "halut__routed__shortest_period",
     "finish__power__total",
@@ -124,6 +125,11 @@ def summary(metrics: Metrics) -> str:
         table = _table(metrics, rows, given)
         if table:
             lines += [heading, *table]
+    for name, at in notes.get("corners", {}).items():
+        lines.append(
+            f"corner {name}: setup slack {at['setup']:.3f} ns, hold slack {at['hold']:.3f} ns, "
+            f"shortest period {at['shortest_period']:.3f} ns"
+        )
     for reason in sorted(given - {""}):
         lines.append(f"not measured: {reason}")
     for key in ("sram", "workload", "proof", "timing_by", "power_by", "routed_power", "routing"):

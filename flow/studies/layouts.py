@@ -86,6 +86,7 @@ _ROWS = (
     _Row("finish__timing__setup__tns", 2, published=lambda it: it.tns_ns),
     _Row("finish__timing__setup__ws", 3),
     _Row("finish__timing__hold__ws", 3),
+    _Row("halut__routed__corners__hold__ws", 3),
     _Row("finish__clock__skew__setup", 3),
     _Row("halut__routed__shortest_period", 3),
     _Row("detailedroute__route__wirelength", 1, 1e-3, "mm"),

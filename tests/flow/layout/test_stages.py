@@ -33,7 +33,7 @@ def stage_settings(folder: Path, latency: float = 0.0) -> str:
         "liberty": ["tiny.lib"], "folder": folder, "netlist": "netlist.v", "constraints": sdc,
         "activity": "activity.saif", "period": 2.0, "input": "before.odb",
         "output": folder / "after.odb", "spef": "final.spef", "saif": "routed.saif",
-        "ports": ["b", 0.5, 0.5], "gate_driven": ["gated"], "hold_margin": 0.03,
+        "ports": ["b", 0.5, 0.5], "guess": 2.0, "gate_driven": ["gated"], "hold_margin": 0.03,
         "clock_limits": [1e-9, 2e-14],
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files)
@@ -41,7 +41,7 @@ def stage_settings(folder: Path, latency: float = 0.0) -> str:
 
 @pytest.mark.needs("tcl")
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("stage", [*ROUTED, "power"])
+@pytest.mark.parametrize("stage", [*ROUTED, "power", "corner"])
 def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path: Path) -> None:
     calls = run_stub(
         [stage_settings(tmp_path), *scripts(stage)],
@@ -62,6 +62,7 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
         "globalroute": ["pin_access", "global_route", "repair_antennas"],
         "detailedroute": ["filler_placement", "detailed_route", "check_antennas"],
         "finish": ["extract_parasitics", "read_spef", "write_def", "write_verilog"],
+        "corner": ["read_db", "set_propagated_clock", "read_spef", "find_timing_paths"],
         "power": ["read_db", "read_spef", "read_saif", "report_power"],
     }[stage]
     positions = [names.index(name) for name in expected]
@@ -71,7 +72,7 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
     given = {"floorplan": "core", "place": "m3", "cts": "0.03", "detailedroute": "FILL",
             "globalroute": "DIODE"}  # fmt: skip
     assert given.get(stage, "tiny.lib") in words
-    if stage != "power":
+    if stage in ROUTED:
         assert names[-1] == "write_db"
         assert (tmp_path / "after.odb").is_file()
         assert not (tmp_path / "after.odb.part").exists()

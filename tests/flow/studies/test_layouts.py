@@ -26,6 +26,8 @@ def _run(folder: Path, routed: bool = True, platform: str = "tiny") -> Path:
         "layout": {"stages": {"place": {"seconds": 60.0, "peak_mb": 10}}},
     }  # fmt: skip
     metrics.notes["wires"] = f"wires of {platform}"
+    at = {"corner": "slow", "slower": 2.5, "setup": -1.0, "hold": 0.25, "shortest_period": 4.0}
+    metrics.notes["corners"] = {"slow": at}
     metrics.write(folder / "metrics.json")
     (folder / "pnr" / "pictures").mkdir(parents=True)
     Image.new("RGB", (1500, 750), "teal").save(folder / "pnr" / "pictures" / "routing.png")
@@ -42,6 +44,8 @@ def test_a_column_per_run_and_per_published_layout(tmp_path):
         for line in text.splitlines()
         if line.startswith("|")
     ]
+    assert rows[-1] == ["slow", "2.50 ×", "-1.000", "0.250", "4.000"]
+    del rows[-3:]  # the table of corners
     assert {len(row) for row in rows} == {1 + 1 + len(LAYOUTS)}
     table = {row[0]: row[1:] for row in rows}
     number = list(METRICS).index("finish__design__die__area") + 1
@@ -63,7 +67,9 @@ def test_one_design_on_two_platforms(tmp_path):
     text = page.read_text()
     assert "|  | engine, tiny | engine, other |" in text
     assert "- **engine, other**: `c1`; other typ, 1.1 V, 25 °C; wires of other; openroad 1" in text
-    assert "## engine, other\n\n![engine, other: routing](page/c1-other-routing.png)" in text
+    part = text[text.index("## engine, other\n") :]
+    assert "| slow | 2.50 × |" in part
+    assert "![engine, other: routing](page/c1-other-routing.png)" in part
 
 
 def test_what_is_not_routed_or_no_page_is_refused(tmp_path):

@@ -1,0 +1,109 @@
+"""The routed design at the other corners of its platform: the same wires, other cells."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from flow.cells.library import Library
+from flow.layout.openroad import run_script
+from flow.layout.routed import RoutedNetlist
+from flow.layout.settings import layout_settings
+from flow.layout.stages import LaidOut, scripts
+from flow.run.context import Run
+from flow.timing.analysis import Timing
+from flow.timing.opensta import plain_liberty
+from flow.timing.sdc import constraints_sdc
+from flow.tools.tcl import settings
+from halut.errors import CheckFailed, HalutError
+from halut.files import write_text
+
+__all__ = ["CornerTiming", "Corners", "corner_files", "time_corners"]
+
+
+@dataclass(frozen=True)
+class CornerTiming:
+    """Timing at one corner."""
+
+    corner: str
+    #: Mean delay of the cells, over that at the corner of the layout.
+    slower: float
+    setup: float  #: Worst setup slack at the clock of the layout, ns.
+    hold: float  #: Worst hold slack, ns.
+    shortest_period: float  #: ns.
+
+
+@dataclass(frozen=True)
+class Corners:
+    """Timing at every corner whose library is there."""
+
+    found: list[CornerTiming] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)  #: The others.
+
+
+def corner_files(run: Run) -> list[Path]:
+    """What the timing at corners is made of, besides libraries."""
+    return [run.folder / "pnr" / name for name in ("final.v", "final.spef", "constraints.sdc")]
+
+
+def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
+    """Time the routed design with its extracted wires at each corner.
+
+    The clock takes longer to the registers outside where cells are slower, as it does inside.
+
+    Raises
+    ------
+    CheckFailed
+        When OpenROAD reports no slack or no period.
+    """
+    corners = Corners()
+    here = _mean_delay(run, routed, run.library)
+    for name in run.platform.corners:
+        try:
+            library = run.platform.library(name, run.cache)
+        except HalutError:
+            corners.lacking.append(name)
+            continue
+        slower = _mean_delay(run, routed, library) / here
+        corners.found.append(_at_corner(run, laid_out, name, library, slower))
+    return corners
+
+
+def _mean_delay(run: Run, routed: RoutedNetlist, library: Library) -> float:
+    constraints = run.constraints(run.options.clock_ns)
+    timing = Timing(routed.netlist, library, run.platform, constraints, routed.wires)
+    timing.update()
+    return float(timing.delays().delay.mean())
+
+
+def _at_corner(
+    run: Run, laid_out: LaidOut, name: str, library: Library, slower: float
+) -> CornerTiming:
+    tool, options, folder = run.openroad, run.options.place_and_route, laid_out.folder
+    assert tool is not None
+    constraints = replace(
+        run.constraints(run.options.clock_ns), io_latency_ns=options.io_latency_ns * slower
+    )
+    sdc, own = folder / f"constraints_{name}.sdc", folder / f"corner_{name}.settings.tcl"
+    write_text(sdc, constraints_sdc(run.netlist, library, run.platform, constraints))
+    values = {
+        **layout_settings(run.platform, run.library, run.design.top, options),
+        "liberty": plain_liberty(run.platform.liberty_files(name), run.cache),
+        "constraints": sdc,
+        "folder": folder,
+        "input": folder / "finish.odb",
+        "spef": folder / "final.spef",
+        "guess": constraints.period_ns * max(1.0, slower),
+    }
+    own.write_text(settings(values))
+    stem = f"corner_{name}"
+    run_script(tool, [own, *scripts("corner")], folder, stem)
+    log = folder / f"{stem}.log"
+    text = log.read_text(errors="replace")
+    found = dict(re.findall(r"^HALUT (setup|hold|period) (\S+)$", text, re.M))
+    if len(found) < 3:
+        raise CheckFailed(f"OpenROAD must report slacks and a period at corner {name} (log: {log})")
+    return CornerTiming(
+        name, slower, float(found["setup"]), float(found["hold"]), float(found["period"])
+    )

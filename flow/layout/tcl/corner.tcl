@@ -1,0 +1,9 @@
+# Timing of the routed design with the cells of another corner.
+halut_open
+set_propagated_clock [all_clocks]
+read_spef $halut(spef)
+set hold [halut_slack clk min 0.0]
+set write [halut_slack table_write min $hold]
+puts "HALUT setup [halut_slack clk max 0.0]"
+puts "HALUT hold [expr {$write < $hold ? $write : $hold}]"
+puts "HALUT period [halut_shortest $halut(guess) halut_routed_period]"
