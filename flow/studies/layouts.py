@@ -194,11 +194,13 @@ def _made(path: Path, build: Path) -> tuple[list[str], list[str]]:
     """
     layouts = read_layouts(path)
     folders, failed = [], []
-    for number, layout in enumerate(layouts, 1):
+    # Before the first, which may take hours, so that what is wrong with the last is said at once.
+    work = [(layout, layout.design(path.parent), read_platform(layout.platform))
+            for layout in layouts]  # fmt: skip
+    for number, (layout, design, platform) in enumerate(work, 1):
         log.info("layout %d/%d: %s", number, len(layouts), layout.name)
         try:
-            design = layout.design(path.parent)
-            folder = measure(design, read_platform(layout.platform), layout.options(), build)[1]
+            folder = measure(design, platform, layout.options(), build)[1]
             folders.append(str(folder))
         except HalutError as error:
             log.error("error: %s: %s", layout.name, error)

@@ -79,6 +79,17 @@ def test_a_list_is_made_and_what_fails_does_not_stop_the_rest(tmp_path, monkeypa
     assert asked["small"][1].target_ns is None
 
 
+def test_nothing_is_made_when_a_design_of_the_list_is_not_there(tmp_path, monkeypatch):
+    def measure(*_):
+        raise AssertionError("the first layout must not be begun")
+
+    monkeypatch.setattr("flow.studies.layouts.measure", measure)
+    config = Path("configs/small.yaml").resolve()
+    path = _list(tmp_path, f"  - {{config: {config}}}\n  - {{config: nowhere.yaml}}\n")
+    with pytest.raises(HalutError, match=r"must be a readable file, not .*nowhere\.yaml"):
+        main(["layouts", "--list", str(path), "-o", str(tmp_path / "page.md")])
+
+
 def test_nothing_to_do_is_an_error(tmp_path):
     with pytest.raises(HalutError, match="runs, or a --list of layouts, must be given"):
         main(["layouts", "-o", str(tmp_path / "page.md")])
