@@ -73,7 +73,7 @@ def no_layout(run: Run) -> str:
 
 
 def scripts(name: str) -> list[Path]:
-    """The Tcl files of a stage, or of "power", in order."""
+    """The Tcl files of a stage, or of "power" or "corner", in order."""
     return [SEARCH, REPORT, _TCL / "common.tcl", _TCL / f"{name}.tcl"]
 
 
