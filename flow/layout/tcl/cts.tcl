@@ -10,6 +10,7 @@ if {[llength $halut(clock_limits)]} {
   configure_cts_characterization -max_slew $slew -max_cap $load
 }
 clock_tree_synthesis -sink_clustering_enable -repair_clock_nets -apply_ndr none
+halut_check_connected
 set_propagated_clock [all_clocks]
 detailed_placement
 estimate_parasitics -placement
