@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flow.cells.library import Library
-from flow.layout.openroad import run_script
-from flow.layout.routed import RoutedNetlist
-from flow.layout.settings import layout_settings
-from flow.layout.stages import LaidOut, scripts
+from flow.layout.routed import RoutedNetlist, run_on_routed
+from flow.layout.stages import LaidOut
 from flow.run.context import Run
 from flow.timing.analysis import Timing
 from flow.timing.opensta import plain_liberty
 from flow.timing.sdc import constraints_sdc
-from flow.tools.tcl import settings
 from halut.errors import CheckFailed, HalutError
 from halut.files import write_text
 
@@ -58,52 +55,45 @@ def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
         When OpenROAD reports no slack or no period.
     """
     corners = Corners()
-    here = _mean_delay(run, routed, run.library)
+    here = _mean_delay(routed.timing)
     for name in run.platform.corners:
         try:
             library = run.platform.library(name, run.cache)
         except HalutError:
             corners.lacking.append(name)
             continue
-        slower = _mean_delay(run, routed, library) / here
-        corners.found.append(_at_corner(run, laid_out, name, library, slower))
+        slower = _mean_delay(_timing(run, routed, library)) / here if name != run.corner else 1.0
+        corners.found.append(_at_corner(run, laid_out.folder, name, library, slower))
     return corners
 
 
-def _mean_delay(run: Run, routed: RoutedNetlist, library: Library) -> float:
+def _timing(run: Run, routed: RoutedNetlist, library: Library) -> Timing:
     constraints = run.constraints(run.options.clock_ns)
     timing = Timing(routed.netlist, library, run.platform, constraints, routed.wires)
     timing.update()
+    return timing
+
+
+def _mean_delay(timing: Timing) -> float:
     return float(timing.delays().delay.mean())
 
 
-def _at_corner(
-    run: Run, laid_out: LaidOut, name: str, library: Library, slower: float
-) -> CornerTiming:
-    tool, options, folder = run.openroad, run.options.place_and_route, laid_out.folder
-    assert tool is not None
-    constraints = replace(
-        run.constraints(run.options.clock_ns), io_latency_ns=options.io_latency_ns * slower
-    )
-    sdc, own = folder / f"constraints_{name}.sdc", folder / f"corner_{name}.settings.tcl"
+def _at_corner(run: Run, folder: Path, name: str, library: Library, slower: float) -> CornerTiming:
+    clock, latency = run.options.clock_ns, run.options.place_and_route.io_latency_ns
+    sdc, stem = folder / f"constraints_{name}.sdc", f"corner_{name}"
+    constraints = run.constraints(clock, latency * slower)
     write_text(sdc, constraints_sdc(run.netlist, library, run.platform, constraints))
     values = {
-        **layout_settings(run.platform, run.library, run.design.top, options),
         "liberty": plain_liberty(run.platform.liberty_files(name), run.cache),
         "constraints": sdc,
-        "folder": folder,
-        "input": folder / "finish.odb",
-        "spef": folder / "final.spef",
-        "guess": constraints.period_ns * max(1.0, slower),
+        "guess": clock * max(1.0, slower),
     }
-    own.write_text(settings(values))
-    stem = f"corner_{name}"
-    run_script(tool, [own, *scripts("corner")], folder, stem)
-    log = folder / f"{stem}.log"
-    text = log.read_text(errors="replace")
-    found = dict(re.findall(r"^HALUT (setup|hold|period) (\S+)$", text, re.M))
+    log = run_on_routed(run, folder, "corner", stem, values)
+    found = dict(re.findall(r"^HALUT (setup|hold|period) (\S+)$", log, re.M))
     if len(found) < 3:
-        raise CheckFailed(f"OpenROAD must report slacks and a period at corner {name} (log: {log})")
+        raise CheckFailed(
+            f"OpenROAD must report slacks and a period at corner {name} (log: {folder / stem}.log)"
+        )
     return CornerTiming(
         name, slower, float(found["setup"]), float(found["hold"]), float(found["period"])
     )

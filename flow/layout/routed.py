@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ __all__ = [
     "layout_unit",
     "read_routed",
     "routed_piece",
+    "run_on_routed",
     "wire_capacitance",
 ]
 
@@ -138,24 +140,43 @@ def routed_piece(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Workpiec
     return Workpiece(routed.netlist, routed.timing, shortest, folder, power)
 
 
-def _by_openroad(
-    run: Run, laid_out: LaidOut, netlist: Netlist, activity: Activity, period_ps: int
-) -> Power:
-    tool, folder = run.openroad, laid_out.folder
+def run_on_routed(run: Run, folder: Path, script: str, name: str, values: Mapping[str, Any]) -> str:
+    """Run a Tcl script on the routed design and its extracted wires; returns the log.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the layout; the script's settings and log are called `name` there.
+    script : str
+        "power" or "corner", see `flow.layout.stages.scripts`.
+    values : mapping
+        The array ``halut``: ``liberty``, ``constraints``, and what the script needs besides.
+    """
+    tool = run.openroad
     assert tool is not None
-    write_text(folder / "routed.saif", saif(netlist, run.library, activity, period_ps))
-    values = {
+    known = {
         **layout_settings(run.platform, run.library, run.design.top, run.options.place_and_route),
-        "liberty": plain_liberty(run.liberty, run.cache),
-        "constraints": folder / "constraints.sdc",
         "folder": folder,
         "input": folder / "finish.odb",
         "spef": folder / "final.spef",
+    }
+    own = folder / f"{name}.settings.tcl"
+    own.write_text(settings(known | dict(values)))
+    run_script(tool, [own, *scripts(script)], folder, name)
+    return (folder / f"{name}.log").read_text(errors="replace")
+
+
+def _by_openroad(
+    run: Run, laid_out: LaidOut, netlist: Netlist, activity: Activity, period_ps: int
+) -> Power:
+    folder = laid_out.folder
+    write_text(folder / "routed.saif", saif(netlist, run.library, activity, period_ps))
+    values = {
+        "liberty": plain_liberty(run.liberty, run.cache),
+        "constraints": folder / "constraints.sdc",
         "saif": folder / "routed.saif",
         "ports": input_activity(netlist, run.design.clock, activity),
     }
-    own = folder / "power.settings.tcl"
-    own.write_text(settings(values))
-    run_script(tool, [own, *scripts("power")], folder, "power")
+    run_on_routed(run, folder, "power", "power", values)
     internal, switching, leakage = read_power(folder / "power.rpt", netlist)
     return Power(internal, switching, leakage, 0.0, f"OpenROAD {laid_out.openroad}")

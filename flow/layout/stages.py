@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,7 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         for name, cell in library.cells.items()
         if len(cell.inputs) == 1 and len(cell.outputs) == 1
     })  # fmt: skip
-    constraints = replace(
-        run.constraints(run.options.clock_ns), io_latency_ns=options.io_latency_ns
-    )
+    constraints = run.constraints(run.options.clock_ns, options.io_latency_ns)
     gate_driven = drive_gated_clocks(netlist, library, platform)
     texts = {
         "netlist.v": netlist.verilog(),

@@ -132,11 +132,13 @@ class Run:
     def openroad(self) -> Tool | None:
         return find_openroad()
 
-    def constraints(self, period: float) -> Constraints:
+    def constraints(self, period: float, io_latency: float = 0.0) -> Constraints:
+        """At a period and with a way of the clock to the registers outside, ns."""
         return Constraints(
             clock=self.design.clock,
             period_ns=period,
             io_share=self.options.io_share,
+            io_latency_ns=io_latency,
             quiet=(self.design.reset, *self.design.static),
         )
 

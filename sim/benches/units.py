@@ -419,7 +419,7 @@ async def decoder_block(dut: Any, corner: bool) -> None:
     columns = slice((c.n_blocks - 1) * c.decoders_per_word, c.n_outputs)
     tb.set(enable=0)
     spoiled = int(codes[-1, 0])
-    data = 0
+    late, before = c.memory == "sram", 0  # SRAMs take a word's data a cycle later.
     for address, word in program_image(c, program):
         if _field(c, "lut", "region", address):
             continue
@@ -429,11 +429,10 @@ async def decoder_block(dut: Any, corner: bool) -> None:
         prototype = _field(c, "lut", "prototype", address)
         word ^= tb.spoil and (codebook, prototype) == (0, spoiled)
         ports = {"write_codebook": codebook} if c.n_codebooks > 1 else {}
-        # For SRAMs the data is that of the word before.
-        data, last = word, data
-        write_data = last if c.memory == "sram" else data
+        write_data = before if late else word
         await tb.step(write_enable=1, write_prototype=prototype, write_data=write_data, **ports)
-    await tb.step(write_enable=0, write_data=data if c.memory == "sram" else 0)
+        before = word
+    await tb.step(write_enable=0, write_data=before if late else 0)
     sums = golden.accumulate(program, codes, acc_bits=c.accumulator_bits)[:, columns]
     sums = sums.reshape(N_ROW_GROUPS, c.rows, -1).transpose(0, 2, 1)  # column by column
     board = Scoreboard("sums")

@@ -12,9 +12,10 @@ import pytest
 from flow.cells.platform_file import read_platform
 from flow.figures.metrics import Metrics
 from flow.figures.routed import set_corners
-from flow.layout import corners
+from flow.layout import routed as routed_module
 from flow.layout.corners import Corners, CornerTiming, time_corners
 from flow.run.options import LayoutOptions, RunOptions
+from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
 from halut.errors import CheckFailed
 from tests.flow import support
@@ -47,10 +48,16 @@ def routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         platform=platform, library=library, netlist=netlist, cache=tmp_path,
         design=SimpleNamespace(top="top"), openroad="openroad",
         options=RunOptions(clock_ns=2.0, place_and_route=LayoutOptions(io_latency_ns=0.3)),
-        constraints=lambda period: Constraints(clock="clk", period_ns=period),
+        corner="only",
+        constraints=lambda period, latency=0.0: Constraints(
+            clock="clk", period_ns=period, io_latency_ns=latency
+        ),
     )  # fmt: skip
     wires = np.zeros(len(netlist.net_names))
-    return run, SimpleNamespace(folder=tmp_path), SimpleNamespace(netlist=netlist, wires=wires)
+    timing = Timing(netlist, library, platform, run.constraints(2.0), wires)
+    timing.update()
+    netlist_of = SimpleNamespace(netlist=netlist, wires=wires, timing=timing)
+    return run, SimpleNamespace(folder=tmp_path), netlist_of
 
 
 def openroad(text: str) -> Any:
@@ -63,7 +70,7 @@ def openroad(text: str) -> Any:
 
 def test_every_corner_has_its_cells_and_its_ports(routed, tmp_path, monkeypatch) -> None:
     text = "HALUT setup 0.5\nHALUT hold -0.02\nHALUT period 1.5\n"
-    monkeypatch.setattr(corners, "run_script", openroad(text))
+    monkeypatch.setattr(routed_module, "run_script", openroad(text))
     found = time_corners(*routed)
     assert [at.corner for at in found.found] == ["only", "slow"]
     assert found.lacking == ["lost"]
@@ -80,7 +87,7 @@ def test_every_corner_has_its_cells_and_its_ports(routed, tmp_path, monkeypatch)
 
 
 def test_a_tool_that_says_nothing_is_an_error(routed, monkeypatch) -> None:
-    monkeypatch.setattr(corners, "run_script", openroad("HALUT setup 0.5\n"))
+    monkeypatch.setattr(routed_module, "run_script", openroad("HALUT setup 0.5\n"))
     with pytest.raises(CheckFailed, match="must report slacks and a period at corner only"):
         time_corners(*routed)
 
