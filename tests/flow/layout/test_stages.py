@@ -104,6 +104,44 @@ def test_registers_outside_get_the_clock_as_late_as_those_inside(
     assert names.index("set_clock_latency") < names.index("set_propagated_clock")
 
 
+LOST_PIN = """
+proc ord::get_db_block {} { return block }
+proc block {getInsts} { return instance }
+proc instance {method} { return [expr {$method eq "getName" ? "gate133" : "pin"}] }
+proc pin {method} { return [expr {$method eq "getNet" ? "NULL" : 1}] }
+"""
+
+
+@pytest.mark.needs("tcl")
+def test_a_clock_tree_that_leaves_a_pin_without_a_net_ends_the_layout(tmp_path: Path) -> None:
+    *shared, own = scripts("cts")
+    with pytest.raises(StubError, match="must have a net, not none at 1 pins: gate133"):
+        run_stub([stage_settings(tmp_path), *shared, LOST_PIN, own], RELEASES[-1])
+    assert not (tmp_path / "after.odb").exists()
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize(("overfull", "ends"), [(100, False), (101, True)])
+def test_global_routes_that_are_too_full_end_the_layout(
+    overfull: int, ends: bool, tmp_path: Path
+) -> None:
+    crowded = f"""
+proc global_route args {{
+  set file [open $::halut(folder)/congestion.rpt w]
+  puts -nonewline $file [string repeat "violation type: Horizontal congestion\n" {overfull}]
+  close $file
+}}
+"""
+    *shared, own = scripts("globalroute")
+    steps = [stage_settings(tmp_path), *shared, crowded, own]
+    if ends:
+        with pytest.raises(StubError, match="at most 100 regions overfull, not 101"):
+            run_stub(steps, RELEASES[-1], returns={"get_property": "0.0"})
+    else:
+        run_stub(steps, RELEASES[-1], returns={"get_property": "0.0"})
+    assert (tmp_path / "after.odb").exists() != ends
+
+
 @pytest.mark.needs("openroad", "nangate45")
 @pytest.mark.slow
 @pytest.mark.flow
