@@ -54,6 +54,8 @@ def main(arguments: list[str]) -> None:
     if name == "power":
         lines = [f"1e-9 2e-9 3e-9 6e-9 {instance}" for instance in instances]
         (folder / "power.rpt").write_text("\n".join(lines) + "\n")
+    elif name.startswith("corner_"):
+        print("HALUT setup 0.5\nHALUT hold 0.125\nHALUT period 1.25")
     else:
         Path(setting(text, "output")).write_text(name)
     if name == "place":

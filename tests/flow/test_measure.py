@@ -266,6 +266,10 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     assert values["halut__routed__energy_per_mac"] == values["halut__routed__energy_per_cycle"]
     assert values["halut__routed__shortest_period"] == 1.5
     assert values["halut__routed__transfers_checked"] == values["sim__transfers__checked"]
+    assert values["halut__routed__corners__hold__ws"] == 0.125
+    corners = routed.notes["corners"]
+    assert set(corners) == set(platform.corners)
+    assert corners["fast"]["slower"] < corners["typ"]["slower"] == 1 < corners["slow"]["slower"]
     rows = routed.notes["routed_breakdown"]
     assert sum(row["cells"] for row in rows) == cells and "instances" not in rows[0]
     assert (run.folder / routed.notes["gds"]).stat().st_size > 1000
