@@ -140,6 +140,7 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
     }
     # These concern what comes after placement only.
     later = {
+        "clock_gates": sorted(n for n, cell in library.cells.items() if cell.kind == "clock_gate"),
         "gate_driven": gate_driven,
         "hold_margin": platform.layout.hold_margin_ns,
         "clock_limits": clock_limits(library, platform),

@@ -1,4 +1,16 @@
 # Clock tree, then setup and hold with the clock as it will arrive.
+
+# A gate that is fixed stays where placement put it. OpenROAD 26Q1 moves the others to the middle of
+# their sinks, and of two that meet there only one gets a clock.
+proc halut_clock_gates {status} {
+  global halut
+  foreach instance [[ord::get_db_block] getInsts] {
+    if {[[$instance getMaster] getName] in $halut(clock_gates)} {
+      $instance setPlacementStatus $status
+    }
+  }
+}
+
 halut_open
 halut_routing_layers
 repair_clock_inverters
@@ -9,7 +21,9 @@ if {[llength $halut(clock_limits)]} {
   lassign $halut(clock_limits) slew load
   configure_cts_characterization -max_slew $slew -max_cap $load
 }
+halut_clock_gates FIRM
 clock_tree_synthesis -sink_clustering_enable -repair_clock_nets -apply_ndr none
+halut_clock_gates PLACED
 halut_check_connected
 set_propagated_clock [all_clocks]
 detailed_placement

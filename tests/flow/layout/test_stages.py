@@ -34,7 +34,7 @@ def stage_settings(folder: Path, latency: float = 0.0) -> str:
         "activity": "activity.saif", "period": 2.0, "input": "before.odb",
         "output": folder / "after.odb", "spef": "final.spef", "saif": "routed.saif",
         "ports": ["b", 0.5, 0.5], "guess": 2.0, "gate_driven": ["gated"], "hold_margin": 0.03,
-        "clock_limits": [1e-9, 2e-14],
+        "clock_limits": [1e-9, 2e-14], "clock_gates": ["GATE"],
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files)
 
@@ -104,10 +104,40 @@ def test_registers_outside_get_the_clock_as_late_as_those_inside(
     assert names.index("set_clock_latency") < names.index("set_propagated_clock")
 
 
+CLOCK_GATE = """
+set status PLACED
+proc ord::get_db_block {} { return block }
+proc block {getInsts} { return {one other} }
+proc one {method args} {
+  if {$method eq "getMaster"} { return gate_master }
+  if {$method eq "setPlacementStatus"} { set ::status $args }
+}
+proc other {method args} {
+  if {$method eq "getMaster"} { return buffer_master }
+  if {$method eq "setPlacementStatus"} { error "only clock gates are fixed" }
+}
+proc gate_master {getName} { return GATE }
+proc buffer_master {getName} { return BUF }
+rename clock_tree_synthesis real_clock_tree
+proc clock_tree_synthesis {args} { real_clock_tree {*}$args; set ::during $::status }
+"""
+
+
+@pytest.mark.needs("tcl")
+def test_clock_gates_are_fixed_while_the_clock_tree_is_made(tmp_path: Path) -> None:
+    *shared, own = scripts("cts")
+    seen = tmp_path / "seen"
+    last = f'set to [open {{{seen}}} w]; puts $to "$during $status"; close $to'
+    # Pins are not this test's: instances have none here.
+    run_stub([stage_settings(tmp_path), *shared, CLOCK_GATE, own, last], RELEASES[-1])
+    assert seen.read_text().split() == ["FIRM", "PLACED"]
+
+
 LOST_PIN = """
 proc ord::get_db_block {} { return block }
 proc block {getInsts} { return instance }
-proc instance {method} { return [expr {$method eq "getName" ? "gate133" : "pin"}] }
+proc instance {method} { return [expr {$method eq "getITerms" ? "pin" : "gate133"}] }
+proc gate133 {getName} { return FF }
 proc pin {method} { return [expr {$method eq "getNet" ? "NULL" : 1}] }
 """
 
