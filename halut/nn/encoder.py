@@ -151,9 +151,10 @@ class Encoder(nn.Module):
         bits : int
             2 to 16.
         """
-        if self.config.encoder != "tree":
+        if self.config.encoder not in ("tree", *WINDOWED):
             raise HalutError(
-                f'encoder must be "tree" for integer inputs, not "{self.config.encoder}"'
+                'encoder must be "tree", "window" or "node" for integer inputs, not '
+                f'"{self.config.encoder}"'
             )
         if threshold_words.shape != self.thresholds.shape:
             raise HalutError(

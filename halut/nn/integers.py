@@ -7,7 +7,6 @@ accumulator, evaluated here by the network's own operations at every integer; se
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +61,8 @@ def integer_chain(chain: Chain, bits: int) -> tuple[list[Inputs], int, Tensor]:
         assert isinstance(consumer, HalutLayer)
         if not consumer.exact:
             raise Refused(f"{path.end.target} is not exact (lut_bits and input_format)")
-        if consumer.config.encoder != "tree":
-            what = "takes windows" if consumer.signs is None else "compares sums of features"
-            raise Refused(f"{path.end.target} {what}")
+        if consumer.signs is not None:
+            raise Refused(f"{path.end.target} compares sums of features")
         for step in path.steps:
             if step.kind not in ("norm", "activation", "max", "same", "flatten"):
                 raise Refused(f"{step.name} is not a non-decreasing function of each value")
@@ -178,21 +176,30 @@ def _transfer(
 
 
 def _decides(program: Program, values: NDArray[Any], codebooks: slice) -> NDArray[Any]:
-    """Return what trees compare for values (C', T, W): float32 or float64 of that shape."""
+    """Return what trees compare for values (C', P, W): float32 or float64 of that shape."""
     floating = FLOAT_FORMATS.get(program.input_format)
     if floating:
         return floating.values(floating.words(values))
+    # All words of a window share one grid.
+    grids = slice(0, 1) if program.window else slice(None)
     words = values.astype(np.float64)
-    words -= program.input_offset[codebooks, :, None]
-    words /= program.input_scale[codebooks, :, None]
+    words -= program.input_offset[codebooks, grids, None]
+    words /= program.input_scale[codebooks, grids, None]
     np.rint(words, out=words)
     limit = 2 ** (program.input_bits - 1)
     return np.clip(words, -limit, limit - 1, out=words)
 
 
-def _levels(depth: int) -> Iterator[tuple[int, slice]]:
-    for level in range(depth):
-        yield level, slice(2**level - 1, 2 ** (level + 1) - 1)
+def _nodes_of(n_places: int, n_nodes: int) -> list[slice]:
+    """Return the nodes that compare what stands at each of P places: a level's, or one."""
+    if n_places == n_nodes:
+        return [slice(node, node + 1) for node in range(n_nodes)]
+    return [slice(2**level - 1, 2 ** (level + 1) - 1) for level in range(n_places)]
+
+
+def _by_node(places: NDArray[Any], n_nodes: int) -> NDArray[Any]:
+    """Repeat what places have, (..., P), for each node that compares it, (..., K - 1)."""
+    return places if places.shape[-1] == n_nodes else by_node(places)
 
 
 def _integer_inputs(
@@ -214,29 +221,30 @@ def _integer_inputs(
     assert isinstance(consumer, HalutLayer)
     half = 2 ** (bits - 1)
     words = torch.arange(-half, half, dtype=torch.float32, device=producer.lut.device)
-    features = _features(consumer)  # (G, C, T)
+    features = _features(consumer)  # (G, C, P)
+    n_places, n_nodes = features.shape[2], consumer.thresholds.shape[2]
     origin = path.origin(len(flipped)).numpy()
     found = np.empty(tuple(consumer.thresholds.shape), dtype=np.int64)
-    step = max(1, _PIECE // (consumer.tree_depth * len(words)))
+    step = max(1, _PIECE // (n_places * len(words)))
     programs = consumer.programs()
     for group, program in enumerate(programs):
         for first in range(0, consumer.n_codebooks, step):
             part = slice(first, first + step)
-            read = features[group, part]  # (C', T)
+            read = features[group, part]  # (C', P)
             values = _transfer(producer, path.steps, read.flatten(), flipped, words)
             compared = _decides(
                 program, values.cpu().numpy().reshape(*read.shape, -1), part
-            )  # (C', T, W)
+            )  # (C', P, W)
             if (np.diff(compared) < 0).any():
                 raise Refused("rounding makes the way between the layers not monotone")
             nodes = program.threshold_values[part].astype(compared.dtype)
-            for level, at in _levels(consumer.tree_depth):
+            for place, at in enumerate(_nodes_of(n_places, n_nodes)):
                 for index in range(len(read)):
-                    below = np.searchsorted(compared[index, level], nodes[index, at], "right")
+                    below = np.searchsorted(compared[index, place], nodes[index, at], "right")
                     found[group, first + index, at] = below - half - 1
     channel = origin[features.numpy()]
-    lowest = by_node(low[channel])  # (G, C, K-1)
-    highest = by_node(high[channel])
+    lowest = _by_node(low[channel], n_nodes)  # (G, C, K-1)
+    highest = _by_node(high[channel], n_nodes)
     if ((found < -half) & (lowest <= -half)).any():
         raise OverflowError
     if not isinstance(consumer, HalutConv2d) or not any(consumer.sides()):
@@ -252,7 +260,10 @@ def _integer_inputs(
 
 
 def _features(consumer: HalutLayer) -> Tensor:
-    """Return which feature of its input every level of every tree reads, int64 (G, C, T)."""
+    """Return which feature of its input stands at each place, int64 (G, C, P).
+
+    P is T where a level's nodes compare one feature, K - 1 where each node has its own.
+    """
     dims = consumer.split_dims.cpu()
     if not isinstance(consumer, HalutConv2d):
         return dims
@@ -262,15 +273,13 @@ def _features(consumer: HalutLayer) -> Tensor:
 
 def zero_decides(program: Program) -> NDArray[np.bool_]:
     """Return at which nodes (C, K - 1) the value 0 goes right."""
-    zero = np.zeros((*program.split_dims.shape, 1), dtype=np.float32)
-    compared = _decides(program, zero, slice(None))
-    return np.concatenate(
-        [
-            compared[:, level] > program.threshold_values[:, at].astype(compared.dtype)
-            for level, at in _levels(program.tree_depth)
-        ],
-        axis=1,
-    )
+    zero = np.zeros((len(program.split_dims), 1, 1), dtype=np.float32)
+    n_places = 1 if program.window else program.tree_depth
+    compared = _decides(program, zero.repeat(n_places, axis=1), slice(None))[..., 0]
+    nodes = program.threshold_values.astype(compared.dtype)
+    if program.window:
+        return compared > nodes
+    return by_node(compared) > nodes
 
 
 def _padding(
@@ -288,7 +297,7 @@ def _padding(
     # It must be greater than `above` and at most `up_to`.
     above = np.full(consumer.in_channels, -half - 1)
     up_to = np.full(consumer.in_channels, half - 1)
-    channel = by_node(_features(consumer).numpy())
+    channel = _by_node(_features(consumer).numpy(), found.shape[2])
     np.maximum.at(above, channel[right], found[right])
     np.minimum.at(up_to, channel[~right], found[~right])
     bad = np.flatnonzero(above >= up_to)

@@ -326,14 +326,16 @@ def _look_up(step: LookUp, constants: _Constants, plan: Schedule) -> tuple[str, 
         "offset": put(f"{step.name}_read_offset", offset, "<i4"),
         "tap": put(f"{step.name}_tap", step.tap, "|u1"),
         "thresholds": put(
-            f"{step.name}_thresholds", step.thresholds, "<i4" if source.kind == "f32" else "<i2"
+            f"{step.name}_thresholds",
+            step.thresholds,
+            "<i4" if source.kind == "f32" or step.reads == "sums" else "<i2",
         ),
         "pad": pad,
         "pads": pads,
         "table": table,
         "stage": _stage(step.stage, step, constants),
     }
-    kind = source.kind if step.reads == "levels" else step.reads
+    kind = source.kind if step.reads == "levels" else f"{step.reads}_{source.kind}"
     declared, layer = _structure("halut_look_up", step, fields), f"&{step.name}_layer"
     if step.terms is not None:
         terms = step.terms
@@ -345,6 +347,8 @@ def _look_up(step: LookUp, constants: _Constants, plan: Schedule) -> tuple[str, 
             "scale": put(f"{step.name}_word_scale", terms.scale, "<f4"),
             "offset": put(f"{step.name}_word_offset", terms.offset, "<f4"),
         }
+        if source.grid is not None:
+            within |= {"input_scale": source.grid.scale.hex(), "input_zero": source.grid.zero}
         declared, layer = _structure("halut_sums", step, within), f"{layer}.layer"
     call = (
         f"halut_look_up_{kind}_{entry}({layer}, {_place(source, plan)}, "

@@ -248,12 +248,10 @@ class _Converter:
     def _look_up(self, step: LookUp) -> Step:
         source = self._read(step.inputs[0])
         thresholds, pad = step.thresholds, step.pad
-        if source.kind != "f32" and step.reads != "levels":
-            raise HalutError("looked-up layers must compare a value per level for INT8")
-        if source.kind == "i8" and source.grid is not None:
+        # Sums are of what the words stand for.
+        if source.kind == "i8" and source.grid is not None and step.reads != "sums":
             grid = source.grid
-            floats = (np.arange(-128, 128) - grid.zero) * grid.scale
-            words = keys(floats.astype(np.float32))
+            words = keys(grid.values(np.arange(-128, 128)))
             # Of the words, in their order, those that go left come first.
             thresholds = np.searchsorted(words, step.thresholds, side="right") - 129
             pad = np.full(source.shape[2], grid.zero, dtype=np.int64)

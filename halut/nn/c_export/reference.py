@@ -101,6 +101,8 @@ def _look_up(step: LookUp, x: _Array) -> _Array:
     pixel, valid = step.window.taps(source.shape, out)
     flat = x.reshape(len(x), -1, source.shape[2])
     compared = keys(flat) if source.kind == "f32" else flat.astype(np.int64)
+    if step.reads == "sums" and source.grid is not None:
+        flat = source.grid.values(flat)
     n_groups, n_codebooks, _, n_outputs = step.table.shape
     sums = np.zeros((len(x), out[0] * out[1], n_groups, n_outputs), dtype=np.int64)
     for group in range(n_groups):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,10 @@ class Grid:
 
     scale: float
     zero: int
+
+    def values(self, words: NDArray[Any]) -> NDArray[np.float32]:
+        """Return what words stand for, rounded once."""
+        return ((words.astype(np.int64) - self.zero) * self.scale).astype(np.float32)
 
 
 @dataclass(eq=False)

@@ -126,9 +126,40 @@ def test_integers_between_convolutions(middle: str, formats: str, seed: int) -> 
     assert middle != "norm, relu" or (same.any() and turned.any())
 
 
-def test_programs_of_folded_layers_are_what_the_network_computes() -> None:
+@pytest.mark.parametrize("formats", ["int8", "fp16", "int2"])
+@pytest.mark.parametrize("middle", ["relu", "norm, relu, pool", "never 0", "relu, norm, relu6"])
+@pytest.mark.parametrize("encoder", ["window", "node"])
+def test_integers_between_layers_that_take_windows(encoder: str, middle: str, formats: str) -> None:
+    torch.manual_seed(17)
+    both = [
+        _config(
+            lut_bits=bits,
+            encoder=encoder,
+            input_granularity=granularity,
+            input_format=input_format,
+            codebook_width=9,
+        )
+        for bits, granularity, input_format in ((2, "codebook", "int8"), (8, "all", formats))
+    ]
+    model = _chain(MIDDLES[middle], *both, padding=1)
+    x = torch.cat([torch.randn(5, 3, 9, 9), torch.zeros(1, 3, 9, 9), 1e4 * torch.randn(1, 3, 9, 9)])
+    folded, report = _fold(model, x)
+    last = str(len(model) - 1)
+    assert _edges(report, "integers") == {("0", last): True}, str(report)
+    before, after = _record(model, x), _record(folded, x)
+    assert torch.equal(before[last][0], after[last][0]) and len(before[last][0].unique()) > 1
+    assert torch.equal(before[last][1], after[last][1])
+    assert torch.equal(model(x), folded(x)) and report.identical
+    # One less, and some decision is another; not where the padding alone decides.
+    less = folded[-1].codes(folded[:-1](x) - 1)
+    assert middle == "never 0" or not torch.equal(less, after[last][0])
+
+
+@pytest.mark.parametrize("encoder", ["tree", "window", "node"])
+def test_programs_of_folded_layers_are_what_the_network_computes(encoder: str) -> None:
     torch.manual_seed(3)
-    model = _chain(MIDDLES["norm, relu"], _config(), _config(), padding=1)
+    config = _config(encoder=encoder)
+    model = _chain(MIDDLES["norm, relu"], config, config, padding=1)
     x = torch.randn(2, 3, 6, 6)
     folded, report = _fold(model, x)
     raw = folded[0](x)

@@ -150,7 +150,7 @@ def test_folding_says_what_it_does_not_do() -> None:
     why = {edge.kind for edge in report.edges if edge.reason == "4 compares sums of features"}
     assert why == {"relu", "integers"}
     torch.testing.assert_close(model(x), before, rtol=0, atol=1e-4)
-    with pytest.raises(HalutError, match='encoder must be "tree" for integer inputs, not "sums"'):
+    with pytest.raises(HalutError, match='encoder must be "tree", "window" or "node" for int'):
         model[0].use_integer_inputs(torch.zeros(model[0].thresholds.shape).int(), 8)
 
 

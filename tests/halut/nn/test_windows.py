@@ -129,13 +129,16 @@ def test_conversion_and_files(encoder: str, tmp_path: Path) -> None:
         assert (config.window, config.splits) == (program.window, program.splits)
 
 
-def test_what_is_folded_and_what_is_not() -> None:
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_integers_go_from_layer_to_layer(encoder: str) -> None:
     model, x = network()
-    convert_(model, windows("node", n_prototypes=4), x)
+    convert_(model, windows(encoder, n_prototypes=4), x)
     before = model(x)
     report = fold_(model, x)
-    assert "4 takes windows" in {edge.reason for edge in report.edges if edge.kind == "integers"}
-    torch.testing.assert_close(model(x), before, rtol=0, atol=1e-4)
+    edges = [edge for edge in report.edges if edge.kind == "integers" and edge.folded]
+    assert [(edge.producer, edge.consumer) for edge in edges] == [("0", "4")]
+    assert report.identical and torch.equal(model(x), before)
+    assert model[4].input_bits == edges[0].bits > 0
 
 
 def test_windows_are_the_trees_in_c(tmp_path: Path) -> None:

@@ -28,13 +28,37 @@ static void JOIN(encode_, VALUE_NAME)(const halut_look_up *layer, const VALUE *i
     for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += n_nodes, row += n_nodes + 1) {
         int32_t node = 0;
         for (int32_t level = 0; level < depth; ++level, ++offset, ++tap) {
-            int32_t key = layer->pad;
-            if (on[*tap])
-                key = KEY(input[base + *offset]);
-            else if (layer->pads != NULL)
-                key = layer->pads[channel_of(w, *offset, *tap)];
+            const int32_t key =
+                on[*tap] ? KEY(input[base + *offset]) : pad_of(layer, *offset, *tap);
             node = 2 * node + 1 + (key > nodes[node]);
         }
         rows[c] = (uint32_t)((row + node) * row_size);
+    }
+}
+
+/* The same where nodes read a value each. */
+static void JOIN(encode_nodes_, VALUE_NAME)(const halut_look_up *layer, const VALUE *input, int32_t y,
+                                            int32_t x, int32_t group, uint32_t *rows)
+{
+    const halut_window *const w = &layer->window;
+    const int32_t n_nodes = (1 << layer->depth) - 1, first = group * layer->n_codebooks * n_nodes;
+    const int32_t *offset = layer->offset + first;
+    const uint8_t *tap = layer->tap + first;
+    const THRESHOLD *nodes = (const THRESHOLD *)layer->thresholds + first;
+    const int32_t base = (y * w->width + x) * w->channels;
+    int32_t row = -n_nodes;
+    uint8_t on[MOST_TAPS];
+    find_taps(w, y, x, on);
+    for (int32_t c = 0; c < layer->n_codebooks; ++c, row += n_nodes + 1) {
+        int32_t node = 0;
+        while (node < n_nodes) {
+            const int32_t key = on[tap[node]] ? KEY(input[base + offset[node]])
+                                              : pad_of(layer, offset[node], tap[node]);
+            node = 2 * node + 1 + (key > nodes[node]);
+        }
+        rows[c] = (uint32_t)((row + node) * layer->row_size);
+        offset += n_nodes;
+        tap += n_nodes;
+        nodes += n_nodes;
     }
 }

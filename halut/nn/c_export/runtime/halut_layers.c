@@ -32,6 +32,12 @@ static int32_t channel_of(const halut_window *w, int32_t offset, int32_t tap)
     return offset - (down * w->width + across) * w->channels;
 }
 
+/* The key of a value outside of the image. */
+static int32_t pad_of(const halut_look_up *layer, int32_t offset, int32_t tap)
+{
+    return layer->pads == NULL ? layer->pad : layer->pads[channel_of(&layer->window, offset, tap)];
+}
+
 /* Output stage */
 
 static int64_t floor_shift(int64_t value, uint32_t shift)
@@ -280,31 +286,39 @@ static void add_rows_i4(const uint32_t *table, const uint32_t *rows, int32_t n_c
 }
 
 #define VALUE float
-#define VALUE_NAME f32
 #define THRESHOLD int32_t
 #define KEY(value) key_of_f32(value)
+#define VALUE_NAME f32
 #include "encode.h"
 #include "look_up.h"
-#undef VALUE
 #undef VALUE_NAME
+#define VALUE_NAME nodes_f32
+#include "look_up.h"
+#undef VALUE_NAME
+#undef VALUE
 #undef THRESHOLD
 #undef KEY
 
-#define VALUE int16_t
-#define VALUE_NAME i16
 #define THRESHOLD int16_t
 #define KEY(value) (value)
+#define VALUE int16_t
+#define VALUE_NAME i16
 #include "encode.h"
 #include "look_up.h"
-#undef VALUE
 #undef VALUE_NAME
-
+#define VALUE_NAME nodes_i16
+#include "look_up.h"
+#undef VALUE_NAME
+#undef VALUE
 #define VALUE int8_t
 #define VALUE_NAME i8
 #include "encode.h"
 #include "look_up.h"
-#undef VALUE
 #undef VALUE_NAME
+#define VALUE_NAME nodes_i8
+#include "look_up.h"
+#undef VALUE_NAME
+#undef VALUE
 #undef THRESHOLD
 #undef KEY
 
@@ -322,73 +336,23 @@ static int32_t word_of(double steps, int32_t half)
     return (int32_t)(nearest - no_more_bits);
 }
 
-/* As in encode.h, for levels that add up words. */
-static void encode_sums(const halut_look_up *layer, const float *input, int32_t y, int32_t x,
-                        int32_t group, uint32_t *rows)
-{
-    const halut_sums *const sums = (const halut_sums *)layer;
-    const halut_window *const w = &layer->window;
-    const int32_t depth = layer->depth, n_nodes = (1 << depth) - 1, half = 1 << (sums->bits - 1);
-    const int32_t first = group * layer->n_codebooks;
-    const int32_t *offset = layer->offset + first * depth * sums->terms;
-    const uint8_t *tap = layer->tap + first * depth * sums->terms;
-    const int8_t *sign = sums->sign + first * depth * sums->terms;
-    const float *scale = sums->scale + first * depth, *shift = sums->offset + first * depth;
-    const int32_t *nodes = (const int32_t *)layer->thresholds + first * n_nodes;
-    const int32_t base = (y * w->width + x) * w->channels;
-    int32_t row = -n_nodes;
-    uint8_t on[MOST_TAPS];
-    find_taps(w, y, x, on);
-    for (int32_t c = 0; c < layer->n_codebooks; ++c, nodes += n_nodes, row += n_nodes + 1) {
-        int32_t node = 0;
-        for (int32_t level = 0; level < depth; ++level, ++scale, ++shift) {
-            int32_t sum = 0;
-            for (int32_t term = 0; term < sums->terms; ++term, ++offset, ++tap, ++sign) {
-                const float value = on[*tap] ? input[base + *offset] : 0.0F;
-                const double steps = ((double)value - (double)*shift) / (double)*scale;
-                if (*sign != 0)
-                    sum += *sign > 0 ? word_of(steps, half) : ~word_of(steps, half);
-            }
-            node = 2 * node + 1 + (sum > nodes[node]);
-        }
-        rows[c] = (uint32_t)((row + node) * layer->row_size);
-    }
-}
-
-/* As in encode.h, for nodes that read a value each. */
-static void encode_nodes(const halut_look_up *layer, const float *input, int32_t y, int32_t x,
-                         int32_t group, uint32_t *rows)
-{
-    const halut_window *const w = &layer->window;
-    const int32_t n_nodes = (1 << layer->depth) - 1, first = group * layer->n_codebooks * n_nodes;
-    const int32_t *offset = layer->offset + first;
-    const uint8_t *tap = layer->tap + first;
-    const int32_t *nodes = (const int32_t *)layer->thresholds + first;
-    const int32_t base = (y * w->width + x) * w->channels;
-    int32_t row = -n_nodes;
-    uint8_t on[MOST_TAPS];
-    find_taps(w, y, x, on);
-    for (int32_t c = 0; c < layer->n_codebooks; ++c, row += n_nodes + 1) {
-        int32_t node = 0;
-        while (node < n_nodes) {
-            const int32_t key = on[tap[node]] ? key_of_f32(input[base + offset[node]]) : layer->pad;
-            node = 2 * node + 1 + (key > nodes[node]);
-        }
-        rows[c] = (uint32_t)((row + node) * layer->row_size);
-        offset += n_nodes;
-        tap += n_nodes;
-        nodes += n_nodes;
-    }
-}
-
 #define VALUE float
-#define VALUE_NAME sums
+#define FLOAT(sums, value) (value)
+#define VALUE_NAME sums_f32
+#include "encode_sums.h"
 #include "look_up.h"
 #undef VALUE_NAME
-#define VALUE_NAME nodes
-#include "look_up.h"
+#undef FLOAT
 #undef VALUE
+
+#define VALUE int8_t
+#define FLOAT(sums, value) ((float)((double)((value) - (sums)->input_zero) * (sums)->input_scale))
+#define VALUE_NAME sums_i8
+#include "encode_sums.h"
+#include "look_up.h"
 #undef VALUE_NAME
+#undef FLOAT
+#undef VALUE
 
 /* Exact products */
 

@@ -47,7 +47,7 @@ typedef struct {
     int32_t row_size;       /* values of a row of the table: M, M / 4 or M / 8 */
     const int32_t *offset;  /* (G, C, T): what a level reads, from the kernel's first value on */
     const uint8_t *tap;     /* (G, C, T): position in the kernel of what it reads */
-    const void *thresholds; /* (G, C, K - 1), int32_t for float inputs, else int16_t */
+    const void *thresholds; /* (G, C, K - 1), int32_t for floats and for sums, else int16_t */
     int32_t pad;            /* integer outside of the image */
     const int16_t *pads;    /* (channels): or one for each channel; NULL: none */
     const void *table;      /* (G, C, K, row_size), uint32_t (packed, i4), int8_t or int16_t */
@@ -62,6 +62,8 @@ typedef struct {
     int32_t terms, bits;
     const int8_t *sign;          /* (G, C, T, terms): 1, -1 or 0 */
     const float *scale, *offset; /* (G, C, T) */
+    double input_scale;          /* of 8-bit inputs: they stand for (input - zero) * scale */
+    int32_t input_zero;
 } halut_sums;
 
 /* An exact product. G groups; D features and M outputs per group. */
@@ -109,19 +111,49 @@ void halut_look_up_i8_i8(const halut_look_up *, const int8_t *input, void *outpu
 void halut_look_up_i8_i16(const halut_look_up *, const int8_t *input, void *output,
                           uint32_t *rows);
 
-/* The same for float inputs and levels that add up words, where the layer is that of a halut_sums; and
- * for trees whose nodes, not levels, read a value each: `offset` and `tap` are (G, C, K - 1) then. */
-void halut_look_up_sums_i4(const halut_look_up *, const float *input, void *output, uint32_t *rows);
-void halut_look_up_sums_packed(const halut_look_up *, const float *input, void *output,
+/* The same for levels that add up words, where the layer is that of a halut_sums. */
+void halut_look_up_sums_f32_i4(const halut_look_up *, const float *input, void *output,
                                uint32_t *rows);
-void halut_look_up_sums_i8(const halut_look_up *, const float *input, void *output, uint32_t *rows);
-void halut_look_up_sums_i16(const halut_look_up *, const float *input, void *output, uint32_t *rows);
-void halut_look_up_nodes_i4(const halut_look_up *, const float *input, void *output, uint32_t *rows);
-void halut_look_up_nodes_packed(const halut_look_up *, const float *input, void *output,
+void halut_look_up_sums_f32_packed(const halut_look_up *, const float *input, void *output,
+                                   uint32_t *rows);
+void halut_look_up_sums_f32_i8(const halut_look_up *, const float *input, void *output,
+                               uint32_t *rows);
+void halut_look_up_sums_f32_i16(const halut_look_up *, const float *input, void *output,
                                 uint32_t *rows);
-void halut_look_up_nodes_i8(const halut_look_up *, const float *input, void *output, uint32_t *rows);
-void halut_look_up_nodes_i16(const halut_look_up *, const float *input, void *output,
-                             uint32_t *rows);
+void halut_look_up_sums_i8_i4(const halut_look_up *, const int8_t *input, void *output,
+                              uint32_t *rows);
+void halut_look_up_sums_i8_packed(const halut_look_up *, const int8_t *input, void *output,
+                                  uint32_t *rows);
+void halut_look_up_sums_i8_i8(const halut_look_up *, const int8_t *input, void *output,
+                              uint32_t *rows);
+void halut_look_up_sums_i8_i16(const halut_look_up *, const int8_t *input, void *output,
+                               uint32_t *rows);
+
+/* And for trees whose nodes, not levels, read a value each: `offset` and `tap` are (G, C, K - 1). */
+void halut_look_up_nodes_f32_i4(const halut_look_up *, const float *input, void *output,
+                                uint32_t *rows);
+void halut_look_up_nodes_f32_packed(const halut_look_up *, const float *input, void *output,
+                                    uint32_t *rows);
+void halut_look_up_nodes_f32_i8(const halut_look_up *, const float *input, void *output,
+                                uint32_t *rows);
+void halut_look_up_nodes_f32_i16(const halut_look_up *, const float *input, void *output,
+                                 uint32_t *rows);
+void halut_look_up_nodes_i16_i4(const halut_look_up *, const int16_t *input, void *output,
+                                uint32_t *rows);
+void halut_look_up_nodes_i16_packed(const halut_look_up *, const int16_t *input, void *output,
+                                    uint32_t *rows);
+void halut_look_up_nodes_i16_i8(const halut_look_up *, const int16_t *input, void *output,
+                                uint32_t *rows);
+void halut_look_up_nodes_i16_i16(const halut_look_up *, const int16_t *input, void *output,
+                                 uint32_t *rows);
+void halut_look_up_nodes_i8_i4(const halut_look_up *, const int8_t *input, void *output,
+                               uint32_t *rows);
+void halut_look_up_nodes_i8_packed(const halut_look_up *, const int8_t *input, void *output,
+                                   uint32_t *rows);
+void halut_look_up_nodes_i8_i8(const halut_look_up *, const int8_t *input, void *output,
+                               uint32_t *rows);
+void halut_look_up_nodes_i8_i16(const halut_look_up *, const int8_t *input, void *output,
+                                uint32_t *rows);
 
 /* Multiplies; `patch` holds D values while the function runs. Floats are added one after the
  * other: rows of the kernel, columns, channels; then the bias. */

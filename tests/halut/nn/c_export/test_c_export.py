@@ -49,6 +49,7 @@ NETWORKS = {
     "words out, ReLU": lambda: bytes_out(relu=True),
     "folded": folded,
     "folded, 4-bit tables": lambda: folded(lut_bits=4),
+    "folded, nodes": lambda: folded(encoder="node", n_prototypes=8),
 }
 
 
@@ -61,7 +62,7 @@ def test_the_steps_give_the_bits_of_pytorch(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.needs("cc", "make")
 @pytest.mark.parametrize(
-    "name", ["int8", "16-bit tables, K = 2", "words out", "folded", "folded, 4-bit tables"]
+    "name", ["int8", "16-bit tables, K = 2", "words out", "folded", "folded, nodes"]
 )
 def test_c_gives_the_bits_of_pytorch(name: str, tmp_path: Path) -> None:
     export_c(NETWORKS[name](), tmp_path, images(40), measure_code=False)
@@ -161,19 +162,22 @@ def test_a_corrupted_table_fails_the_self_test(exported: Path, array: str) -> No
 
 
 @pytest.mark.needs("cc", "make")
-@pytest.mark.parametrize(("encoder", "old"), [("sums", "? word_of"), ("nodes", "> nodes[node]")])
-def test_what_sums_and_nodes_compare_matters(encoder: str, old: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("encoder", "file", "begin", "old", "new"), [
+    ("sums", "encode_sums.h", "JOIN(encode_", "? word_of", "? 1 + word_of"),
+    ("node", "encode.h", "JOIN(encode_nodes_", "> nodes[node]", "> nodes[node ^ 1]"),
+])  # fmt: skip
+def test_what_sums_and_nodes_compare_matters(
+    encoder: str, file: str, begin: str, old: str, new: str, tmp_path: Path
+) -> None:
     """Words that are one too high, and thresholds of other nodes, are seen."""
-    formats = {"encoder": encoder.replace("nodes", "node"), "n_prototypes": 8}
     torch.manual_seed(3)
-    layer = HalutLinear(40, 8, config=config(**formats))
+    layer = HalutLinear(40, 8, config=config(encoder=encoder, n_prototypes=8))
     export_c(nn.Sequential(layer).eval(), tmp_path, torch.randn(300, 40), measure_code=False)
     passed(tmp_path, "OPTIMISE=-O2")
-    path = tmp_path / "halut_layers.c"
-    body = path.read_text()
-    begin = body.index(f"static void encode_{encoder}")
-    changed = {"? word_of": "? 1 + word_of", "> nodes[node]": "> nodes[node ^ 1]"}[old]
-    path.write_text(body[:begin] + body[begin:].replace(old, changed, 1))
+    path = tmp_path / file
+    before, _, behind = path.read_text().partition(begin)
+    assert old in behind
+    path.write_text(before + begin + behind.replace(old, new, 1))
     done = make(tmp_path)
     assert done.returncode and "FAILED" in done.stdout
 

@@ -35,10 +35,10 @@ from tests.halut.nn.c_export.networks import (  # noqa: E402
 class Residual(nn.Module):
     """Exact and looked-up layers, an addition, both poolings, groups, and a row of features."""
 
-    def __init__(self, looked_up: bool) -> None:
+    def __init__(self, looked_up: bool, **changes: Any) -> None:
         super().__init__()
         convolution: Any = HalutConv2d if looked_up else nn.Conv2d
-        formats = {"config": config()} if looked_up else {}
+        formats = {"config": config(**changes)} if looked_up else {}
         self.first = nn.Conv2d(3, 6, 3, padding=1, bias=False)
         self.first_norm = norm(6)
         self.second = convolution(6, 6, 3, padding=1, groups=2, **formats)
@@ -56,13 +56,14 @@ class Residual(nn.Module):
 
 
 @pytest.mark.needs("cc", "make")
-@pytest.mark.parametrize("looked_up", [False, True])
-def test_c_gives_the_bits_of_the_words(looked_up: bool, tmp_path: Path) -> None:
-    model = made(Residual, looked_up=looked_up)
+@pytest.mark.parametrize("encoder", [None, "tree", "sums", "window", "node"])
+def test_c_gives_the_bits_of_the_words(encoder: str | None, tmp_path: Path) -> None:
+    changes = {} if encoder is None else {"encoder": encoder, "n_prototypes": 8}
+    model = made(Residual, looked_up=encoder is not None, **changes)
     done = export_c(
         model, tmp_path, images(40), exact="int8", calibration=images(100, 5), measure_code=False
     )
-    assert (done.looked_up, done.exact) == ((3, 1) if looked_up else (0, 4))
+    assert (done.looked_up, done.exact) == ((3, 1) if encoder else (0, 4))
     assert not done.defined and done.same_class > 36
     passed(tmp_path, "sanitise", "OPTIMISE=-O1")
 
@@ -94,11 +95,13 @@ def test_steps_between_are_integers_and_no_norm_or_activation_is_left() -> None:
             assert all(abs(one) <= 2**16 for one in step.multipliers)
 
 
-def test_words_decide_as_their_floats_do() -> None:
-    """The thresholds of words are those of floats: a looked-up layer's codes stay the same."""
+@pytest.mark.parametrize("encoder", ["tree", "sums", "window", "node"])
+def test_words_decide_as_their_floats_do(encoder: str) -> None:
+    """A looked-up layer's codes for words are those for what the words stand for."""
     torch.manual_seed(4)
+    formats = config(encoder=encoder, n_prototypes=8)
     model = nn.Sequential(
-        nn.Conv2d(3, 4, 1), HalutConv2d(4, 6, 3, padding=1, config=config()), nn.Flatten(),
+        nn.Conv2d(3, 4, 1), HalutConv2d(4, 6, 3, padding=1, config=formats), nn.Flatten(),
         HalutLinear(252, 3, config=config()),
     ).eval()  # fmt: skip
     words = in_words(trace(model, images(1))[0], channels_last(images(50)))
