@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import halut
 
@@ -17,6 +18,19 @@ __all__ = ["generate_convolution"]
 MANIFEST_VERSION = 2
 
 
+def _gather(config: FrontEndConfig) -> dict[str, Any] | None:
+    """Describe the port for split dimensions; None for windows, which have none."""
+    if not config.gathers:
+        return None
+    return {
+        "choices": config.n_choices,
+        "fields": {
+            name: {"lowest_bit": low, "bits": bits}
+            for name, (low, bits) in config.address_fields.items()
+        },
+    }
+
+
 def generate_convolution(config: FrontEndConfig, *, prefix: str = "") -> Generated:
     """Generate `halut_convolution`, see `generate`; the same configuration, the same bytes."""
     check_size(config.accelerator)
@@ -28,13 +42,7 @@ def generate_convolution(config: FrontEndConfig, *, prefix: str = "") -> Generat
     verilog = header + unit_verilog(top, prefix)
     manifest = {
         **manifest_head("halut-convolution-manifest", MANIFEST_VERSION, top, config, prefix),
-        "gather": {
-            "choices": config.n_choices,
-            "fields": {
-                name: {"lowest_bit": low, "bits": bits}
-                for name, (low, bits) in config.address_fields.items()
-            },
-        },
+        "gather": _gather(config),
         "program": describe_program_port(config.accelerator),
         "timing": {"image_cycles": config.image_cycles},
         "tools": tools(),

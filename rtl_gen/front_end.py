@@ -2,7 +2,8 @@
 """A front end for 3x3 convolutions: raw pixels in, an accelerator's input transfers out.
 
 Two line buffers and a window of 3x3 pixels follow the image in raster order; the split dimensions
-of every codebook are gathered from the window. Stride 1, padding 1.
+of every codebook are gathered from the window, or a codebook takes all nine values of its channel.
+Stride 1, padding 1.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 from halut.errors import HalutError
 from halut.program import Program
+from halut.windows import window_columns
 
 from .config import canonical_hash, ceil_log2
 from .settings import check_settings, setting
@@ -45,14 +47,14 @@ class FrontEndConfig:
     Parameters
     ----------
     accelerator : AcceleratorConfig or TiledConfig
-        What it feeds.
+        What it feeds. Its codebooks take windows of 9 words, or none.
     height, width : int
         Pixels of an image; 1 to 1024, and the accelerator's rows divide their product.
     channels : int
         Values of a pixel, the accelerator's input words; 1 to 1024.
     gather : {"channel", "any"}
         Where a codebook's split dimensions are: in its own channel (one codebook per channel), or
-        anywhere in the window.
+        anywhere in the window. Codebooks that take windows take their own channel's.
 
     Raises
     ------
@@ -89,8 +91,10 @@ class FrontEndConfig:
         a = self.accelerator
         if a.terms > 1:
             raise HalutError(f"terms must be 1 behind a front end, not {a.terms}")
-        if a.window:
-            raise HalutError(f"window must be 0 behind a front end, not {a.window}")
+        if a.window not in (0, TAPS):
+            raise HalutError(f"window must be 0 or {TAPS} behind a front end, not {a.window}")
+        if a.window and self.gather != "channel":
+            raise HalutError(f'gather must be "channel" for windows, not "{self.gather}"')
         if self.height * self.width % a.rows:
             raise HalutError(
                 f"height * width must be a multiple of the accelerator's {a.rows} rows, "
@@ -101,6 +105,11 @@ class FrontEndConfig:
                 f"channels must be the accelerator's {a.n_codebooks} codebooks for gather "
                 f'"channel", not {self.channels}'
             )
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it selects split dimensions, which are loaded."""
+        return not self.accelerator.window
 
     @property
     def n_choices(self) -> int:
@@ -169,6 +178,7 @@ def gather_image(config: FrontEndConfig, program: Program) -> list[tuple[int, in
 
     A feature of the program is channel * 9 + row * 3 + column of the kernel. As pixels come
     as input words, one word must mean the same in every split dimension, and 0 be the padding.
+    There is nothing to write for codebooks that take windows.
 
     Raises
     ------
@@ -177,8 +187,9 @@ def gather_image(config: FrontEndConfig, program: Program) -> list[tuple[int, in
     """
     if program.signs is not None:
         raise HalutError("program must not compare sums behind a front end")
-    if program.places is not None:
-        raise HalutError("program must not have windows behind a front end")
+    window = config.accelerator.window
+    if program.window != window:
+        raise HalutError(f"program.window must be the accelerator's {window}, not {program.window}")
     if program.n_features != TAPS * config.channels:
         raise HalutError(
             f"program.n_features must be 9 * {config.channels} channels, not {program.n_features}"
@@ -188,6 +199,12 @@ def gather_image(config: FrontEndConfig, program: Program) -> list[tuple[int, in
             raise HalutError(f"program.{name} must be the same everywhere for a front end")
     if program.input_words(np.zeros((1, program.n_features))).any():
         raise HalutError("program must have word 0 for the value 0, which padding is")
+    if not config.gathers:
+        if not np.array_equal(
+            program.split_dims, window_columns(program.n_features, len(program.split_dims))
+        ):
+            raise HalutError("program.split_dims must be each codebook's own channel, in order")
+        return []
     fields = config.address_fields
     image = []
     for (codebook, level), dim in np.ndenumerate(program.split_dims):
@@ -213,11 +230,11 @@ class FrontEnd(Unit):
     -------
     i : In(stream.Signature(ArrayLayout(input_bits, channels)))
         Pixels in raster order, image after image.
-    o : Out(stream.Signature(ArrayLayout(ArrayLayout(ArrayLayout(input_bits, T), Q), P)))
+    o : Out(stream.Signature(ArrayLayout(ArrayLayout(ArrayLayout(input_bits, T or 9), Q), P)))
         The accelerator's input stream; rows are pixels in raster order.
     program : In(stream.Signature(StructLayout(address, data)))
         Which of `n_choices` values a (codebook, level) takes, see `gather_image`. Taken between
-        images only; while a word is offered no image begins.
+        images only; while a word is offered no image begins. Absent for windows.
 
     Timing
     ------
@@ -229,19 +246,17 @@ class FrontEnd(Unit):
     def __init__(self, config: FrontEndConfig) -> None:
         self.config = config
         a = config.accelerator
-        words = data.ArrayLayout(unsigned(a.input_bits), a.tree_depth)
+        words = data.ArrayLayout(unsigned(a.input_bits), a.n_values)
         lanes = data.ArrayLayout(words, a.parallel_codebooks)
         program = data.StructLayout({"address": config.address_bits, "data": config.data_bits})
         pixel = data.ArrayLayout(unsigned(a.input_bits), config.channels)
-        super().__init__(
-            {
-                "i": In(stream.Signature(pixel)),
-                "o": Out(stream.Signature(data.ArrayLayout(lanes, a.rows))),
-                "program": In(stream.Signature(program)),
-            },
-            module_name="halut_front_end",
-            has_reset=True,
-        )
+        members = {
+            "i": In(stream.Signature(pixel)),
+            "o": Out(stream.Signature(data.ArrayLayout(lanes, a.rows))),
+        }
+        if config.gathers:
+            members["program"] = In(stream.Signature(program))
+        super().__init__(members, module_name="halut_front_end", has_reset=True)
 
     def build(self, m: Module, platform: object) -> None:
         c, a = self.config, self.config.accelerator
@@ -257,9 +272,12 @@ class FrontEnd(Unit):
         inside = named(m, "inside_image", ~last_x & ~last_y)
         # Nothing moves in reset: it would be lost.
         running = self.running(platform)
+        takes_pixel: Value = running & inside & ~sending
+        if c.gathers:
+            m.d.comb += self.program.ready.eq(running & begins & ~sending)
+            takes_pixel &= ~(begins & self.program.valid)
         m.d.comb += [
-            self.program.ready.eq(running & begins & ~sending),
-            self.i.ready.eq(running & inside & ~sending & ~(begins & self.program.valid)),
+            self.i.ready.eq(takes_pixel),
             step.eq(Mux(inside, self.i.valid & self.i.ready, ~sending)),
             self.o.valid.eq(running & sending),
         ]
@@ -323,10 +341,10 @@ class FrontEnd(Unit):
         return [[row[p * bits : (p + 1) * bits] for p in places] for row in rows]
 
     def _gather(self, m: Module, windows: list[list[Value]], group: Signal) -> None:
-        """Select the split dimensions of the codebooks of a group."""
+        """Select the split dimensions, or the channels, of the codebooks of a group."""
         c, a = self.config, self.config.accelerator
         bits, lanes, depth = a.input_bits, a.parallel_codebooks, a.tree_depth
-        choices = self._choices(m)
+        choices = self._choices(m) if c.gathers else []
         groups = one_hot(m, "groups", group, a.n_groups)
         values = []
         for row, window in enumerate(windows):
@@ -342,7 +360,7 @@ class FrontEnd(Unit):
             )
         for q in range(lanes):
             lines = []
-            for level in range(depth):
+            for level in range(depth if c.gathers else 0):
                 words = [choices[g * lanes + q][level] for g in range(a.n_groups)]
                 choice = Signal(c.data_bits, name=f"lane{q}_level{level}")
                 m.d.comb += choice.eq(one_hot_select(groups, words))
@@ -356,7 +374,9 @@ class FrontEnd(Unit):
                         taps = [features[(g * lanes + q) * TAPS + tap] for g in range(a.n_groups)]
                         m.d.comb += value.eq(one_hot_select(groups, taps))
                         candidates.append(value)
-                for level in range(depth):
+                if not c.gathers:
+                    m.d.comb += self.o.payload[row][q].as_value().eq(Cat(candidates))
+                for level in range(len(lines)):
                     selected = one_hot_select(lines[level], candidates)
                     m.d.comb += self.o.payload[row][q][level].eq(selected)
 
@@ -390,7 +410,7 @@ class HalutConvolution(Unit):
     Members
     -------
     i, gather : In
-        Pixels, and the front end's program, see `FrontEnd`.
+        Pixels, and the front end's program, see `FrontEnd`; `gather` is absent for windows.
     o, program
         See `HalutMatmul`. Write both programs while no image is on its way.
     """
@@ -402,16 +422,14 @@ class HalutConvolution(Unit):
         program = data.StructLayout(
             {"address": a.program_address_bits, "data": a.program_data_bits}
         )
-        super().__init__(
-            {
-                "i": self.front.signature.members["i"],
-                "o": Out(stream.Signature(output_payload(a))),
-                "program": In(stream.Signature(program)),
-                "gather": self.front.signature.members["program"],
-            },
-            module_name="halut_convolution",
-            has_reset=True,
-        )
+        members = {
+            "i": self.front.signature.members["i"],
+            "o": Out(stream.Signature(output_payload(a))),
+            "program": In(stream.Signature(program)),
+        }
+        if config.gathers:
+            members["gather"] = self.front.signature.members["program"]
+        super().__init__(members, module_name="halut_convolution", has_reset=True)
 
     def build(self, m: Module, platform: object) -> None:
         a = self.config.accelerator
@@ -419,13 +437,10 @@ class HalutConvolution(Unit):
         front = self.front
         self.add(m, "front_end", front, platform)
         self.add(m, "matmul", core, platform)
-        for source, sink in (
-            (self.i, front.i),
-            (self.gather, front.program),
-            (front.o, core.i),
-            (self.program, core.program),
-            (core.o, self.o),
-        ):
+        streams = [(self.i, front.i), (front.o, core.i), (self.program, core.program)]
+        if self.config.gathers:
+            streams.append((self.gather, front.program))
+        for source, sink in (*streams, (core.o, self.o)):
             m.d.comb += [
                 Value.cast(sink.payload).eq(Value.cast(source.payload)),
                 sink.valid.eq(source.valid),

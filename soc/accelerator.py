@@ -74,6 +74,7 @@ def taken(steps: Sequence[Step], lut_bits: int) -> list[LookUp]:
         for step in steps
         if isinstance(step, LookUp)
         and step.inputs[0].kind == "i8"
+        and step.reads == "levels"
         and step.tap.shape[2] == _LEVELS
         and entry_kind(step) == kind
         and isinstance(step.stage, Words)

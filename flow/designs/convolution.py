@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from flow.designs.design import Design, Stream, Workload, accelerator
 from halut import golden
 from halut.program import Program
+from halut.windows import window_columns
 from rtl_gen import reference
 from rtl_gen.convolution import generate_convolution
 from rtl_gen.front_end import TAPS, FrontEndConfig, gather_image
@@ -23,12 +24,14 @@ __all__ = ["convolution"]
 def _program(config: FrontEndConfig, rng: np.random.Generator) -> Program:
     """A random program whose split dimensions are in a window of pixels."""
     program = reference.random_program(config.accelerator, rng)
+    n_features = TAPS * config.channels
+    if not config.gathers:
+        dims = window_columns(n_features, program.n_codebooks)
+        return dataclasses.replace(program, n_features=n_features, split_dims=dims)
     dims = rng.integers(0, config.n_choices, program.split_dims.shape)
     if config.gather == "channel":
         dims += TAPS * np.arange(program.n_codebooks)[:, None]
-    return dataclasses.replace(
-        program, n_features=TAPS * config.channels, split_dims=dims.astype(np.int32)
-    )
+    return dataclasses.replace(program, n_features=n_features, split_dims=dims.astype(np.int32))
 
 
 def _windows(images: NDArray[np.integer]) -> NDArray[np.integer]:
@@ -65,15 +68,16 @@ def convolution(config: FrontEndConfig) -> Design:
         images = words.reshape(-1)[:n_words].reshape(n_images, config.height, config.width, -1)
         rows = _windows(images)[:, program.split_dims]
         work = core.workload(seed, 1)
+        gather = Stream(
+            valid="gather_valid",
+            ready="gather_ready",
+            payload=("gather_address", "gather_data"),
+            items=list(gather_image(config, program)),
+        )
         return dataclasses.replace(
             work,
             setup=[
-                Stream(
-                    valid="gather_valid",
-                    ready="gather_ready",
-                    payload=("gather_address", "gather_data"),
-                    items=list(gather_image(config, program)),
-                ),
+                *([gather] if config.gathers else []),
                 dataclasses.replace(work.setup[0], items=list(program_image(a, program))),
             ],
             inputs=dataclasses.replace(

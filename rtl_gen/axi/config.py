@@ -106,6 +106,11 @@ class AxiConfig:
         return isinstance(self.core, FrontEndConfig)
 
     @property
+    def gathers(self) -> bool:
+        """Whether there is a front end whose split dimensions are loaded."""
+        return isinstance(self.core, FrontEndConfig) and self.core.gathers
+
+    @property
     def double_buffer(self) -> bool:
         """Whether two programs are stored."""
         return "switch" in self.accelerator.address_fields

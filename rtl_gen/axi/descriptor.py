@@ -19,7 +19,7 @@ OPCODES: Mapping[str, tuple[int, str]] = {
     "load": (1, "write program words from memory into the accelerator"),
     "run": (2, "send items from memory, and write their results to memory"),
     "switch": (3, "let the next rows use another bank; only with double_buffer"),
-    "gather": (4, "write the front end's split dimensions; only with a front end"),
+    "gather": (4, "write the front end's split dimensions; only with a front end that gathers"),
 }
 """Per name: the number, and what it does. 0 is none, so that empty memory is no command."""
 

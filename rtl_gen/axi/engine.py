@@ -253,7 +253,7 @@ class Engine(Unit):
             _scaled(count, c.item_bytes),
             _scaled(count, c.program_word_bytes),
         )
-        if c.has_front_end:
+        if c.gathers:
             read = Mux(is_op["gather"], _scaled(count, GATHER_WORD_BYTES), read)
         run = is_op["run"]
         written = _scaled(count, c.result_bytes)
@@ -272,7 +272,7 @@ class Engine(Unit):
         known = is_op["load"] | is_op["run"]
         if c.double_buffer:
             known |= is_op["switch"]
-        if c.has_front_end:
+        if c.gathers:
             known |= is_op["gather"]
         bits = c.accelerator.program_address_bits
         addressed = is_op["load"] | is_op["switch"]

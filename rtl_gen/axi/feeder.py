@@ -49,7 +49,7 @@ class Feeder(Unit):
         Input transfers of the accelerator, or pixels.
     program : Out(stream.Signature(program_payload(config)))
     gather : Out(stream.Signature(StructLayout(address, data)))
-        With a front end only.
+        With a front end that gathers only.
     clear : In(1)
 
     Timing
@@ -72,7 +72,7 @@ class Feeder(Unit):
             "program": Out(stream.Signature(program_payload(c))),
             "clear": In(1),
         }
-        if isinstance(c.core, FrontEndConfig):
+        if isinstance(c.core, FrontEndConfig) and c.gathers:
             gather = {"address": c.core.address_bits, "data": c.core.data_bits}
             members["gather"] = Out(stream.Signature(data.StructLayout(gather)))
         super().__init__(members, module_name=f"halut_feeder_{tag}", has_reset=True)
@@ -82,7 +82,7 @@ class Feeder(Unit):
         rows = Gearbox(in_bytes=c.word_bytes, out_bytes=c.input_bytes)
         words = Gearbox(in_bytes=c.word_bytes, out_bytes=c.program_word_bytes)
         boxes = {"run": rows, "load": words}
-        if isinstance(c.core, FrontEndConfig):
+        if c.gathers:
             boxes["gather"] = Gearbox(in_bytes=c.word_bytes, out_bytes=GATHER_WORD_BYTES)
         ended = Signal()
         idle = []
@@ -115,7 +115,7 @@ class Feeder(Unit):
         ]
         switched = self._program(m, words)
         m.d.comb += self.done.eq(Cat(*idle, switched).any())
-        if isinstance(c.core, FrontEndConfig):
+        if isinstance(c.core, FrontEndConfig) and c.gathers:
             box = boxes["gather"]
             place = Signal(c.core.address_bits, name="gather_place")
             with m.If(~self.active):

@@ -158,9 +158,10 @@ def loads(config: AxiConfig, program: Program, bank: int = 0) -> list[Load]:
         begin += number
     if isinstance(config.core, FrontEndConfig):
         choices = dict(gather_image(config.core, program))
-        places = [choices.get(k, 0) for k in range(max(choices) + 1)]
-        data = _join(places, GATHER_WORD_BYTES)
-        found.append(Load("gather", 0, 1, 0, data, GATHER_WORD_BYTES))
+        if config.gathers:
+            places = [choices.get(k, 0) for k in range(max(choices) + 1)]
+            data = _join(places, GATHER_WORD_BYTES)
+            found.append(Load("gather", 0, 1, 0, data, GATHER_WORD_BYTES))
     return found
 
 

@@ -186,7 +186,7 @@ class HalutAxi(Unit):
         connect_stream(m, feeder.rows, core.i)
         connect_stream(m, feeder.program, core.program)
         connect_stream(m, core.o, collector.i)
-        if self.config.has_front_end:
+        if self.config.gathers:
             connect_stream(m, feeder.gather, core.gather)
         for name in ("active", "opcode", "first", "inner", "stride"):
             m.d.comb += getattr(feeder, name).eq(getattr(engine, name))

@@ -280,7 +280,7 @@ async def bad_descriptors(dut: Any) -> None:
     ]
     if not config.double_buffer:
         broken.append(("bad_descriptor", descriptor("switch", configuration=digest)))
-    if not config.has_front_end:
+    if not config.gathers:
         broken.append(("bad_descriptor", descriptor("gather", **load)))
     for error, raw in broken:
         address = tb.place(raw)

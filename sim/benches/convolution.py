@@ -39,8 +39,11 @@ async def images_under_stalls(dut: Any, pattern: str) -> None:
     beats: list[tuple[int, ...]] = []
     fields = ("address", "data")
     pixels = StreamDriver(dut, "i", dut.clk_i)
-    gather = StreamDriver(dut, "gather", dut.clk_i, fields=fields)
     tables = StreamDriver(dut, "program", dut.clk_i, fields=fields)
+    loads = [(tables, program_image(accelerator, program))]
+    if config.gathers:
+        gather = StreamDriver(dut, "gather", dut.clk_i, fields=fields)
+        loads.append((gather, gather_image(config, program)))
     sums = StreamMonitor(
         dut, "o", dut.clk_i, receive=beats.append, fields=output_fields(accelerator),
         wait=stalls(pattern, "sink", seed),
@@ -57,13 +60,12 @@ async def images_under_stalls(dut: Any, pattern: str) -> None:
     # Padding at the end of a line and between images: as many row groups without a pixel.
     padding = 2 * config.width + accelerator.rows
     idle = padding * max(accelerator.n_groups, accelerator.n_beats) + accelerator.latency_cycles
-    streams = (pixels, gather, tables, sums)
+    streams = (pixels, *(driver for driver, _ in loads), sums)
     cocotb.start_soon(watch(streams, lambda: True, 2 * (idle + 2 * LONGEST_STALL)))
     pause = stalls(pattern, "source", seed)
-    await tables.send(program_image(accelerator, program), pause)
-    await gather.send(gather_image(config, program), pause)
-    words = images.reshape(-1, config.channels)
-    await pixels.send(pack(words, accelerator.input_bits), pause)
+    for driver, words in loads:
+        await driver.send(words, pause)
+    await pixels.send(pack(images.reshape(-1, config.channels), accelerator.input_bits), pause)
     n_beats = len(expected) // accelerator.rows * accelerator.n_beats
     while len(beats) < n_beats:
         await edge

@@ -31,6 +31,10 @@ CONFIGS = {
     "pixel": ({"n_codebooks": 1}, {"height": 1, "width": 1, "channels": 1}),
     "line": ({"n_codebooks": 2, "rows": 2}, {"height": 1, "width": 6, "channels": 2}),
     "tiled": ({"n_codebooks": 1}, {"height": 2, "width": 4, "channels": 2}),
+    "window": ({"n_codebooks": 4, "rows": 2, "parallel_codebooks": 2, "window": 9},
+               {"height": 3, "width": 4, "channels": 4}),
+    "node": ({"n_codebooks": 3, "n_prototypes": 8, "window": 9, "splits": "node"},
+             {"height": 4, "width": 5, "channels": 3}),
 }  # fmt: skip
 
 
@@ -48,9 +52,12 @@ def _case(config: FrontEndConfig, n_images: int, seed: int = 1):
     rng = np.random.default_rng(seed)
     program = golden.random_program(
         rng, a.n_codebooks, a.n_prototypes, a.n_outputs, a.input_format, a.lut_bits,
-        n_features=9 * config.channels,
+        n_features=9 * config.channels, window=a.window, splits=a.splits,
     )  # fmt: skip
-    if config.gather == "channel":
+    if a.window:
+        columns = np.arange(9 * config.channels).reshape(-1, 9)
+        program = golden.Program(**{**vars(program), "split_dims": columns})
+    elif config.gather == "channel":
         dims = program.split_dims % 9 + 9 * np.arange(a.n_codebooks)[:, None]
         program = golden.Program(**{**vars(program), "split_dims": dims})
     shape = (n_images, config.height, config.width, config.channels)
@@ -60,7 +67,7 @@ def _case(config: FrontEndConfig, n_images: int, seed: int = 1):
 
 
 def _words(program, images: np.ndarray) -> np.ndarray:
-    """im2col and gather, one pixel and feature at a time: (pixels, C, T)."""
+    """im2col and gather, one pixel and feature at a time: (pixels, C, T or 9)."""
     n, height, width, channels = images.shape
     rows = np.zeros((n * height * width, channels * 9), dtype=images.dtype)
     for row, (image, y, x) in enumerate(np.ndindex(n, height, width)):
@@ -77,6 +84,10 @@ def _pixels(config: FrontEndConfig, images: np.ndarray, shape):
     return [
         shape.from_bits(sum(int(v) << (k * bits) for k, v in enumerate(pixel))) for pixel in values
     ]
+
+
+def _loads(config: FrontEndConfig, program) -> list[dict[str, int]]:
+    return [{"address": a, "data": d} for a, d in gather_image(config, program)]
 
 
 def _run_unit(unit, sends, n_received, out_pause, cycles=None):
@@ -140,8 +151,9 @@ def test_alone(name, stall):
     shape = unit.i.payload.shape()
     sends = []
     for program, part in zip(programs, (images[:2], images[2:]), strict=True):
-        words = [{"address": a, "data": d} for a, d in gather_image(config, program)]
-        sends += [(unit.program, words, idle), (unit.i, _pixels(config, part, shape), idle)]
+        if config.gathers:
+            sends.append((unit.program, _loads(config, program), idle))
+        sends.append((unit.i, _pixels(config, part, shape), idle))
     expected = []
     for program, part in zip(programs, (images[:2], images[2:]), strict=True):
         expected += transfers(config.accelerator, _words(program, part))
@@ -150,21 +162,22 @@ def test_alone(name, stall):
     # A wrong tap is noticed.
     dims = programs[0].split_dims.copy()
     dims[0, 0] = dims[0, 0] // 9 * 9 + (dims[0, 0] + 1) % 9
+    assert (dims != programs[0].split_dims).sum() == 1
     wrong = golden.Program(**{**vars(programs[0]), "split_dims": dims})
     if name != "pixel":
         assert transfers(config.accelerator, _words(wrong, images[:2])) != expected
 
 
-def test_image_cycles_are_as_stated():
-    config = _config("one-row")
+@pytest.mark.parametrize("name", ["one-row", "node"])
+def test_image_cycles_are_as_stated(name):
+    config = _config(name)
     unit = FrontEnd(config)
     program, images = _case(config, 4)
-    words = [{"address": a, "data": d} for a, d in gather_image(config, program)]
 
     def never():
         return False
 
-    sends = [(unit.program, words, never)]
+    sends = [(unit.program, _loads(config, program), never)] if config.gathers else []
     sends += [(unit.i, _pixels(config, images, unit.i.payload.shape()), never)]
     cycles: list[int] = []
     n_transfers = 4 * 4 * 5 * config.accelerator.n_groups
@@ -182,10 +195,10 @@ def test_in_front_of_the_accelerator(name, stall):
     rng = random.Random(5)
     idle, waits = (pause(rng, stall == "both") for _ in range(2))
     program, images = _case(config, 2)
-    gather = [{"address": a, "data": d} for a, d in gather_image(config, program)]
     tables = [{"address": a, "data": d} for a, d in program_image(config.accelerator, program)]
-    sends = [(unit.gather, gather, idle), (unit.program, tables, idle),
-             (unit.i, _pixels(config, images, unit.i.payload.shape()), idle)]  # fmt: skip
+    sends = [(unit.gather, _loads(config, program), idle)] if config.gathers else []
+    sends += [(unit.program, tables, idle),
+              (unit.i, _pixels(config, images, unit.i.payload.shape()), idle)]  # fmt: skip
     expected = golden.matmul(program, _words(program, images))
     n_groups = len(expected) // a.rows
     received = _run_unit(unit, sends, n_groups * a.n_beats, waits)
@@ -214,6 +227,14 @@ def test_verilog_is_clean(name, tmp_path):
         ({"channels": 2.0}, r"channels must be an integer in \[1, 1024\], not 2.0"),
         ({"gather": "all"}, "gather must be one of channel, any, not 'all'"),
         ({"height": 5}, r"height \* width must be a multiple of the accelerator's 2 rows, not 15"),
+        (
+            {"accelerator": AcceleratorConfig(n_codebooks=2, window=8)},
+            "window must be 0 or 9 behind a front end, not 8",
+        ),
+        (
+            {"accelerator": AcceleratorConfig(n_codebooks=2, window=9), "gather": "any"},
+            'gather must be "channel" for windows, not "any"',
+        ),
         ({"channels": 3}, 'channels must be the accelerator\'s 2 codebooks for gather "channel"'),
     ],
 )
@@ -254,3 +275,14 @@ def test_programs_that_do_not_fit():
     for message, change in cases.items():
         with pytest.raises(HalutError, match=message):
             gather_image(config, golden.Program(**{**fields, **change}))
+
+
+def test_windows_that_are_not_the_channels_are_refused():
+    config = _config("window")
+    program, _ = _case(config, 1)
+    dims = program.split_dims[:, ::-1]
+    with pytest.raises(HalutError, match="split_dims must be each codebook's own channel, in ord"):
+        gather_image(config, golden.Program(**{**vars(program), "split_dims": dims}))
+    plain, _ = _case(_config("one-row"), 1)
+    with pytest.raises(HalutError, match=r"program\.window must be the accelerator.s 9, not 0"):
+        gather_image(config, plain)

@@ -106,13 +106,10 @@ def test_bad_configurations(values, message):
 
 
 def test_what_is_not_supported_is_refused():
-    config = AcceleratorConfig(n_codebooks=4, input_format="int8", window=9)
-    with pytest.raises(HalutError, match="window must be 0 behind a front end, not 9"):
-        FrontEndConfig(accelerator=config, height=4, width=4, channels=4)
     plain = AcceleratorConfig(n_codebooks=4, input_format="int8")
     front = FrontEndConfig(accelerator=plain, height=4, width=4, channels=4)
     program = golden.random_program(np.random.default_rng(1), 4, 16, 8, "int8", 8, 36, window=9)
-    with pytest.raises(HalutError, match="program must not have windows behind a front end"):
+    with pytest.raises(HalutError, match=r"program\.window must be the accelerator's 0, not 9"):
         gather_image(front, program)
     for window in (0, 8):
         other = AcceleratorConfig(n_codebooks=4, input_format="int8", window=window)

@@ -18,8 +18,9 @@ from tests.rtl_gen.test_front_end import _case, _config, _words
 
 
 @pytest.mark.sim
-def test_convolution_equals_model(tmp_path: Path) -> None:
-    config = _config("rows")
+@pytest.mark.parametrize("name", ["rows", "window"])
+def test_convolution_equals_model(name: str, tmp_path: Path) -> None:
+    config = _config(name)
     program, images = _case(config, 3)
     expected = golden.matmul(program, _words(program, images))
     (tmp_path / "job.json").write_text(json.dumps(config.to_dict()))
@@ -30,10 +31,11 @@ def test_convolution_equals_model(tmp_path: Path) -> None:
     env = {"HALUT_JOB": str(tmp_path)}
     built = runner.build(text, "halut_convolution")
     assert len(runner.run(built, "sim.benches.convolution", env=env).tests) == 4
-    # A wrong tap of one split dimension is noticed.
-    dims = program.split_dims.copy()
-    dims[0, 0] = dims[0, 0] // 9 * 9 + (dims[0, 0] + 1) % 9
-    dataclasses.replace(program, split_dims=dims).save(tmp_path / "program.npz")
+    # A wrong tap of one level is noticed.
+    which = "places" if config.accelerator.window else "split_dims"
+    taps = getattr(program, which).copy()
+    taps[0, 0] = taps[0, 0] // 9 * 9 + (taps[0, 0] + 1) % 9
+    dataclasses.replace(program, **{which: taps}).save(tmp_path / "program.npz")
     with pytest.raises(CheckFailed):
         runner.run(built, "sim.benches.convolution", env=env)
 

@@ -28,6 +28,9 @@ CONFIGS = {
         accelerator=dataclasses.replace(SMALL, rows=2), height=2, width=3, channels=2
     ),
     "any": FrontEndConfig(accelerator=SMALL, height=3, width=2, channels=1, gather="any"),
+    "window": FrontEndConfig(
+        accelerator=dataclasses.replace(SMALL, window=9), height=2, width=2, channels=2
+    ),
 }
 
 

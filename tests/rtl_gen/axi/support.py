@@ -55,6 +55,12 @@ CONFIGS = {
         ),
         data_bits=32,
     ),
+    # The same with windows: nothing is gathered.
+    "pixels, windows": AxiConfig(
+        core=FrontEndConfig(
+            accelerator=AcceleratorConfig(**_PIXELS, window=9), height=3, width=4, channels=2
+        ),
+    ),
     "stream": AxiConfig(
         core=AcceleratorConfig(**_ODD), bus="stream", control="wishbone", data_bits=32
     ),
