@@ -26,8 +26,8 @@ def _program(config: FrontEndConfig, rng: np.random.Generator) -> Program:
     program = reference.random_program(config.accelerator, rng)
     n_features = TAPS * config.channels
     if not config.gathers:
-        dims = window_columns(n_features, program.n_codebooks)
-        return dataclasses.replace(program, n_features=n_features, split_dims=dims)
+        columns = window_columns(n_features, program.n_codebooks)
+        return dataclasses.replace(program, n_features=n_features, split_dims=columns)
     dims = rng.integers(0, config.n_choices, program.split_dims.shape)
     if config.gather == "channel":
         dims += TAPS * np.arange(program.n_codebooks)[:, None]
