@@ -190,16 +190,10 @@ def _decides(program: Program, values: NDArray[Any], codebooks: slice) -> NDArra
     return np.clip(words, -limit, limit - 1, out=words)
 
 
-def _nodes_of(n_places: int, n_nodes: int) -> list[slice]:
-    """Return the nodes that compare what stands at each of P places: a level's, or one."""
-    if n_places == n_nodes:
-        return [slice(node, node + 1) for node in range(n_nodes)]
-    return [slice(2**level - 1, 2 ** (level + 1) - 1) for level in range(n_places)]
-
-
-def _by_node(places: NDArray[Any], n_nodes: int) -> NDArray[Any]:
-    """Repeat what places have, (..., P), for each node that compares it, (..., K - 1)."""
-    return places if places.shape[-1] == n_nodes else by_node(places)
+def _place_of_nodes(n_places: int, n_nodes: int) -> NDArray[np.int64]:
+    """Return which of P places each node compares, (K - 1,): that of its level, or its own."""
+    places = np.arange(n_places)
+    return places if n_places == n_nodes else by_node(places)
 
 
 def _integer_inputs(
@@ -222,7 +216,8 @@ def _integer_inputs(
     half = 2 ** (bits - 1)
     words = torch.arange(-half, half, dtype=torch.float32, device=producer.lut.device)
     features = _features(consumer)  # (G, C, P)
-    n_places, n_nodes = features.shape[2], consumer.thresholds.shape[2]
+    n_places = features.shape[2]
+    place_of = _place_of_nodes(n_places, consumer.thresholds.shape[2])
     origin = path.origin(len(flipped)).numpy()
     found = np.empty(tuple(consumer.thresholds.shape), dtype=np.int64)
     step = max(1, _PIECE // (n_places * len(words)))
@@ -238,13 +233,13 @@ def _integer_inputs(
             if (np.diff(compared) < 0).any():
                 raise Refused("rounding makes the way between the layers not monotone")
             nodes = program.threshold_values[part].astype(compared.dtype)
-            for place, at in enumerate(_nodes_of(n_places, n_nodes)):
+            for place in range(n_places):
+                at = place_of == place
                 for index in range(len(read)):
                     below = np.searchsorted(compared[index, place], nodes[index, at], "right")
                     found[group, first + index, at] = below - half - 1
-    channel = origin[features.numpy()]
-    lowest = _by_node(low[channel], n_nodes)  # (G, C, K-1)
-    highest = _by_node(high[channel], n_nodes)
+    channel = origin[features.numpy()[..., place_of]]  # (G, C, K-1)
+    lowest, highest = low[channel], high[channel]
     if ((found < -half) & (lowest <= -half)).any():
         raise OverflowError
     if not isinstance(consumer, HalutConv2d) or not any(consumer.sides()):
@@ -297,7 +292,8 @@ def _padding(
     # It must be greater than `above` and at most `up_to`.
     above = np.full(consumer.in_channels, -half - 1)
     up_to = np.full(consumer.in_channels, half - 1)
-    channel = _by_node(_features(consumer).numpy(), found.shape[2])
+    features = _features(consumer).numpy()
+    channel = features[..., _place_of_nodes(features.shape[2], found.shape[2])]
     np.maximum.at(above, channel[right], found[right])
     np.minimum.at(up_to, channel[~right], found[~right])
     bad = np.flatnonzero(above >= up_to)
