@@ -11,7 +11,7 @@ import pytest
 from halut import golden
 from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
-from soc.accelerator import bus_block, in_range, places, with_stage
+from soc.accelerator import bus_block, in_range, places, taken, with_stage
 
 
 def _look_up(thresholds: np.ndarray, table: np.ndarray, words: np.ndarray) -> np.ndarray:
@@ -95,6 +95,26 @@ def test_words_that_the_accelerator_does_not_make(given: dict[str, int], message
     words = _words(np.random.default_rng(1), 3, **given)
     with pytest.raises(HalutError, match=message):
         with_stage(words, 4, np.zeros((4, 16, 3), np.int64))
+
+
+@pytest.mark.parametrize(("encoder", "n_taken"), [("tree", 1), ("sums", 0), ("node", 0)])
+def test_layers_that_compare_no_single_values_per_level_are_left_to_software(
+    encoder: str, n_taken: int
+) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
+    from halut.nn import HalutConv2d, LayerConfig
+    from halut.nn.c_export.beside import channels_last
+    from halut.nn.c_export.int8 import in_words
+    from halut.nn.c_export.trace import trace
+
+    torch.manual_seed(1)
+    config = LayerConfig(encoder=encoder, input_format="int8", n_prototypes=16)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 1), HalutConv2d(4, 4, 3, config=config), torch.nn.Conv2d(4, 2, 1)
+    ).eval()
+    images = torch.randn(8, 2, 5, 5)
+    words = in_words(trace(model, images[:1])[0], channels_last(images))
+    assert len(taken(words.steps, 8)) == n_taken
 
 
 def test_places_of_an_image_with_padding() -> None:
