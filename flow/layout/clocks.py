@@ -10,8 +10,9 @@ from flow.cells.families import sizes
 from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.netlist.netlist import Netlist
+from flow.timing.graph import Graph
 
-__all__ = ["clock_limits", "drive_gated_clocks", "is_clock_buffer"]
+__all__ = ["clock_gates", "clock_limits", "drive_gated_clocks", "is_clock_buffer"]
 
 
 def clock_limits(library: Library, platform: Platform) -> list[float]:
@@ -31,6 +32,15 @@ def clock_limits(library: Library, platform: Platform) -> list[float]:
     slew = max(table.slews[-1] for table in tables)
     load = output.max_capacitance or max(table.loads[-1] for table in tables)
     return [slew * 1e-9, load * 1e-15]
+
+
+def clock_gates(graph: Graph) -> list[str]:
+    """Return the instances in the clock's network that are neither buffers nor inverters.
+
+    Of a clock gate that a library has as a latch and a gate, that gate.
+    """
+    instances = (graph.netlist.instances[index] for index in graph.clock_cells)
+    return sorted(i.name for i in instances if len(graph.library.cells[i.cell].inputs) > 1)
 
 
 def is_clock_buffer(name: str, platform: Platform) -> bool:

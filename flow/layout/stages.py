@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.layout.clocks import clock_limits, drive_gated_clocks
+from flow.layout.clocks import clock_gates, clock_limits, drive_gated_clocks
 from flow.layout.openroad import Usage, run_script
 from flow.layout.settings import layout_files, layout_settings
 from flow.power.activity import Activity
@@ -140,7 +140,7 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
     }
     # These concern what comes after placement only.
     later = {
-        "clock_gates": sorted(n for n, cell in library.cells.items() if cell.kind == "clock_gate"),
+        "clock_gates": clock_gates(run.timing),
         "gate_driven": gate_driven,
         "hold_margin": platform.layout.hold_margin_ns,
         "clock_limits": clock_limits(library, platform),

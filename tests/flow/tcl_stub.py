@@ -28,7 +28,10 @@ namespace eval ::stub {
   array set returns {}
 }
 # The database of a design without instances.
-proc ::stub::block {method} { return {} }
+proc ::stub::block {method args} {
+  if {$method eq "findInst"} { return NULL }
+  return {}
+}
 proc exit {args} { return -code error -errorcode {STUB EXIT} "exit" }
 proc unknown {args} {
   return -code error "[lindex $args 0] must be a command of OpenROAD $::stub::release"

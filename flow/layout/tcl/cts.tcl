@@ -4,10 +4,9 @@
 # their sinks, and of two that meet there only one gets a clock.
 proc halut_clock_gates {status} {
   global halut
-  foreach instance [[ord::get_db_block] getInsts] {
-    if {[[$instance getMaster] getName] in $halut(clock_gates)} {
-      $instance setPlacementStatus $status
-    }
+  foreach name $halut(clock_gates) {
+    set instance [[ord::get_db_block] findInst $name]
+    if {$instance ne "NULL"} { $instance setPlacementStatus $status }
   }
 }
 

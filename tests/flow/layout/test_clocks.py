@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from flow.cells.library import Cell
-from flow.layout.clocks import clock_limits, drive_gated_clocks
+from flow.layout.clocks import clock_gates, clock_limits, drive_gated_clocks
+from flow.timing.analysis import Timing
+from flow.timing.constraints import Constraints
 from tests.flow import support
 
 
@@ -56,3 +58,20 @@ def test_a_gate_drives_small_nets_alone(tmp_path: Path) -> None:
     assert gates(0, 3 * load - 0.1, 3 * load, 9 * load) == (["small"], ["GATE1", "GATE"])
     assert gates(0, load, 2 * load, 2.5 * load) == (["small"], ["GATE2", "GATE"])
     assert gates(1, load, 3 * load, 9 * load) == ([], ["GATE", "GATE"])
+
+
+def test_gates_of_one_cell_and_of_several_are_in_the_clock_s_network(tmp_path: Path) -> None:
+    library, platform = support.tiny_library(tmp_path), support.tiny_platform(tmp_path)
+    netlist = support.chain(library)
+    clock, enable = netlist.ports[0].nets[0], netlist.ports[1].nets[0]
+    buffered, gated, held, inverted, again = map(netlist.add_net, "bghia")
+    netlist.add_instance("buffer", "BUF", {"A": clock, "Y": buffered})
+    netlist.add_instance("gate", "GATE", {"CK": buffered, "E": enable, "GCK": gated})
+    # The same from a latch and gates, as libraries without such a cell have it.
+    netlist.add_instance("hold", "LATCH", {"D": enable, "G": clock, "Q": held})
+    netlist.add_instance("part", "NAND2", {"A": clock, "B": held, "Y": inverted})
+    netlist.add_instance("turn", "INV", {"A": inverted, "Y": again})
+    first, second = (i for i in netlist.instances if i.cell == "DFF")
+    first.pins["CK"], second.pins["CK"] = gated, again
+    timing = Timing(netlist, library, platform, Constraints(clock="clk", period_ns=2.0))
+    assert clock_gates(timing) == ["gate", "part"]
