@@ -23,46 +23,65 @@ from halut.nn.recipe import Augmentation, Distillation, Recipe, Stage, Temperatu
 from halut.nn.reconstruct import Reconstruction
 from halut.nn.train import train
 
+_LAYER = LayerConfig(codebook_width=3, input_format="int8", max_rows=8192, refine_passes=0)
+_SPREAD = Temperature(schedule="cosine", start=0.4, end=0.1, unit="spread")
+
 COMMON = Recipe(
     name="ablation",
     data="fashion_mnist",
-    n_train=10_000,
+    n_train=20_000,
     model="resnet9",
     model_options={"width": 8},
     batch_size=128,
     channels_last=True,
     precision="bfloat16",
     augmentation=Augmentation(pixels=2, flip=True),
-    validation=Validation(n_inputs=5000),
+    validation=Validation(n_inputs=10_000),
     base=Stage(epochs=12, lr=0.01, weight_decay=0.01, warm_up_epochs=1),
     replace=Stage(epochs=0),
     fine_tune=Stage(epochs=5, lr=0.002),
     mode="simultaneous",
-    layer=LayerConfig(input_format="int8", max_rows=8192, refine_passes=0),
-    temperature=Temperature(start=0.3, unit="spread"),
+    layer=_LAYER,
+    temperature=_SPREAD,
     tables_lr=2.0,
 )
 
-_SPREAD = COMMON.temperature
+
+def _layer(**changes: Any) -> dict[str, Any]:
+    """Return the common recipe's layer, changed."""
+    return {"layer": dataclasses.replace(_LAYER, **changes)}
+
+
+def _temperature(**changes: Any) -> dict[str, Any]:
+    """Return the common recipe's temperature, changed."""
+    return {"temperature": dataclasses.replace(_SPREAD, **changes)}
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "common": {},
     "temperature 1, absolute": {"temperature": Temperature()},
-    "temperature 1 x spread": {"temperature": dataclasses.replace(_SPREAD, start=1.0)},
-    "temperature 0.1 x spread": {"temperature": dataclasses.replace(_SPREAD, start=0.1)},
-    "temperature from 0.4 to 0.1 x spread": {
-        "temperature": dataclasses.replace(_SPREAD, schedule="cosine", start=0.4, end=0.1)
-    },
+    "temperature 0.1 x spread": _temperature(schedule="constant", start=0.1),
+    "temperature 0.4 x spread": _temperature(schedule="constant"),
+    "temperature from 1 to 0.1 x spread": _temperature(start=1.0),
     "rate of tables 1": {"tables_lr": 1.0},
     "rate of tables 4": {"tables_lr": 4.0},
     "rate of thresholds 0.1": {"thresholds_lr": 0.1},
     "rate of thresholds 2": {"thresholds_lr": 2.0},
     "rate of norms 0.25": {"norms_lr": 0.25},
+    "rate of norms 2": {"norms_lr": 2.0},
+    "all rates halved": {"fine_tune": Stage(epochs=5, lr=0.001)},
     "all rates doubled": {"fine_tune": Stage(epochs=5, lr=0.004)},
     "no distillation": {"distillation": Distillation(weight=0)},
     "reconstruction first": {
         "reconstruct": Reconstruction(block_steps=40, distill_steps=0, batch_size=64)
     },
-    "4-bit tables": {"layer": dataclasses.replace(COMMON.layer, lut_bits=4)},
+    "4096 calibration images": {"calibration_images": 4096, **_layer(max_rows=32_768)},
+    "refined codebooks": _layer(refine_passes=LayerConfig().refine_passes),
+    "4-bit tables": _layer(lut_bits=4),
+    "codebooks of 2 values": _layer(codebook_width=2),
+    "codebooks of 9 values": _layer(codebook_width=9),
+    "sums of 2 columns": _layer(encoder="sums", terms=2),
+    "sums of 2 columns, codebooks of 6 values": _layer(encoder="sums", terms=2, codebook_width=6),
 }
 
 

@@ -10,7 +10,7 @@
 
 enum {
     NEAR = 256,     /* positions of a piece, about */
-    MOST_TILES = 4, /* that are worked on together */
+    MOST_TILES = 8, /* that are worked on together */
     PANEL = 64,     /* outputs that are worked on together */
     WIDEST = 16,    /* floats of a vector, at most */
     DEEPEST = 4,
@@ -22,10 +22,39 @@ enum {
 /* A leaf's weight in the softmax falls by this factor for each node that decides against it. */
 #define UNLIKELY 0.1353352832366127F
 
+/* Largest exponents of `shares` below, and of what they are multiplied with: products fit floats,
+ * and beyond the latter, derivatives are below 1e-11. */
+#define NEAREST 30.0F
+#define FARTHEST 57.0F
+
+/* What is known of a tree's nodes: the logistic curve around node n of a level is that of
+ * exp(2 slope (x - middle)) * shares[n], so that one exponential serves a level. `apart`: nodes are
+ * too far from their middle for that. */
+typedef struct {
+    float middles[DEEPEST], shares[LEAVES], whole;
+    int apart;
+} Curves;
+
+/* How far the first feature of a position lies from that of the first one when staged. */
+INLINE size_t begin_of(const Work *w, size_t row, size_t column)
+{
+    return row * (size_t)w->g->stride_y * w->padded_width + column * (size_t)w->g->stride_x;
+}
+
+/* How many of n positions are neighbours when staged, from a column of the output on. */
+INLINE size_t neighbours(const Work *w, size_t column, size_t n)
+{
+    return w->whole ? n : smaller(n, w->out_width - column);
+}
+
 typedef struct {
     void (*unpack)(const int8_t *, size_t, size_t, const float *, float *);
     void (*products)(const float *, const float *, size_t, size_t, float *);
-    void (*trees)(const float *, const float *, const float *, size_t, float *, float *, float *);
+    void (*take)(const Work *, size_t, size_t, size_t, size_t, float *);
+    void (*give)(const Work *, size_t, size_t, size_t, size_t, const float *, float, float *);
+    void (*encode)(const float *, size_t, const float *, size_t, uint8_t *);
+    void (*trees)(const Curves *, const float *, const float *, const float *, size_t, size_t,
+                  float *, float *, float *);
     void (*gather)(const float *, const uint8_t *, size_t, size_t, float *);
     void (*convert)(const Format *, double, double, float *, size_t);
 } Gradients;
@@ -38,6 +67,11 @@ typedef struct {
 #define LANES 4
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
 #define BYTES(p) ((V){(p)[0], (p)[1], (p)[2], (p)[3]})
+#define ALL(a) ((V){(a), (a), (a), (a)})
+#define MASK VI
+#define GREATER(a, b) ((a) > (b))
+#define CHOOSE(mask, yes, no) ((V)(((mask) & (VI)(yes)) | (~(mask) & (VI)(no))))
+#define RECIPROCAL(a) (1 / (a))
 #include "gradients.h"
 
 #ifdef HAS_X86
@@ -47,6 +81,12 @@ typedef struct {
 #define MULTIPLY_ADD(a, b, c) ((V)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define BYTES(p) \
     ((V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)))))
+#define ALL(a) ((V)_mm256_set1_ps(a))
+#define MASK VI
+#define GREATER(a, b) ((a) > (b))
+#define CHOOSE(mask, yes, no) \
+    ((V)_mm256_blendv_ps((__m256)(no), (__m256)(yes), (__m256)(mask)))
+#define RECIPROCAL(a) NAME(refined)((a), (V)_mm256_rcp_ps((__m256)(a)))
 #include "gradients.h"
 
 #define VARIANT avx512
@@ -55,6 +95,11 @@ typedef struct {
 #define MULTIPLY_ADD(a, b, c) ((V)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define BYTES(p) \
     ((V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))))
+#define ALL(a) ((V)_mm512_set1_ps(a))
+#define MASK __mmask16
+#define GREATER(a, b) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GT_OQ)
+#define CHOOSE(mask, yes, no) ((V)_mm512_mask_blend_ps((mask), (__m512)(no), (__m512)(yes)))
+#define RECIPROCAL(a) NAME(refined)((a), (V)_mm512_rcp14_ps((__m512)(a)))
 #include "gradients.h"
 #endif
 
@@ -80,25 +125,29 @@ typedef struct {
 
 /* What is known of one tile of positions and the codebooks of a quad. */
 typedef struct {
-    size_t at, n;                      /* positions: the first in its piece, how many */
-    float values[4][DEEPEST * TILE];   /* that trees compare; then their gradients */
+    size_t at, n;       /* positions: the first in its piece, how many */
+    size_t row, column; /* of the first in the piece's output */
+    size_t place;       /* where the piece is staged */
+    float values[4 * DEEPEST * TILE + WIDEST]; /* that trees compare; then their gradients */
     uint8_t codes[4][TILE];
-    float gains[TILE * QUAD];          /* what every leaf would have contributed */
+    float gains[QUAD * TILE]; /* what every leaf would have contributed */
 } Tile;
 
 typedef struct {
     Work w;
     const Gradients *gradients;
     const Format *format;
-    float *grad_staged; /* (channels, plane) */
+    float *grad_staged; /* as `w.staged` */
     float *rows;        /* upstream of tiles: (MOST_TILES, panels, TILE, PANEL) */
+    float *columns;     /* the same, transposed: (MOST_TILES, panels, PANEL, TILE) */
+    Curves *curves;     /* (groups, codebooks) */
     Tile *tiles;        /* (MOST_TILES) */
     float *tables;      /* of a quad, times the scales of outputs: (PANEL, QUAD) */
     int keeps;          /* the sums of all pieces; else those of one, of a quad and a panel */
     float *sums;        /* of upstream by code: (groups, quads, panels, QUAD, PANEL) */
     float *pixels;      /* of a piece */
     float *node_sums, *slope_sums; /* (groups, codebooks, nodes or levels, WIDEST) */
-    void *blocks[10];
+    void *blocks[12];
 } Backward;
 
 static size_t quads_of(const Geometry *g)
@@ -130,8 +179,11 @@ static int open_backward(Backward *b, const Geometry *g, int variant, const Form
     const size_t all_sums = (size_t)g->groups * quads_of(g) * panels_of(g) * QUAD * PANEL;
     b->keeps = all_sums * sizeof(float) <= KEPT_BYTES;
     const size_t n_sums = b->keeps ? all_sums : QUAD * PANEL;
+    w->together = smaller(NEAR / smaller(NEAR, w->piece_rows * w->out_width),
+                          STAGED_BYTES / 4 / (channels * w->plane));
+    w->together = smaller(MOST_TILES, w->together ? w->together : 1);
     const int failed = open_work(w, dims, &b->blocks[0], &b->blocks[1]);
-    b->grad_staged = aligned(channels * w->plane + 2 * TILE, 4, &b->blocks[2]);
+    b->grad_staged = aligned(w->together * channels * w->plane + 2 * TILE, 4, &b->blocks[2]);
     b->rows = aligned(MOST_TILES * panels_of(g) * TILE * PANEL, 4, &b->blocks[3]);
     b->tiles = aligned(MOST_TILES, sizeof(Tile), &b->blocks[4]);
     b->node_sums = aligned(trees * n_nodes * WIDEST, 4, &b->blocks[5]);
@@ -140,10 +192,11 @@ static int open_backward(Backward *b, const Geometry *g, int variant, const Form
                         &b->blocks[7]);
     b->tables = aligned(PANEL * QUAD, 4, &b->blocks[8]);
     b->sums = aligned(n_sums, 4, &b->blocks[9]);
-    if (failed || b->grad_staged == NULL || b->rows == NULL || b->tiles == NULL ||
-        b->node_sums == NULL || b->slope_sums == NULL || b->pixels == NULL || b->tables == NULL ||
-        b->sums == NULL)
-        return 1;
+    b->columns = aligned(MOST_TILES * panels_of(g) * TILE * PANEL, 4, &b->blocks[10]);
+    b->curves = aligned(trees, sizeof(Curves), &b->blocks[11]);
+    for (size_t i = 2; i < sizeof b->blocks / sizeof b->blocks[0]; i++)
+        if (failed || b->blocks[i] == NULL)
+            return 1;
     memset(b->sums, 0, n_sums * 4);
     memset(b->node_sums, 0, trees * n_nodes * WIDEST * 4);
     memset(b->slope_sums, 0, trees * depth * WIDEST * 4);
@@ -156,26 +209,64 @@ static void close_backward(Backward *b)
         free(b->blocks[i]);
 }
 
-/* The upstream gradient of a tile's positions, panel by panel; zero where there is none. */
+/* Find where the nodes of every tree lie. */
+static void find_curves(const Backward *b, const float *all_nodes, const float *slopes)
+{
+    const size_t trees = (size_t)(b->w.g->groups * b->w.g->n_codebooks);
+    const size_t depth = (size_t)b->w.g->depth, n_nodes = ((size_t)1 << depth) - 1;
+    for (size_t i = 0; i < trees; i++) {
+        Curves *curves = b->curves + i;
+        const float *nodes = all_nodes + i * n_nodes;
+        /* A tree's weights add up to (1 + UNLIKELY) ** depth. */
+        curves->whole = 1;
+        curves->apart = 0;
+        for (size_t t = 0; t < depth; t++) {
+            const size_t first = ((size_t)1 << t) - 1, end = 2 * first + 1;
+            const float twice = 2 * slopes[i * depth + t];
+            float least = nodes[first], most = nodes[first];
+            for (size_t n = first + 1; n < end; n++) {
+                least = fminf(least, nodes[n]);
+                most = fmaxf(most, nodes[n]);
+            }
+            curves->middles[t] = 0.5F * least + 0.5F * most;
+            for (size_t n = first; n < end; n++) {
+                const float z = (curves->middles[t] - nodes[n]) * twice;
+                curves->apart |= !(fabsf(z) <= NEAREST);
+                curves->shares[n] = expf(z);
+            }
+            curves->whole /= 1 + UNLIKELY;
+        }
+    }
+}
+
+/* The upstream gradient of a tile's positions, panel by panel, in both orders; zero where there is
+ * none. */
 static void take_upstream(const Backward *b, const float *upstream, const Piece *piece,
-                          size_t group, const Tile *tile, float *rows)
+                          size_t group, const Tile *tile, float *rows, float *columns)
 {
     const Work *w = &b->w;
     const size_t n_outputs = (size_t)w->g->n_outputs, all = n_outputs * (size_t)w->g->groups;
     const size_t item = piece->first / w->out_height, per_item = w->out_height * w->out_width;
     const size_t within = piece->first % w->out_height * w->out_width + tile->at, n = tile->n;
-    for (size_t panel = 0; panel < panels_of(w->g); panel++, rows += TILE * PANEL) {
+    for (size_t panel = 0; panel < panels_of(w->g); panel++) {
         const size_t size = panel_size(w->g, panel), first = group * n_outputs + panel * PANEL;
-        if (n < TILE || size < PANEL)
+        if (size < PANEL)
             memset(rows, 0, TILE * PANEL * 4);
+        if (n < TILE)
+            memset(columns, 0, TILE * PANEL * 4);
         if (w->g->out_by_pixel) {
             const float *from = upstream + (item * per_item + within) * all + first;
             for (size_t p = 0; p < n; p++)
                 memcpy(rows + p * PANEL, from + p * all, size * 4);
+            w->transpose(from, all, n, size, columns, TILE);
         } else {
-            w->transpose(upstream + (item * all + first) * per_item + within, per_item, size, n,
-                         rows, PANEL);
+            const float *from = upstream + (item * all + first) * per_item + within;
+            for (size_t m = 0; m < size; m++)
+                memcpy(columns + m * TILE, from + m * per_item, n * 4);
+            w->transpose(from, per_item, size, n, rows, PANEL);
         }
+        rows += TILE * PANEL;
+        columns += TILE * PANEL;
     }
 }
 
@@ -207,69 +298,20 @@ static void finish_sums(const Backward *b, size_t group, size_t quad, size_t pan
             to[m * stride + k] += block[m * QUAD + k];
 }
 
-/* The longest run of positions, `at` of them into the piece, that are neighbours in a row of the
- * output, and where a feature of the first one is staged. */
-typedef struct {
-    size_t n, first;
-} Neighbours;
-
-static Neighbours neighbours(const Work *w, size_t place, size_t at, size_t n)
-{
-    const size_t row = at / w->out_width, column = at % w->out_width;
-    const Neighbours run = {
-        w->whole ? n : smaller(n, w->out_width - column),
-        place + row * (size_t)w->g->stride_y * w->padded_width + column * (size_t)w->g->stride_x,
-    };
-    return run;
-}
-
-static void take_values(const Work *w, size_t place, size_t at, size_t n, float *values)
-{
-    const size_t step = (size_t)w->g->stride_x;
-    while (n) {
-        const Neighbours run = neighbours(w, place, at, n);
-        for (size_t i = 0; i < run.n; i++)
-            values[i] = w->staged[run.first + i * step];
-        values += run.n;
-        at += run.n;
-        n -= run.n;
-    }
-}
-
-static void give_values(const Work *w, size_t place, size_t at, size_t n, const float *values,
-                        float factor, float *staged)
-{
-    const size_t step = (size_t)w->g->stride_x;
-    while (n) {
-        const Neighbours run = neighbours(w, place, at, n);
-        for (size_t i = 0; i < run.n; i++)
-            staged[run.first + i * step] += values[i] * factor;
-        values += run.n;
-        at += run.n;
-        n -= run.n;
-    }
-}
-
 /* Walk a tile's positions through a tree, and keep what it compares. */
 static void encode_tile(const Backward *b, const Sides *s, size_t tree, Tile *tile, float *values,
                         uint8_t *codes)
 {
     const Work *w = &b->w;
     const size_t depth = (size_t)w->g->depth, n_leaves = (size_t)1 << depth;
-    const float *nodes = s->nodes + tree * (n_leaves - 1);
-    memset(values, 0, depth * TILE * 4);
     for (size_t t = 0; t < depth; t++) {
         const size_t level = tree * depth + t;
-        take_values(w, w->places[level], tile->at, tile->n, values + t * TILE);
+        b->gradients->take(w, tile->place + w->places[level], tile->row, tile->column, tile->n,
+                           values + t * TILE);
         b->gradients->convert(b->format, s->scale[level], s->offset[level], values + t * TILE,
                               tile->n);
     }
-    for (size_t p = 0; p < tile->n; p++) {
-        size_t node = 0;
-        for (size_t t = 0; t < depth; t++)
-            node = 2 * node + 1 + (values[t * TILE + p] > nodes[node]);
-        codes[p] = (uint8_t)(node - (n_leaves - 1));
-    }
+    b->gradients->encode(s->nodes + tree * (n_leaves - 1), depth, values, tile->n, codes);
 }
 
 /* Turn a tile's gains into the gradients of a tree and of what it compares. */
@@ -277,14 +319,18 @@ static void follow_tree(Backward *b, const Sides *s, size_t tree, Tile *tile, si
 {
     const Work *w = &b->w;
     const size_t depth = (size_t)w->g->depth, n_nodes = ((size_t)1 << depth) - 1;
-    float gains[LEAVES * TILE], *values = tile->values[c];
-    w->transpose(tile->gains + c * LEAVES, QUAD, TILE, LEAVES, gains, TILE);
-    b->gradients->trees(s->nodes + tree * n_nodes, s->slope + tree * depth, gains, depth, values,
+    const Curves *curves = b->curves + tree;
+    float *values = tile->values + c * DEEPEST * TILE;
+    b->gradients->trees(curves, s->nodes + tree * n_nodes, s->slope + tree * depth,
+                        tile->gains + c * LEAVES * TILE, depth, tile->n, values,
                         b->node_sums + tree * n_nodes * WIDEST,
                         b->slope_sums + tree * depth * WIDEST);
-    for (size_t t = 0; s->grad_x != NULL && t < depth; t++)
-        give_values(w, w->places[tree * depth + t], tile->at, tile->n, values + t * TILE,
-                    1 / s->scale[tree * depth + t], b->grad_staged);
+    for (size_t t = 0; s->grad_x != NULL && t < depth; t++) {
+        const size_t level = tree * depth + t;
+        b->gradients->give(w, tile->place + w->places[level], tile->row, tile->column, tile->n,
+                           values + t * TILE,
+                           4 * curves->whole * s->slope[level] / s->scale[level], b->grad_staged);
+    }
 }
 
 /* Backward of the tiles that are there, for four codebooks. */
@@ -300,7 +346,8 @@ static void backward_quad(Backward *b, const Sides *s, size_t group, size_t quad
     for (size_t i = 0; i < n_tiles; i++) {
         Tile *tile = b->tiles + i;
         for (size_t c = 0; c < n_codebooks; c++)
-            encode_tile(b, s, tree + c, tile, tile->values[c], tile->codes[c]);
+            encode_tile(b, s, tree + c, tile, tile->values + c * DEEPEST * TILE,
+                        tile->codes[c]);
         memset(tile->gains, 0, sizeof tile->gains);
     }
     for (size_t panel = 0; panel < n_panels; panel++) {
@@ -312,10 +359,10 @@ static void backward_quad(Backward *b, const Sides *s, size_t group, size_t quad
             memset(sums, 0, QUAD * PANEL * 4);
         for (size_t i = 0; i < n_tiles; i++) {
             Tile *tile = b->tiles + i;
-            const float *rows = b->rows + (i * n_panels + panel) * TILE * PANEL;
-            b->gradients->products(b->tables, rows, size, tile->n, tile->gains);
+            const size_t at = (i * n_panels + panel) * TILE * PANEL;
+            b->gradients->products(b->tables, b->columns + at, size, tile->n, tile->gains);
             for (size_t c = 0; c < n_codebooks; c++)
-                b->gradients->gather(rows, tile->codes[c], tile->n, size,
+                b->gradients->gather(b->rows + at, tile->codes[c], tile->n, size,
                                      sums + c * LEAVES * PANEL);
         }
         if (!b->keeps)
@@ -327,7 +374,7 @@ static void backward_quad(Backward *b, const Sides *s, size_t group, size_t quad
 }
 
 /* Add a piece's gradients to those of the images; what pads them has none. */
-static void unstage(const Backward *b, const Piece *piece, float *grad_x)
+static void unstage(const Backward *b, const Piece *piece, const float *staged, float *grad_x)
 {
     const Work *w = &b->w;
     const Geometry *g = w->g;
@@ -339,7 +386,7 @@ static void unstage(const Backward *b, const Piece *piece, float *grad_x)
         const int64_t y = piece->top + (int64_t)r;
         if (y < 0 || y >= g->height)
             continue;
-        const float *from = b->grad_staged + r * w->padded_width + g->left;
+        const float *from = staged + r * w->padded_width + g->left;
         if (!g->in_by_pixel) {
             for (size_t c = 0; c < channels; c++, from += w->plane) {
                 float *to = image + (c * (size_t)g->height + (size_t)y) * width;
@@ -357,6 +404,54 @@ static void unstage(const Backward *b, const Piece *piece, float *grad_x)
     }
 }
 
+/* Backward of pieces that are staged together; return 1: the gradient of tables was written to. */
+static int backward_pieces(Backward *b, const Sides *s, const float *upstream, size_t first,
+                           size_t n_pieces, int adds)
+{
+    const Geometry *g = b->w.g;
+    const size_t channels = (size_t)g->channels, staged = channels * b->w.plane;
+    const size_t per_tile = panels_of(g) * TILE * PANEL;
+    Piece pieces[MOST_TILES], of_tile[MOST_TILES];
+    for (size_t i = 0; i < n_pieces; i++) {
+        Work here = b->w;
+        here.staged += i * staged;
+        pieces[i] = piece_of(&here, first + i);
+        if (g->in_by_pixel)
+            stage_pixels(&here, pieces + i);
+        for (size_t c = 0; c < channels; c++)
+            stage_channel(&here, pieces + i, c);
+    }
+    memset(b->grad_staged, 0, n_pieces * staged * 4);
+    for (size_t i = 0, at = 0; i < n_pieces; adds = 1) {
+        size_t n_tiles = 0;
+        while (i < n_pieces && n_tiles < MOST_TILES) {
+            const size_t n_positions = pieces[i].n_rows * b->w.out_width;
+            Tile *tile = b->tiles + n_tiles;
+            tile->at = at;
+            tile->n = smaller(TILE, n_positions - at);
+            tile->row = at / b->w.out_width;
+            tile->column = at % b->w.out_width;
+            tile->place = i * staged;
+            of_tile[n_tiles++] = pieces[i];
+            at += TILE;
+            if (at >= n_positions) {
+                at = 0;
+                i++;
+            }
+        }
+        for (size_t group = 0; group < (size_t)g->groups; group++) {
+            for (size_t j = 0; j < n_tiles; j++)
+                take_upstream(b, upstream, of_tile + j, group, b->tiles + j,
+                              b->rows + j * per_tile, b->columns + j * per_tile);
+            for (size_t quad = 0; quad < quads_of(g); quad++)
+                backward_quad(b, s, group, quad, n_tiles, adds);
+        }
+    }
+    for (size_t i = 0; s->grad_x != NULL && i < n_pieces; i++)
+        unstage(b, pieces + i, b->grad_staged + i * staged, s->grad_x);
+    return adds;
+}
+
 /* Sums over vectors become gradients of nodes and slopes. */
 static void finish_backward(const Backward *b, const Sides *s, float *grad_nodes,
                             float *grad_slope)
@@ -365,6 +460,8 @@ static void finish_backward(const Backward *b, const Sides *s, float *grad_nodes
     const size_t depth = (size_t)b->w.g->depth, n_nodes = ((size_t)1 << depth) - 1;
     for (size_t i = 0; i < trees; i++)
         for (size_t t = 0; t < depth; t++) {
+            /* 4: derivatives are four times those of the logistic curve. */
+            const float factor = 4 * b->curves[i].whole;
             float towards = 0;
             for (size_t v = 0; v < WIDEST; v++)
                 towards += b->slope_sums[(i * depth + t) * WIDEST + v];
@@ -372,10 +469,10 @@ static void finish_backward(const Backward *b, const Sides *s, float *grad_nodes
                 float sum = 0;
                 for (size_t v = 0; v < WIDEST; v++)
                     sum += b->node_sums[(i * n_nodes + n) * WIDEST + v];
-                grad_nodes[i * n_nodes + n] = -sum * s->slope[i * depth + t];
+                grad_nodes[i * n_nodes + n] = -sum * factor * s->slope[i * depth + t];
                 towards -= sum * s->nodes[i * n_nodes + n];
             }
-            grad_slope[i * depth + t] = towards;
+            grad_slope[i * depth + t] = towards * factor;
         }
 }
 
@@ -405,32 +502,12 @@ EXPORT int halut_convolve_backward(int variant, const Geometry *g, const Format 
                          tables, grad_x, grad_tables};
     const int failed = open_backward(&b, g, variant, format, x, pad, dims);
     if (!failed) {
-        const size_t channels = (size_t)g->channels;
         int adds = 0; /* the gradient of tables was written to */
-        for (size_t number = first_piece; number < smaller(last_piece, b.w.n_pieces); number++) {
-            const Piece piece = piece_of(&b.w, number);
-            const size_t n_positions = piece.n_rows * b.w.out_width;
-            if (g->in_by_pixel)
-                stage_pixels(&b.w, &piece);
-            for (size_t c = 0; c < channels; c++)
-                stage_channel(&b.w, &piece, c);
-            memset(b.grad_staged, 0, channels * b.w.plane * 4);
-            for (size_t begin = 0; begin < n_positions; begin += MOST_TILES * TILE, adds = 1)
-                for (size_t group = 0; group < (size_t)g->groups; group++) {
-                    size_t n_tiles = 0;
-                    for (size_t at = begin; at < n_positions && n_tiles < MOST_TILES; at += TILE) {
-                        Tile *tile = b.tiles + n_tiles;
-                        tile->at = at;
-                        tile->n = smaller(TILE, n_positions - at);
-                        take_upstream(&b, upstream, &piece, group, tile,
-                                      b.rows + n_tiles++ * panels_of(g) * TILE * PANEL);
-                    }
-                    for (size_t quad = 0; quad < quads_of(g); quad++)
-                        backward_quad(&b, &sides, group, quad, n_tiles, adds);
-                }
-            if (grad_x != NULL)
-                unstage(&b, &piece, grad_x);
-        }
+        find_curves(&b, nodes, slope);
+        last_piece = smaller(last_piece, b.w.n_pieces);
+        for (size_t first = first_piece; first < last_piece; first += b.w.together)
+            adds = backward_pieces(&b, &sides, upstream, first,
+                                   smaller(b.w.together, last_piece - first), adds);
         for (size_t i = 0; b.keeps && i < (size_t)g->groups * quads_of(g); i++)
             for (size_t panel = 0; panel < panels_of(g); panel++)
                 finish_sums(&b, i / quads_of(g), i % quads_of(g), panel, 0, grad_tables);

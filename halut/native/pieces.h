@@ -23,7 +23,8 @@ typedef struct {
     size_t piece_rows, pieces_per_item, n_pieces; /* a piece: rows of one item */
     int whole;      /* positions lie in a staged channel as they do in the output */
     size_t plane;   /* floats of a channel of a staged piece */
-    float *staged;  /* (channels, plane) */
+    size_t together; /* pieces that are staged at a time */
+    float *staged;  /* (together, channels, plane) */
     size_t *places; /* (groups, codebooks, depth): where a feature begins when staged */
 } Work;
 
@@ -64,16 +65,18 @@ static void plan_work(Work *w, const Geometry *g, int variant, const float *x, c
     w->pieces_per_item = (w->out_height + w->piece_rows - 1) / w->piece_rows;
     w->n_pieces = w->pieces_per_item * (size_t)g->n_items;
     w->plane = round_up(rows_read(g, w->piece_rows) * w->padded_width, 16) + 16;
+    w->together = 1;
 }
 
-/* Make room for a piece, and say where features (groups, codebooks, depth) are in it. */
+/* Make room for the pieces that are staged together, and say where features (groups, codebooks,
+ * depth) are in the first. */
 static int open_work(Work *w, const int32_t *dims, void **staged, void **places)
 {
     const Geometry *g = w->g;
     const size_t groups = (size_t)g->groups, n_codebooks = (size_t)g->n_codebooks;
     const size_t depth = (size_t)g->depth, channels = (size_t)g->channels;
     const size_t area = (size_t)(g->kernel_height * g->kernel_width);
-    w->staged = aligned(channels * w->plane + 2 * TILE, 4, staged);
+    w->staged = aligned(w->together * channels * w->plane + 2 * TILE, 4, staged);
     w->places = aligned(groups * n_codebooks * depth, sizeof(size_t), places);
     if (w->staged == NULL || w->places == NULL)
         return 1;

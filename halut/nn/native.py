@@ -384,7 +384,9 @@ def _train_backward(
     # Pieces of an item share rows of its input, but for kernels of one row.
     n_pieces = convolution.pieces(chosen, given)
     together = 1 if given[_KERNEL_HEIGHT] == 1 else n_pieces // given[0]
-    found = _share(n_pieces // together, grad.numel() * dims.shape[1], work)
+    # An addition of the forward pass is one for every leaf.
+    n_additions = grad.numel() * dims.shape[1] * shape[-1]
+    found = _share(n_pieces // together, n_additions, work)
     grad_tables, grad_nodes, grad_slope = (
         sum(parts[1:], parts[0]) for parts in zip(*found, strict=True)
     )

@@ -304,6 +304,16 @@ def test_gradients_in_every_input_format_and_depth(input_format: str | None) -> 
 
 
 @pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize("temperature", [0.002, 0.05, 0.2, 2.0, 50.0])
+@pytest.mark.parametrize("input_format", [None, "int8"])
+def test_gradients_at_every_temperature(temperature: float, input_format: str | None) -> None:
+    # When it is low, nodes lie so many of its units apart that they share no exponential.
+    torch.manual_seed(27)
+    config = LayerConfig(input_format=input_format, temperature=temperature, codebook_width=4)
+    check_gradients(HalutLinear(64, 19, config=config), torch.randn(300, 64))
+
+
+@pytest.mark.usefixtures("forced")
 def test_gradients_of_tables_that_are_not_kept_as_floats() -> None:
     torch.manual_seed(24)
     # More than 4 MB of them; the last quad has two codebooks, two tiles of positions.
@@ -324,6 +334,8 @@ def test_gradients_of_tables_that_are_not_kept_as_floats() -> None:
         ({"groups": 8, "padding": 1, "dilation": 2}, (2, 8, 9, 9)),
         ({"padding": 1, "padding_mode": "reflect"}, (2, 8, 5, 5)),
         ({"padding": 1}, (2, 8, 5, 300)),
+        ({"padding": 1}, (19, 8, 3, 3)),  # several images are worked on together
+        ({"padding": 1, "groups": 2}, (5, 8, 7, 7)),
     ],
 )
 def test_gradients_of_geometries(
