@@ -8,6 +8,7 @@
  * so that tables pass through the cache once for each band.
  */
 #include "pieces.h"
+#include "terms.h"
 #include <math.h>
 #include "shuffle.h"
 
@@ -20,6 +21,8 @@ enum {
 typedef struct {
     Work w;
     const Shuffle *shuffle;
+    const Terms *terms;
+    Compared compared;
     size_t pieces_per_band, n_bands;
     float *thresholds; /* (groups, codebooks filled up, n_nodes): see shuffle.h */
     size_t n_nodes;
@@ -29,7 +32,8 @@ typedef struct {
     char *codes;       /* (groups, tiles, ...): see shuffle.h */
     size_t tile_bytes, n_tiles;
     int32_t *sums;     /* (SLICE, TILE) */
-    void *blocks[6];
+    float *values;     /* of a staged piece: sums of features, (QUAD, depth, plane); or NULL */
+    void *blocks[7];
 } Bands;
 
 static void plan_bands(Bands *b, const Geometry *g, int variant, const float *x, const float *pad)
@@ -37,6 +41,7 @@ static void plan_bands(Bands *b, const Geometry *g, int variant, const float *x,
     memset(b, 0, sizeof *b);
     plan_work(&b->w, g, variant, x, pad, BAND);
     b->shuffle = shuffle_of(variant);
+    b->terms = terms_of(variant);
     const size_t positions = b->w.piece_rows * b->w.out_width;
     b->pieces_per_band = smaller(positions < BAND ? BAND / positions : 1, b->w.n_pieces);
     b->n_bands = (b->w.n_pieces + b->pieces_per_band - 1) / b->pieces_per_band;
@@ -47,7 +52,8 @@ static void plan_bands(Bands *b, const Geometry *g, int variant, const float *x,
     b->tile_bytes = b->n_quads * QUAD * TILE;
 }
 
-static int open_bands(Bands *b, const int32_t *dims, const float *thresholds)
+static int open_bands(Bands *b, const int32_t *dims, const float *thresholds,
+                      const Compared *compared)
 {
     const Geometry *g = b->w.g;
     const size_t groups = (size_t)g->groups, n_codebooks = (size_t)g->n_codebooks;
@@ -57,6 +63,12 @@ static int open_bands(Bands *b, const int32_t *dims, const float *thresholds)
     b->line = aligned(b->w.plane + 2 * TILE, 4, &b->blocks[3]);
     b->codes = aligned(groups * b->n_tiles, b->tile_bytes, &b->blocks[4]);
     b->sums = aligned(SLICE * TILE, 4, &b->blocks[5]);
+    b->compared = *compared;
+    if (compared->signs != NULL) {
+        b->values = aligned(QUAD * (size_t)g->depth * b->w.plane + 2 * TILE, 4, &b->blocks[6]);
+        if (b->values == NULL)
+            return 1;
+    }
     if (failed || b->thresholds == NULL || b->line == NULL || b->codes == NULL ||
         b->sums == NULL)
         return 1;
@@ -99,6 +111,29 @@ static void place_codes(char *to, size_t tile_bytes, size_t position, const char
     }
 }
 
+/* Where n neighbouring values of a level are, from `begin` of the staged piece on: those of its
+ * feature, or the sums of its terms, which are added up for it. */
+static const float *level_values(const Bands *b, const Piece *piece, size_t level, size_t begin,
+                                 size_t n, float *sums, size_t *n_staged)
+{
+    const Work *w = &b->w;
+    const Compared *compared = &b->compared;
+    const size_t n_terms = (size_t)w->g->terms;
+    if (compared->signs != NULL)
+        memset(sums, 0, n * 4);
+    for (size_t i = level * n_terms; i < (level + 1) * n_terms; i++) {
+        const size_t place = w->places[i];
+        for (; *n_staged <= place / w->plane; ++*n_staged)
+            stage_channel(w, piece, *n_staged);
+        if (compared->signs == NULL)
+            return w->staged + place + begin;
+        if (compared->signs[i])
+            b->terms->add(compared->format, compared->scale[level], compared->offset[level],
+                          compared->signs[i], w->staged + place + begin, n, sums);
+    }
+    return sums;
+}
+
 /* Encode a piece, to positions of the band. Channels are staged right before the first codebook
  * that reads them, so that they are in the cache of the first level. */
 static void encode_piece(const Bands *b, const Piece *piece, size_t position)
@@ -126,10 +161,9 @@ static void encode_piece(const Bands *b, const Piece *piece, size_t position)
                 const size_t codebook = group * n_codebooks + smaller(c + j, n_codebooks - 1);
                 trees[j].thresholds = b->thresholds + (i + j) * b->n_nodes;
                 for (size_t t = 0; t < depth; t++) {
-                    const size_t place = w->places[codebook * depth + t];
-                    for (; n_staged <= place / w->plane; n_staged++)
-                        stage_channel(w, piece, n_staged);
-                    trees[j].features[t] = w->staged + place + row * down;
+                    float *sums = b->values == NULL ? NULL : b->values + (j * depth + t) * w->plane;
+                    trees[j].features[t] = level_values(b, piece, codebook * depth + t, row * down,
+                                                        n, sums, &n_staged);
                 }
                 trees[j].ahead = trees[j].features[0];
             }
@@ -171,35 +205,6 @@ static Run run_of(const Work *w, size_t at, size_t end)
     const size_t per_item = w->out_height * w->out_width;
     const Run run = {at / per_item, at % per_item, smaller(end - at, per_item - at % per_item)};
     return run;
-}
-
-/* Write a band's codes as (items, groups, codebooks, positions). */
-static void write_codes(const Bands *b, size_t first, size_t n, uint8_t *out)
-{
-    const Work *w = &b->w;
-    const size_t per_item = w->out_height * w->out_width, n_codebooks = (size_t)w->g->n_codebooks;
-    const size_t all = (size_t)w->g->groups * n_codebooks;
-    for (size_t i = 0; i < all; i++) {
-        const size_t group = i / n_codebooks, c = i % n_codebooks;
-        for (size_t begin = 0; begin < n; begin += TILE) {
-            const char *tile = b->codes + (group * b->n_tiles + begin / TILE) * b->tile_bytes;
-            uint8_t codes[TILE];
-            if (!b->by_quads) {
-                memcpy(codes, tile + c * TILE, TILE);
-            } else {
-                const uint8_t *words = (const uint8_t *)tile + c / QUAD * QUAD * TILE + c % QUAD;
-                for (size_t p = 0; p < TILE; p++)
-                    codes[p] = words[p * QUAD] & 15;
-            }
-            const size_t end = smaller(begin + TILE, n);
-            for (size_t p = begin; p < end;) {
-                const Run run = run_of(w, first + p, first + end);
-                memcpy(out + (run.item * all + i) * per_item + run.within, codes + (p - begin),
-                       run.n);
-                p += run.n;
-            }
-        }
-    }
 }
 
 typedef struct {
@@ -299,27 +304,27 @@ EXPORT int halut_bands(int variant, const Geometry *g)
     return (int)b.n_bands;
 }
 
-/* Encode, look up and add for some bands. `dims` (groups, codebooks, depth) are features of a
+/* Encode, look up and add for some bands. `dims` (groups, codebooks, depth, terms) are features of a
  * group: channel, row, column of the kernel; `thresholds` (groups, codebooks, 2**depth - 1) are
- * breadth-first; `pad` (channels) or NULL: 0. `codes` (items, groups, codebooks, positions) and
- * `out` may be NULL. There is at least one position. */
+ * breadth-first, of sums in the words of `format`, else of features as they are; `signs`, `scale_in`
+ * and `offset_in` are as in `Compared`; `pad` (channels) or NULL: 0. There is
+ * at least one position. */
 EXPORT int halut_convolve(int variant, const Geometry *g, const float *x, const float *pad,
-                          const int32_t *dims, const float *thresholds, const int8_t *tables,
-                          const float *scale, const float *offset, float *out, uint8_t *codes,
-                          size_t first_band, size_t last_band)
+                          const int32_t *dims, const float *thresholds, const Format *format,
+                          const int8_t *signs, const float *scale_in, const float *offset_in,
+                          const int8_t *tables, const float *scale, const float *offset,
+                          float *out, size_t first_band, size_t last_band)
 {
     Bands b;
     const Outputs outputs = {tables, scale, offset, out};
+    const Compared compared = {format, signs, scale_in, offset_in};
     plan_bands(&b, g, variant, x, pad);
-    const int failed = open_bands(&b, dims, thresholds);
+    const int failed = open_bands(&b, dims, thresholds, &compared);
     if (!failed)
         for (size_t band = first_band; band < smaller(last_band, b.n_bands); band++) {
             size_t n;
             const size_t first = encode_band(&b, band, &n);
-            if (codes != NULL)
-                write_codes(&b, first, n, codes);
-            if (out != NULL)
-                look_up_band(&b, &outputs, first, n);
+            look_up_band(&b, &outputs, first, n);
         }
     close_bands(&b);
     return failed;

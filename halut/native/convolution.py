@@ -35,10 +35,11 @@ FIELDS = (
     "kernel_height", "kernel_width", "stride_y", "stride_x", "dilation_y", "dilation_x",
     "left", "right", "above", "below",
     "in_by_pixel", "out_by_pixel",
-    "wrap_bits", "relu",
+    "wrap_bits", "relu", "terms",
 )  # fmt: skip
 """Of the geometry, in the order of convolution.c: images, codebooks and outputs of a group, kernel,
-padding, whether channels are neighbours in memory, what sums go through."""
+padding, whether channels are neighbours in memory, what sums go through, and how many features a
+level compares the sum of."""
 
 MOST_DEPTH = 4
 """Depth of trees whose tables the kernels hold: 16 prototypes."""
@@ -55,9 +56,14 @@ class _Format(ctypes.Structure):
 
 
 def _format(name: str) -> _Format:
-    """Return an input format: of `FLOAT_FORMATS`, ``"int"``, or empty for floats as they are."""
+    """Return an input format.
+
+    Of `FLOAT_FORMATS`; ``"int"``, or ``"int8"`` and the like for what saturates; or empty for
+    floats as they are.
+    """
     if name not in FLOAT_FORMATS:
-        return _Format(kind=int(name == "int"))
+        bits = name.removeprefix("int")
+        return _Format(kind=int(bool(name)), largest=2.0 ** (int(bits) - 1) if bits else 0.0)
     short = FLOAT_FORMATS[name]
     return _Format(
         kind=2,
@@ -210,11 +216,14 @@ def convolve(
     pad: int | None,
     dims: int,
     thresholds: int,
-    tables: int | None,
-    scale: int | None,
-    offset: int | None,
-    out: int | None,
-    codes: int | None,
+    input_format: str,
+    signs: int | None,
+    input_scale: int | None,
+    input_offset: int | None,
+    tables: int,
+    scale: int,
+    offset: int,
+    out: int,
     part: tuple[int, int],
 ) -> None:
     """Encode, look up, add and scale.
@@ -229,25 +238,30 @@ def convolve(
     pad : int or None
         Of float32 (channels,): what images are padded with; None: 0.
     dims : int
-        Of int32 (groups, codebooks, depth): features ``(channel * height + row) * width + column``
-        of a group's channels and the kernel.
+        Of int32 (groups, codebooks, depth, terms): features
+        ``(channel * height + row) * width + column`` of a group's channels and the kernel.
     thresholds : int
-        Of float32 (groups, codebooks, 2**depth - 1), see `decisions`.
-    tables : int or None
+        Of float32 (groups, codebooks, 2**depth - 1), see `decisions`; of sums in the words of
+        their format.
+    input_format : str
+        Of sums: empty, or ``"int8"`` and the like.
+    signs : int or None
+        Of int8 (groups, codebooks, depth, terms), in [-1, 1]; None: levels compare single features.
+    input_scale, input_offset : int or None
+        Of float32 (groups, codebooks, depth), for sums.
+    tables : int
         Of int8, see `pack`.
-    scale, offset : int or None
+    scale, offset : int
         Of float32 (groups, outputs): ``sum * scale``, rounded, ``+ offset``, rounded.
-    out : int or None
-        Of float32 results; None: none are written.
-    codes : int or None
-        Of uint8 (items, groups, codebooks, positions); None: none are written.
+    out : int
+        Of float32 results.
     part : tuple of int
         First band, and the one that follows the last.
     """
-    fields = np.array(given, dtype=np.int64)
+    fields, kind = np.array(given, dtype=np.int64), _format(input_format)
     chosen.call(
-        "halut_convolve", fields.ctypes.data, x, pad, dims, thresholds, tables, scale, offset,
-        out, codes, *part,
+        "halut_convolve", fields.ctypes.data, x, pad, dims, thresholds, ctypes.addressof(kind),
+        signs, input_scale, input_offset, tables, scale, offset, out, *part,
     )  # fmt: skip
 
 
@@ -266,6 +280,7 @@ def convolve_backward(
     x: int,
     pad: int | None,
     dims: int,
+    signs: int | None,
     nodes: int,
     slope: int,
     input_scale: int,
@@ -287,8 +302,8 @@ def convolve_backward(
     given : list of int
         `geometry`, without anything that sums go through.
     input_format : str
-        As for `decisions`.
-    x, pad, dims
+        As for `decisions`; for sums as for `convolve`.
+    x, pad, dims, signs
         As for `convolve`.
     nodes : int
         Address of float32 (groups, codebooks, 2**depth - 1), breadth-first.
@@ -313,6 +328,6 @@ def convolve_backward(
     fields, kind = np.array(given, dtype=np.int64), _format(input_format)
     chosen.call(
         "halut_convolve_backward", fields.ctypes.data, ctypes.addressof(kind), x, pad, dims,
-        nodes, slope, input_scale, input_offset, tables, table_scale, upstream,
+        signs, nodes, slope, input_scale, input_offset, tables, table_scale, upstream,
         grad_x, grad_tables, grad_nodes, grad_slope, *part,
     )  # fmt: skip

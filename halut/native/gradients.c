@@ -5,7 +5,7 @@
  * caches of the first two levels. Floats are added in no stated order.
  */
 #include "pieces.h"
-#include "format.h"
+#include "terms.h"
 #include <math.h>
 
 enum {
@@ -118,7 +118,8 @@ static const Gradients *gradients_of(int variant)
 
 /* What is read, and what is added to; shapes as of halut_convolve_backward. */
 typedef struct {
-    const float *nodes, *slope, *scale, *offset, *table_scale;
+    const float *nodes, *slope, *table_scale;
+    Compared compared;
     const int8_t *tables;
     float *grad_x, *grad_tables;
 } Sides;
@@ -136,7 +137,7 @@ typedef struct {
 typedef struct {
     Work w;
     const Gradients *gradients;
-    const Format *format;
+    const Terms *terms;
     float *grad_staged; /* as `w.staged` */
     float *rows;        /* upstream of tiles: (MOST_TILES, panels, TILE, PANEL) */
     float *columns;     /* the same, transposed: (MOST_TILES, panels, PANEL, TILE) */
@@ -166,14 +167,14 @@ static size_t panel_size(const Geometry *g, size_t panel)
     return smaller(PANEL, (size_t)g->n_outputs - panel * PANEL);
 }
 
-static int open_backward(Backward *b, const Geometry *g, int variant, const Format *format,
-                         const float *x, const float *pad, const int32_t *dims)
+static int open_backward(Backward *b, const Geometry *g, int variant, const float *x,
+                         const float *pad, const int32_t *dims)
 {
     memset(b, 0, sizeof *b);
     Work *w = &b->w;
     plan_work(w, g, variant, x, pad, NEAR);
     b->gradients = gradients_of(variant);
-    b->format = format;
+    b->terms = terms_of(variant);
     const size_t trees = (size_t)(g->groups * g->n_codebooks), channels = (size_t)g->channels;
     const size_t n_nodes = ((size_t)1 << g->depth) - 1, depth = (size_t)g->depth;
     const size_t all_sums = (size_t)g->groups * quads_of(g) * panels_of(g) * QUAD * PANEL;
@@ -298,18 +299,56 @@ static void finish_sums(const Backward *b, size_t group, size_t quad, size_t pan
             to[m * stride + k] += block[m * QUAD + k];
 }
 
+/* Add up the terms of a level for a tile's positions; zeros follow. */
+static void add_terms(const Backward *b, const Compared *compared, size_t level, const Tile *tile,
+                      float *sums)
+{
+    const Work *w = &b->w;
+    const size_t n_terms = (size_t)w->g->terms;
+    float x[TILE + WIDEST];
+    memset(sums, 0, TILE * 4);
+    for (size_t i = level * n_terms; i < (level + 1) * n_terms; i++)
+        if (compared->signs[i]) {
+            b->gradients->take(w, tile->place + w->places[i], tile->row, tile->column, tile->n, x);
+            b->terms->add(compared->format, compared->scale[level], compared->offset[level],
+                          compared->signs[i], x, tile->n, sums);
+        }
+}
+
+/* Hand the gradient of a level's sums, times a factor, to its terms. */
+static void give_terms(const Backward *b, const Compared *compared, size_t level, const Tile *tile,
+                       const float *values, float factor)
+{
+    const Work *w = &b->w;
+    const size_t n_terms = (size_t)w->g->terms;
+    float x[TILE + WIDEST], passed[TILE + WIDEST] = {0};
+    for (size_t i = level * n_terms; i < (level + 1) * n_terms; i++)
+        if (compared->signs[i]) {
+            b->gradients->take(w, tile->place + w->places[i], tile->row, tile->column, tile->n, x);
+            b->terms->pass(compared->format, compared->scale[level], compared->offset[level],
+                           (float)compared->signs[i] * factor, x, tile->n, values, passed);
+            b->gradients->give(w, tile->place + w->places[i], tile->row, tile->column, tile->n,
+                               passed, 1, b->grad_staged);
+        }
+}
+
 /* Walk a tile's positions through a tree, and keep what it compares. */
 static void encode_tile(const Backward *b, const Sides *s, size_t tree, Tile *tile, float *values,
                         uint8_t *codes)
 {
     const Work *w = &b->w;
     const size_t depth = (size_t)w->g->depth, n_leaves = (size_t)1 << depth;
+    const Compared *compared = &s->compared;
     for (size_t t = 0; t < depth; t++) {
         const size_t level = tree * depth + t;
+        if (compared->signs != NULL) {
+            add_terms(b, compared, level, tile, values + t * TILE);
+            continue;
+        }
         b->gradients->take(w, tile->place + w->places[level], tile->row, tile->column, tile->n,
                            values + t * TILE);
-        b->gradients->convert(b->format, s->scale[level], s->offset[level], values + t * TILE,
-                              tile->n);
+        b->gradients->convert(compared->format, compared->scale[level], compared->offset[level],
+                              values + t * TILE, tile->n);
     }
     b->gradients->encode(s->nodes + tree * (n_leaves - 1), depth, values, tile->n, codes);
 }
@@ -327,9 +366,12 @@ static void follow_tree(Backward *b, const Sides *s, size_t tree, Tile *tile, si
                         b->slope_sums + tree * depth * WIDEST);
     for (size_t t = 0; s->grad_x != NULL && t < depth; t++) {
         const size_t level = tree * depth + t;
-        b->gradients->give(w, tile->place + w->places[level], tile->row, tile->column, tile->n,
-                           values + t * TILE,
-                           4 * curves->whole * s->slope[level] / s->scale[level], b->grad_staged);
+        const float factor = 4 * curves->whole * s->slope[level] / s->compared.scale[level];
+        if (s->compared.signs != NULL)
+            give_terms(b, &s->compared, level, tile, values + t * TILE, factor);
+        else
+            b->gradients->give(w, tile->place + w->places[level], tile->row, tile->column, tile->n,
+                               values + t * TILE, factor, b->grad_staged);
     }
 }
 
@@ -485,22 +527,22 @@ EXPORT int halut_pieces(int variant, const Geometry *g)
 }
 
 /* Backward for some pieces. Read are the inputs of halut_convolve, `nodes` (trees, K - 1), `slope`,
- * `scale` and `offset` (trees, depth), `tables` as of halut_pack, the scale of every output's
+ * `signs`, `scale` and `offset` as in `Compared`, `tables` as of halut_pack, the scale of every output's
  * (groups, M), and `upstream`, laid out as the output. `grad_x` (as x; or NULL) is added to;
  * `grad_tables` (groups, M, codebooks, K), without that scale, `grad_nodes` and `grad_slope` are
  * written. There is at least one piece. */
 EXPORT int halut_convolve_backward(int variant, const Geometry *g, const Format *format,
                                    const float *x, const float *pad, const int32_t *dims,
-                                   const float *nodes, const float *slope, const float *scale,
-                                   const float *offset, const int8_t *tables,
+                                   const int8_t *signs, const float *nodes, const float *slope,
+                                   const float *scale, const float *offset, const int8_t *tables,
                                    const float *table_scale, const float *upstream, float *grad_x,
                                    float *grad_tables, float *grad_nodes, float *grad_slope,
                                    size_t first_piece, size_t last_piece)
 {
     Backward b;
-    const Sides sides = {nodes,  slope,  scale,      offset, table_scale,
+    const Sides sides = {nodes,  slope,  table_scale, {format, signs, scale, offset},
                          tables, grad_x, grad_tables};
-    const int failed = open_backward(&b, g, variant, format, x, pad, dims);
+    const int failed = open_backward(&b, g, variant, x, pad, dims);
     if (!failed) {
         int adds = 0; /* the gradient of tables was written to */
         find_curves(&b, nodes, slope);

@@ -12,6 +12,7 @@ typedef struct {
     int64_t left, right, above, below; /* padding */
     int64_t in_by_pixel, out_by_pixel;
     int64_t wrap_bits, relu; /* of the sums; 0: none */
+    int64_t terms; /* features that a level compares the sum of; 1: a feature */
 } Geometry;
 
 /* What stays the same from piece to piece. */
@@ -25,7 +26,7 @@ typedef struct {
     size_t plane;   /* floats of a channel of a staged piece */
     size_t together; /* pieces that are staged at a time */
     float *staged;  /* (together, channels, plane) */
-    size_t *places; /* (groups, codebooks, depth): where a feature begins when staged */
+    size_t *places; /* (groups, codebooks, depth, terms): where a feature begins when staged */
 } Work;
 
 static size_t output_size(int64_t size, int64_t more, int64_t kernel, int64_t stride,
@@ -69,20 +70,20 @@ static void plan_work(Work *w, const Geometry *g, int variant, const float *x, c
 }
 
 /* Make room for the pieces that are staged together, and say where features (groups, codebooks,
- * depth) are in the first. */
+ * depth, terms) are in the first. */
 static int open_work(Work *w, const int32_t *dims, void **staged, void **places)
 {
     const Geometry *g = w->g;
     const size_t groups = (size_t)g->groups, n_codebooks = (size_t)g->n_codebooks;
-    const size_t depth = (size_t)g->depth, channels = (size_t)g->channels;
+    const size_t of_tree = (size_t)(g->depth * g->terms), channels = (size_t)g->channels;
     const size_t area = (size_t)(g->kernel_height * g->kernel_width);
     w->staged = aligned(w->together * channels * w->plane + 2 * TILE, 4, staged);
-    w->places = aligned(groups * n_codebooks * depth, sizeof(size_t), places);
+    w->places = aligned(groups * n_codebooks * of_tree, sizeof(size_t), places);
     if (w->staged == NULL || w->places == NULL)
         return 1;
-    for (size_t i = 0; i < groups * n_codebooks * depth; i++) {
+    for (size_t i = 0; i < groups * n_codebooks * of_tree; i++) {
         const size_t dim = (size_t)dims[i];
-        const size_t channel = dim / area + i / (n_codebooks * depth) * (channels / groups);
+        const size_t channel = dim / area + i / (n_codebooks * of_tree) * (channels / groups);
         const size_t row = dim % area / (size_t)g->kernel_width * (size_t)g->dilation_y;
         const size_t column = dim % (size_t)g->kernel_width * (size_t)g->dilation_x;
         w->places[i] = channel * w->plane + row * w->padded_width + column;

@@ -17,7 +17,7 @@ INCLUDED = (
     "stages.h", "portable.h", "avx2.h", "avx512.h", "neon.h", "quads.h", "layouts.h", "variant.h",
     "encode.h", "look_up.h", "learning.h", "common.h", "format.h", "transpose.h", "pieces.h",
     "shuffle.h", "gradients.h", "quad_blocks.h", "trees.h", "network.h",
-    "cholesky.h",
+    "cholesky.h", "terms.h",
 )  # fmt: skip
 LIBRARIES = ("m",)
 

@@ -24,7 +24,7 @@ LAYOUTS = ("im2col", "kn2col")
 ENCODERS = ("tree", "sums", "window", "node", "centroid")
 
 BY_LEVEL = ("tree", "window")
-"""Encoders whose levels compare one feature each; the others' kernels are torch's."""
+"""Encoders whose levels compare one feature each."""
 
 _NARROW = 8
 """Features per codebook where a kernel does not suggest a number."""

@@ -238,14 +238,12 @@ class Encoder(nn.Module):
         values, nodes, _, _, _ = self._compared(gathered)
         return walk(values, nodes)
 
-    def _follow_terms(self, gathered: Tensor) -> None:
-        """Move the ends of terms towards those of gathered inputs (B, G, C, T * terms, L)."""
-        assert self.signs is not None and self.term_ends is not None
-        if gathered.numel():
-            values = gathered.detach().float()
-            seen = torch.stack([values.amin((0, 4)), values.amax((0, 4))])
-            seen = seen.unflatten(3, self.signs.shape[2:])
-            self.term_ends.lerp_(seen, _MOMENTUM)
+    def _follow_terms(self, ends: Tensor | None) -> None:
+        """Move the ends of terms towards those of features (2, G, D); None: there are no inputs."""
+        assert self.term_ends is not None
+        if ends is not None:
+            each = self.split_dims.flatten(1).expand(2, -1, -1)
+            self.term_ends.lerp_(ends.gather(2, each).view_as(self.term_ends), _MOMENTUM)
 
     def tree_fields(self, group: int) -> dict[str, Any]:
         """Return the fields of the `Program` of a group that say what its trees compare."""

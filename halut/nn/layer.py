@@ -95,6 +95,10 @@ class HalutLayer(LookUp, ABC):
         """Gather features (G, C, S) of all positions as (B, G, C, S, L)."""
 
     @abstractmethod
+    def _feature_ends(self, x: Tensor) -> Tensor | None:
+        """Return the lowest and the highest value of features (2, G, D), if there are positions."""
+
+    @abstractmethod
     def _placed(self, x: Tensor) -> Placed:
         """Say where an input's features are in memory, and where the outputs go."""
 
@@ -178,7 +182,7 @@ class HalutLayer(LookUp, ABC):
         """Return the output for an input, by torch's operations."""
         gathered = self._looked_at(x)
         if self.training and self.signs is not None:
-            self._follow_terms(gathered)
+            self._follow_terms(self._feature_ends(x))
         tables, scale, offset = self.tables()
         sums = self._sums(gathered, tables)
         if self.training and self.output_range is not None and sums.numel():
@@ -198,6 +202,7 @@ class HalutLayer(LookUp, ABC):
             "groups": self.groups,
             "n_codebooks": self.n_codebooks,
             "depth": self.tree_depth,
+            "terms": config.n_terms,
             "n_outputs": self.n_outputs,
             "wrap_bits": config.acc_bits or 0,
             "relu": int(relu),
@@ -210,20 +215,24 @@ class HalutLayer(LookUp, ABC):
                 return scale, offset
             return torch.ones_like(scale), torch.zeros_like(scale)  # sums, exact in float32
 
+        if self.training and self.signs is not None:
+            self._follow_terms(self._feature_ends(x))
         if followed:
             nodes, *inputs = self._nodes(torch.float32)
             lut, tables, scale, offset = self._packed()
             images = native.train(
                 placed.x, placed.pad, self.split_dims.to(torch.int32).contiguous(), nodes, lut,
                 None if is_product else scale, tables, *multipliers(scale, offset),
-                inputs[0] / self.temperature.float(), *inputs, self._native_format, *where,
+                inputs[0] / self.temperature.float(), self.signs, *inputs, self._native_format,
+                *where,
             )  # fmt: skip
         else:
             prepared = self._prepared()
             scale, offset = prepared.scale, prepared.offset
             images = native.convolve(
                 placed.x, placed.pad, prepared.dims, prepared.thresholds, prepared.tables,
-                *multipliers(scale, offset), *where,
+                *multipliers(scale, offset), prepared.signs, prepared.input_scale,
+                prepared.input_offset, self._native_format, *where,
             )  # fmt: skip
         if is_product:
             return self._shaped(images, x)

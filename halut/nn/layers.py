@@ -97,6 +97,10 @@ class HalutLinear(HalutLayer):
         gathered = flat.index_select(1, dims.flatten()).t()  # (G*C*S, N)
         return gathered.reshape(1, *dims.shape, flat.shape[0])
 
+    def _feature_ends(self, x: Tensor) -> Tensor | None:
+        rows = self._by_row(x.detach()).float()
+        return torch.stack([rows.amin(0), rows.amax(0)])[:, None] if rows.numel() else None
+
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
         # Contiguous: batch norm rounds otherwise for other layouts.
         return outputs[0, 0].t().contiguous().view(*x.shape[:-1], self.n_outputs)
@@ -280,6 +284,20 @@ class HalutConv2d(HalutLayer):
         n_positions = size[0] * size[1]
         gathered = padded.flatten(1).index_select(1, places)
         return gathered.view(padded.shape[0], *dims.shape, n_positions)
+
+    def _feature_ends(self, x: Tensor) -> Tensor | None:
+        height, width = self._checked_size(x)
+        padded = self._padded(x.detach() if x.ndim == 4 else x.detach()[None]).float()
+        if not (padded.numel() and height and width):
+            return None
+        (down, across), ends = self.stride, []
+        for ky in range(self.kernel_size[0]):
+            for kx in range(self.kernel_size[1]):
+                top, left = ky * self.dilation[0], kx * self.dilation[1]
+                seen = padded[:, :, top : top + down * (height - 1) + 1 : down,
+                              left : left + across * (width - 1) + 1 : across]  # fmt: skip
+                ends.append(torch.stack([seen.amin((0, 2, 3)), seen.amax((0, 2, 3))]))
+        return torch.stack(ends, dim=2).view(2, self.groups, -1)
 
     def _arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
         size = self.output_size(*x.shape[-2:])

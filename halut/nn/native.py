@@ -96,12 +96,16 @@ class Prepared:
 
     Attributes
     ----------
-    dims : int32 Tensor of shape (G, C, T)
+    dims : int32 Tensor of shape (G, C, T) or (G, C, T, terms)
     thresholds : float32 Tensor of shape (G, C, K - 1)
-        See `decisions`.
+        See `decisions`; of sums in the words of their format.
     tables : int8 Tensor
         See `pack_tables`.
     scale, offset : float32 Tensor of shape (G, M)
+    signs : int8 Tensor of shape (G, C, T, terms), range [-1, 1], or None
+        Of the terms that levels add up; None: they compare single features.
+    input_scale, input_offset : float32 Tensor of shape (G, C, T), or None
+        Of the words of terms.
     """
 
     dims: Tensor
@@ -109,6 +113,9 @@ class Prepared:
     tables: Tensor
     scale: Tensor
     offset: Tensor
+    signs: Tensor | None = None
+    input_scale: Tensor | None = None
+    input_offset: Tensor | None = None
 
 
 @torch.library.custom_op("halut::decisions", mutates_args=())
@@ -182,6 +189,10 @@ def convolve(
     tables: Tensor,
     scale: Tensor,
     offset: Tensor,
+    signs: Tensor | None,
+    input_scale: Tensor | None,
+    input_offset: Tensor | None,
+    input_format: str,
     size: Sequence[int],
     geometry: Sequence[int],
 ) -> Tensor:
@@ -193,8 +204,10 @@ def convolve(
         As the geometry says: contiguous, or contiguous with channels last.
     pad : float32 Tensor of shape (channels,) or None
         What images are padded with; None: 0.
-    dims, thresholds, tables, scale, offset
+    dims, thresholds, tables, scale, offset, signs, input_scale, input_offset
         See `Prepared`.
+    input_format : str
+        Of terms: ``"int8"`` and the like, or empty: values are added up as they are.
     size : sequence of int
         Height and width of the output.
     geometry : sequence of int
@@ -206,7 +219,8 @@ def convolve(
         ``sum * scale``, rounded, ``+ offset``, rounded.
     """
     out = _output(x, scale, size, geometry)
-    _run(x, pad, dims, thresholds, tables, scale, offset, out, None, geometry)
+    terms = signs, input_scale, input_offset, input_format
+    _run(x, pad, dims, thresholds, tables, scale, offset, terms, out, geometry)
     return out
 
 
@@ -219,11 +233,18 @@ def _(
     _tables: Tensor,
     scale: Tensor,
     _offset: Tensor,
+    _signs: Tensor | None,
+    _input_scale: Tensor | None,
+    _input_offset: Tensor | None,
+    _input_format: str,
     size: Sequence[int],
     geometry: Sequence[int],
 ) -> Tensor:
     return _output(x, scale, size, geometry)
 
+
+_Terms = tuple[Tensor | None, Tensor | None, Tensor | None, str]
+"""Signs, scale and offset of words, and their format: see `convolve`."""
 
 _BY_PIXEL = convolution.FIELDS.index("out_by_pixel")
 _KERNEL_HEIGHT = convolution.FIELDS.index("kernel_height")
@@ -243,19 +264,22 @@ def _run(
     tables: Tensor,
     scale: Tensor,
     offset: Tensor,
+    terms: _Terms,
     out: Tensor,
-    codes: Tensor | None,
     geometry: Sequence[int],
 ) -> None:
-    """Write outputs and, if asked for, codes; in several threads where that pays."""
+    """Write outputs; in several threads where that pays."""
     chosen, given = _chosen(), list(geometry)
+    *sums, input_format = terms
+    signs, input_scale, input_offset = (None if one is None else one.data_ptr() for one in sums)
 
     def work(part: tuple[int, int]) -> None:
         convolution.convolve(
             chosen, given, x=x.data_ptr(), pad=None if pad is None else pad.data_ptr(),
-            dims=dims.data_ptr(), thresholds=thresholds.data_ptr(), tables=tables.data_ptr(),
-            scale=scale.data_ptr(), offset=offset.data_ptr(), out=out.data_ptr(),
-            codes=None if codes is None else codes.data_ptr(), part=part,
+            dims=dims.data_ptr(), thresholds=thresholds.data_ptr(), input_format=input_format,
+            signs=signs, input_scale=input_scale, input_offset=input_offset,
+            tables=tables.data_ptr(), scale=scale.data_ptr(), offset=offset.data_ptr(),
+            out=out.data_ptr(), part=part,
         )  # fmt: skip
 
     _share(convolution.bands(chosen, given), out.numel() * dims.shape[1], work)
@@ -285,6 +309,7 @@ def train(
     scale: Tensor,
     offset: Tensor,
     slope: Tensor,  # noqa: ARG001  # for backward
+    signs: Tensor | None,
     input_scale: Tensor,
     input_offset: Tensor,
     input_format: str,
@@ -295,10 +320,10 @@ def train(
 
     Parameters
     ----------
-    x, pad, dims, tables, scale, offset, size, geometry
+    x, pad, dims, tables, scale, offset, signs, size, geometry
         As for `convolve`.
     nodes, input_scale, input_offset, input_format
-        As for `decisions`.
+        As for `decisions`; with `signs` as for `convolve`.
     lut : float32 Tensor of shape (G, M, C, K)
         What `tables` hold in steps: rounding to them is the identity backward.
     step : float32 Tensor of shape (G, M) or None
@@ -312,9 +337,10 @@ def train(
     Tensor
         As of `convolve`.
     """
-    thresholds = decisions(nodes, input_scale, input_offset, input_format)
+    inputs = input_scale.contiguous(), input_offset.contiguous(), input_format
+    thresholds = nodes.contiguous() if signs is not None else decisions(nodes, *inputs)
     scale, offset = scale.contiguous(), offset.contiguous()
-    return convolve(x, pad, dims, thresholds, tables, scale, offset, size, geometry)
+    return convolve(x, pad, dims, thresholds, tables, scale, offset, signs, *inputs, size, geometry)
 
 
 @train.register_fake
@@ -329,6 +355,7 @@ def _(
     scale: Tensor,
     _offset: Tensor,
     _slope: Tensor,
+    _signs: Tensor | None,
     _input_scale: Tensor,
     _input_offset: Tensor,
     _input_format: str,
@@ -349,6 +376,7 @@ def _train_backward(
     tables: Tensor,
     scale: Tensor,
     slope: Tensor,
+    signs: Tensor | None,
     input_scale: Tensor,
     input_offset: Tensor,
     input_format: str,
@@ -360,7 +388,8 @@ def _train_backward(
         grad = grad.permute(0, 2, 3, 1)
     shape = (*scale.shape, nodes.shape[1], nodes.shape[2] + 1)
     read = {
-        "x": x, "pad": pad, "dims": dims, "nodes": nodes.contiguous(), "slope": slope.contiguous(),
+        "x": x, "pad": pad, "dims": dims, "signs": signs,
+        "nodes": nodes.contiguous(), "slope": slope.contiguous(),
         "input_scale": input_scale.contiguous(), "input_offset": input_offset.contiguous(),
         "tables": tables, "table_scale": scale.contiguous(), "upstream": grad.contiguous(),
     }  # fmt: skip
@@ -406,6 +435,7 @@ def _(
     _tables: Tensor,
     scale: Tensor,
     slope: Tensor,
+    _signs: Tensor | None,
     _input_scale: Tensor,
     _input_offset: Tensor,
     _input_format: str,
@@ -421,10 +451,10 @@ def _(
 
 
 def _train_context(ctx: Any, inputs: Any, output: Tensor) -> None:  # noqa: ARG001
-    x, pad, dims, nodes, _, step, tables, scale, _, slope, *others = inputs
+    x, pad, dims, nodes, _, step, tables, scale, _, slope, signs, *others = inputs
     input_scale, input_offset, ctx.input_format, _, ctx.geometry = others
     ctx.save_for_backward(
-        x, pad, dims, nodes, step, tables, scale, slope, input_scale, input_offset
+        x, pad, dims, nodes, step, tables, scale, slope, signs, input_scale, input_offset
     )
 
 
@@ -436,7 +466,7 @@ def _train_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     grad_offset = grad.sum(dim=(0, 2, 3)).view(scale.shape)
     return (
         grad_x if with_x else None, None, None, grad_nodes, grad_lut, None, None, None, grad_offset,
-        grad_slope, None, None, None, None, None,
+        grad_slope, None, None, None, None, None, None,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from halut.native.library import Kernels, kernels
+from halut.nn.config import BY_LEVEL
 from halut.nn.layers import HalutConv2d
 from halut.nn.region_exact import Rounding, has_kernel, rounding_of
 from halut.nn.region_plan import Convolve, Exact, Largest, Load, Operation, Plan, Refused, reads
@@ -189,6 +190,7 @@ def _is_native(layer: HalutConv2d) -> bool:
         and layer.config.output_format == "raw"
         and not layer.raw_output
         and layer.computes_natively
+        and layer.config.encoder in BY_LEVEL
     )
 
 

@@ -194,7 +194,7 @@ class LookUp(Encoder):
         """Whether native operators compute sums of this layer's formats, where there are such."""
         config = self.config
         return (
-            config.encoder in BY_LEVEL
+            config.encoder in (*BY_LEVEL, "sums")
             and config.lut_bits is not None
             and config.lut_bits <= 8
             and config.lut_bits + (self.n_codebooks - 1).bit_length() <= _EXACT_FLOAT32
@@ -223,11 +223,18 @@ class LookUp(Encoder):
     def _prepare(self) -> native.Prepared:
         nodes, scale, offset = self._nodes(torch.float32)
         entries, *outputs = self.tables()
+        nodes = nodes.detach().contiguous()
+        terms: tuple[Tensor, ...] = ()
+        if self.signs is None:
+            nodes = native.decisions(nodes, scale, offset, self._native_format)
+        else:
+            terms = self.signs, scale.contiguous(), offset.contiguous()
         return native.Prepared(
             self.split_dims.to(torch.int32).contiguous(),
-            native.decisions(nodes.detach(), scale, offset, self._native_format),
+            nodes,
             native.pack_tables(entries.detach()),
             *(one.detach().float().contiguous() for one in outputs),
+            *terms,
         )
 
     def _packed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -247,6 +254,8 @@ class LookUp(Encoder):
     def _native_format(self) -> str:
         """What the native operators call the input format."""
         name = self.input_format or ""
+        if self.signs is not None:
+            return name  # words of terms saturate
         return name if name in FLOAT_FORMATS or not name else "int"
 
     # Forward.

@@ -76,6 +76,10 @@ def same(ours: torch.Tensor, wanted: torch.Tensor) -> None:
         assert size == 1 or one == other
 
 
+def summing(**changes: Any) -> LayerConfig:
+    return LayerConfig(encoder="sums", **changes)
+
+
 def special(x: torch.Tensor) -> torch.Tensor:
     flat = x.flatten()
     places = torch.randperm(len(flat))[:4]
@@ -126,6 +130,43 @@ def test_geometries(arguments: dict[str, Any], shape: tuple[int, ...], by_pixel:
         x = x.contiguous(memory_format=torch.channels_last)
     same(*both(layer, x))
     same(*both(layer, x.transpose(-1, -2)[..., :6, :]))  # contiguous in no way
+
+
+@pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize("input_format", [None, "int2", "int8"])
+@pytest.mark.parametrize("terms", [2, 3, 16])
+@pytest.mark.parametrize("by_pixel", [False, True])
+def test_sums_of_features(by_pixel: bool, terms: int, input_format: str | None) -> None:
+    torch.manual_seed(26)
+    for depth in range(1, 5):
+        config = summing(terms=terms, input_format=input_format, n_prototypes=2**depth)
+        conv = HalutConv2d(4, 8, 3, padding=1, groups=2, config=config)
+        images = special(2 * torch.randn(3, 4, 40, 31))
+        if by_pixel:
+            images = images.contiguous(memory_format=torch.channels_last)
+        linear = HalutLinear(50, 19, config=config)
+        for layer, x in [(conv, images), (linear, special(2 * torch.randn(70, 50)))]:
+            assert layer.signs is not None
+            layer.signs[:, ::2, :, 1] = 0
+            same(*both(layer.eval(), x))
+
+
+@pytest.mark.parametrize("input_format", [None, "int8"])
+def test_ends_of_terms_follow_batches_alike(input_format: str | None) -> None:
+    torch.manual_seed(29)
+    config = summing(input_format=input_format)
+    conv = HalutConv2d(4, 8, 3, padding=1, stride=(2, 1), dilation=2, groups=2, config=config)
+    for layer, x in [(conv, torch.randn(3, 4, 12, 9)), (HalutLinear(20, 5, config=config),
+                                                        torch.randn(30, 20))]:  # fmt: skip
+        assert layer.term_ends is not None
+        before = layer.term_ends.clone()
+        gathered = layer._looked_at(x)  # (B, G, C, T * terms, L)
+        seen = torch.stack([gathered.amin((0, 4)), gathered.amax((0, 4))]).view_as(before)
+        layer.train()(x)
+        assert torch.equal(layer.term_ends, before.lerp(seen, 0.1))
+        after = layer.term_ends.clone()
+        layer(x[:0])
+        assert torch.equal(layer.term_ends, after)
 
 
 @pytest.mark.usefixtures("forced")
@@ -301,6 +342,24 @@ def test_gradients_in_every_input_format_and_depth(input_format: str | None) -> 
         config = LayerConfig(input_format=input_format, n_prototypes=2**depth, temperature=0.7)
         check_gradients(HalutConv2d(5, 7, 3, padding=1, config=config), torch.randn(3, 5, 9, 11))
         check_gradients(HalutLinear(50, 19, config=config), torch.randn(7, 10, 50))
+
+
+@pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize("input_format", [None, "int2", "int8"])
+@pytest.mark.parametrize("terms", [2, 3])
+def test_gradients_of_sums(terms: int, input_format: str | None) -> None:
+    torch.manual_seed(28)
+    for depth, temperature in [(1, 1.0), (3, 2.0), (4, 4.0)]:
+        config = summing(
+            terms=terms, input_format=input_format, n_prototypes=2**depth, temperature=temperature
+        )
+        conv = HalutConv2d(4, 8, 3, padding=1, stride=2, groups=2, config=config)
+        linear = HalutLinear(50, 19, config=config)
+        for layer, x in [(conv, torch.randn(5, 4, 9, 7)), (linear, torch.randn(90, 50))]:
+            assert layer.signs is not None
+            layer.signs[:, ::2, :, 1] = 0
+            layer.eval()  # ends of terms stay: what lies beyond saturates
+            check_gradients(layer, 2 * x)
 
 
 @pytest.mark.usefixtures("forced")
@@ -524,8 +583,9 @@ def test_copies_and_pickles_keep_nothing() -> None:
 # torch's rules.
 
 
-def test_operators_keep_torchs_rules() -> None:
-    layer, x = HalutConv2d(3, 5, 3).eval(), torch.randn(2, 3, 6, 7)
+@pytest.mark.parametrize("config", [LayerConfig(), summing(input_format="int8")])
+def test_operators_keep_torchs_rules(config: LayerConfig) -> None:
+    layer, x = HalutConv2d(3, 5, 3, config=config).eval(), torch.randn(2, 3, 6, 7)
     prepared = layer._prepared()
     given: list[Any] = []
     trained: list[Any] = []
@@ -548,7 +608,7 @@ def test_operators_keep_torchs_rules() -> None:
         torch.library.opcheck(run, inputs)
     torch.library.opcheck(native.pack_tables, (torch.ones(1, 5, 3, 16),))
     torch.library.opcheck(packed_tables, (torch.randn(1, 5, 3, 16), 8, "column"))
-    steps = torch.ones(prepared.dims.shape)
+    steps = torch.ones(prepared.dims.shape[:3])
     torch.library.opcheck(native.decisions, (prepared.thresholds, steps, steps, "int"))
 
 
@@ -559,6 +619,7 @@ def test_compiled_layers_give_the_same_bits() -> None:
     for layer, x in (
         (HalutConv2d(3, 5, 3, padding=1), torch.randn(2, 3, 6, 7)),
         (HalutLinear(24, 5), torch.randn(9, 24)),
+        (HalutConv2d(3, 5, 3, config=summing(input_format="int8")), torch.randn(2, 3, 6, 7)),
     ):
         layer.eval()
         with torch.no_grad():
