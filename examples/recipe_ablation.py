@@ -70,6 +70,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rate of norms 0.25": {"norms_lr": 0.25},
     "rate of norms 2": {"norms_lr": 2.0},
     "all rates halved": {"fine_tune": Stage(epochs=5, lr=0.001)},
+    "all rates quartered": {"fine_tune": Stage(epochs=5, lr=0.0005)},
     "all rates doubled": {"fine_tune": Stage(epochs=5, lr=0.004)},
     "no distillation": {"distillation": Distillation(weight=0)},
     "reconstruction first": {

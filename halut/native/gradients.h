@@ -288,11 +288,8 @@ TARGET static void NAME(gather)(const float *upstream, const uint8_t *codes, siz
 TARGET static void NAME(convert)(const Format *f, double scale, double offset, float *x, size_t n)
 {
     if (f->kind == INTEGERS)
-        for (size_t i = 0; i < n; i++) {
-            const double word = ((double)x[i] - offset) / scale;
-            const double rounded = (word + 6755399441055744.0) - 6755399441055744.0;
-            x[i] = (float)(fabs(word) < 1e15 ? rounded : word);
-        }
+        for (size_t i = 0; i < n; i++)
+            x[i] = (float)word_of(x[i], scale, offset);
     if (f->kind == SHORT_FLOATS) {
         const int32_t least = ((int32_t)f->min_exponent + 127) << 23;
         const int32_t shift = (23 - (int32_t)f->mantissa_bits) << 23;

@@ -13,7 +13,7 @@ typedef struct {
     const float *scale, *offset;
 } Compared;
 
-/* A word of `largest` levels on either side, before it saturates. */
+/* A value in words, before they saturate; adding so large a number rounds to an integer. */
 INLINE double word_of(float x, double scale, double offset)
 {
     const double word = ((double)x - offset) / scale;
