@@ -9,7 +9,7 @@ static double converted(const Format *f, double scale, double offset, float x)
     if (f->kind == AS_IT_IS || x != x)
         return x;
     if (f->kind == INTEGERS)
-        return rint(((double)x - offset) / scale);
+        return word_of(x, scale, offset);
     double value = x;
     if (!f->has_infinity)
         value = fmin(fmax(value, -f->largest), f->largest);

@@ -3,7 +3,6 @@
 #define HALUT_TERMS_H
 #include "common.h"
 #include "format.h"
-#include <math.h>
 
 /* What the trees of a product compare. Shapes are (groups, codebooks, depth), with as many signs,
  * -1 to 1, for every level as the geometry has terms; `signs` NULL: single features. */
@@ -12,14 +11,6 @@ typedef struct {
     const int8_t *signs;
     const float *scale, *offset;
 } Compared;
-
-/* A value in words, before they saturate; adding so large a number rounds to an integer. */
-INLINE double word_of(float x, double scale, double offset)
-{
-    const double word = ((double)x - offset) / scale;
-    const double rounded = (word + 6755399441055744.0) - 6755399441055744.0;
-    return fabs(word) < 1e15 ? rounded : word;
-}
 
 INLINE void add_some(const Format *format, double scale, double offset, int sign, const float *x,
                      size_t n, float *sum)
