@@ -5,9 +5,10 @@
     python examples/efficientnet_lite0.py
 
 Crops of photographs that come with scikit-image and scikit-learn, split by photograph: to learn
-from, to choose a plan by, and held out. All 1 x 1 convolutions are replaced and reconstructed; then
-a budget chooses which of them to replace. Reconstructions and the budget keep their state below
-``--folder`` and go on there.
+from, to choose a plan by, and held out. First a yardstick: weights stay exact, and the inputs of
+the 1 x 1 convolutions are rounded to so many bits. Then all 1 x 1 convolutions are replaced and
+reconstructed; then a budget chooses which of them to replace. Reconstructions and the budget keep
+their state below ``--folder`` and go on there.
 """
 
 from __future__ import annotations
@@ -78,6 +79,38 @@ def is_1x1(_: str, module: nn.Module) -> bool:
     return getattr(module, "kernel_size", None) == (1, 1)
 
 
+def rounded(exact: nn.Module, learn: list[torch.Tensor], bits: int) -> nn.Module:
+    """Return the network with the inputs of its 1 x 1 convolutions rounded to `bits` bits.
+
+    Weights are exact. Each channel has 2**bits values, equally far apart between the least and the
+    largest that it has for `learn`.
+    """
+    model = copy.deepcopy(exact)
+    ends: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def widen(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        low, high = inputs[0].amin((0, 2, 3)), inputs[0].amax((0, 2, 3))
+        if module in ends:
+            low, high = torch.minimum(low, ends[module][0]), torch.maximum(high, ends[module][1])
+        ends[module] = low, high
+
+    def take_rounded(module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        low, high = (end[:, None, None] for end in ends[module])
+        step = ((high - low) / (2**bits - 1)).clamp_min(1e-12)
+        return (((inputs[0] - low) / step).round().clamp(0, 2**bits - 1) * step + low,)
+
+    layers = [module for name, module in model.named_modules() if is_1x1(name, module)]
+    watching = [layer.register_forward_pre_hook(widen) for layer in layers]
+    with torch.no_grad():
+        for batch in learn:
+            model(batch)
+    for handle in watching:
+        handle.remove()
+    for layer in layers:
+        layer.register_forward_pre_hook(take_rounded)
+    return model
+
+
 def main() -> None:
     """Run all steps and print the table."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
@@ -108,6 +141,9 @@ def main() -> None:
     def step(what: str, model: nn.Module, share: float) -> None:
         steps.append((what, share, comparison.of(model).agreement))
         print(f"{what}: {100 * share:.1f} % of MACs, {100 * steps[-1][2]:.1f} % kept", flush=True)
+
+    for bits in (8, 6, 4, 3, 2):
+        step(f"inputs rounded to {bits} bits", rounded(exact, learn, bits), 0.0)
 
     model, share = copy.deepcopy(exact), 0.0
     report = convert_(model, config, learn, is_1x1, progress=True)

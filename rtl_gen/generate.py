@@ -293,7 +293,7 @@ def with_constraints(verilog: str, manifest: dict[str, Any]) -> Generated:
 def write_if_changed(path: Path, text: str) -> None:
     """Leave an equal file alone, so that whatever depends on it is not built again."""
     try:
-        if path.read_text(encoding="utf-8") == text:
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
             return
     except (OSError, UnicodeDecodeError):
         pass
@@ -334,6 +334,10 @@ def write_generated(generated: Generated, path: str | Path | None, slug: str) ->
     if path.suffix in (".json", ".sdc"):
         raise HalutError(
             f"the output must be a Verilog file, not one of what lies beside it ({path})"
+        )
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise HalutError(
+            f"the output must be a file, others lie beside it, not a device or a pipe ({path})"
         )
     # Another process must not put its manifest beside this Verilog.
     with locked(path.parent, path):

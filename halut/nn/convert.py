@@ -231,6 +231,12 @@ def convert_(
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_meta:
             raise HalutError(f"model must hold values, not be on the meta device ({name})")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f" ({name})" if name else ""
+            raise HalutError(
+                f"model must be what was scripted or traced, not TorchScript itself{where}"
+            )
     if isinstance(model, PLAIN) or handler_of(model) is not None:
         whole = Whole(model)
         named, own_filter = whole.named(config, filter_fn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,14 +79,22 @@ def run_batch(model: nn.Module, batch: Any) -> Any:
             raise HalutError(f"batches must be tensors or mappings, not {type(one).__name__}")
     parameter = next((one for one in model.parameters() if one.is_floating_point()), None)
     try:
-        if isinstance(given[0], Mapping):
-            return model(**{key: _own(value, parameter) for key, value in given[0].items()})
-        return model(*(_own(one, parameter) for one in given))
+        with _eager():
+            if isinstance(given[0], Mapping):
+                return model(**{key: _own(value, parameter) for key, value in given[0].items()})
+            return model(*(_own(one, parameter) for one in given))
     except HalutError:
         raise
     except (RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise HalutError(f"model must take the inputs that it is given: {reason}") from error
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Run modules that `torch.compile` made as they were written, so that hooks see every part."""
+    if not hasattr(torch.compiler, "set_stance"):  # before torch 2.6
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _n_required(model: nn.Module) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -159,6 +160,15 @@ def test_write_leaves_an_equal_file_alone(tmp_path):
 def test_output_must_not_be_the_manifest(tmp_path):
     with pytest.raises(HalutError, match="must be a Verilog file"):
         write(AcceleratorConfig(**SMALL["smallest"]), tmp_path / "a.json")
+
+
+def test_output_must_not_be_a_device_or_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in ("/dev/null", "/dev/full", pipe):
+        with pytest.raises(HalutError, match="must be a file, others lie beside it, not a dev"):
+            write(AcceleratorConfig(**SMALL["smallest"]), place)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_command_line(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Callable
@@ -240,6 +241,32 @@ def test_a_layer_that_is_called_twice_learns_from_both_calls() -> None:
     assert model.linear.thresholds.max() > 50
 
 
+def _compiled_outside(model: nn.Sequential) -> nn.Module:
+    return torch.compile(model, backend="eager")
+
+
+def _compiled_inside(model: nn.Sequential) -> nn.Module:
+    return nn.Sequential(torch.compile(model, backend="eager"))
+
+
+def _compiled_in_place(model: nn.Sequential) -> nn.Module:
+    model[0].compile(backend="eager")
+    return model
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch is older than 2.6")
+@pytest.mark.parametrize("compiled", [_compiled_outside, _compiled_inside, _compiled_in_place])
+def test_a_compiled_network(compiled: Callable[[nn.Sequential], nn.Module]) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+    same, inputs = copy.deepcopy(plain), torch.randn(200, 16)
+    model = compiled(same)
+    model(inputs)  # compiled now
+    assert len(convert_(model, QUICK, inputs).converted) == 2
+    convert_(plain, QUICK, inputs)
+    assert torch.equal(model(inputs), plain(inputs))
+
+
 def test_data_loaders_and_labels() -> None:
     data = torch.utils.data.TensorDataset(torch.randn(100, 8), torch.zeros(100))
     model = nn.Sequential(nn.Linear(8, 4))
@@ -365,6 +392,10 @@ def nan_in_the_middle() -> None:
     (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, torch.randn(99, 8), 3),
      "filter_fn must be a function, not int"),
     (lambda: convert_("model", None, torch.randn(99, 8)), "model must be an nn.Module, not str"),
+    (lambda: convert_(torch.jit.script(nn.Linear(8, 2)), None, torch.randn(99, 8)),
+     "must be what was scripted or traced, not TorchScript itself$"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2), torch.jit.script(nn.ReLU())), None,
+                      torch.randn(99, 8)), r"not TorchScript itself \(1\)"),
     (lambda: HalutMultiheadAttention(8, 0), "num_heads must be at least 1, not 0"),
     (nan_in_the_middle, r"must be finite.*\(layer 2\)"),
 ])  # fmt: skip
