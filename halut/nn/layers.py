@@ -13,6 +13,7 @@ from halut.checks import either, integer_at_least
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
 from halut.nn.layer import Executor, HalutLayer, Placed
+from halut.nn.operators import in_transform
 
 __all__ = [
     "Executor",
@@ -361,7 +362,7 @@ def layers_of(model: nn.Module) -> dict[str, HalutLayer]:
 
 def _is_by_pixel(x: Tensor) -> bool:
     """Say whether images (B, channels, H, W) are contiguous with channels last, and only so."""
-    if x.ndim != 4 or x.is_contiguous():
+    if x.ndim != 4 or x.is_contiguous() or in_transform():  # vmap has no layout to tell
         return False
     return x.is_contiguous(memory_format=torch.channels_last)
 

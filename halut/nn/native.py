@@ -459,9 +459,10 @@ def _train_context(ctx: Any, inputs: Any, output: Tensor) -> None:  # noqa: ARG0
 
 
 def _train_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    scale, with_x = ctx.saved_tensors[6], ctx.needs_input_grad[0]
+    saved = ctx.saved_tensors  # once: where it is checkpointed, a second time is an error
+    scale, with_x = saved[6], ctx.needs_input_grad[0]
     grad_x, grad_nodes, grad_lut, grad_slope = _train_backward(
-        grad, *ctx.saved_tensors, ctx.input_format, ctx.geometry, with_x
+        grad, *saved, ctx.input_format, ctx.geometry, with_x
     )
     grad_offset = grad.sum(dim=(0, 2, 3)).view(scale.shape)
     return (

@@ -1,4 +1,4 @@
-"""Looked-up layers under `torch.func.vmap`: bits of one item after the other, and its gradients."""
+"""Looked-up layers under `torch.func.vmap` and under checkpoints: bits and gradients as without."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 
 from torch import nn  # noqa: E402
 from torch.func import functional_call, grad, vmap  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 from halut.nn import LayerConfig, convert_  # noqa: E402
 
@@ -22,13 +23,21 @@ FORMATS = {
 }
 
 
+def network(fields) -> nn.Module:
+    """Return a converted network of several layers, in evaluation mode."""
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(64, 3),
+    )  # fmt: skip
+    convert_(model, LayerConfig(n_prototypes=4, **fields), torch.randn(64, 2, 4, 4))
+    return model.eval()
+
+
 @pytest.mark.parametrize("fields", FORMATS.values(), ids=FORMATS)
 def test_vmap(fields):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    model = network(fields)
     x = torch.randn(64, 2, 4, 4)
-    convert_(model, LayerConfig(n_prototypes=4, **fields), x)
-    model.eval()
     items = x[:3]
     alone = torch.cat([model(one[None]) for one in items])
     assert torch.equal(vmap(model)(items[:, None])[:, 0], alone)
@@ -51,3 +60,30 @@ def test_vmap(fields):
         values = {name: one[index] for name, one in several.items()}
         assert torch.equal(found[index], functional_call(model, values, (items,)))
     assert not torch.equal(found[0], found[1])
+
+
+OTHER_ENCODERS = {
+    "sums": {"encoder": "sums", "input_format": "int8"},
+    "nodes": {"encoder": "node", "input_format": "int8"},
+    "centroids": {"encoder": "centroid"},
+}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize(
+    "fields", (FORMATS | OTHER_ENCODERS).values(), ids=FORMATS | OTHER_ENCODERS
+)
+def test_checkpoint(fields, reentrant):
+    torch.manual_seed(0)
+    model = network(fields)  # in training, ranges would follow both passes, as batch norm's do
+    found = []
+    for checkpointed in (False, True):
+        x = torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        model.zero_grad()
+        y = checkpoint(model, x, use_reentrant=reentrant) if checkpointed else model(x)
+        y.square().sum().backward()
+        found.append([x.grad, *(one.grad for one in model.parameters() if one.grad is not None)])
+    assert len(found[0]) == len(found[1]) > 1
+    assert found[0][0].any()
+    for without, with_checkpoint in zip(*found, strict=True):
+        assert torch.equal(without, with_checkpoint)
