@@ -23,7 +23,7 @@ from halut.nn.display import shown
 from halut.nn.handlers import PLAIN, handler_of, plain
 from halut.nn.layers import HalutLayer, layers_of, learned_layer
 from halut.nn.learning import total
-from halut.nn.macs import count_macs
+from halut.nn.macs import count_macs, macs_of_parameters
 from halut.nn.replace import (
     Structure,
     Whole,
@@ -294,12 +294,14 @@ class _Conversion:
     ) -> None:
         self.model, self.names, self.config, self.filter_fn = model, names, config, filter_fn
         self.batches, self.held_out = batches, held_out
+        self.products: dict[tuple[str, ...], int] = {}
 
     def run(self, sequential: bool, progress: bool, budget: Budget | None) -> list[ConversionRow]:
         """Convert, and return a row for every layer in forward order."""
         candidates = self._candidates()
         classes = tuple({type(module) for module in candidates.values()})
         order = call_counts(self.model, classes, self.batches[0]) if classes else {}
+        self.products = macs_of_parameters(self.model, self.batches[0])
         position = {name: index for index, name in enumerate(order)}
         rows: list[ConversionRow] = []
         chosen: list[_Chosen] = []
@@ -314,14 +316,47 @@ class _Conversion:
                     reason = str(error)
             kind = type(module).__name__
             rows.append(ConversionRow(name=name, kind=kind, converted=False, reason=reason))
+        rows += self._without_layer(candidates)
         macs = count_macs(self.model, self.batches[0])
         if budget is not None and chosen:
             rows += self._within(budget, chosen, sequential, progress)
         else:
             rows += self._converted(chosen, sequential, progress)
         paths = {one.row.name: one.path for one in chosen}
-        rows = [replace(row, macs=macs.get(paths.get(row.name, row.name))) for row in rows]
+        rows = [
+            replace(row, macs=macs.get(paths.get(row.name, row.name), row.macs)) for row in rows
+        ]
         return sorted(rows, key=lambda row: position.get(self._origin(row, position), len(order)))
+
+    def _without_layer(self, candidates: Mapping[str, nn.Module]) -> list[ConversionRow]:
+        """Return a row for each other module that multiplies by parameters of its own."""
+        listed = {f"{one}." for module in candidates.values() for one in self.names[module]}
+        own: dict[str, dict[str, int]] = {}
+        for names, macs in self.products.items():
+            if any(name.startswith(tuple(listed)) for name in names):
+                continue
+            holder, _, parameter = names[0].rpartition(".")
+            own.setdefault(holder, {})[parameter] = macs
+        rows = []
+        for name, products in own.items():
+            module = self.model.get_submodule(name)
+            kind = type(module).__name__
+            if isinstance(module, HalutLayer):
+                continue
+            reason = (
+                f"its product with {', '.join(products)} is no layer's "
+                f"(register_handler({kind}, function))"
+            )
+            rows.append(
+                ConversionRow(
+                    name=name,
+                    kind=kind,
+                    converted=False,
+                    reason=reason,
+                    macs=sum(products.values()),
+                )
+            )
+        return rows
 
     @staticmethod
     def _origin(row: ConversionRow, position: Mapping[str, int]) -> str:
@@ -356,6 +391,8 @@ class _Conversion:
         if self.filter_fn is not None and not all(self.filter_fn(one, module) for one in names):
             return "filter_fn left it out"
         if name not in order:
+            if any(one.rpartition(".")[0] == name for all_of in self.products for one in all_of):
+                return "the model multiplies by its weight without calling it"
             return "the model did not call it with the calibration inputs"
         for cls, reason in _WHY_LISTED.items():
             if isinstance(module, cls) and handler_of(module) is None:

@@ -1,4 +1,4 @@
-"""How many multiply-accumulate operations the products of a network have."""
+"""How many multiply-accumulate operations the products of a network have, and whose they are."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from halut.nn.layers import HalutLayer
 from halut.nn.watch import evaluating, hooked, run_batch
 
-__all__ = ["count_macs"]
+__all__ = ["count_macs", "macs_of_parameters"]
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _COUNTED = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention, HalutLayer)
+
+_FACTORS = {
+    "mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2), "mv": (0, 1), "addmv": (1, 2),
+    "_grouped_mm": (0, 1), "convolution": (1, 1),
+}  # fmt: skip
+"""Where torch's operations have the factors of a product. The first has rows as long as a sum; a
+convolution has its weight only. Whatever multiplies matrices comes down to these."""
 
 
 @torch.no_grad()
@@ -50,6 +58,67 @@ def count_macs(model: nn.Module, batch: Any) -> dict[str, int]:
     with evaluating(model), hooked(hooks):
         run_batch(model, batch)
     return counts
+
+
+@torch.no_grad()
+def macs_of_parameters(model: nn.Module, batch: Any) -> dict[tuple[str, ...], int]:
+    """Count the operations of products one of whose factors is a parameter or a buffer, or a part.
+
+    Whatever multiplies by it, a layer or a function: of parameters that a module multiplies by
+    without calling a layer, nothing else knows.
+
+    Parameters
+    ----------
+    model : nn.Module
+    batch : batch
+        As for `halut.nn.convert_`.
+
+    Returns
+    -------
+    dict of tuple of str to int
+        By all names of the parameter or buffer, of two dimensions or more; in the order of first
+        use, of all items of the batch.
+    """
+    names: dict[int, list[str]] = {}
+    for name, tensor in [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]:
+        if tensor.ndim >= 2:
+            names.setdefault(_place(tensor), []).append(name)
+    products = _Products(set(names))
+    with evaluating(model), products:
+        run_batch(model, batch)
+    return {tuple(names[place]): count for place, count in products.counts.items()}
+
+
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class _Products(TorchDispatchMode):
+    """Counts the operations of products whose factors lie in one of several places in memory."""
+
+    def __init__(self, places: set[int]) -> None:
+        super().__init__()
+        self.places, self.counts = places, dict[int, int]()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        factors = _FACTORS.get(func.overloadpacket.__name__) if func.namespace == "aten" else None
+        if factors is None:
+            return output
+        first, second = args[factors[0]], args[factors[1]]
+        for place in {_place(first), _place(second)} & self.places:
+            if func.overloadpacket.__name__ == "convolution":
+                transposed = args[6]
+                macs = (args[0] if transposed else output).numel() * first[0].numel()
+            else:
+                macs = output.numel() * first.shape[-1]
+            self.counts[place] = self.counts.get(place, 0) + macs
+        return output
 
 
 def _macs(module: Any, args: tuple[Any, ...], output: Any) -> int:

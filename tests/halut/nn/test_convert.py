@@ -219,6 +219,46 @@ def test_the_report_says_what_stays_and_why() -> None:
     assert isinstance(model.first, HalutLinear) and isinstance(model.second, nn.Linear)
 
 
+class Experts(nn.Module):
+    """Two products with slices of one parameter, as mixtures of experts have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(2, 8, 8))
+        self.position = nn.Parameter(torch.randn(1, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.position
+        return nn.functional.linear(x[:20], self.weights[0]).sum() + x @ self.weights[1]
+
+
+def test_products_that_no_layer_has_are_listed() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(9, 8), nn.Linear(8, 9, bias=False)
+            self.head.weight = self.embedding.weight
+            self.experts, self.inside = Experts(), nn.Linear(8, 8)
+            self.register_buffer("fixed", torch.randn(4, 8, 3, 3))
+            self.up = nn.Parameter(torch.randn(4, 2, 2, 2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.experts(self.embedding(x)) @ self.inside.weight
+            image = nn.functional.conv2d(y.view(-1, 8, 5, 5), self.fixed)
+            return self.head(y).mean() + nn.functional.conv_transpose2d(image, self.up)
+
+    report = convert_(Model(), None, torch.randint(0, 9, (100,)))
+    rows = {row.name: row for row in report.rows}
+    assert report.converted == ["head"] and set(rows) == {"", "head", "inside", "experts"}
+    assert rows["inside"].reason == "the model multiplies by its weight without calling it"
+    assert "product with weights is no layer's" in rows["experts"].reason
+    assert "register_handler(Experts, function)" in rows["experts"].reason
+    assert rows["experts"].macs == (20 + 100) * 64
+    assert "product with fixed, up is no layer's" in rows[""].reason
+    items = 100 * 8 // (8 * 5 * 5)
+    assert rows[""].macs == items * (4 * 9 * 8 * 9 + 4 * 9 * 2 * 4)
+
+
 def test_a_config_for_each_layer() -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(16, 3))
     configs = {"0": LayerConfig(n_prototypes=8), "2": LayerConfig(n_prototypes=4)}
