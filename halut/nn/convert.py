@@ -28,6 +28,7 @@ from halut.nn.replace import (
     Structure,
     Whole,
     all_names,
+    as_written,
     become,
     carry_over,
     replace_everywhere,
@@ -224,6 +225,7 @@ def convert_(
     """
     if not isinstance(model, nn.Module):
         raise HalutError(f"model must be an nn.Module, not {type(model).__name__}")
+    model = as_written(model)
     if filter_fn is not None and not callable(filter_fn):
         raise HalutError(f"filter_fn must be a function, not {type(filter_fn).__name__}")
     if not isinstance(budget, Budget | None):

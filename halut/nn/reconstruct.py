@@ -12,7 +12,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,12 @@ from halut.nn.blocks import (
     only_trained,
     smaller_batches,
 )
-from halut.nn.deviation import Comparison, Likeness, tensors_of
+from halut.nn.deviation import Comparison, Likeness, all_finite, tensors_of
 from halut.nn.display import shown
 from halut.nn.imitation import Training, class_loss, copy_of, in_random_order, value_loss
 from halut.nn.layers import HalutLayer, layers_of
 from halut.nn.refit import refit_
+from halut.nn.replace import as_written
 from halut.nn.study import fingerprint, tensors_in
 from halut.nn.watch import batches_of, evaluating, hooked, run_batch, spreads_of
 
@@ -225,7 +227,8 @@ def reconstruct_(
     ------
     HalutError
         When the model has no replaced layers, the networks do not belong together, inputs cannot
-        be used, or `folder` holds another reconstruction.
+        be used, or `folder` holds another reconstruction. The model is then as it was, as after any
+        interruption: with `folder`, the same call goes on.
 
     Examples
     --------
@@ -247,6 +250,7 @@ def reconstruct_(
     for name, one in (("model", model), ("exact", exact)):
         if not isinstance(one, nn.Module):
             raise HalutError(f"{name} must be an nn.Module, not {type(one).__name__}")
+    model, exact = as_written(model), as_written(exact)
     layers = layers_of(model)
     if not layers:
         raise HalutError("model must have replaced layers, not none (convert_ makes them)")
@@ -262,11 +266,24 @@ def reconstruct_(
         batches_of(held_out), settings.batch_size
     )  # fmt: skip
     work = _Work(model, exact, batches, unseen, settings, progress)
-    with torch.inference_mode(False), evaluating(model), evaluating(exact):
+    with (
+        torch.inference_mode(False), evaluating(model), evaluating(exact), _kept_on_error(model)
+    ):  # fmt: skip
         if folder is None:
             return work.run(None)
         with locked(folder, wait=False):
             return work.run(Path(folder) / _FILE)
+
+
+@contextmanager
+def _kept_on_error(model: nn.Module) -> Iterator[None]:
+    """Give a model its values back when the block ends with an exception."""
+    before = copy_of(model)
+    try:
+        yield
+    except BaseException:
+        model.load_state_dict(before)
+        raise
 
 
 class _Work:
@@ -293,6 +310,7 @@ class _Work:
         blocks = blocks_of(self.model, self.exact, self.batches[0], settings.layers_per_block)
         if not blocks:
             raise HalutError("model must call its replaced layers in blocks that exact has too")
+        self._check_targets()
         comparison = Comparison(self.exact, self.held_out)
         state = _State(file, study)
         if not state.read(self.model):
@@ -317,6 +335,16 @@ class _Work:
             rows=tuple(rows),
             **{name: Likeness(**state.content[name]) for name in ("before", "blocks", "after")},
         )
+
+    @torch.no_grad()
+    def _check_targets(self) -> None:
+        """Refuse inputs for which the exact network has nothing to reproduce."""
+        for index, batch in enumerate(self.batches):
+            if not all_finite(run_batch(self.exact, batch)):
+                raise HalutError(
+                    "exact must give finite outputs for the inputs, not NaN or infinite ones "
+                    f"(batch {index}, of at most {self.settings.batch_size} items)"
+                )
 
     def _study(self) -> str:
         """Return what tells this reconstruction from others."""

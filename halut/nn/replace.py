@@ -15,6 +15,7 @@ __all__ = [
     "Structure",
     "Whole",
     "all_names",
+    "as_written",
     "become",
     "carry_over",
     "replace_everywhere",
@@ -94,6 +95,12 @@ class Whole(nn.Module):
                 return bool(filter_fn(self.own_name(name), module))
 
         return config, own
+
+
+def as_written(model: nn.Module) -> nn.Module:
+    """Return the module that `torch.compile` was given, of what it made; others as they are."""
+    written = getattr(model, "_orig_mod", None)
+    return written if isinstance(written, nn.Module) else model
 
 
 def become(old: nn.Module, new: nn.Module) -> None:

@@ -164,7 +164,8 @@ class Call:
     def run(self, module: nn.Module) -> Any:
         """Call a module with copies of the arguments."""
         kwargs = {key: _copied(value) for key, value in self.kwargs.items()}
-        return module(*(_copied(value) for value in self.args), **kwargs)
+        with _eager():
+            return module(*(_copied(value) for value in self.args), **kwargs)
 
 
 class _Enough(Exception):

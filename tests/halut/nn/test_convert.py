@@ -307,6 +307,14 @@ def test_a_compiled_network(compiled: Callable[[nn.Sequential], nn.Module]) -> N
     assert torch.equal(model(inputs), plain(inputs))
 
 
+def test_a_compiled_layer() -> None:
+    layer, inputs = nn.Linear(16, 8), torch.randn(200, 16)
+    model = torch.compile(layer, backend="eager")
+    model(inputs)
+    assert convert_(model, QUICK, inputs).converted == [""]
+    assert isinstance(layer, HalutLinear) and torch.equal(model(inputs), layer(inputs))
+
+
 def test_data_loaders_and_labels() -> None:
     data = torch.utils.data.TensorDataset(torch.randn(100, 8), torch.zeros(100))
     model = nn.Sequential(nn.Linear(8, 4))

@@ -141,7 +141,7 @@ def test_it_goes_on_where_it_was_interrupted(
 
         monkeypatch.setattr(reconstruct._State, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            reconstruct_(copy.deepcopy(model), exact, images(), SHORT, folder=tmp_path)
+            reconstruct_(model, exact, images(), SHORT, folder=tmp_path)
     monkeypatch.setattr(reconstruct._State, "write", write)
     found = reconstruct_(model, exact, images(), SHORT, folder=tmp_path)
     for name, value in whole.state_dict().items():
@@ -215,6 +215,28 @@ def test_bad_networks(name: str) -> None:
     make, message = BAD[name]
     with pytest.raises(HalutError, match=message):
         reconstruct_(*make(), images(), SHORT)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_inputs_that_are_not_finite_leave_the_model_as_it_was(value: float) -> None:
+    model, exact = converted()
+    before = copy.deepcopy(model.state_dict())
+    inputs = images()
+    inputs[50, 1, 2, 3] = value
+    with pytest.raises(HalutError, match=r"exact must give finite outputs .*\(batch 2, of at most"):
+        reconstruct_(model, exact, inputs, SHORT)
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch is older than 2.6")
+def test_compiled_networks() -> None:
+    model, exact = converted()
+    plain = copy.deepcopy(model)
+    both = [torch.compile(one, backend="eager") for one in (model, exact)]
+    found, expected = (reconstruct_(*given, images(), SHORT) for given in (both, (plain, exact)))
+    assert found.after == expected.after
+    for name, value in plain.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
 
 
 @pytest.mark.parametrize(("field", "value", "message"), [
