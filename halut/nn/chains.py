@@ -20,6 +20,7 @@ from torch.nn import functional
 from halut.errors import HalutError
 from halut.nn.attention import HalutMultiheadAttention
 from halut.nn.layers import HalutLayer, HalutLinear
+from halut.nn.replace import as_written
 
 __all__ = ["Chain", "Graph", "Path", "Step", "Tracer", "shape_of"]
 
@@ -160,6 +161,7 @@ class Graph:
     def __init__(self, model: nn.Module, example_input: Tensor) -> None:
         if not isinstance(model, nn.Module):
             raise HalutError(f"model must be an nn.Module, not {type(model).__name__}")
+        model = as_written(model)
         if not isinstance(example_input, Tensor) or not example_input.numel():
             raise HalutError("example_input must be a tensor of at least one item")
         if model.training:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from halut.checks import in_range
 from halut.errors import HalutError
 from halut.nn.replace import Structure
 from halut.nn.watch import calls_of, run_batch
 
 __all__ = ["Comparison", "Deviation", "Judge", "Likeness", "accuracy", "all_finite", "decisions",
-           "tensors_of"]  # fmt: skip
+           "finite_outputs_of", "tensors_of"]  # fmt: skip
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -52,6 +53,26 @@ def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, batch: int = 256)
 def all_finite(output: Any) -> bool:
     """Return whether all that a module returned is finite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors_of(output))
+
+
+@torch.no_grad()
+def finite_outputs_of(exact: nn.Module, batches: list[Any]) -> list[list[Tensor]]:
+    """Return what an exact network gives, floats only, for inputs that others are judged by.
+
+    Raises
+    ------
+    HalutError
+        When something is NaN or infinite: nothing could be compared with it.
+    """
+    outputs = []
+    for index, batch in enumerate(batches):
+        outputs.append(tensors_of(run_batch(exact, batch)))
+        if not all_finite(outputs[-1]):
+            raise HalutError(
+                "the exact network must give finite outputs for the inputs that it is compared on, "
+                f"not NaN or infinite ones (batch {index})"
+            )
+    return outputs
 
 
 class Deviation:
@@ -106,7 +127,7 @@ class Judge:
     def __init__(self, model: nn.Module, batches: list[Any]) -> None:
         self._model, self._batches = model, batches
         self._exact = Structure(model)
-        self._outputs = [tensors_of(run_batch(model, batch)) for batch in batches]
+        self._outputs = finite_outputs_of(model, batches)
 
     @torch.no_grad()
     def errors(self, name: str, layer: nn.Module) -> dict[str, float | None]:
@@ -184,12 +205,17 @@ class Comparison:
     ----------
     accuracy : float or None
         Of the exact network.
+
+    Raises
+    ------
+    HalutError
+        When the exact network's outputs are no finite floats, or labels are not classes of theirs.
     """
 
     @torch.no_grad()
     def __init__(self, exact: nn.Module, batches: list[Any], labels: Tensor | None = None) -> None:
         self._batches = batches
-        self.outputs = [tensors_of(run_batch(exact, batch)) for batch in batches]
+        self.outputs = finite_outputs_of(exact, batches)
         if not all(self.outputs):
             raise HalutError("model must return tensors of floats to be compared")
         made = torch.cat([decisions(one).flatten() for one in self.outputs])
@@ -198,6 +224,12 @@ class Comparison:
             self._labels = labels.flatten().to(made.device)
             if len(self._labels) != len(made):
                 raise HalutError(f"labels must be {len(made)}, one a decision, not {len(labels)}")
+            if labels.is_floating_point() or labels.is_complex():
+                raise HalutError(f"labels must be integers, not {labels.dtype}")
+            first = self.outputs[0][0]
+            n_classes = first.shape[1 if first.ndim > 3 else -1]
+            for end in (self._labels.min(), self._labels.max()) if len(made) else ():
+                in_range("a label", int(end), 0, n_classes - 1)
             self.accuracy = float((made == self._labels).double().mean())
 
     @torch.no_grad()

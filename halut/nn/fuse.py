@@ -14,6 +14,7 @@ from torch.fx.passes.split_module import split_module
 from halut.nn.chains import Tracer
 from halut.nn.layers import HalutLayer
 from halut.nn.region import Region, matched
+from halut.nn.replace import as_written
 
 __all__ = ["fused"]
 
@@ -45,7 +46,7 @@ def fused(model: nn.Module) -> nn.Module:
     ...     torch.equal(fused(model)(x), model(x))
     True
     """
-    return _fused(copy.deepcopy(model).eval().requires_grad_(False))
+    return _fused(copy.deepcopy(as_written(model)).eval().requires_grad_(False))
 
 
 def _fused(module: nn.Module) -> nn.Module:

@@ -32,7 +32,7 @@ from halut.nn.files import remove_earlier
 from halut.nn.layers import HalutLayer, layer_of, layers_of
 from halut.nn.models import build
 from halut.nn.prune import fit_
-from halut.nn.replace import replace_module
+from halut.nn.replace import as_written, replace_module
 from halut.nn.watch import evaluating, hooked, run_batch
 from halut.program import Program
 
@@ -118,6 +118,7 @@ def save_network(
     pathlib.Path
         `path`.
     """
+    model = as_written(model)
     # Folding leaves them where modules were.
     identities = [name for name, module in model.named_modules() if isinstance(module, nn.Identity)]
     attentions = {
@@ -192,6 +193,7 @@ def load_network(
             name = content["architecture"]["name"]
             _check_import(name, imports)
             model = build(name, **content["architecture"]["kwargs"])
+        model = as_written(model)
         for name in content["identities"]:
             _replace(model, name, nn.Identity())
         for name, arguments in content["attentions"].items():
@@ -347,6 +349,7 @@ def export_network(
     HalutError
         When a layer is not exact, or the forward pass does not reach it.
     """
+    model = as_written(model)
     layers = halut_layers(model)
     check_exact(layers)
     visits, n_items = _forward_order(model, example_input)

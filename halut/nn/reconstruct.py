@@ -33,7 +33,7 @@ from halut.nn.blocks import (
     only_trained,
     smaller_batches,
 )
-from halut.nn.deviation import Comparison, Likeness, all_finite, tensors_of
+from halut.nn.deviation import Comparison, Likeness, finite_outputs_of, tensors_of
 from halut.nn.display import shown
 from halut.nn.imitation import Training, class_loss, copy_of, in_random_order, value_loss
 from halut.nn.layers import HalutLayer, layers_of
@@ -310,7 +310,7 @@ class _Work:
         blocks = blocks_of(self.model, self.exact, self.batches[0], settings.layers_per_block)
         if not blocks:
             raise HalutError("model must call its replaced layers in blocks that exact has too")
-        self._check_targets()
+        taught = finite_outputs_of(self.exact, self.batches)
         comparison = Comparison(self.exact, self.held_out)
         state = _State(file, study)
         if not state.read(self.model):
@@ -327,7 +327,7 @@ class _Work:
         if "blocks" not in state.content:
             state.content["blocks"] = asdict(comparison.of(self.model))
             state.write(self.model)
-        self._distill(state)
+        self._distill(state, taught)
         if "after" not in state.content:
             state.content["after"] = asdict(comparison.of(self.model))
             state.write(self.model)
@@ -335,16 +335,6 @@ class _Work:
             rows=tuple(rows),
             **{name: Likeness(**state.content[name]) for name in ("before", "blocks", "after")},
         )
-
-    @torch.no_grad()
-    def _check_targets(self) -> None:
-        """Refuse inputs for which the exact network has nothing to reproduce."""
-        for index, batch in enumerate(self.batches):
-            if not all_finite(run_batch(self.exact, batch)):
-                raise HalutError(
-                    "exact must give finite outputs for the inputs, not NaN or infinite ones "
-                    f"(batch {index}, of at most {self.settings.batch_size} items)"
-                )
 
     def _study(self) -> str:
         """Return what tells this reconstruction from others."""
@@ -463,12 +453,10 @@ class _Work:
 
     # The whole network.
 
-    def _distill(self, state: _State) -> None:
+    def _distill(self, state: _State, taught: list[list[Tensor]]) -> None:
         settings = self.settings
         if not settings.distill_steps or "after" in state.content:
             return
-        with torch.no_grad():
-            taught = [tensors_of(run_batch(self.exact, batch)) for batch in self.batches]
         as_classes = settings.outputs == "classes" or (
             settings.outputs == "auto" and len(taught[0]) == 1 and taught[0][0].ndim == 2
         )

@@ -25,7 +25,7 @@ from halut.files import atomic_write
 from halut.formats import input_format_bits
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 from halut.nn.network import halut_layers
-from halut.nn.replace import replace_everywhere
+from halut.nn.replace import as_written, replace_everywhere
 
 __all__ = ["DOMAIN", "write_onnx"]
 
@@ -65,7 +65,7 @@ def write_onnx(model: nn.Module, path: str | os.PathLike[str], example: Tensor) 
         raise HalutError(
             f"output must not be an ONNX file without onnx (pip install halut-stack[onnx]; {path})"
         ) from None
-    traced = copy.deepcopy(model).eval()
+    traced = copy.deepcopy(as_written(model)).eval()
     kinds: set[tuple[str, int, int | str]] = set()
     for name, layer in halut_layers(traced).items():
         with located(f"layer {name}"):

@@ -216,6 +216,10 @@ def test_it_goes_on_where_it_was_interrupted(
     ({"drop": 0.1, "least": "energy"}, "metrics and exact_metrics must be given"),
     ({"drop": 0.1, "labels": 3}, "labels must be a tensor"),
     ({"drop": 0.1, "labels": torch.zeros(3)}, "labels must be 150"),
+    ({"drop": 0.1, "labels": torch.zeros(150)}, "labels must be integers, not torch.float32"),
+    ({"drop": 0.1, "labels": torch.full((150,), 4)}, r"a label must be in \[0, 3\], not 4"),
+    ({"drop": 0.1, "labels": torch.full((150,), -100)}, r"a label must be in \[0, 3\], not -100"),
+    ({"drop": 0.1, "inputs": images(2) / 0}, r"must give finite outputs .*\(batch 0\)"),
     ({"drop": 0.1, "choices": [{"widt": 3}]}, "layer configuration must have known keys"),
 ])  # fmt: skip
 def test_bad_budgets(given: dict[str, Any], message: str) -> None:

@@ -19,7 +19,13 @@ from torch import nn  # noqa: E402
 from halut import golden  # noqa: E402
 from halut.__main__ import main  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
-from halut.nn import HalutConv2d, HalutLinear, HalutMultiheadAttention, LayerConfig  # noqa: E402
+from halut.nn import (  # noqa: E402
+    HalutConv2d,
+    HalutLinear,
+    HalutMultiheadAttention,
+    LayerConfig,
+    fused,
+)
 from halut.nn.models import build  # noqa: E402
 from halut.nn.network import (  # noqa: E402
     MANIFEST,
@@ -91,6 +97,18 @@ def test_round_trip(config: LayerConfig, tmp_path: Path) -> None:
     for name, layer in halut_layers(model).items():
         assert loaded.get_submodule(name).config == layer.config == config
         assert loaded.get_submodule(name).geometry() == layer.geometry()
+
+
+def test_a_compiled_network_is_what_was_compiled(tmp_path: Path) -> None:
+    model = network()
+    compiled = torch.compile(copy.deepcopy(model), backend="eager")
+    x = torch.randn(5, 1, 8, 8)
+    loaded, _ = load_network(save_network(tmp_path / "n.pt", compiled, ARCHITECTURE))
+    assert_same(model, loaded, x)
+    filled, _ = load_network(tmp_path / "n.pt", torch.compile(network(seed=1), backend="eager"))
+    assert_same(model, filled, x)
+    assert export_network(compiled, tmp_path / "a", x) == export_network(model, tmp_path / "b", x)
+    assert torch.equal(fused(compiled)(x), model(x))
 
 
 def test_formats_that_were_changed_are_kept(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_inputs_that_are_not_finite_leave_the_model_as_it_was(value: float) -> N
     before = copy.deepcopy(model.state_dict())
     inputs = images()
     inputs[50, 1, 2, 3] = value
-    with pytest.raises(HalutError, match=r"exact must give finite outputs .*\(batch 2, of at most"):
+    with pytest.raises(HalutError, match=r"must give finite outputs .*\(batch 2\)"):
         reconstruct_(model, exact, inputs, SHORT)
     assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
 
