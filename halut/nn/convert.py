@@ -302,7 +302,7 @@ class _Conversion:
         """Convert, and return a row for every layer in forward order."""
         candidates = self._candidates()
         classes = tuple({type(module) for module in candidates.values()})
-        order = call_counts(self.model, classes, self.batches[0]) if classes else {}
+        order = self._calls(candidates, classes) if classes else {}
         self.products = macs_of_parameters(self.model, self.batches[0])
         position = {name: index for index, name in enumerate(order)}
         rows: list[ConversionRow] = []
@@ -329,6 +329,21 @@ class _Conversion:
             replace(row, macs=macs.get(paths.get(row.name, row.name), row.macs)) for row in rows
         ]
         return sorted(rows, key=lambda row: position.get(self._origin(row, position), len(order)))
+
+    def _calls(
+        self, candidates: Mapping[str, nn.Module], classes: tuple[type[nn.Module], ...]
+    ) -> dict[str, int]:
+        """Return how often a batch calls each module, in the order of first calls.
+
+        The first batch says so, and others only where it misses some of them.
+        """
+        order: dict[str, int] = {}
+        for batch in self.batches:
+            for name, count in call_counts(self.model, classes, batch).items():
+                order[name] = max(order.get(name, 0), count)
+            if order.keys() >= candidates.keys():
+                break
+        return order
 
     def _without_layer(self, candidates: Mapping[str, nn.Module]) -> list[ConversionRow]:
         """Return a row for each other module that multiplies by parameters of its own."""

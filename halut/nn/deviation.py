@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from halut.checks import in_range
 from halut.errors import HalutError
+from halut.nn.layer import is_dense
 from halut.nn.replace import Structure
 from halut.nn.watch import calls_of, run_batch
 
@@ -51,8 +52,9 @@ def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, batch: int = 256)
 
 
 def all_finite(output: Any) -> bool:
-    """Return whether all that a module returned is finite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors_of(output))
+    """Return whether all dense tensors that a module returned are finite."""
+    dense = (tensor for tensor in tensors_of(output) if is_dense(tensor))
+    return all(bool(torch.isfinite(tensor).all()) for tensor in dense)
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ from halut.nn.learning import learn_group, total
 from halut.nn.tables import LookUp, by_row
 from halut.program import Program
 
-__all__ = ["Executor", "HalutLayer", "Placed"]
+__all__ = ["Executor", "HalutLayer", "Placed", "is_dense"]
 
 _Layer = TypeVar("_Layer", bound="HalutLayer")
 
@@ -146,15 +146,17 @@ class HalutLayer(LookUp, ABC):
 
     def _looked_at(self, x: Tensor) -> Tensor:
         """Gather what the encoder looks at: (B, G, C, T, L), or (B, G, C, D / C, L)."""
-        self._check_dtype(x)
+        self._check_input(x)
         return self._inputs(x, self.read)
 
     @staticmethod
-    def _check_dtype(x: Tensor) -> None:
+    def _check_input(x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise HalutError(f"input must be a tensor, not {type(x).__name__}")
         if not x.is_floating_point():
             raise HalutError(f"input must be of a floating dtype, not {x.dtype}")
+        if not is_dense(x):
+            raise HalutError("input must be a dense tensor, not a sparse or nested one")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the approximate output of the layer that this one replaces.
@@ -171,7 +173,7 @@ class HalutLayer(LookUp, ABC):
         """
         if self.executor is not None:
             return self.finish(self.executor(self, x), x)
-        self._check_dtype(x)
+        self._check_input(x)
         exactly = nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
         with exactly:
             native_form = x.numel() and self._is_native(x)
@@ -540,6 +542,11 @@ class HalutLayer(LookUp, ABC):
         )
 
 
+def is_dense(tensor: Tensor) -> bool:
+    """Return whether a tensor has a place in memory for each of its values."""
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
 def _batches(x: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """Return calibration inputs as a list of tensors."""
     batches: list[Any] = list(x) if isinstance(x, Iterable) and not isinstance(x, Tensor) else [x]
@@ -547,6 +554,8 @@ def _batches(x: Tensor | Sequence[Tensor]) -> list[Tensor]:
         if not isinstance(batch, Tensor) or not batch.is_floating_point():
             what = batch.dtype if isinstance(batch, Tensor) else type(batch).__name__
             raise HalutError(f"calibration inputs must be tensors of a floating dtype, not {what}")
+        if not is_dense(batch):
+            raise HalutError("calibration inputs must be dense tensors, not sparse or nested ones")
     return batches
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from halut.nn.layer import is_dense
 from halut.nn.layers import HalutLayer
 from halut.nn.watch import evaluating, hooked, run_batch
 
@@ -84,7 +85,7 @@ def macs_of_parameters(model: nn.Module, batch: Any) -> dict[tuple[str, ...], in
         *model.named_parameters(remove_duplicate=False),
         *model.named_buffers(remove_duplicate=False),
     ]:
-        if tensor.ndim >= 2:
+        if tensor.ndim >= 2 and tensor.numel():
             names.setdefault(_place(tensor), []).append(name)
     products = _Products(set(names))
     with evaluating(model), products:
@@ -93,7 +94,7 @@ def macs_of_parameters(model: nn.Module, batch: Any) -> dict[tuple[str, ...], in
 
 
 def _place(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    return tensor.untyped_storage().data_ptr() if is_dense(tensor) else 0
 
 
 class _Products(TorchDispatchMode):

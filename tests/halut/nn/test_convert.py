@@ -315,6 +315,19 @@ def test_a_compiled_layer() -> None:
     assert isinstance(layer, HalutLinear) and torch.equal(model(inputs), layer(inputs))
 
 
+def test_a_layer_that_only_a_later_batch_reaches() -> None:
+    class Routed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.expert, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.expert(x) if len(x) > 70 else x)
+
+    batches = [torch.randn(70, 8), torch.randn(80, 8)]
+    assert sorted(convert_(Routed(), QUICK, batches).converted) == ["expert", "head"]
+
+
 def test_data_loaders_and_labels() -> None:
     data = torch.utils.data.TensorDataset(torch.randn(100, 8), torch.zeros(100))
     model = nn.Sequential(nn.Linear(8, 4))
@@ -442,6 +455,12 @@ def nan_in_the_middle() -> None:
     (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, torch.randn(99, 8),
                       held_out=torch.full((9, 8), torch.nan)),
      r"must give finite outputs for the inputs that it is compared on, .*\(batch 0\)"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None, torch.randn(99, 8).to_sparse()),
+     r"must be dense tensors, not sparse or nested ones \(layer 0\)"),
+    (lambda: convert_(nn.Sequential(nn.Linear(8, 2)), None,
+                      torch.nested.nested_tensor([torch.randn(50, 8), torch.randn(49, 8)])),
+     r"must be dense tensors, not sparse or nested ones \(layer 0\)"),
+    (lambda: HalutLinear(8, 2)(torch.randn(9, 8).to_sparse()), "input must be a dense tensor"),
     (lambda: convert_("model", None, torch.randn(99, 8)), "model must be an nn.Module, not str"),
     (lambda: convert_(torch.jit.script(nn.Linear(8, 2)), None, torch.randn(99, 8)),
      "must be what was scripted or traced, not TorchScript itself$"),
