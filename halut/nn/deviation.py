@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +85,15 @@ class Deviation:
     """
 
     def __init__(self) -> None:
-        self._sums: Tensor | None = None
+        self._sums: dict[tuple[int, int], Tensor] = {}
 
-    def add(self, found: Tensor, exact: Tensor) -> None:
-        """Count the values of one batch."""
+    def add_all(self, found: Sequence[Tensor], exact: Sequence[Tensor]) -> None:
+        """Count the values that a network gave for one batch, tensor by tensor."""
+        for position, (one, wanted) in enumerate(zip(found, exact, strict=True)):
+            self.add(one, wanted, position)
+
+    def add(self, found: Tensor, exact: Tensor, position: int = 0) -> None:
+        """Count the values of one batch, of the tensor at a position of what a network gives."""
         axis = 1 if exact.ndim > 3 else -1
         wanted, got = (
             (one.reshape(-1, 1) if one.ndim < 2 else one.movedim(axis, -1).flatten(0, -2)).double()
@@ -100,13 +105,15 @@ class Deviation:
         sums = torch.stack(
             [number, wanted.sum(0), wanted.square().sum(0), (got - wanted).square().sum(0)]
         )
-        self._sums = sums if self._sums is None else self._sums + sums
+        # A tensor may have other outputs in the next batch, such as one for each token.
+        of_it = position, wanted.shape[1]
+        self._sums[of_it] = self._sums[of_it] + sums if of_it in self._sums else sums
 
     def value(self) -> float | None:
         """Return the mean over the outputs that vary; None where none does."""
-        if self._sums is None:
+        if not self._sums:
             return None
-        number, total, squares, errors = self._sums
+        number, total, squares, errors = torch.cat(list(self._sums.values()), dim=1)
         variance = squares - total.square() / number
         varies = variance > 1e-9 * squares
         if not varies.any():
@@ -149,10 +156,7 @@ class Judge:
             own = calls_of(self._model, [name], [batch])[name]
             for call, output in zip(own, wanted, strict=True):
                 inside.add(tensors_of(layer.forward(*call.args, **call.kwargs))[0], output)
-            for found, output in zip(
-                tensors_of(run_batch(self._model, batch)), outputs, strict=True
-            ):
-                piled_up.add(found, output)
+            piled_up.add_all(tensors_of(run_batch(self._model, batch)), outputs)
         return {
             "exact_inputs_error": alone.value(),
             "own_inputs_error": inside.value(),
@@ -241,8 +245,7 @@ class Comparison:
         made: list[Tensor] = []
         for batch, wanted in zip(self._batches, self.outputs, strict=True):
             found = tensors_of(run_batch(model, batch))
-            for one, exact in zip(found, wanted, strict=True):
-                deviation.add(one, exact)
+            deviation.add_all(found, wanted)
             now, then = decisions(found), decisions(wanted)
             same, number = same + int((now == then).sum()), number + now.numel()
             made.append(now.flatten())

@@ -398,7 +398,7 @@ class _Work:
                 for call in given.exact_calls[index]:
                     call.run(exact_block)
         sizes = [one.numel() // layer.weight_shape[0] for one in targets]
-        if len(inputs) == len(targets) and all(sizes):
+        if inputs and len(inputs) == len(targets) and all(sizes):
             refit_(layer, inputs, targets, self.settings.max_rows)
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -221,7 +222,15 @@ def spreads_of(model: nn.Module, names: Sequence[str], batch: Any) -> dict[str, 
 
 
 def _copied(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
+    """Copy an argument, and whatever it holds: a cache of keys and values grows in each call."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if value is None or isinstance(value, (bool, int, float, str, nn.Module)):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # whatever objects of others raise: they are shared then
+        return value
 
 
 @contextmanager
