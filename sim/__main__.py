@@ -154,7 +154,8 @@ def _inputs(options: argparse.Namespace, header: Mapping[str, Any]) -> tuple[Any
     if options.input is not None:
         return load_inputs(options.input, header), None, options.input
     data = load_data(header, options.root, options.imports)
-    return data.test_x, data.test_y.numpy(), f"{data.name} (test part)"
+    labels = data.test_y.numpy() if data.n_classes else None
+    return data.test_x, labels, f"{data.name} (test part)"
 
 
 def _network(options: argparse.Namespace) -> int:

@@ -81,7 +81,7 @@ def _analyse(options: argparse.Namespace) -> int:
         input_format=None if options.input_format == "float" else options.input_format,
     )
     model, header = read_network(options)
-    data = load_data(header, options.root, options.imports)
+    data = load_data(header, options.root, options.imports).labelled()
     result = analyse(
         model,
         data.train_x[: options.calibration],

@@ -22,8 +22,8 @@ _BATCH = 32
 def add_data(add: Any) -> None:
     """Add the data set, and how images become inputs."""
     add("--data", metavar="SOURCE",
-        help="a built-in data set, a folder of images, an .npz file, a folder of IDX files, or "
-        "module:function (default: what the network was trained on)")  # fmt: skip
+        help="a built-in data set, a folder of images, an .npz or .npy file, a folder of IDX "
+        "files, or module:function (default: what the network was trained on)")  # fmt: skip
     add("--root", metavar="DIR", help="folder of a built-in data set (default: where it is found)")
     add("--size", type=int, metavar="N",
         help="with --data of images: pixels of the square to scale to "
@@ -72,7 +72,7 @@ def _source(options: argparse.Namespace) -> str | dict[str, Any]:
     source: dict[str, Any]
     if ":" in text and not path.exists():
         return {"import": text}
-    if path.suffix == ".npz":
+    if path.suffix in (".npz", ".npy"):
         source = {"npz": str(path.absolute())}
     elif list(path.glob("train-images-idx3-ubyte*")):
         source = {"idx": str(path.absolute())}

@@ -47,7 +47,7 @@ def _dataless(options: argparse.Namespace) -> int:
         integer_from(f"--{name}", getattr(options, name), low)
     config = LayerConfig(lut_bits=options.lut_bits, input_format=options.input)
     model, header = read_network(options)
-    data = load_data(header, options.root, options.imports)
+    data = load_data(header, options.root, options.imports).labelled()
     found = study(
         model,
         data.train_x[: options.calibration],

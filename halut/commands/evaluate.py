@@ -52,6 +52,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     model, _, trained_on = read_model(options.model, options.imports)
     exact = None if options.exact is None else read_model(options.exact, options.imports)
     data, _ = given_data(options, trained_on or ({} if exact is None else exact[2]))
+    if exact is None:
+        data.labelled()
     images, labels = data.test_x[: options.images], data.test_y[: options.images]
 
     @torch.no_grad()
@@ -70,17 +72,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     facts: dict[str, Any] = {"arithmetic": "8-bit words"} if options.int8 else {}
     facts |= {
         "images": len(images),
-        "accuracy": (mine == labels).double().mean().item(),
+        "accuracy": (mine == labels).double().mean().item() if data.n_classes else None,
     }
     print(f"images               {len(images)} of {data.name} (test part)")
     if options.int8:
         print("arithmetic           8-bit words between layers, weights of exact layers in INT8")
-    print(f"accuracy             {100 * facts['accuracy']:.2f} %")
+    if data.n_classes:
+        print(f"accuracy             {100 * facts['accuracy']:.2f} %")
     if exact is not None:
         theirs = classes(exact[0])
-        facts["exact_accuracy"] = (theirs == labels).double().mean().item()
+        if data.n_classes:
+            facts["exact_accuracy"] = (theirs == labels).double().mean().item()
+            print(f"exact accuracy       {100 * facts['exact_accuracy']:.2f} %")
         facts["agreement"] = (mine == theirs).double().mean().item()
-        print(f"exact accuracy       {100 * facts['exact_accuracy']:.2f} %")
         print(f"agreement            {100 * facts['agreement']:.2f} %")
     if options.output:
         write_text(Path(options.output), json.dumps(facts, indent=2) + "\n")

@@ -137,7 +137,7 @@ def _formats(options: argparse.Namespace) -> int:
                 f"layers must be trees that read values, not integers or centroids (layer {name})"
             )
     known("--relu", relu, layers, "be among {}")
-    data = load_data(header, options.root, options.imports)
+    data = load_data(header, options.root, options.imports).labelled()
 
     def right(model: nn.Module) -> float:
         return accuracy(model, data.test_x, data.test_y)

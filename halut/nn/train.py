@@ -154,7 +154,7 @@ class _Run:
             "n_test": recipe.n_test,
         }
         self.root = None if root is None else os.path.abspath(root)
-        data = load(root=self.root, **self.load_arguments)
+        data = load(root=self.root, **self.load_arguments).labelled()
         if recipe.validation.n_inputs:
             data = data.hold_out(recipe.validation.n_inputs, recipe.seed)
         self.data: Dataset = data.to(self.device)

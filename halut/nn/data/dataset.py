@@ -22,16 +22,18 @@ Part = tuple[NDArray[Any], NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Labelled inputs in two parts.
+    """Inputs in two parts, with labels or without.
 
     Attributes
     ----------
     name : str
     n_classes : int
+        0 where there are no labels.
     train_x, test_x : float32 Tensor of shape (n_images, n_channels, height, width)
         Zero mean and unit deviation per channel over the training part. Other inputs than images
         have other shapes; int64 inputs (tokens) are as they were given.
     train_y, test_y : int64 Tensor of shape (n_images,), range [0, n_classes)
+        All -1 where there are no labels.
     mean, deviation : float32 Tensor of shape (n_channels,)
         Of the training part before; 0 and 1 for what is not an image.
     validation_x, validation_y : Tensor or None
@@ -68,6 +70,12 @@ class Dataset:
     def black(self) -> Tensor:
         """What a pixel of 0 became: float32 of shape (n_channels,)."""
         return -self.mean / self.deviation
+
+    def labelled(self) -> Dataset:
+        """Return the same; it must have labels."""
+        if not self.n_classes:
+            raise HalutError(f"data must have labels, not only inputs ({self.name})")
+        return self
 
     def to(self, device: torch.device | str) -> Dataset:
         """Return the same inputs on a device."""
@@ -148,6 +156,7 @@ def make(
     ----------
     name : str
     n_classes : int
+        0 where there are no labels.
     train, test : Part
         Images have shape (n, n_channels, height, width) and a floating dtype.
     mean, std : list of float, optional

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,24 @@ __all__ = ["arrays", "from_function", "images_in", "of_arrays"]
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
-_TEST_SHARE = 5  # one image of so many is one to test with, where folders have no parts
+_TEST_SHARE = 5  # one input of so many is one to test with, where data have no parts
+_NO_LABEL = -1
 
 
 def arrays(path: Path) -> tuple[int, Part, Part]:
-    """Read ``train_x``, ``train_y``, ``test_x``, ``test_y`` (or ``x_train`` …) of an .npz file."""
+    """Read an .npz file of what `of_arrays` takes, or an .npy file of inputs without labels."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            values = {name: file[name] for name in file.files}
+        if path.suffix == ".npy":
+            values = {"train_x": np.load(path, allow_pickle=False)}
+        else:
+            with np.load(path, allow_pickle=False) as file:
+                values = {name: file[name] for name in file.files}
     except OSError as error:
         raise HalutError(f"data must be readable: {error.strerror or error} ({path})") from None
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise HalutError(f"data must be an .npz file of arrays: {error} ({path})") from None
+        raise HalutError(
+            f"data must be an {path.suffix} file of arrays: {error} ({path})"
+        ) from None
     return of_arrays(values, str(path))
 
 
@@ -42,29 +48,48 @@ def of_arrays(values: Mapping[str, Any], where: str) -> tuple[int, Part, Part]:
     values : mapping
         ``train_x``, ``train_y``, ``test_x`` and ``test_y``, or ``x_train`` and so on. Images are
         (n, height, width), (n, n_channels, height, width) or (n, height, width, 1, 3 or 4);
-        8-bit ones become numbers in [0, 1]. Labels are integers from 0.
+        8-bit ones become numbers in [0, 1]. Labels are integers from 0. All labels may be absent,
+        and the inputs to test with: every fifth input is one then.
     where : str
         Named in errors.
     """
+    names = {"train_x", "train_y", "test_x", "test_y"}
+    given = {name: _entry(values, name) for name in names}
+    present = {name for name in names if given[name] is not None}
+    if present not in (names, {"train_x", "train_y"}, {"train_x", "test_x"}, {"train_x"}):
+        lacking = min(names - present, key=("train_x", "test_x", "train_y", "test_y").index)
+        raise HalutError(
+            f"data must have {lacking}, not only {', '.join(sorted(values))} ({where})"
+        )
     parts: list[Part] = []
     for part in ("train", "test"):
-        x, y = (
-            _entry(values, (f"{part}_{letter}", f"{letter}_{part}"), where) for letter in ("x", "y")
-        )
-        parts.append((_inputs(x, f"{part}_x", where), _labels(y, len(x), f"{part}_y", where)))
-    shapes = [part[0].shape[1:] for part in parts]
-    if shapes[0] != shapes[1]:
+        if f"{part}_x" in present:
+            x = _inputs(np.asarray(given[f"{part}_x"]), f"{part}_x", where)
+            y = np.full(len(x), _NO_LABEL)
+            if f"{part}_y" in present:
+                y = _labels(np.asarray(given[f"{part}_y"]), len(x), f"{part}_y", where)
+            parts.append((x, y))
+    train, test = parts if len(parts) == 2 else _split(parts[0], where)
+    if train[0].shape[1:] != test[0].shape[1:]:
         raise HalutError(
-            f"test_x must have the shape of train_x, {shapes[0]}, not {shapes[1]} ({where})"
+            f"test_x must have the shape of train_x, {train[0].shape[1:]}, "
+            f"not {test[0].shape[1:]} ({where})"
         )
-    return 1 + max(int(labels.max()) for _, labels in parts), parts[0], parts[1]
+    return 1 + max(int(train[1].max()), int(test[1].max())), train, test
 
 
-def _entry(values: Mapping[str, Any], names: tuple[str, str], where: str) -> NDArray[Any]:
-    for name in names:
-        if name in values:
-            return np.asarray(values[name])
-    raise HalutError(f"data must have {names[0]}, not only {', '.join(sorted(values))} ({where})")
+def _entry(values: Mapping[str, Any], name: str) -> Any:
+    return values.get(name, values.get("_".join(reversed(name.split("_")))))
+
+
+def _split(part: Part, where: str) -> tuple[Part, Part]:
+    """Take every fifth input to test with."""
+    if len(part[0]) < _TEST_SHARE:
+        raise HalutError(
+            f"data must be at least {_TEST_SHARE} inputs, not {len(part[0])} ({where})"
+        )
+    tests = np.arange(len(part[0])) % _TEST_SHARE == _TEST_SHARE - 1
+    return (part[0][~tests], part[1][~tests]), (part[0][tests], part[1][tests])
 
 
 def _inputs(x: NDArray[Any], name: str, where: str) -> NDArray[Any]:
@@ -98,13 +123,14 @@ def _labels(y: NDArray[Any], n_inputs: int, name: str, where: str) -> NDArray[np
 
 
 def images_in(folder: Path, size: int | None = None) -> tuple[int, Part, Part]:
-    """Read images from a folder per class.
+    """Read images from a folder per class, or from one folder, without labels.
 
     Parameters
     ----------
     folder : pathlib.Path
         With folders ``train`` and ``test`` (or ``val``) of one folder per class each; or the
-        classes' folders themselves, of which every fifth image is one to test with.
+        classes' folders themselves, of which every fifth image is one to test with; or images, of
+        which that is so, too.
     size : int, optional
         Images are scaled until the shorter side has so many pixels, and cut to a square. Without
         it, all must be of one size.
@@ -115,14 +141,11 @@ def images_in(folder: Path, size: int | None = None) -> tuple[int, Part, Part]:
         classes = _classes(train)
         parts = [_read(_files(one, classes), size) for one in (train, test)]
         return len(classes), parts[0], parts[1]
-    classes = _classes(folder)
-    files = _files(folder, classes)
-    tests = [one for k, one in enumerate(files) if k % _TEST_SHARE == _TEST_SHARE - 1]
-    trains = [one for k, one in enumerate(files) if k % _TEST_SHARE != _TEST_SHARE - 1]
-    if not tests:
-        raise HalutError(f"data must be at least {_TEST_SHARE} images, not {len(files)} ({folder})")
-    x, y = _read(trains + tests, size)
-    return len(classes), (x[: len(trains)], y[: len(trains)]), (x[len(trains) :], y[len(trains) :])
+    files = [(path, _NO_LABEL) for path in _images_among(folder.glob("*"))]
+    classes = [] if files else _classes(folder)
+    part = _read(files or _files(folder, classes), size)
+    train_part, test_part = _split(part, str(folder))
+    return len(classes), train_part, test_part
 
 
 def _classes(folder: Path) -> list[str]:
@@ -132,7 +155,7 @@ def _classes(folder: Path) -> list[str]:
         raise HalutError(f"data must be readable: {error.strerror} ({folder})") from None
     if len(names) < 2:
         raise HalutError(
-            f"data must be a folder with a folder of images per class, at least 2, "
+            f"data must be a folder of images, or with a folder of images per class, at least 2, "
             f"not {len(names)} ({folder})"
         )
     return names
@@ -142,12 +165,15 @@ def _files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     found = [
         (path, label)
         for label, name in enumerate(classes)
-        for path in sorted((folder / name).glob("**/*"))
-        if path.suffix.lower() in _IMAGES
+        for path in _images_among((folder / name).glob("**/*"))
     ]
     if not found:
         raise HalutError(f"data must be images ({', '.join(_IMAGES)}), not none ({folder})")
     return found
+
+
+def _images_among(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in _IMAGES)
 
 
 def _read(files: list[tuple[Path, int]], size: int | None) -> Part:

@@ -306,13 +306,13 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
 def _gemm(
     attributes: Mapping[str, Any], weight: Tensor, bias: Tensor | None = None
 ) -> nn.Module | None:
-    if attributes.get("transA") or attributes.get("alpha", 1.0) != 1:
+    if attributes.get("transA"):
         return None
-    weight = weight if attributes.get("transB") else weight.t()
+    weight = attributes.get("alpha", 1.0) * (weight if attributes.get("transB") else weight.t())
     if bias is not None:
-        if attributes.get("beta", 1.0) != 1 or bias.numel() not in (1, len(weight)):
+        if bias.numel() not in (1, len(weight)):
             return None
-        bias = bias.reshape(-1).expand(len(weight))
+        bias = attributes.get("beta", 1.0) * bias.reshape(-1).expand(len(weight))
     return _linear(weight, bias)
 
 

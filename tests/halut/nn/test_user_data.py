@@ -130,9 +130,31 @@ def test_arrays_in_a_file(tmp_path, names) -> None:
     assert load({"npz": "own.npz"}, root=tmp_path, n_train=3).train_x.shape == (3, 1, 5, 4)
 
 
+def test_arrays_without_labels(tmp_path) -> None:
+    np.save(tmp_path / "own.npy", IMAGES)
+    np.savez(tmp_path / "own.npz", x_train=IMAGES)
+    for name in ("own.npy", "own.npz"):
+        data = load({"npz": name}, root=tmp_path)
+        assert np.array_equal(pixels(data, "test")[:, 0], IMAGES[4::5])
+        assert len(data.train_x) == 10 and data.n_classes == 0
+        assert set(data.train_y.tolist() + data.test_y.tolist()) == {-1}
+        with pytest.raises(HalutError, match="data must have labels, not only inputs"):
+            data.labelled()
+    np.savez(tmp_path / "own.npz", train_x=IMAGES[:8], test_x=IMAGES[8:])
+    data = load({"npz": "own.npz"}, root=tmp_path)
+    assert np.array_equal(pixels(data, "test")[:, 0], IMAGES[8:]) and data.n_classes == 0
+    np.save(tmp_path / "own.npy", IMAGES[:4])
+    with pytest.raises(HalutError, match=r"data must be at least 5 inputs, not 4 .*own\.npy"):
+        load({"npz": "own.npy"}, root=tmp_path)
+    (tmp_path / "own.npy").write_bytes(b"no array")
+    with pytest.raises(HalutError, match=r"data must be an \.npy file of arrays"):
+        load({"npz": "own.npy"}, root=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"test_y": None}, "data must have test_y, not only test_x, train_x, train_y"),
         ({"train_x": None}, "data must have train_x, not only test_x, test_y, train_y"),
         ({"train_y": LABELS[:3]}, "train_y must be 8 integers in"),
         ({"test_y": -np.ones(4, int)}, "test_y must be 4 integers in"),
@@ -172,6 +194,15 @@ def test_folders_without_parts(tmp_path) -> None:
     write_images(tmp_path, IMAGES)
     data = load({"folder": str(tmp_path)})
     assert (len(data.train_x), len(data.test_x)) == (10, 2)
+
+
+def test_a_folder_of_images_without_labels(tmp_path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    for k, values in enumerate(IMAGES):
+        image.fromarray(values).save(tmp_path / f"{k:02}.png")
+    data = load({"folder": str(tmp_path)})
+    assert np.array_equal(pixels(data, "test")[:, 0], IMAGES[4::5])
+    assert len(data.train_x) == 10 and data.n_classes == 0
 
 
 def test_wrong_folders(tmp_path) -> None:

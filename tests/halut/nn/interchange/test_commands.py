@@ -126,6 +126,20 @@ def test_a_function_is_run_where_it_is_named(place, capsys) -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_inputs_without_labels(capsys) -> None:
+    with np.load("own.npz") as file:
+        np.save("inputs.npy", file["train_x"])
+    arguments = ["--data", "inputs.npy", "--images", "120", "--held-out", "40", "--num-k", "4"]
+    assert main(["convert", "net.pt2", *arguments, "-o", "n.pt"]) == 0
+    assert main(["evaluate", "n.pt", "--exact", "net.pt2", "-o", "facts.json"]) == 0
+    printed, facts = capsys.readouterr().out, json.loads(Path("facts.json").read_text())
+    assert "agreement" in printed and "accuracy" not in printed
+    assert facts["images"] == 48 and facts["accuracy"] is None and 0 <= facts["agreement"] <= 1
+    with pytest.raises(HalutError, match="data must have labels, not only inputs"):
+        main(["evaluate", "n.pt"])
+
+
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -244,6 +244,14 @@ def test_networks_that_torch_exports(tmp_path, name, new) -> None:
     assert network(x).shape == model(x).shape
 
 
+def test_a_scaled_product_is_a_layer(tmp_path) -> None:
+    attributes = {"alpha": 0.5, "beta": 2.0, "transB": 1}
+    write(tmp_path / "one.onnx", "Gemm", [MATRIX, floats(5, 8), floats(5)], attributes, 20)
+    network = read_onnx(tmp_path / "one.onnx")
+    assert [type(module) for module in network.modules()].count(nn.Linear) == 1
+    assert check_with_onnxruntime(tmp_path / "one.onnx", network, torch.from_numpy(MATRIX))
+
+
 def test_a_network_that_differs_is_noticed(tmp_path) -> None:
     write(tmp_path / "one.onnx", "MatMul", [MATRIX, floats(8, 5)], {}, 20)
     network = read_onnx(tmp_path / "one.onnx")
