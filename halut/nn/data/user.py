@@ -21,6 +21,7 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
 _TEST_SHARE = 5  # one input of so many is one to test with, where data have no parts
 _NO_LABEL = -1
+_FEWEST_CLASSES = 2
 
 
 def arrays(path: Path) -> tuple[int, Part, Part]:
@@ -129,8 +130,8 @@ def images_in(folder: Path, size: int | None = None) -> tuple[int, Part, Part]:
     ----------
     folder : pathlib.Path
         With folders ``train`` and ``test`` (or ``val``) of one folder per class each; or the
-        classes' folders themselves, of which every fifth image is one to test with; or images, of
-        which that is so, too.
+        classes' folders themselves, of which every fifth image is one to test with; or images and
+        at most one other folder, of which that is so, too.
     size : int, optional
         Images are scaled until the shorter side has so many pixels, and cut to a square. Without
         it, all must be of one size.
@@ -141,22 +142,27 @@ def images_in(folder: Path, size: int | None = None) -> tuple[int, Part, Part]:
         classes = _classes(train)
         parts = [_read(_files(one, classes), size) for one in (train, test)]
         return len(classes), parts[0], parts[1]
-    files = [(path, _NO_LABEL) for path in _images_among(folder.glob("*"))]
-    classes = [] if files else _classes(folder)
-    part = _read(files or _files(folder, classes), size)
-    train_part, test_part = _split(part, str(folder))
-    return len(classes), train_part, test_part
+    names, images = _folders(folder), _images_among(folder.glob("*"))
+    if images and len(names) < _FEWEST_CLASSES:
+        part = _read([(path, _NO_LABEL) for path in images], size)
+        return 0, *_split(part, str(folder))
+    classes = _classes(folder)
+    return len(classes), *_split(_read(_files(folder, classes), size), str(folder))
+
+
+def _folders(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    except OSError as error:
+        raise HalutError(f"data must be readable: {error.strerror} ({folder})") from None
 
 
 def _classes(folder: Path) -> list[str]:
-    try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    except OSError as error:
-        raise HalutError(f"data must be readable: {error.strerror} ({folder})") from None
-    if len(names) < 2:
+    names = _folders(folder)
+    if len(names) < _FEWEST_CLASSES:
         raise HalutError(
-            f"data must be a folder of images, or with a folder of images per class, at least 2, "
-            f"not {len(names)} ({folder})"
+            f"data must be a folder of images, or with a folder of images per class, at least "
+            f"{_FEWEST_CLASSES}, not {len(names)} ({folder})"
         )
     return names
 

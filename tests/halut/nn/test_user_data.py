@@ -203,6 +203,8 @@ def test_a_folder_of_images_without_labels(tmp_path) -> None:
     data = load({"folder": str(tmp_path)})
     assert np.array_equal(pixels(data, "test")[:, 0], IMAGES[4::5])
     assert len(data.train_x) == 10 and data.n_classes == 0
+    write_images(tmp_path, IMAGES)  # classes beside them, which count
+    assert load({"folder": str(tmp_path)}).n_classes == 3
 
 
 def test_wrong_folders(tmp_path) -> None:
