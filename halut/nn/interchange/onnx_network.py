@@ -52,6 +52,10 @@ class _Padded(nn.Module):
         return found
 
 
+_OLDEST = 13
+"""Oldest set of ONNX operators that is carried out; older ones are converted to it."""
+
+
 class OnnxNetwork(nn.Module):
     """Carries out the nodes of an ONNX graph.
 
@@ -74,10 +78,9 @@ class OnnxNetwork(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         graph = model.graph
-        version = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")),
-                      default=0)  # fmt: skip
-        if version < 13:
-            raise HalutError(f"ONNX operator set must be 13 or later, not {version}")
+        version = _operator_set(model)
+        if version < _OLDEST:
+            raise HalutError(f"ONNX operator set must be {_OLDEST} or later, not {version}")
         constants = {one.name: _tensor(one) for one in graph.initializer}
         given = {one.name for one in graph.initializer}
         self.input_names = tuple(one.name for one in graph.input if one.name not in given)
@@ -346,6 +349,29 @@ _LAYERS: dict[str, Any] = {
 }
 
 
+def _operator_set(model: Any) -> int:
+    """Return the version of ONNX's own operators."""
+    versions = [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")]
+    return int(max(versions, default=0))
+
+
+def _raised(model: Any) -> Any:
+    """Return a model, with newer operators from ONNX's own converter where it has older ones."""
+    from onnx import version_converter
+
+    version = _operator_set(model)
+    if version >= _OLDEST:
+        return model
+    try:
+        return version_converter.convert_version(model, _OLDEST)
+    except Exception as error:  # the converter raises classes of its own
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise HalutError(
+            f"ONNX operator set must be {_OLDEST} or later, or one that onnx can convert, "
+            f"not {version}: {reason}"
+        ) from None
+
+
 def read_onnx(path: str | os.PathLike[str]) -> OnnxNetwork:
     """Read a network from an ONNX file; weights beside it are read, too.
 
@@ -378,6 +404,6 @@ def read_onnx(path: str | os.PathLike[str]) -> OnnxNetwork:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise HalutError(f"network must be an ONNX model: {reason} ({path})") from None
     try:
-        return OnnxNetwork(model).eval()
+        return OnnxNetwork(_raised(model)).eval()
     except HalutError as error:
         raise HalutError(f"{error} ({Path(path)})") from None
