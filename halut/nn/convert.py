@@ -347,10 +347,10 @@ class _Conversion:
 
     def _without_layer(self, candidates: Mapping[str, nn.Module]) -> list[ConversionRow]:
         """Return a row for each other module that multiplies by parameters of its own."""
-        listed = {f"{one}." for module in candidates.values() for one in self.names[module]}
+        listed = tuple(f"{one}." for module in candidates.values() for one in self.names[module])
         own: dict[str, dict[str, int]] = {}
         for names, macs in self.products.items():
-            if any(name.startswith(tuple(listed)) for name in names):
+            if any(name.startswith(listed) for name in names):
                 continue
             holder, _, parameter = names[0].rpartition(".")
             own.setdefault(holder, {})[parameter] = macs

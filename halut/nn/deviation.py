@@ -17,7 +17,7 @@ from halut.nn.replace import Structure
 from halut.nn.watch import calls_of, run_batch
 
 __all__ = ["Comparison", "Deviation", "Judge", "Likeness", "accuracy", "all_finite", "decisions",
-           "finite_outputs_of", "tensors_of"]  # fmt: skip
+           "exact_outputs", "tensors_of"]  # fmt: skip
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -58,7 +58,7 @@ def all_finite(output: Any) -> bool:
 
 
 @torch.no_grad()
-def finite_outputs_of(exact: nn.Module, batches: list[Any]) -> list[list[Tensor]]:
+def exact_outputs(exact: nn.Module, batches: list[Any]) -> list[list[Tensor]]:
     """Return what an exact network gives, floats only, for inputs that others are judged by.
 
     Raises
@@ -136,7 +136,7 @@ class Judge:
     def __init__(self, model: nn.Module, batches: list[Any]) -> None:
         self._model, self._batches = model, batches
         self._exact = Structure(model)
-        self._outputs = finite_outputs_of(model, batches)
+        self._outputs = exact_outputs(model, batches)
 
     @torch.no_grad()
     def errors(self, name: str, layer: nn.Module) -> dict[str, float | None]:
@@ -221,7 +221,7 @@ class Comparison:
     @torch.no_grad()
     def __init__(self, exact: nn.Module, batches: list[Any], labels: Tensor | None = None) -> None:
         self._batches = batches
-        self.outputs = finite_outputs_of(exact, batches)
+        self.outputs = exact_outputs(exact, batches)
         if not all(self.outputs):
             raise HalutError("model must return tensors of floats to be compared")
         made = torch.cat([decisions(one).flatten() for one in self.outputs])

@@ -33,7 +33,7 @@ from halut.nn.blocks import (
     only_trained,
     smaller_batches,
 )
-from halut.nn.deviation import Comparison, Likeness, finite_outputs_of, tensors_of
+from halut.nn.deviation import Comparison, Likeness, exact_outputs, tensors_of
 from halut.nn.display import shown
 from halut.nn.imitation import Training, class_loss, copy_of, in_random_order, value_loss
 from halut.nn.layers import HalutLayer, layers_of
@@ -310,7 +310,7 @@ class _Work:
         blocks = blocks_of(self.model, self.exact, self.batches[0], settings.layers_per_block)
         if not blocks:
             raise HalutError("model must call its replaced layers in blocks that exact has too")
-        taught = finite_outputs_of(self.exact, self.batches)
+        taught = exact_outputs(self.exact, self.batches)
         comparison = Comparison(self.exact, self.held_out)
         state = _State(file, study)
         if not state.read(self.model):
