@@ -34,6 +34,9 @@ def add_data(add: Any) -> None:
     add("--std", metavar="X,Y,Z",
         help="with --data of images: what each channel is divided by then (default: the training "
         "part's deviation)")  # fmt: skip
+    add("--as-is", action="store_true",
+        help="with --data of an .npz or .npy file or a function: numbers are the network's inputs "
+        "already, of any shape, and not images to normalise")  # fmt: skip
 
 
 def given_data(
@@ -44,9 +47,9 @@ def given_data(
     from halut.nn.network import load_data
 
     if options.data is None:
-        for name in ("size", "mean", "std"):
-            if getattr(options, name) is not None:
-                raise HalutError(f"--{name} must be given with --data")
+        for name in ("size", "mean", "std", "as_is"):
+            if getattr(options, name):
+                raise HalutError(f"--{name.replace('_', '-')} must be given with --data")
         if not trained_on.get("name"):
             raise HalutError("--data must be given: the network does not name its data set")
         data = load_data({"data": trained_on}, options.root, options.imports)
@@ -63,16 +66,18 @@ def _source(options: argparse.Namespace) -> str | dict[str, Any]:
     from halut.nn.data import DATASETS
 
     text = options.data
-    if text in DATASETS:
-        for name in ("size", "mean", "std"):
-            if getattr(options, name) is not None:
-                raise HalutError(f"--{name} must be given for your own images only, not {text}")
-        return str(text)
     path = Path(text)
+    if text in DATASETS:
+        for name in ("size", "mean", "std", "as_is"):
+            if getattr(options, name):
+                raise HalutError(
+                    f"--{name.replace('_', '-')} must be given for your own data only, not {text}"
+                )
+        return str(text)
     source: dict[str, Any]
     if ":" in text and not path.exists():
-        return {"import": text}
-    if path.suffix in (".npz", ".npy"):
+        source = {"import": text}
+    elif path.suffix in (".npz", ".npy"):
         source = {"npz": str(path.absolute())}
     elif list(path.glob("train-images-idx3-ubyte*")):
         source = {"idx": str(path.absolute())}
@@ -84,6 +89,10 @@ def _source(options: argparse.Namespace) -> str | dict[str, Any]:
         given = getattr(options, name)
         if given is not None:
             source[name] = _numbers(name, given)
+    if options.as_is:
+        if source.keys() & {"idx", "folder"}:
+            raise HalutError(f"--as-is must be given for arrays only, not {text}")
+        source["as_is"] = True
     return source
 
 

@@ -29,7 +29,7 @@ from halut.nn.config import LayerConfig
 from halut.nn.deviation import accuracy
 from halut.nn.display import shown
 from halut.nn.layers import learned_layer
-from halut.nn.replace import replace_module
+from halut.nn.replace import replace_everywhere
 from halut.nn.statistics import figure_of, save_figure
 from halut.nn.study import Study, fingerprint
 from halut.nn.watch import call_counts, evaluating, hooked
@@ -338,12 +338,12 @@ def _measure(
         return dataclasses.replace(point, reason=str(error))
     assert layer.n_codebooks == point.n_codebooks
     sums = _Sums(module)
-    replace_module(model, point.layer, layer)
+    replace_everywhere(model, module, layer)
     try:
         with hooked([layer.register_forward_hook(sums.add)]):
             kept = accuracy(model, test_x, test_y, _BATCH)
     finally:
-        replace_module(model, point.layer, module)
+        replace_everywhere(model, layer, module)
     return dataclasses.replace(
         point,
         error=sums.error(),

@@ -12,11 +12,11 @@ from torch import nn
 
 from halut.errors import HalutError
 from halut.nn import files
-from halut.nn.layers import layer_of, layers_of
+from halut.nn.description import described, rebuild_
+from halut.nn.layers import layers_of
 from halut.nn.optimise import new_optimizer
 from halut.nn.plan import build_model
 from halut.nn.recipe import Recipe, Stage
-from halut.nn.replace import replace_module
 
 __all__ = ["Best", "Progress", "State", "read"]
 
@@ -151,10 +151,7 @@ class State:
             "processes": processes,
             "progress": dataclasses.asdict(self.progress),
             "errors": self.errors,
-            "layers": {
-                name: {"geometry": layer.geometry(), "config": layer.config.to_dict()}
-                for name, layer in layers_of(self.model).items()
-            },
+            **described(self.model),
             "model": self.model.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
@@ -189,8 +186,8 @@ class State:
                 teacher = build_model(self.recipe, self.arguments).to(device)
                 teacher.load_state_dict(content["teacher"])
                 self.set_teacher(teacher)
-            for name, entry in content["layers"].items():
-                replace_module(self.model, name, layer_of(entry).to(device))
+            rebuild_(self.model, content)
+            self.model.to(device)
             self.train_temperatures()
             self.model.load_state_dict(content["model"])
             if content["optimizer"] is not None:

@@ -20,7 +20,7 @@ from halut.nn.budget import Budget
 from halut.nn.config import LayerConfig
 from halut.nn.deviation import Judge, all_finite
 from halut.nn.display import shown
-from halut.nn.handlers import PLAIN, handler_of, plain
+from halut.nn.handlers import PLAIN, candidates, handled, handler_of, plain
 from halut.nn.layers import HalutLayer, layers_of, learned_layer
 from halut.nn.learning import total
 from halut.nn.macs import count_macs, macs_of_parameters
@@ -300,15 +300,15 @@ class _Conversion:
 
     def run(self, sequential: bool, progress: bool, budget: Budget | None) -> list[ConversionRow]:
         """Convert, and return a row for every layer in forward order."""
-        candidates = self._candidates()
-        classes = tuple({type(module) for module in candidates.values()})
-        order = self._calls(candidates, classes) if classes else {}
+        found = candidates(self.model, tuple(_WHY_LISTED))
+        classes = tuple({type(module) for module in found.values()})
+        order = self._calls(found, classes) if classes else {}
         self.products = macs_of_parameters(self.model, self.batches[0])
         position = {name: index for index, name in enumerate(order)}
         rows: list[ConversionRow] = []
         chosen: list[_Chosen] = []
-        for name in sorted(candidates, key=lambda name: position.get(name, len(order))):
-            module = candidates[name]
+        for name in sorted(found, key=lambda name: position.get(name, len(order))):
+            module = found[name]
             reason = self._why_not(name, module, order)
             if not reason:
                 try:
@@ -318,7 +318,7 @@ class _Conversion:
                     reason = str(error)
             kind = type(module).__name__
             rows.append(ConversionRow(name=name, kind=kind, converted=False, reason=reason))
-        rows += self._without_layer(candidates)
+        rows += self._without_layer(found)
         macs = count_macs(self.model, self.batches[0])
         if budget is not None and chosen:
             rows += self._within(budget, chosen, sequential, progress)
@@ -331,7 +331,7 @@ class _Conversion:
         return sorted(rows, key=lambda row: position.get(self._origin(row, position), len(order)))
 
     def _calls(
-        self, candidates: Mapping[str, nn.Module], classes: tuple[type[nn.Module], ...]
+        self, found: Mapping[str, nn.Module], classes: tuple[type[nn.Module], ...]
     ) -> dict[str, int]:
         """Return how often a batch calls each module, in the order of first calls.
 
@@ -341,13 +341,13 @@ class _Conversion:
         for batch in self.batches:
             for name, count in call_counts(self.model, classes, batch).items():
                 order[name] = max(order.get(name, 0), count)
-            if order.keys() >= candidates.keys():
+            if order.keys() >= found.keys():
                 break
         return order
 
-    def _without_layer(self, candidates: Mapping[str, nn.Module]) -> list[ConversionRow]:
+    def _without_layer(self, found: Mapping[str, nn.Module]) -> list[ConversionRow]:
         """Return a row for each other module that multiplies by parameters of its own."""
-        listed = tuple(f"{one}." for module in candidates.values() for one in self.names[module])
+        listed = tuple(f"{one}." for module in found.values() for one in self.names[module])
         own: dict[str, dict[str, int]] = {}
         for names, macs in self.products.items():
             if any(name.startswith(listed) for name in names):
@@ -383,20 +383,6 @@ class _Conversion:
             name = name.rpartition(".")[0]
         return name or row.name
 
-    def _candidates(self) -> dict[str, nn.Module]:
-        """Return modules that are converted, or listed with the reason, by their first names."""
-        found: dict[str, nn.Module] = {}
-        whole: tuple[str, ...] = ()
-        for name, module in self.model.named_modules():
-            if name.startswith(whole):
-                continue  # a part of one that is converted as a whole, or not at all
-            handled = handler_of(module) is not None
-            if handled or isinstance(module, (*PLAIN, *_WHY_LISTED)):
-                found[name] = module
-            if handled or isinstance(module, nn.MultiheadAttention):
-                whole = (*whole, f"{name}.")
-        return found
-
     def _why_not(self, name: str, module: nn.Module, order: Mapping[str, int]) -> str | None:
         names = self.names[module]
         if isinstance(self.config, Mapping):
@@ -426,17 +412,13 @@ class _Conversion:
         wanted: Any = self.config
         if isinstance(wanted, Mapping):
             wanted = next(wanted[one] for one in self.names[module] if one in wanted)
-        handler, equal, note = handler_of(module), module, ""
-        if handler is not None:
+        equal, note = module, ""
+        if handler_of(module) is not None:
             (call, *_) = calls_of(self.model, [name], self.batches[:1])[name]
             if len(call.args) != 1 or call.kwargs:
                 raise HalutError("it is called with more than one input")
             with torch.no_grad():
-                equal = handler(module, call.args[0])
-                if not isinstance(equal, nn.Module):
-                    what = type(equal).__name__
-                    raise HalutError(f"its handler must return an nn.Module, not {what}")
-                equal.eval()
+                equal = handled(module, call.args[0])
                 _check_equal(module, equal, call.args[0])
             note = carry_over(module, equal)
         parts = _plain_parts(equal)

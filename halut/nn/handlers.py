@@ -7,7 +7,7 @@ A handler takes a module and an input of it and returns an equal module, made of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +16,19 @@ from torch.overrides import TorchFunctionMode
 
 from halut.errors import HalutError
 
-__all__ = ["PLAIN", "Around", "Handler", "as_called", "handler_of", "plain", "register_handler"]
+__all__ = [
+    "PLAIN",
+    "Around",
+    "Handler",
+    "as_called",
+    "candidates",
+    "handled",
+    "handled_again",
+    "handler_of",
+    "made_from",
+    "plain",
+    "register_handler",
+]
 
 PLAIN = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
 """What is converted as it is."""
@@ -25,6 +37,9 @@ Handler = Callable[[Any, Tensor], nn.Module]
 """Takes a module and an input of it; returns an equal module made of plain layers."""
 
 _registered: dict[type[nn.Module], Handler] = {}
+
+_MADE_FROM = "_halut_made_from"
+"""Where what a handler made keeps the shape and the dtype of the input that it was made with."""
 
 
 def register_handler(cls: type[nn.Module], handler: Handler) -> None:
@@ -93,6 +108,67 @@ def handler_of(module: nn.Module) -> Handler | None:
     if isinstance(module, (nn.Linear, nn.Conv2d)) and merged is True:
         return as_called  # an adapter whose product was added to the weight
     return None
+
+
+def handled(module: nn.Module, x: Tensor) -> nn.Module:
+    """Return what a module's handler makes of it, in evaluation mode.
+
+    Raises
+    ------
+    HalutError
+        When it gives no module.
+    """
+    handler = handler_of(module)
+    assert handler is not None
+    equal = handler(module, x)
+    if not isinstance(equal, nn.Module):
+        raise HalutError(f"its handler must return an nn.Module, not {type(equal).__name__}")
+    vars(equal)[_MADE_FROM] = tuple(x.shape), str(x.dtype).removeprefix("torch.")
+    return equal.eval()
+
+
+def made_from(module: nn.Module) -> tuple[tuple[int, ...], str] | None:
+    """Return shape and dtype of the input that a handler made a module with; None for others."""
+    found: tuple[tuple[int, ...], str] | None = vars(module).get(_MADE_FROM)
+    return found
+
+
+@torch.no_grad()
+def handled_again(name: str, module: nn.Module, shape: Sequence[int], dtype: str) -> nn.Module:
+    """Return what `handled` made of such a module, with this one's parameters.
+
+    Raises
+    ------
+    HalutError
+        When the module's class has no handler.
+    """
+    if handler_of(module) is None:
+        own = type(module).__name__
+        raise HalutError(f"{name} must have a handler (register_handler({own}, function))")
+    device = next((one.device for one in module.parameters()), None)
+    return handled(module.eval(), torch.zeros(*shape, dtype=getattr(torch, dtype), device=device))
+
+
+def candidates(model: nn.Module, others: tuple[type[nn.Module], ...] = ()) -> dict[str, nn.Module]:
+    """Return the modules that `convert_` looks at, by their first names.
+
+    Parameters
+    ----------
+    model : nn.Module
+    others : tuple of type
+        Classes beside plain layers and those that have handlers.
+    """
+    found: dict[str, nn.Module] = {}
+    whole: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if name.startswith(whole):
+            continue  # a part of one that is converted as a whole, or not at all
+        of_handler = handler_of(module) is not None
+        if of_handler or isinstance(module, (*PLAIN, *others)):
+            found[name] = module
+        if of_handler or isinstance(module, nn.MultiheadAttention):
+            whole = (*whole, f"{name}.")
+    return found
 
 
 class Around(nn.Module):

@@ -26,13 +26,13 @@ from halut.checks import located
 from halut.errors import HalutError
 from halut.files import atomic_write, locked
 from halut.nn import files
-from halut.nn.attention import HalutMultiheadAttention
 from halut.nn.data import Dataset, load
+from halut.nn.description import FIELDS, described, rebuild_
 from halut.nn.files import remove_earlier
-from halut.nn.layers import HalutLayer, layer_of, layers_of
+from halut.nn.layers import HalutLayer, layers_of
 from halut.nn.models import build
 from halut.nn.prune import fit_
-from halut.nn.replace import as_written, replace_module
+from halut.nn.replace import as_written
 from halut.nn.watch import evaluating, hooked, run_batch
 from halut.program import Program
 
@@ -56,9 +56,8 @@ MANIFEST = "network.json"
 MANIFEST_KIND = "halut-network-manifest"
 MANIFEST_VERSION = 2
 
-_FIELDS = ("architecture", "identities", "attentions", "layers", "state", "data", "versions")
+_FIELDS = ("architecture", *FIELDS, "state", "data", "versions")
 _DATA = ("name", "root", "seed", "n_train", "n_test")
-_STATES = ("input_bits", "raw_output")
 _LARGEST_TILE = 32  # codebooks and outputs of a suggested accelerator: the tables of the paper's
 
 
@@ -119,26 +118,9 @@ def save_network(
         `path`.
     """
     model = as_written(model)
-    # Folding leaves them where modules were.
-    identities = [name for name, module in model.named_modules() if isinstance(module, nn.Identity)]
-    attentions = {
-        name: _attention_arguments(module)
-        for name, module in model.named_modules()
-        if isinstance(module, HalutMultiheadAttention)
-    }
-    layers = {
-        name: {
-            "geometry": module.geometry(),
-            "config": module.config.to_dict(),
-            **{field: getattr(module, field) for field in _STATES},
-        }
-        for name, module in layers_of(model).items()
-    }
     header = {
         "architecture": None if architecture is None else dict(architecture),
-        "identities": identities,
-        "attentions": attentions,
-        "layers": layers,
+        **described(model),
         "data": dict(data or {}),
         "versions": {"halut": halut.__version__, "torch": str(torch.__version__)},
     }
@@ -194,12 +176,7 @@ def load_network(
             _check_import(name, imports)
             model = build(name, **content["architecture"]["kwargs"])
         model = as_written(model)
-        for name in content["identities"]:
-            _replace(model, name, nn.Identity())
-        for name, arguments in content["attentions"].items():
-            _replace(model, name, HalutMultiheadAttention(**arguments))
-        for name, entry in content["layers"].items():
-            _replace(model, name, _layer(entry))
+        rebuild_(model, content)
         fit_(model, state)  # pruning drops outputs of plain layers
         model.load_state_dict(state)
     except HalutError as error:
@@ -284,31 +261,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     missing = [name for name in _FIELDS if name not in content]
     if missing:
         raise HalutError(f"network file must have {', '.join(missing)} ({path})")
-    return {name: content[name] for name in _FIELDS}
-
-
-def _layer(entry: Mapping[str, Any]) -> HalutLayer:
-    layer = layer_of(entry)
-    for field in _STATES:
-        setattr(layer, field, entry[field])
-    return layer
-
-
-def _attention_arguments(module: HalutMultiheadAttention) -> dict[str, Any]:
-    return {
-        "embed_dim": module.embed_dim,
-        "num_heads": module.num_heads,
-        "dropout": module.dropout,
-        "bias": module.out_proj.with_bias,
-        "kdim": module.k_proj.in_features,
-        "vdim": module.v_proj.in_features,
-        "batch_first": module.batch_first,
-    }
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    model.get_submodule(name)  # raises when there is nothing to replace
-    replace_module(model, name, module)
+    fields = (*_FIELDS, *(["handled"] if "handled" in content else []))
+    return {name: content[name] for name in fields}
 
 
 # The export

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from halut.errors import HalutError
 from halut.nn.data import Dataset
+from halut.nn.handlers import candidates
 from halut.nn.models import arguments, build
 from halut.nn.recipe import Recipe, Stage
 from halut.nn.watch import call_counts
 
-__all__ = ["build_model", "exact_recipe", "model_arguments", "stages", "targets"]
+__all__ = ["build_model", "exact_recipe", "model_arguments", "stages", "target_of", "targets"]
 
 
 def model_arguments(recipe: Recipe, data: Dataset) -> dict[str, Any]:
@@ -39,7 +41,9 @@ def build_model(recipe: Recipe, kwargs: dict[str, Any]) -> nn.Module:
 
 def targets(recipe: Recipe, model: nn.Module, image: Tensor) -> list[str]:
     """Return the names of the layers to replace, in forward order."""
-    order = list(call_counts(model, (nn.Conv2d, nn.Linear), image))
+    found = candidates(model)
+    classes = tuple({type(module) for module in found.values()})
+    order = [name for name in call_counts(model, classes, image) if name in found]
     if recipe.layers == "interior":
         chosen = order[1:-1]
     elif recipe.layers == "all":
@@ -66,6 +70,11 @@ def targets(recipe: Recipe, model: nn.Module, image: Tensor) -> list[str]:
     if not chosen:
         raise HalutError("layers must leave at least one layer to replace, not none")
     return chosen
+
+
+def target_of(path: str, layers: Iterable[str]) -> str:
+    """Return which of the layers to replace a looked-up layer is, or is a part of."""
+    return max((one for one in layers if f"{path}.".startswith(f"{one}.")), key=len)
 
 
 def stages(recipe: Recipe, layers: list[str]) -> list[tuple[str, Stage, list[str]]]:

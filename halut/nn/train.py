@@ -43,7 +43,7 @@ from halut.nn.optimise import (
     set_rate,
     set_temperatures,
 )
-from halut.nn.plan import build_model, exact_recipe, model_arguments, stages, targets
+from halut.nn.plan import build_model, exact_recipe, model_arguments, stages, target_of, targets
 from halut.nn.processes import device_of, group, place
 from halut.nn.recipe import Augmentation, Recipe, Stage
 from halut.nn.reconstruct import reconstruct_
@@ -241,10 +241,12 @@ class _Run:
                 progress=self.rank == 0,
             )
             self.state.model.train()
+            for row in report.rows:
+                if not row.converted and row.name in layers:
+                    raise HalutError(
+                        f"layers must be ones that can be converted, not {row.name} ({row.reason})"
+                    )
             self.state.errors = {row.name: row.error for row in report.rows if row.converted}
-            missing = set(layers) - set(self.state.errors)
-            if missing:
-                raise HalutError(f"layers must be ones that can be converted, not {missing.pop()}")
             self.state.train_temperatures()
             self._fit(layers, images)
         if name == "fine-tune":
@@ -253,22 +255,26 @@ class _Run:
     def _fit(self, layers: list[str], images: Tensor) -> None:
         """Fit newly replaced layers to what they get, and to what the exact network's give."""
         recipe, model = self.recipe, self.state.model
+        replaced = {
+            path: layer
+            for path, layer in layers_of(model).items()
+            if target_of(path, self.targets) in layers
+        }
         if recipe.reconstruct is not None:
             assert self.state.teacher is not None
             report = reconstruct_(model, self.state.teacher, images, recipe.reconstruct)
             _log.info("reconstruction:\n%s", report)
         if recipe.temperature.unit == "spread":
             with evaluating(model):
-                self.state.units |= spreads_of(model, layers, images[:_TEST_BATCH])
+                self.state.units |= spreads_of(model, list(replaced), images[:_TEST_BATCH])
         if recipe.temperature.unit == "spread" or recipe.reconstruct is not None:
             at = recipe.temperature.at(self._done())
-            replaced = layers_of(model)
-            for name in layers:
-                replaced[name].temperature.data.fill_(at * self.state.units.get(name, 1.0))
+            for path, layer in replaced.items():
+                layer.temperature.data.fill_(at * self.state.units.get(path, 1.0))
 
     def _set_formats(self, moment: str) -> None:
-        for name, layer in layers_of(self.state.model).items():
-            config = self.recipe.layer_config(name)
+        for path, layer in layers_of(self.state.model).items():
+            config = self.recipe.layer_config(target_of(path, self.targets))
             if self.recipe.lut_bits_from == moment:
                 layer.set_formats(lut_bits=config.lut_bits)
             if self.recipe.input_format_from == moment:

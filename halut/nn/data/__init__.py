@@ -47,10 +47,10 @@ DATASETS = ("cifar10", "digits", "fashion_mnist", "mnist", "shapes")
 _NORMS = ("mean", "std")
 
 SOURCES = {
-    "import": ("options",),
+    "import": ("options", "as_is"),
     "folder": ("size", *_NORMS),
     "idx": _NORMS,
-    "npz": _NORMS,
+    "npz": (*_NORMS, "as_is"),
 }
 """Kinds of the user's own data, and what may stand beside each."""
 
@@ -83,9 +83,14 @@ def check_source(source: object) -> str | dict[str, Any]:
         raise HalutError(f"data.{kind} must be text, not {source[kind]!r}")
     if source.get("size") is not None:
         integer_in("data.size", source["size"], 1, 4096)
+    as_is = source.get("as_is", False)
+    if not isinstance(as_is, bool):
+        raise HalutError(f"data.as_is must be true or false, not {as_is!r}")
     for name in _NORMS:
         if name in source:
             norm_values(f"data.{name}", source[name])
+            if as_is:
+                raise HalutError(f"data.{name} must be absent beside data.as_is")
     if not isinstance(source.get("options", {}), Mapping):
         raise HalutError(f"data.options must be a mapping, not {source['options']!r}")
     return dict(source)
@@ -151,7 +156,8 @@ def load(
             integer_at_least(field, count, 1)
     place = None if root is None else Path(root)
     if isinstance(source, dict) and "import" in source:
-        found = user.from_function(source["import"], source.get("options", {}), n_train, n_test)
+        options, as_is = source.get("options", {}), source.get("as_is", False)
+        found = user.from_function(source["import"], options, n_train, n_test, as_is)
     else:
         if isinstance(source, dict):
             n_classes, train, test = _of_user(source, place or Path())
@@ -161,9 +167,16 @@ def load(
             n_classes, train, test = builtin.shapes(seed, n_train or 2000, n_test or 500)
         else:
             n_classes, train, test = _FILES[source](place)
-        norms = [source.get(name) for name in _NORMS] if isinstance(source, dict) else [None, None]
-        parts = first(train, n_train), first(test, n_test)
-        found = make(name_of(source), n_classes, *parts, *norms)
+        given = source if isinstance(source, dict) else {}
+        found = make(
+            name_of(source),
+            n_classes,
+            first(train, n_train),
+            first(test, n_test),
+            given.get("mean"),
+            given.get("std"),
+            as_is=given.get("as_is", False),
+        )
     _log.info(
         "%s: %d inputs to train on, %d to test, %d classes",
         name_of(source),
@@ -176,7 +189,7 @@ def load(
 
 def _of_user(source: Mapping[str, Any], root: Path) -> _Parts:
     if "npz" in source:
-        return user.arrays(root / source["npz"])
+        return user.arrays(root / source["npz"], source.get("as_is", False))
     if "idx" in source:
         return idx(root / source["idx"], "as MNIST has")
     return user.images_in(root / source["folder"], source.get("size"))

@@ -43,6 +43,7 @@ class Shifts:
         Parameters
         ----------
         images : Tensor of shape (n_images, n_channels, height, width)
+            Of any other shape where nothing is to be changed.
         generator : torch.Generator
             On the processor; drawn from even when nothing is changed.
         black : Tensor of shape (n_channels,)
@@ -50,12 +51,13 @@ class Shifts:
         part : slice
             Images to return.
         """
-        n_images, _, height, width = images.shape
+        n_images = len(images)
         numbers = torch.randint(0, 2 * self.pixels + 1, (2, n_images, 1), generator=generator)
         mirrored = torch.randint(0, 2, (n_images, 1), generator=generator).bool()
         images = images[part]
         if not self.pixels and not self.flip:
             return images
+        height, width = images.shape[2:]
         device = images.device
         down, right = (number[part].to(device) for number in numbers)
         columns = torch.arange(width, device=device).expand(len(images), width)

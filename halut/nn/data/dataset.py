@@ -30,12 +30,12 @@ class Dataset:
     n_classes : int
         0 where there are no labels.
     train_x, test_x : float32 Tensor of shape (n_images, n_channels, height, width)
-        Zero mean and unit deviation per channel over the training part. Other inputs than images
-        have other shapes; int64 inputs (tokens) are as they were given.
+        Zero mean and unit deviation per channel over the training part, if not taken as they are.
+        Other inputs than images have other shapes; int64 inputs (tokens) are as they were given.
     train_y, test_y : int64 Tensor of shape (n_images,), range [0, n_classes)
         All -1 where there are no labels.
     mean, deviation : float32 Tensor of shape (n_channels,)
-        Of the training part before; 0 and 1 for what is not an image.
+        Of the training part before; 0 and 1 for what is not normalised.
     validation_x, validation_y : Tensor or None
         A part of the training inputs that is not trained on, see `hold_out`.
     """
@@ -149,6 +149,7 @@ def make(
     test: Part,
     mean: list[float] | None = None,
     std: list[float] | None = None,
+    as_is: bool = False,
 ) -> Dataset:
     """Return a data set of two parts; images are normalised.
 
@@ -161,10 +162,13 @@ def make(
         Images have shape (n, n_channels, height, width) and a floating dtype.
     mean, std : list of float, optional
         Per channel, of pixels in [0, 1]; the training part's when absent.
+    as_is : bool
+        Images are not normalised.
     """
     images = train[0].ndim == 4 and train[0].dtype.kind == "f"
-    centre, deviation = np.zeros(1), np.ones(1)
-    if images:
+    n_channels = train[0].shape[1] if images else 1
+    centre, deviation = np.zeros(n_channels), np.ones(n_channels)
+    if images and not as_is:
         axes = (0, 2, 3)
         centre = np.array(mean) if mean else train[0].mean(axis=axes, dtype=np.float64)
         deviation = np.array(std) if std else train[0].std(axis=axes, dtype=np.float64)

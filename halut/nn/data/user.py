@@ -24,7 +24,7 @@ _NO_LABEL = -1
 _FEWEST_CLASSES = 2
 
 
-def arrays(path: Path) -> tuple[int, Part, Part]:
+def arrays(path: Path, as_is: bool = False) -> tuple[int, Part, Part]:
     """Read an .npz file of what `of_arrays` takes, or an .npy file of inputs without labels."""
     try:
         if path.suffix == ".npy":
@@ -38,10 +38,10 @@ def arrays(path: Path) -> tuple[int, Part, Part]:
         raise HalutError(
             f"data must be an {path.suffix} file of arrays: {error} ({path})"
         ) from None
-    return of_arrays(values, str(path))
+    return of_arrays(values, str(path), as_is)
 
 
-def of_arrays(values: Mapping[str, Any], where: str) -> tuple[int, Part, Part]:
+def of_arrays(values: Mapping[str, Any], where: str, as_is: bool = False) -> tuple[int, Part, Part]:
     """Return the parts of a data set given as arrays.
 
     Parameters
@@ -53,6 +53,9 @@ def of_arrays(values: Mapping[str, Any], where: str) -> tuple[int, Part, Part]:
         and the inputs to test with: every fifth input is one then.
     where : str
         Named in errors.
+    as_is : bool
+        Inputs are floating-point numbers and keep their shape: (n, n_channels, length) or any
+        other.
     """
     names = {"train_x", "train_y", "test_x", "test_y"}
     given = {name: _entry(values, name) for name in names}
@@ -65,7 +68,7 @@ def of_arrays(values: Mapping[str, Any], where: str) -> tuple[int, Part, Part]:
     parts: list[Part] = []
     for part in ("train", "test"):
         if f"{part}_x" in present:
-            x = _inputs(np.asarray(given[f"{part}_x"]), f"{part}_x", where)
+            x = _inputs(np.asarray(given[f"{part}_x"]), f"{part}_x", where, as_is)
             y = np.full(len(x), _NO_LABEL)
             if f"{part}_y" in present:
                 y = _labels(np.asarray(given[f"{part}_y"]), len(x), f"{part}_y", where)
@@ -93,10 +96,15 @@ def _split(part: Part, where: str) -> tuple[Part, Part]:
     return (part[0][~tests], part[1][~tests]), (part[0][tests], part[1][tests])
 
 
-def _inputs(x: NDArray[Any], name: str, where: str) -> NDArray[Any]:
+def _inputs(x: NDArray[Any], name: str, where: str, as_is: bool) -> NDArray[Any]:
     if x.ndim < 2 or not x.size or x.dtype.kind not in "fiu":
         raise HalutError(
             f"{name} must be numbers of shape (any, ...), not {x.dtype} of shape {x.shape} "
+            f"({where})"
+        )
+    if as_is and x.dtype.kind != "f":
+        raise HalutError(
+            f"{name} must be floating-point numbers to be taken as they are, not {x.dtype} "
             f"({where})"
         )
     if x.dtype == np.uint8 and x.ndim in (3, 4):
@@ -105,6 +113,8 @@ def _inputs(x: NDArray[Any], name: str, where: str) -> NDArray[Any]:
         x = x.astype(np.float32)
         if not np.isfinite(x).all():
             raise HalutError(f"{name} must be finite, not NaN or infinite ({where})")
+        if as_is:
+            return x
         if x.ndim == 3:
             x = x[:, None]
         elif x.ndim == 4 and x.shape[1] not in (1, 3, 4) and x.shape[3] in (1, 3, 4):
@@ -215,11 +225,16 @@ def _read(files: list[tuple[Path, int]], size: int | None) -> Part:
 
 
 def from_function(
-    name: str, options: Mapping[str, Any], n_train: int | None = None, n_test: int | None = None
+    name: str,
+    options: Mapping[str, Any],
+    n_train: int | None = None,
+    n_test: int | None = None,
+    as_is: bool = False,
 ) -> Dataset:
     """Return what a function ``package.module:function`` returns, or the first inputs of it.
 
-    It returns a `Dataset`, or a mapping of arrays or tensors as `of_arrays` takes.
+    It returns a `Dataset`, or a mapping of arrays or tensors as `of_arrays` takes, which `as_is` is
+    about.
     """
     made = imported(name, "data", options)
     if isinstance(made, Dataset):
@@ -234,5 +249,5 @@ def from_function(
         raise HalutError(
             f"data must be a Dataset or a mapping of arrays, not {type(made).__name__} ({name})"
         )
-    n_classes, train, test = of_arrays(made, name)
-    return make(name, n_classes, first(train, n_train), first(test, n_test))
+    n_classes, train, test = of_arrays(made, name, as_is)
+    return make(name, n_classes, first(train, n_train), first(test, n_test), as_is=as_is)

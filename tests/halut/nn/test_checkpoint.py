@@ -83,8 +83,8 @@ def test_files_of_earlier_versions_fit(written: tuple[Path, State]) -> None:
     content = torch.load(written[0], weights_only=True)
     assert (content["kind"], content["version"]) == ("halut-training", 1)
     assert list(content) == [
-        "kind", "version", "recipe", "processes", "progress", "errors", "layers", "model",
-        "teacher", "optimizer", "generator", "random",
+        "kind", "version", "recipe", "processes", "progress", "errors", "handled", "identities",
+        "attentions", "layers", "model", "teacher", "optimizer", "generator", "random",
     ]  # fmt: skip
     assert list(content["progress"]) == [
         "stage", "prepared", "epoch", "step", "seconds", "history", "stages",
@@ -92,7 +92,15 @@ def test_files_of_earlier_versions_fit(written: tuple[Path, State]) -> None:
     wanted = "c5c6dbd86a2b40464b53dbdaacfe033335ba5b16f7dc906dc4cf9dc2b003c885"
     assert content["recipe"] == wanted
     assert list(content["layers"]) == [LAYER]
-    assert list(content["layers"][LAYER]) == ["geometry", "config"]
+    assert list(content["layers"][LAYER]) == ["geometry", "config", "input_bits", "raw_output"]
+    for name in ("handled", "identities", "attentions"):  # earlier files lack these
+        del content[name]
+    for name in ("input_bits", "raw_output"):
+        del content["layers"][LAYER][name]
+    earlier = fresh(1)
+    earlier.restore(content, written[0])
+    for name, value in written[1].model.state_dict().items():
+        assert torch.equal(value, earlier.model.state_dict()[name]), name
 
 
 @pytest.mark.parametrize(
@@ -151,9 +159,10 @@ def test_foreign_checkpoints(tmp_path, kind, message):
 def test_damaged_files(written: tuple[Path, State]) -> None:
     path = written[0]
     content = path.read_bytes()
-    half = len(content) // 2
-    flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
-    for damaged in (content[:half], flipped):
+    weight = max(written[1].model.parameters(), key=torch.numel).detach().numpy().tobytes()
+    place = content.index(weight) + len(weight) // 2
+    flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    for damaged in (content[:place], flipped):
         path.write_bytes(damaged)
         with pytest.raises(HalutError, match=r"file must be an undamaged checkpoint"):
             read(path)

@@ -24,7 +24,9 @@ from halut.nn import (  # noqa: E402
     HalutLinear,
     HalutMultiheadAttention,
     LayerConfig,
+    convert_,
     fused,
+    handlers,
 )
 from halut.nn.models import build  # noqa: E402
 from halut.nn.network import (  # noqa: E402
@@ -180,6 +182,87 @@ def test_any_other_network(tmp_path: Path) -> None:
         load_network(path)
     with pytest.raises(HalutError, match=r"network file must fit its network: .*n\.pt"):
         load_network(path, nn.Sequential(nn.Linear(2, 2)))
+
+
+class Twice(nn.Module):
+    """Calls one layer under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+        self.rest = nn.Sequential(nn.ReLU(), self.first, nn.ReLU(), nn.Linear(6, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rest(self.first(x))
+
+
+class Conv2dSame(nn.Conv2d):
+    """Pads as TensorFlow does; known by its name."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        more = x.shape[-1] % 2
+        return self._conv_forward(nn.functional.pad(x, (0, more, 0, more)), self.weight, self.bias)
+
+
+class Doubled(nn.Linear):
+    """Has a handler only where a test registers one."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, 2 * self.weight, self.bias)
+
+
+def around(module: Doubled, _x: torch.Tensor) -> nn.Module:
+    layer = nn.Linear(module.in_features, module.out_features)
+    with torch.no_grad():
+        layer.weight.copy_(2 * module.weight)
+        layer.bias.copy_(module.bias)
+    return nn.Sequential(nn.Identity(), layer)
+
+
+OTHERS = {
+    "a bare layer": (lambda: nn.Linear(6, 3), (40, 6)),
+    "a bare convolution": (lambda: nn.Conv1d(2, 3, 3), (20, 2, 8)),
+    "a layer under two names": (Twice, (40, 6)),
+    "one dimension": (
+        lambda: nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv1d(4, 3, 2)),
+        (20, 2, 8),
+    ),
+    "three dimensions": (
+        lambda: nn.Sequential(nn.Conv3d(2, 3, 3, padding="same")),
+        (4, 2, 4, 4, 4),
+    ),
+    "transposed": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(2, 3, 3, stride=2), nn.ConvTranspose2d(3, 2, 2)),
+        (6, 2, 5, 5),
+    ),
+    "padded": (lambda: nn.Sequential(Conv2dSame(2, 3, 2, stride=2)), (10, 2, 7, 7)),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_conversion_makes_of_other_modules(tmp_path: Path, kind: str) -> None:
+    make, shape = OTHERS[kind]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    model = make().eval()
+    convert_(model, LayerConfig(n_prototypes=4, lut_bits=8, input_format="int8"), x)
+    path = save_network(tmp_path / "n.pt", model, None)
+    loaded, _ = load_network(path, make())
+    assert_same(model, loaded, x)
+    layers = [id(m) for _, m in loaded.named_modules(remove_duplicate=False)]
+    kept = [id(m) for _, m in model.named_modules(remove_duplicate=False)]
+    assert len(layers) == len(kept) and len(set(layers)) == len(set(kept))
+
+
+def test_a_module_of_a_registered_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "_registered", {Doubled: around})
+    x = torch.randn(40, 6)
+    model = nn.Sequential(Doubled(6, 3)).eval()
+    convert_(model, LayerConfig(n_prototypes=4), x)
+    path = save_network(tmp_path / "n.pt", model, None)
+    assert_same(model, load_network(path, nn.Sequential(Doubled(6, 3)))[0], x)
+    handlers._registered.clear()
+    with pytest.raises(HalutError, match=r"0 must have a handler \(register_handler\(Doubled"):
+        load_network(path, nn.Sequential(Doubled(6, 3)))
 
 
 def test_the_data_set(saved: Path) -> None:

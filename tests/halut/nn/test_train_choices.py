@@ -18,6 +18,7 @@ from halut.nn.recipe import (  # noqa: E402
     Augmentation,
     Distillation,
     Stage,
+    Temperature,
     Validation,
 )
 from halut.nn.train import train  # noqa: E402
@@ -84,6 +85,104 @@ def plain_network(in_channels, n_classes):
         nn.Conv2d(in_channels, 4, 3, 4), nn.ReLU(), nn.Conv2d(4, 4, 3, 2), nn.Flatten(),
         nn.Linear(36, n_classes),
     )  # fmt: skip
+
+
+def signals():
+    x = torch.randn(64, 2, 12, generator=torch.Generator().manual_seed(1))
+    return {"train_x": x, "train_y": torch.arange(64) % 3}
+
+
+class OneDimension(nn.Sequential):
+    def __init__(self, n_classes):
+        super().__init__(
+            nn.Conv1d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 8, 3), nn.ReLU(), nn.Flatten(),
+            nn.Linear(80, n_classes),
+        )  # fmt: skip
+
+
+class Words(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.embed = nn.Embedding(8, 8)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, n_classes)
+
+    def forward(self, tokens):
+        return self.head(self.block(self.embed(tokens)).mean(dim=1))
+
+
+def words():
+    tokens = torch.randint(0, 8, (64, 5), generator=torch.Generator().manual_seed(1))
+    return {"train_x": tokens, "train_y": tokens[:, 0] % 2}
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "layers"),
+    [
+        ("signals", "OneDimension", ["0.layer", "2.layer", "5"]),
+        (
+            "words",
+            "Words",
+            [
+                *(f"block.self_attn.{name}_proj" for name in ("q", "k", "v", "out")),
+                "block.linear1",
+                "block.linear2",
+                "head",
+            ],
+        ),
+    ],
+)
+def test_other_inputs_than_images(tmp_path, data, model, layers):
+    """Layers that stand inside others have the recipe's settings, and their runs are resumed."""
+    as_is = {"as_is": True} if data == "signals" else {}
+    recipe = dataclasses.replace(
+        SMALL, n_train=None, n_test=None, data={"import": f"{__name__}:{data}"} | as_is,
+        model={"import": f"{__name__}:{model}"}, model_options={}, layers="all",
+        augmentation=Augmentation(), lut_bits_from="fine_tune",
+        temperature=Temperature(schedule="cosine", start=0.4, end=0.1, unit="spread"),
+        layer=dataclasses.replace(SMALL.layer, lut_bits=6),
+        layer_settings={"*": {"codebook_width": 2}},
+    )  # fmt: skip
+    train(recipe, tmp_path / "whole")
+    imports = [f"{__name__}:{model}", f"{__name__}:{data}"]
+    found, header = load_network(tmp_path / "whole" / "network.pt", imports=imports)
+    assert list(layers_of(found)) == layers
+    assert {layer.config.lut_bits for layer in layers_of(found).values()} == {6}
+    assert all(
+        layer.temperature.item() != pytest.approx(0.1) for layer in layers_of(found).values()
+    )
+    assert torch.isfinite(found(load_data(header, imports=imports).test_x)).all()
+    for epochs in (3, 5):
+        with pytest.raises(Stop):
+            train(recipe, tmp_path / "part", resume=epochs > 3, on_epoch=stop_after(epochs - 2))
+    train(recipe, tmp_path / "part", resume=True)
+    for name in ("whole", "part"):
+        load_network(tmp_path / name / "network.pt", imports=imports)
+    assert_equal_states(
+        *(
+            load_network(tmp_path / name / "network.pt", imports=imports)[0].state_dict()
+            for name in ("whole", "part")
+        )
+    )
+
+
+def test_layers_that_cannot_be_converted_are_named(tmp_path):
+    recipe = dataclasses.replace(
+        SMALL, base=Stage(epochs=0), model={"import": f"{__name__}:OwnForward"}, model_options={},
+        layers="all", mode="simultaneous",
+    )  # fmt: skip
+    with pytest.raises(HalutError, match=r"layers must be ones .*, not 0 \(its class Own has a "):
+        train(recipe, tmp_path)
+
+
+class Own(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class OwnForward(nn.Sequential):
+    def __init__(self, in_channels, n_classes):
+        super().__init__(Own(in_channels, 4, 3, 4), nn.Flatten(), nn.Linear(256, n_classes))
 
 
 def test_code_that_a_file_names_must_be_permitted(tmp_path):

@@ -117,6 +117,20 @@ def test_damaged_idx_files(tmp_path, name, content, message) -> None:
         load("mnist", root=tmp_path)
 
 
+@pytest.mark.parametrize("shape", [(10, 3, 8), (10, 2, 4, 4), (10, 4, 4, 3), (10, 5)])
+def test_arrays_as_they_are(tmp_path, shape) -> None:
+    """Signals and images that need nothing done keep their shapes and values."""
+    inputs = RNG.normal(3, 2, shape)
+    np.save(tmp_path / "own.npy", inputs)
+    data = load({"npz": "own.npy", "as_is": True}, root=tmp_path)
+    assert np.array_equal(data.test_x, inputs[4::5].astype(np.float32))
+    assert data.train_x.dtype == torch.float32 and len(data.train_x) == 8
+    assert not data.mean.any() and (data.deviation == 1).all()
+    np.save(tmp_path / "own.npy", inputs.astype(np.uint8))
+    with pytest.raises(HalutError, match=r"must be floating-point numbers to be taken .* uint8"):
+        load({"npz": "own.npy", "as_is": True}, root=tmp_path)
+
+
 @pytest.mark.parametrize("names", ["{}_x {}_y", "x_{} y_{}"])
 def test_arrays_in_a_file(tmp_path, names) -> None:
     values = {}
@@ -269,6 +283,9 @@ def test_options_that_a_function_does_not_take(module) -> None:
         ({"npz": "a", "idx": "b"}, "a mapping with one of import"),
         ({"npz": "a", "size": 3}, "size"),
         ({"npz": 3}, "data.npz must be text"),
+        ({"npz": "a", "as_is": 1}, "data.as_is must be true or false, not 1"),
+        ({"npz": "a", "as_is": True, "std": [2.0]}, "data.std must be absent beside data.as_is"),
+        ({"idx": "a", "as_is": True}, "as_is"),
         ({"folder": "a", "size": 0}, r"data.size must be an integer in \[1, 4096\]"),
         ({"import": "a:b", "options": 3}, "data.options must be a mapping"),
     ],
