@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -347,18 +347,25 @@ def _layers(entries: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
         if entry["converted"]:
             same = {name: entry[name] for name in _FIELDS}
             layers.append(Layer(rows=entry["rows_per_input"], **same))
-        elif entry["kind"] in _PLAIN:
-            layers.append(
+        else:
+            products = entry.get("products", [entry] if _multiplies(entry) else [])
+            layers += [
                 Layer(
-                    name=entry["name"],
-                    kind=_PLAIN[entry["kind"]],
-                    rows=entry.get("rows_per_input", 0),
-                    n_features=entry.get("n_features", 0),
-                    n_outputs=entry.get("n_outputs", 0),
-                    groups=entry.get("groups", 1),
+                    name=entry["name"] + (f".{index}" if len(products) > 1 else ""),
+                    kind=_PLAIN.get(entry["kind"], entry["kind"]),
+                    rows=product.get("rows_per_input", 0),
+                    n_features=product.get("n_features", 0),
+                    n_outputs=product.get("n_outputs", 0),
+                    groups=product.get("groups", 1),
                     exact="not converted",
                 )
-            )
+                for index, product in enumerate(products)
+            ]
     if not layers:
         raise ValueError("no layer")
     return tuple(layers)
+
+
+def _multiplies(entry: Mapping[str, Any]) -> bool:
+    """Return whether a layer that stays has one product; earlier exports gave no sizes of it."""
+    return "n_features" in entry or entry["kind"] in _PLAIN

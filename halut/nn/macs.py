@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,10 +14,14 @@ from halut.nn.layer import is_dense
 from halut.nn.layers import HalutLayer
 from halut.nn.watch import evaluating, hooked, run_batch
 
-__all__ = ["count_macs", "macs_of_parameters"]
+__all__ = ["COUNTED", "Product", "count_macs", "macs_of_parameters", "products_of"]
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_COUNTED = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention, HalutLayer)
+COUNTED = (
+    nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase,
+    HalutLayer,
+)  # fmt: skip
+"""Modules whose products `products_of` knows."""
 
 _FACTORS = {
     "mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2), "mv": (0, 1), "addmv": (1, 2),
@@ -27,9 +31,24 @@ _FACTORS = {
 convolution has its weight only. Whatever multiplies matrices comes down to these."""
 
 
+@dataclass(frozen=True)
+class Product:
+    """`groups` products of (rows, n_features) by parameters of shape (n_features, n_outputs)."""
+
+    rows: float
+    n_features: int
+    n_outputs: int
+    groups: int = 1
+
+    @property
+    def macs(self) -> float:
+        """Multiply-accumulate operations."""
+        return self.rows * self.n_features * self.n_outputs * self.groups
+
+
 @torch.no_grad()
 def count_macs(model: nn.Module, batch: Any) -> dict[str, int]:
-    """Count the operations of linear layers, convolutions and attentions' projections.
+    """Count the operations of the products of layers, see `products_of`.
 
     Parameters
     ----------
@@ -46,15 +65,16 @@ def count_macs(model: nn.Module, batch: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
 
     def count(name: str) -> Callable[..., None]:
-        def called(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            counts[name] = counts.get(name, 0) + _macs(module, args, output)
+        def called(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            macs = sum(product.macs for product in products_of(module, args, kwargs, output))
+            counts[name] = counts.get(name, 0) + int(macs)
 
         return called
 
     hooks = (
-        module.register_forward_hook(count(name))
+        module.register_forward_hook(count(name), with_kwargs=True)
         for name, module in model.named_modules()
-        if isinstance(module, _COUNTED)
+        if isinstance(module, COUNTED)
     )
     with evaluating(model), hooked(hooks):
         run_batch(model, batch)
@@ -122,19 +142,46 @@ class _Products(TorchDispatchMode):
         return output
 
 
-def _macs(module: Any, args: tuple[Any, ...], output: Any) -> int:
-    if isinstance(module, nn.MultiheadAttention):
-        given = [one for one in args[:3] if isinstance(one, Tensor)]
-        return module.embed_dim * (sum(one.numel() for one in given) + output[0].numel())
+def products_of(
+    module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
+) -> list[Product]:
+    """Return the products with parameters of one call of a module of `COUNTED`.
+
+    Parameters
+    ----------
+    module : nn.Module
+    args, kwargs : tuple, mapping
+        What it was called with.
+    output : Tensor or tuple
+        What it returned.
+
+    Returns
+    -------
+    list of Product
+        Of a replaced layer the product that it stands for; of an attention those of queries, keys,
+        values and output, which are not those of its products of activations; of recurrent modules
+        those of every layer and direction.
+    """
     if isinstance(module, HalutLayer):
-        return int(output.numel()) * module.n_features
-    if isinstance(module, nn.Linear):
-        return int(output.numel()) * module.in_features
-    if isinstance(module, _TRANSPOSED):
-        return (
-            int(args[0].numel())
-            * module.out_channels
-            // module.groups
-            * math.prod(module.kernel_size)
-        )
-    return int(output.numel()) * module.in_channels // module.groups * math.prod(module.kernel_size)
+        rows = output.numel() // (module.groups * module.n_outputs)
+        return [Product(rows, module.n_features, module.n_outputs, module.groups)]
+    if isinstance(module, nn.MultiheadAttention):
+        names = "query", "key", "value"
+        given = (*args, *(kwargs[name] for name in names[len(args) :]))[: len(names)]
+        sizes = (*(x.shape[-1] for x in given), module.embed_dim)
+        return [
+            Product(x.numel() // size, size, module.embed_dim)
+            for x, size in zip((*given, output[0]), sizes, strict=True)
+        ]
+    x = next(iter((*args, *kwargs.values())))
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        x = getattr(x, "data", x)  # of a packed sequence
+        rows = x.numel() // module.input_size
+        weights = [one for one in module.parameters() if one.ndim == 2]
+        return [Product(rows, one.shape[1], one.shape[0]) for one in weights]
+    first, others, groups = len(module.weight), module.weight[0].numel(), 1
+    if not isinstance(module, nn.Linear):
+        groups = module.groups
+    if isinstance(module, _TRANSPOSED):  # weights are those of inputs first
+        return [Product(x.numel() // first, first // groups, others, groups)]
+    return [Product(output.numel() // first, others, first // groups, groups)]

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from halut.nn.data import Dataset, load
 from halut.nn.description import FIELDS, described, rebuild_
 from halut.nn.files import remove_earlier
 from halut.nn.layers import HalutLayer, layers_of
+from halut.nn.macs import COUNTED, Product, macs_of_parameters, products_of
 from halut.nn.models import build
 from halut.nn.prune import fit_
 from halut.nn.replace import as_written
@@ -315,16 +318,25 @@ def export_network(
         remove_earlier(place / MANIFEST, MANIFEST_KIND, "export", _programs_in)
         entries: list[dict[str, Any]] = []
         index = 0
-        for name, rows in visits.items():
+        for name, products in visits.items():
             module = model.get_submodule(name)
+            sizes = [
+                {
+                    "groups": product.groups,
+                    "rows_per_input": _whole(product.rows / n_items),
+                    "n_features": product.n_features,
+                    "n_outputs": product.n_outputs,
+                }
+                for product in products
+            ]
             entry: dict[str, Any] = {"name": name, "converted": isinstance(module, HalutLayer)}
             if isinstance(module, HalutLayer):
-                entry |= _export_layer(place, index, name, module, rows / n_items)
+                entry |= _export_layer(place, index, name, module, sizes[0]["rows_per_input"])
                 index += 1
             else:
                 entry["kind"] = type(module).__name__
                 entry["parameters"] = sum(p.numel() for p in module.parameters(recurse=False))
-                entry |= _product(module, rows / n_items)
+                entry |= sizes[0] if len(sizes) == 1 else {"products": sizes} if sizes else {}
             entries.append(entry)
         manifest = {
             "kind": MANIFEST_KIND,
@@ -339,21 +351,18 @@ def export_network(
     return manifest
 
 
-def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int], int]:
-    """Return {name: rows} in forward order of what has parameters, and the number of inputs.
+def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, list[Product]], int]:
+    """Return the products of what has parameters, in forward order, and the number of inputs."""
+    visits: dict[str, list[Product]] = {}
 
-    Rows are 0 for what is neither a converted layer nor a convolution nor a linear layer.
-    """
-    visits: dict[str, int] = {}
-
-    def watch(name: str, module: nn.Module) -> Callable[..., None]:
-        def visited(_: nn.Module, __: Any, output: Any) -> None:
-            rows = 0
-            if isinstance(module, HalutLayer):
-                rows = output.numel() // (module.groups * module.n_outputs)
-            elif isinstance(module, nn.Conv2d | nn.Linear):
-                rows = output.numel() // len(module.weight)
-            visits[name] = visits.get(name, 0) + rows
+    def watch(name: str) -> Callable[..., None]:
+        def visited(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            found = products_of(module, args, kwargs, output) if isinstance(module, COUNTED) else []
+            earlier = visits.get(name, [])
+            visits[name] = [
+                replace(product, rows=product.rows + before.rows)
+                for product, before in zip(found, earlier or _no_rows(found), strict=True)
+            ]
 
         return visited
 
@@ -361,12 +370,20 @@ def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int]
         torch.no_grad(),
         evaluating(model),
         hooked(
-            module.register_forward_hook(watch(name, module))
+            module.register_forward_hook(watch(name), with_kwargs=True)
             for name, module in model.named_modules()
             if isinstance(module, HalutLayer) or any(True for _ in module.parameters(recurse=False))
         ),
     ):
         run_batch(model, example_input)
+    counted = tuple(f"{name}." for name in visits if isinstance(model.get_submodule(name), COUNTED))
+    for names, macs in macs_of_parameters(model, example_input).items():
+        if not names[0].startswith(counted):
+            holder, _, name = names[0].rpartition(".")
+            factor = getattr(model.get_submodule(holder), name)
+            *stack, n_features, n_outputs = factor.shape
+            product = Product(macs / factor.numel(), n_features, n_outputs, math.prod(stack))
+            visits.setdefault(holder, []).append(product)
     tensors = example_input.values() if isinstance(example_input, Mapping) else [example_input]
     n_items = next((len(value) for value in tensors if isinstance(value, Tensor)), 0)
     if not n_items:
@@ -374,17 +391,8 @@ def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, int]
     return visits, n_items
 
 
-def _product(module: nn.Module, rows: float) -> dict[str, Any]:
-    """Return the sizes of a plain layer's matrix products; nothing for other modules."""
-    if not isinstance(module, nn.Conv2d | nn.Linear):
-        return {}
-    groups = module.groups if isinstance(module, nn.Conv2d) else 1
-    return {
-        "groups": groups,
-        "rows_per_input": _whole(rows),
-        "n_features": module.weight[0].numel(),
-        "n_outputs": len(module.weight) // groups,
-    }
+def _no_rows(products: Iterable[Product]) -> list[Product]:
+    return [replace(product, rows=0) for product in products]
 
 
 def _whole(value: float) -> float:

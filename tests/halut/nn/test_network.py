@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import errno
 import hashlib
 import json
@@ -39,6 +40,7 @@ from halut.nn.network import (  # noqa: E402
     save_network,
 )
 from halut.program import Program  # noqa: E402
+from halut.workloads import read_manifest  # noqa: E402
 from rtl_gen.config import AcceleratorConfig  # noqa: E402
 
 ARCHITECTURE = {"name": "resnet9", "kwargs": {"in_channels": 1, "width": 4, "image_size": 8}}
@@ -438,6 +440,53 @@ def test_export_of_groups_and_attention(tmp_path: Path) -> None:
     assert manifest["layers"][0]["groups"] == 2
     for file, program in zip(files, model.patch.programs(), strict=True):
         assert Program.load(tmp_path / file) == program
+
+
+class Multiplies(nn.Module):
+    """Multiplies by parameters in many ways; only one of them is converted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(4, 16, 3, padding=1, groups=2)
+        self.up = nn.ConvTranspose1d(16, 12, 2, stride=2)
+        self.norm = nn.BatchNorm1d(12)
+        self.memory = nn.LSTM(12, 4, batch_first=True, bidirectional=True)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 6)
+        self.unused = nn.Linear(6, 6)
+        self.weight = nn.Parameter(torch.randn(6, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.up(self.conv(x))).transpose(1, 2)
+        x = self.memory(x)[0]
+        x = self.head(self.attend(x, key=x, value=x)[0])
+        return nn.functional.linear(x, self.unused.weight) @ self.weight
+
+
+def test_an_export_lists_every_product(tmp_path: Path) -> None:
+    """Layers that stay have their sizes, whatever their kind; the flow reads them."""
+    torch.manual_seed(1)
+    model = Multiplies().eval()
+    convert_(model, {"head": dataclasses.replace(EXACT, n_prototypes=4)}, torch.randn(20, 4, 10))
+    manifest = export_network(model, tmp_path, torch.randn(3, 4, 10))
+    norm = next(entry for entry in manifest["layers"] if entry["name"] == "norm")
+    assert norm.keys() == {"name", "converted", "kind", "parameters"}
+    found = [
+        (layer.name, layer.kind, layer.rows, layer.n_features, layer.n_outputs, layer.groups)
+        for layer in read_manifest(tmp_path / MANIFEST)
+    ]
+    assert found == [
+        ("conv", "Conv1d", 10, 6, 8, 2),
+        ("up", "ConvTranspose1d", 10, 16, 24, 1),
+        ("memory.0", "LSTM", 20, 12, 16, 1),
+        ("memory.1", "LSTM", 20, 4, 16, 1),
+        ("memory.2", "LSTM", 20, 12, 16, 1),
+        ("memory.3", "LSTM", 20, 4, 16, 1),
+        *((f"attend.{index}", "MultiheadAttention", 20, 8, 8, 1) for index in range(4)),
+        ("head", "linear", 20, 8, 6, 1),
+        ("", "Multiplies", 20, 6, 5, 1),
+        ("unused", "linear", 20, 6, 6, 1),
+    ]
 
 
 def test_a_folder_with_a_manifest_is_complete(
