@@ -321,7 +321,7 @@ def _rows_of_one(x: Tensor) -> Tensor:
 
 
 def _without_rows(y: Tensor, _shape: torch.Size) -> Tensor:
-    return y.squeeze(-2)
+    return y.select(-2, 0)
 
 
 class _Slices(nn.Module):
@@ -393,10 +393,13 @@ class _Spread(nn.Module):
         return x.unsqueeze(-2) if self.flat else x
 
     def back(self, y: Tensor, _shape: torch.Size) -> Tensor:
+        lengths: Sequence[int] = y.shape[-2:]
+        if torch.jit.is_tracing():  # whose operation for ONNX takes numbers only
+            lengths = [int(length) for length in lengths]
         size = tuple(
             (length - 1) * s - 2 * p + d * (k - 1) + more + 1
             for length, s, p, d, k, more in zip(
-                y.shape[-2:], self.stride, self.padding, self.dilation, self.kernel, self.more,
+                lengths, self.stride, self.padding, self.dilation, self.kernel, self.more,
                 strict=True,
             )
         )  # fmt: skip
@@ -405,7 +408,7 @@ class _Spread(nn.Module):
         )
         if self.bias is not None:
             found = found + self.bias.to(found.dtype)[:, None, None]
-        return found.squeeze(-2) if self.flat else found
+        return found.select(-2, 0) if self.flat else found
 
 
 def _of_transposed(module: nn.ConvTranspose1d | nn.ConvTranspose2d, _x: Tensor) -> nn.Module:

@@ -25,7 +25,7 @@ from halut.files import atomic_write
 from halut.formats import input_format_bits
 from halut.nn.layers import HalutConv2d, HalutLayer, HalutLinear
 from halut.nn.network import halut_layers
-from halut.nn.replace import as_written, replace_everywhere
+from halut.nn.replace import Whole, as_written, replace_everywhere
 
 __all__ = ["DOMAIN", "write_onnx"]
 
@@ -65,20 +65,26 @@ def write_onnx(model: nn.Module, path: str | os.PathLike[str], example: Tensor) 
         raise HalutError(
             f"output must not be an ONNX file without onnx (pip install halut-stack[onnx]; {path})"
         ) from None
-    traced = copy.deepcopy(as_written(model)).eval()
+    traced = Whole(copy.deepcopy(as_written(model)).eval())
     kinds: set[tuple[str, int, int | str]] = set()
     for name, layer in halut_layers(traced).items():
-        with located(f"layer {name}"):
+        with located(f"layer {traced.own_name(name)}"):
             replace_everywhere(traced, layer, _Node(layer))
         kinds.add((type(layer).__name__, layer.tree_depth, _compared(layer)))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about operators that are not its own
         file = Path(folder) / "network.onnx"
-        torch.onnx.export(
-            traced, (example,), file, dynamo=False, input_names=["input"],
-            output_names=["output"], dynamic_axes={"input": {0: "n"}, "output": {0: "n"}},
-            opset_version=_OPERATOR_SET, custom_opsets={DOMAIN: 1},
-        )  # fmt: skip
+        try:
+            torch.onnx.export(
+                traced, (example,), file, dynamo=False, input_names=["input"],
+                output_names=["output"], dynamic_axes={"input": {0: "n"}, "output": {0: "n"}},
+                opset_version=_OPERATOR_SET, custom_opsets={DOMAIN: 1},
+            )  # fmt: skip
+        except Exception as error:  # its operators raise nearly anything
+            reason = " ".join(str(error).split())[:200]
+            raise HalutError(
+                f"network must be what torch writes as ONNX: {reason} ({path})"
+            ) from error
         whole = onnx.load(file)
     whole.functions.extend(_function(*each) for each in sorted(kinds, key=str))
     onnx.checker.check_model(whole)
@@ -156,9 +162,10 @@ class _Traced(torch.autograd.Function):
     @staticmethod
     def forward(_ctx: Any, x: Tensor, *given: Any) -> Tensor:
         layer = given[-3]
+        sizes = [int(size) for size in x.shape]  # numbers, which are not traced
         if isinstance(layer, HalutConv2d):
-            return x.new_zeros(len(x), layer.out_channels, *layer.output_size(*x.shape[-2:]))
-        return x.new_zeros(*x.shape[:-1], layer.n_outputs)
+            return torch.zeros(sizes[0], layer.out_channels, *layer.output_size(*sizes[-2:]))
+        return torch.zeros(*sizes[:-1], layer.n_outputs)
 
     @staticmethod
     def symbolic(g: Any, x: Any, *given: Any) -> Any:

@@ -16,6 +16,7 @@ from halut import native  # noqa: E402
 from halut.errors import HalutError  # noqa: E402
 from halut.nn import LayerConfig, convert_  # noqa: E402
 from halut.nn.interchange.write_onnx import DOMAIN, write_onnx  # noqa: E402
+from halut.nn.layers import layers_of  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     native.status()[0] is None, reason=f"no native library: {native.status()[1]}"
@@ -54,6 +55,14 @@ CASES = {
               (2, 12, 12)),
     "words": (WORDS, INT8, (12,)),
     "sequences": (WORDS, INT8, (7, 12)),
+    "a bare layer": (nn.Linear(12, 5), INT8, (12,)),
+    "no layer between": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3)), INT8, (2, 8, 8)),
+    "one dimension": (nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv1d(4, 4, 3)),
+                      INT8, (2, 9)),
+    "three dimensions": (nn.Sequential(nn.Conv3d(2, 4, 3, padding=1)), INT8, (2, 4, 5, 6)),
+    "transposed": (nn.Sequential(nn.ConvTranspose2d(2, 4, 3, stride=2), nn.ReLU()),
+                   INT8, (2, 5, 6)),
+    "transposed, one dimension": (nn.ConvTranspose1d(2, 4, 3, stride=2), INT8, (2, 5)),
 }  # fmt: skip
 
 
@@ -64,7 +73,7 @@ def test_onnxruntime_gives_the_same_bits(tmp_path, name) -> None:
     path = write_onnx(network, tmp_path / "net.onnx", torch.randn(2, *shape))
     graph = onnx.load(path).graph
     ours = [node.op_type for node in graph.node if node.domain == DOMAIN]
-    assert len(ours) == sum(isinstance(m, nn.Linear | nn.Conv2d) for m in model)
+    assert len(ours) == len(layers_of(network)) > 0
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for n_items in (1, 5):
         x = torch.randn(n_items, *shape)
@@ -72,6 +81,18 @@ def test_onnxruntime_gives_the_same_bits(tmp_path, name) -> None:
         with torch.no_grad():
             wanted = network(x)
         assert torch.equal(torch.from_numpy(found), wanted)
+
+
+class Sorted(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft(super().forward(x)).real
+
+
+def test_what_torch_cannot_write_is_one_error(tmp_path) -> None:
+    network = converted(Sorted(nn.Linear(12, 5)), INT8, 12)
+    with pytest.raises(HalutError, match=r"network must be what torch writes as ONNX: .*net\.onnx"):
+        write_onnx(network, tmp_path / "net.onnx", torch.randn(2, 12))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_table_is_seen(tmp_path) -> None:
