@@ -17,7 +17,7 @@ from flow.figures.routed import set_routed
 from flow.layout.corners import Corners, corner_files, time_corners
 from flow.layout.products import Products, write_products
 from flow.layout.routed import RoutedNetlist, read_routed, routed_piece
-from flow.layout.stages import LaidOut, lay_out, no_layout
+from flow.layout.stages import LaidOut, check_layout, lay_out, no_layout
 from flow.run.context import Run
 from flow.run.mapping import Finished, Mapped, Proof, finish, map_design, mapped_files, prove
 from flow.run.options import BUILD, RunOptions
@@ -271,6 +271,7 @@ def measure(
         differs from the RTL.
     """
     run = Run(design, platform, options, build, cache, folder)
+    check_layout(run)  # before what comes first, which may take long
     with locked(run.folder):
         metrics, _ = run_design(run)
     return metrics, run.folder

@@ -31,7 +31,16 @@ from flow.tools.tcl import settings
 from halut.errors import HalutError
 from halut.files import write_text
 
-__all__ = ["PLACED", "ROUTED", "LaidOut", "StageResult", "lay_out", "no_layout", "scripts"]
+__all__ = [
+    "PLACED",
+    "ROUTED",
+    "LaidOut",
+    "StageResult",
+    "check_layout",
+    "lay_out",
+    "no_layout",
+    "scripts",
+]
 
 PLACED = ("floorplan", "place")
 ROUTED = (*PLACED, "cts", "globalroute", "detailedroute", "finish")
@@ -72,6 +81,12 @@ def no_layout(run: Run) -> str:
     return ""
 
 
+def check_layout(run: Run) -> None:
+    """Raise `HalutError` where a run asks for a layout that cannot be made."""
+    if run.options.layout in ("placed", "routed") and (missing := no_layout(run)):
+        raise HalutError(f"place and route must have OpenROAD and a platform with cells: {missing}")
+
+
 def scripts(name: str) -> list[Path]:
     """The Tcl files of a stage, or of "power" or "corner", in order."""
     return [SEARCH, REPORT, _TCL / "common.tcl", _TCL / f"{name}.tcl"]
@@ -101,10 +116,9 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
     CheckFailed
         When OpenROAD fails.
     """
+    check_layout(run)
     tool, options = run.openroad, run.options.place_and_route
-    missing = no_layout(run)
-    if tool is None or missing:
-        raise HalutError(f"place and route must have OpenROAD and a platform with cells: {missing}")
+    assert tool is not None
     names = ROUTED if run.options.layout == "routed" else PLACED
     platform, library = run.platform, run.library
     values = layout_settings(platform, library, run.design.top, options)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flow.netlist.yosys import SynthOptions
 from halut.checks import number_in
+from halut.errors import HalutError
 from rtl_gen.settings import check_settings, setting
 
 __all__ = ["BUILD", "LayoutOptions", "RunOptions"]
@@ -100,3 +101,11 @@ class RunOptions:
     #: is one.
     layout: str = "none"
     place_and_route: LayoutOptions = field(default_factory=LayoutOptions)
+
+    def __post_init__(self) -> None:
+        latency = self.place_and_route.io_latency_ns
+        if latency and not latency < self.clock_ns:
+            raise HalutError(
+                f"io_latency_ns must be less than the clock period, {self.clock_ns:g}, "
+                f"not {latency:g}"
+            )

@@ -18,6 +18,7 @@ from flow.report.html.runs import metrics_of
 from flow.report.table import NOTHING, Column, fixed
 from flow.report.table import markdown as table_markdown
 from flow.report.template import PAGES, render
+from flow.run.context import run_folder
 from flow.run.options import BUILD
 from flow.studies.layout_list import read_layouts
 from flow.studies.published import LAYOUTS, PublishedLayout
@@ -197,6 +198,15 @@ def _made(path: Path, build: Path) -> tuple[list[str], list[str]]:
     # Before the first, which may take hours, so that what is wrong with the last is said at once.
     work = [(layout, layout.design(path.parent), read_platform(layout.platform))
             for layout in layouts]  # fmt: skip
+    owners: dict[Path, int] = {}
+    for number, (layout, design, platform) in enumerate(work):
+        folder = run_folder(build, design.slug, platform, layout.options())
+        first = owners.setdefault(folder, number)
+        if first != number:
+            raise HalutError(
+                f"layouts must have folders of their own, not layouts[{first}] and "
+                f"layouts[{number}] both {folder} ({path})"
+            )
     for number, (layout, design, platform) in enumerate(work, 1):
         log.info("layout %d/%d: %s", number, len(layouts), layout.name)
         try:

@@ -40,6 +40,10 @@ def _list(tmp_path: Path, text: str) -> Path:
         ("  - {config: small.yaml, clock_ns: -2}\n", "clock_ns must be a positive number of ns"),
         ("  - {config: small.yaml, utilisation: 2}\n", "utilisation must be"),
         ("  - {config: small.yaml, io_latency_ns: -1}\n", "io_latency_ns must be"),
+        (
+            "  - {config: small.yaml, clock_ns: 2, io_latency_ns: 2}\n",
+            r"layouts\[0\]\.io_latency_ns must be less than the clock period, 2, not 2",
+        ),
         ("  []\n", "layouts must be a list of at least one entry"),
     ],
 )
@@ -88,6 +92,24 @@ def test_nothing_is_made_when_a_design_of_the_list_is_not_there(tmp_path, monkey
     path = _list(tmp_path, f"  - {{config: {config}}}\n  - {{config: nowhere.yaml}}\n")
     with pytest.raises(HalutError, match=r"must be a readable file, not .*nowhere\.yaml"):
         main(["layouts", "--list", str(path), "-o", str(tmp_path / "page.md")])
+
+
+def test_two_layouts_do_not_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("flow.studies.layouts.measure", None)
+    config = Path("configs/small.yaml").resolve()
+    path = _list(tmp_path, "".join(f"  - {{config: {config}, utilisation: 0.{n}}}\n" for n in "67"))
+    with pytest.raises(HalutError, match=r"not layouts\[0\] and layouts\[1\] both .*list\.yaml"):
+        main(["layouts", "--list", str(path), "-o", str(tmp_path / "page.md")])
+
+
+def test_what_cannot_be_laid_out_is_said_before_anything_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("flow.run.context.find_openroad", lambda *_: None)
+    monkeypatch.setattr("flow.measure.run_design", None)
+    config = Path("configs/small.yaml").resolve()
+    path = _list(tmp_path, f"  - {{config: {config}, platform: generic}}\n")
+    arguments = ["--build", str(tmp_path), "-o", str(tmp_path / "page.md")]
+    assert main(["layouts", "--list", str(path), *arguments]) == 1
+    assert "not laid out: small" in capsys.readouterr().err
 
 
 def test_nothing_to_do_is_an_error(tmp_path):
