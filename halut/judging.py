@@ -11,6 +11,8 @@ __all__ = ["NOTABLE_COST", "Judge", "QuantisationError", "Statistics"]
 
 NOTABLE_COST = 0.05
 """A quantised program whose error is higher by more than this share deserves a warning."""
+_NEGLIGIBLE = 1e-6
+"""Unless the error is no more than this: where tables are right, rounding is all of it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +96,9 @@ class QuantisationError:
 
     @property
     def notable(self) -> bool:
-        """Whether the error is more than 5 % above that of the float tables."""
+        """Whether the error counts, and is more than 5 % above that of the float tables."""
+        if self.error <= _NEGLIGIBLE:
+            return False
         return self.added > NOTABLE_COST * self.float_error or not np.isfinite(self.added)
 
     def __str__(self) -> str:

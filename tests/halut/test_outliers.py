@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -93,6 +94,9 @@ def test_the_one_to_blame():
     learned = HalutMatmul(C=4).learn_offline(PLAIN, B)
     fine = learned.quantisation_error(learned.program("int8"))
     assert not fine.notable and fine.held_out
+    # Where tables are right, rounding is all of the error, and nothing to warn of.
+    right = dataclasses.replace(fine, float_error=0.0, added=5e-15)
+    assert not right.notable and dataclasses.replace(right, added=0.01).notable
     program = learned.program("int16", 16)
     fields = {name: getattr(program, name) for name in (
         "n_features", "input_format", "lut_bits", "split_dims", "lut_scale", "lut_offset",
