@@ -57,22 +57,23 @@ class Parser(argparse.ArgumentParser):
                 f"{choices[-1]}, not {value!r}{closest(str(value), choices)}"
             )
 
-    def _flags(self) -> list[str]:
-        """Return all flags, those of sub-commands included."""
+    def _flags(self, args: Sequence[str]) -> list[str]:
+        """Return all flags, those of the sub-command that is given included."""
         flags: list[str] = []
         for action in self._actions:
             flags += action.option_strings
             if isinstance(action, argparse._SubParsersAction):
-                for verb in action.choices.values():
-                    flags += verb._flags() if isinstance(verb, Parser) else []
+                verb = next((action.choices[one] for one in args if one in action.choices), None)
+                flags += verb._flags(args) if isinstance(verb, Parser) else []
         return flags
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):  # type: ignore[no-untyped-def,override]
         values, unknown = self.parse_known_args(args, namespace)
         if unknown:
+            flags = self._flags(sys.argv[1:] if args is None else args)
             raise HalutError(
                 f"an argument must be one that --help lists, not {unknown[0]!r}"
-                f"{closest(unknown[0].split('=')[0], self._flags())}"
+                f"{closest(unknown[0].split('=')[0], flags)}"
             )
         return values
 

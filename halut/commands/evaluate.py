@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from halut.commands.data import add_data, given_data
 from halut.commands.network import add_imports
-from halut.errors import HalutError
 from halut.files import write_text
 
 _BATCH = 64
@@ -46,6 +46,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from halut.checks import integer_from
     from halut.nn.c_export.inputs import CALIBRATION_IMAGES
     from halut.nn.interchange.anything import read_model
+    from halut.nn.watch import checked_logits, run_batch
 
     if options.images is not None:
         integer_from("images", options.images, 1)
@@ -58,14 +59,13 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     @torch.no_grad()
     def classes(network: torch.nn.Module) -> torch.Tensor:
-        run: Callable[[torch.Tensor], torch.Tensor] = network
+        run: Callable[[torch.Tensor], torch.Tensor] = partial(run_batch, network)
         if options.int8:
             from halut.nn.c_export.words import words_of
 
+            checked_logits(run(images[:1]), 1)
             run = words_of(network, data.train_x[:CALIBRATION_IMAGES])
-        found = [run(some) for some in images.split(_BATCH)]
-        if any(one.ndim != 2 for one in found):
-            raise HalutError(f"network must return logits (n, classes), not {found[0].shape}")
+        found = [checked_logits(run(some), len(some)) for some in images.split(_BATCH)]
         return torch.cat(found).argmax(dim=1)
 
     mine = classes(model)

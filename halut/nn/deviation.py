@@ -14,7 +14,7 @@ from halut.checks import in_range
 from halut.errors import HalutError
 from halut.nn.layer import is_dense
 from halut.nn.replace import Structure
-from halut.nn.watch import calls_of, run_batch
+from halut.nn.watch import calls_of, logits_of, run_batch
 
 __all__ = ["Comparison", "Deviation", "Judge", "Likeness", "accuracy", "all_finite", "decisions",
            "exact_outputs", "tensors_of"]  # fmt: skip
@@ -45,7 +45,7 @@ def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, batch: int = 256)
         Inputs of a call.
     """
     right = sum(
-        int((model(some).argmax(dim=1) == classes).sum())
+        int((logits_of(model, some).argmax(dim=1) == classes).sum())
         for some, classes in zip(inputs.split(batch), labels.split(batch), strict=True)
     )
     return right / len(inputs)

@@ -47,7 +47,13 @@ from halut.nn.plan import build_model, exact_recipe, model_arguments, stages, ta
 from halut.nn.processes import device_of, group, place
 from halut.nn.recipe import Augmentation, Recipe, Stage
 from halut.nn.reconstruct import reconstruct_
-from halut.nn.watch import evaluating, finite_outputs, first_not_finite, spreads_of
+from halut.nn.watch import (
+    evaluating,
+    finite_outputs,
+    first_not_finite,
+    logits_of,
+    spreads_of,
+)
 
 __all__ = ["BASE", "CHECKPOINT", "HISTORY", "NETWORK", "SUMMARY", "train"]
 
@@ -172,7 +178,10 @@ class _Run:
         torch.manual_seed(recipe.seed)
         self.kwargs = model_arguments(recipe, self.data)
         model = build_model(recipe, self.kwargs)
-        self.targets = targets(recipe, model, self.data.test_x[:1].cpu())
+        one = self.data.test_x[:1].cpu()
+        with torch.no_grad(), evaluating(model):
+            logits_of(model, one, self.data.n_classes)
+        self.targets = targets(recipe, model, one)
         if exact:
             self.recipe = recipe = exact_recipe(recipe, self.targets)
             self.targets = []

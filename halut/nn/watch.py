@@ -22,10 +22,12 @@ __all__ = [
     "batches_of",
     "call_counts",
     "calls_of",
+    "checked_logits",
     "evaluating",
     "finite_outputs",
     "first_not_finite",
     "hooked",
+    "logits_of",
     "output_of",
     "run_batch",
     "spreads_of",
@@ -125,6 +127,24 @@ def output_of(model: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
         raise HalutError(f"model must return one tensor, not {type(output).__name__}")
     return output
+
+
+def logits_of(model: nn.Module, x: Tensor, n_classes: int = 1) -> Tensor:
+    """Return a classifier's output, which must be one tensor (n, `n_classes` or more)."""
+    return checked_logits(run_batch(model, x), len(x), n_classes)
+
+
+def checked_logits(output: Any, n_inputs: int, n_classes: int = 1) -> Tensor:
+    """Return what a classifier gave if it is one tensor (`n_inputs`, `n_classes` or more)."""
+    good = isinstance(output, Tensor) and output.ndim == 2 and len(output) == n_inputs
+    if not good or output.shape[1] < n_classes:
+        shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
+        raise HalutError(
+            f"model must return logits of shape ({n_inputs}, at least {n_classes}), "
+            f"not {type(output).__name__}{shape}"
+        )
+    found: Tensor = output
+    return found
 
 
 @torch.no_grad()

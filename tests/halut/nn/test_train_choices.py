@@ -166,6 +166,22 @@ def test_other_inputs_than_images(tmp_path, data, model, layers):
     )
 
 
+def few(in_channels):
+    return nn.Sequential(nn.Conv2d(in_channels, 3, 16), nn.Flatten(), nn.LazyLinear(4))
+
+
+def maps(in_channels):
+    return nn.Conv2d(in_channels, 10, 3)
+
+
+@pytest.mark.parametrize(("model", "shape"), [("few", r"\(1, 4\)"), ("maps", r"\(1, 10, 30, 30\)")])
+def test_networks_that_are_no_classifiers_of_the_data(tmp_path, model, shape):
+    recipe = dataclasses.replace(SMALL, model={"import": f"{__name__}:{model}"}, model_options={})
+    message = rf"model must return logits of shape \(1, at least \d+\), not Tensor of shape {shape}"
+    with pytest.raises(HalutError, match=message):
+        train(recipe, tmp_path / "run")
+
+
 def test_layers_that_cannot_be_converted_are_named(tmp_path):
     recipe = dataclasses.replace(
         SMALL, base=Stage(epochs=0), model={"import": f"{__name__}:OwnForward"}, model_options={},

@@ -49,6 +49,14 @@ def place(tmp_path, monkeypatch):
     sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
 
 
+BOTH = """
+class Both(nn.Flatten):
+    def forward(self, x):
+        return super().forward(x), x
+
+def both():
+    return Both()
+"""
 CONVERT = ["--data", "own.npz", "--images", "160", "--held-out", "40", "--num-k", "4"]
 
 
@@ -137,6 +145,23 @@ def test_inputs_without_labels(capsys) -> None:
     assert facts["images"] == 48 and facts["accuracy"] is None and 0 <= facts["agreement"] <= 1
     with pytest.raises(HalutError, match="data must have labels, not only inputs"):
         main(["evaluate", "n.pt"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "digits"], "model must take the inputs that it is given: "),
+        (["--data", "digits", "--int8"], "model must take the inputs that it is given: "),
+        (["--data", "own.npz", "--exact", "{}:both"], r"model must return logits of shape \(60, at "
+         "least 1\\), not tuple"),
+    ],
+)  # fmt: skip
+def test_networks_that_do_not_fit_their_data(place, arguments, message) -> None:
+    module = Path(f"{place.partition(':')[0]}.py")
+    module.write_text(MODULE + BOTH)
+    arguments = [one.format(module.stem) for one in arguments]
+    with pytest.raises(HalutError, match=message):
+        main(["evaluate", "net.pt2", *arguments])
 
 
 @pytest.mark.usefixtures("place")
