@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +15,14 @@ from halut.nn.layer import is_dense
 from halut.nn.layers import HalutLayer
 from halut.nn.watch import evaluating, hooked, run_batch
 
-__all__ = ["COUNTED", "Product", "count_macs", "macs_of_parameters", "products_of"]
+__all__ = [
+    "COUNTED",
+    "Product",
+    "count_macs",
+    "macs_of_parameters",
+    "products_by_module",
+    "products_of",
+]
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 COUNTED = (
@@ -111,6 +119,54 @@ def macs_of_parameters(model: nn.Module, batch: Any) -> dict[tuple[str, ...], in
     with evaluating(model), products:
         run_batch(model, batch)
     return {tuple(names[place]): count for place, count in products.counts.items()}
+
+
+@torch.no_grad()
+def products_by_module(model: nn.Module, batch: Any) -> dict[str, list[Product]]:
+    """Return the products with parameters of a forward pass.
+
+    Parameters
+    ----------
+    model : nn.Module
+    batch : batch
+        As for `halut.nn.convert_`.
+
+    Returns
+    -------
+    dict of str to list of Product
+        Of every module that has parameters of its own, or is looked up, and was called, in forward
+        order; an empty list of what multiplies by none. Then of modules that were not called, by
+        whose parameters others multiply.
+    """
+    found: dict[str, list[Product]] = {}
+
+    def watch(name: str) -> Callable[..., None]:
+        def called(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            now = products_of(module, args, kwargs, output) if isinstance(module, COUNTED) else []
+            before = found.get(name) or [replace(product, rows=0) for product in now]
+            found[name] = [
+                replace(one, rows=one.rows + other.rows)
+                for one, other in zip(now, before, strict=True)
+            ]
+
+        return called
+
+    hooks = (
+        module.register_forward_hook(watch(name), with_kwargs=True)
+        for name, module in model.named_modules()
+        if isinstance(module, HalutLayer) or any(True for _ in module.parameters(recurse=False))
+    )
+    with evaluating(model), hooked(hooks):
+        run_batch(model, batch)
+    counted = tuple(f"{name}." for name in found if isinstance(model.get_submodule(name), COUNTED))
+    for names, macs in macs_of_parameters(model, batch).items():
+        if not names[0].startswith(counted):
+            holder, _, name = names[0].rpartition(".")
+            factor = getattr(model.get_submodule(holder), name)
+            *stack, n_features, n_outputs = factor.shape
+            product = Product(macs / factor.numel(), n_features, n_outputs, math.prod(stack))
+            found.setdefault(holder, []).append(product)
+    return found
 
 
 def _place(tensor: Tensor) -> int:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +30,10 @@ from halut.nn.data import Dataset, load
 from halut.nn.description import FIELDS, described, rebuild_
 from halut.nn.files import remove_earlier
 from halut.nn.layers import HalutLayer, layers_of
-from halut.nn.macs import COUNTED, Product, macs_of_parameters, products_of
+from halut.nn.macs import products_by_module
 from halut.nn.models import build
 from halut.nn.prune import fit_
 from halut.nn.replace import as_written
-from halut.nn.watch import evaluating, hooked, run_batch
 from halut.program import Program
 
 __all__ = [
@@ -309,7 +306,7 @@ def export_network(
     model = as_written(model)
     layers = halut_layers(model)
     check_exact(layers)
-    visits, n_items = _forward_order(model, example_input)
+    visits, n_items = products_by_module(model, example_input), _n_items(example_input)
     for name in layers:
         if name not in visits:
             raise HalutError(f"forward pass must reach every converted layer, not miss {name}")
@@ -351,48 +348,12 @@ def export_network(
     return manifest
 
 
-def _forward_order(model: nn.Module, example_input: Any) -> tuple[dict[str, list[Product]], int]:
-    """Return the products of what has parameters, in forward order, and the number of inputs."""
-    visits: dict[str, list[Product]] = {}
-
-    def watch(name: str) -> Callable[..., None]:
-        def visited(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            found = products_of(module, args, kwargs, output) if isinstance(module, COUNTED) else []
-            earlier = visits.get(name, [])
-            visits[name] = [
-                replace(product, rows=product.rows + before.rows)
-                for product, before in zip(found, earlier or _no_rows(found), strict=True)
-            ]
-
-        return visited
-
-    with (
-        torch.no_grad(),
-        evaluating(model),
-        hooked(
-            module.register_forward_hook(watch(name), with_kwargs=True)
-            for name, module in model.named_modules()
-            if isinstance(module, HalutLayer) or any(True for _ in module.parameters(recurse=False))
-        ),
-    ):
-        run_batch(model, example_input)
-    counted = tuple(f"{name}." for name in visits if isinstance(model.get_submodule(name), COUNTED))
-    for names, macs in macs_of_parameters(model, example_input).items():
-        if not names[0].startswith(counted):
-            holder, _, name = names[0].rpartition(".")
-            factor = getattr(model.get_submodule(holder), name)
-            *stack, n_features, n_outputs = factor.shape
-            product = Product(macs / factor.numel(), n_features, n_outputs, math.prod(stack))
-            visits.setdefault(holder, []).append(product)
+def _n_items(example_input: Any) -> int:
     tensors = example_input.values() if isinstance(example_input, Mapping) else [example_input]
     n_items = next((len(value) for value in tensors if isinstance(value, Tensor)), 0)
     if not n_items:
         raise HalutError("example_input must have at least one item, not 0")
-    return visits, n_items
-
-
-def _no_rows(products: Iterable[Product]) -> list[Product]:
-    return [replace(product, rows=0) for product in products]
+    return n_items
 
 
 def _whole(value: float) -> float:
