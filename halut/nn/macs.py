@@ -70,23 +70,35 @@ def count_macs(model: nn.Module, batch: Any) -> dict[str, int]:
         Per module that was called, in that order; of all items of the batch. Of a replaced layer
         those of the product that it stands for.
     """
-    counts: dict[str, int] = {}
+    found = _called(model, batch, lambda module: isinstance(module, COUNTED))
+    return {name: int(sum(one.macs for one in products)) for name, products in found.items()}
 
-    def count(name: str) -> Callable[..., None]:
+
+def _called(
+    model: nn.Module, batch: Any, wanted: Callable[[nn.Module], bool]
+) -> dict[str, list[Product]]:
+    """Return the products of the wanted modules that a forward pass calls, in that order."""
+    found: dict[str, list[Product]] = {}
+
+    def watch(name: str) -> Callable[..., None]:
         def called(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            macs = sum(product.macs for product in products_of(module, args, kwargs, output))
-            counts[name] = counts.get(name, 0) + int(macs)
+            now = products_of(module, args, kwargs, output) if isinstance(module, COUNTED) else []
+            before = found.get(name) or [replace(product, rows=0) for product in now]
+            found[name] = [
+                replace(one, rows=one.rows + other.rows)
+                for one, other in zip(now, before, strict=True)
+            ]
 
         return called
 
     hooks = (
-        module.register_forward_hook(count(name), with_kwargs=True)
+        module.register_forward_hook(watch(name), with_kwargs=True)
         for name, module in model.named_modules()
-        if isinstance(module, COUNTED)
+        if wanted(module)
     )
     with evaluating(model), hooked(hooks):
         run_batch(model, batch)
-    return counts
+    return found
 
 
 @torch.no_grad()
@@ -134,30 +146,15 @@ def products_by_module(model: nn.Module, batch: Any) -> dict[str, list[Product]]
     Returns
     -------
     dict of str to list of Product
-        Of every module that has parameters of its own, or is looked up, and was called, in forward
-        order; an empty list of what multiplies by none. Then of modules that were not called, by
-        whose parameters others multiply.
+        Of every module that has parameters of its own, or of a class of `COUNTED`, and was called,
+        in forward order; an empty list of what multiplies by none. Then of modules that were not
+        called, by whose parameters others multiply.
     """
-    found: dict[str, list[Product]] = {}
-
-    def watch(name: str) -> Callable[..., None]:
-        def called(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            now = products_of(module, args, kwargs, output) if isinstance(module, COUNTED) else []
-            before = found.get(name) or [replace(product, rows=0) for product in now]
-            found[name] = [
-                replace(one, rows=one.rows + other.rows)
-                for one, other in zip(now, before, strict=True)
-            ]
-
-        return called
-
-    hooks = (
-        module.register_forward_hook(watch(name), with_kwargs=True)
-        for name, module in model.named_modules()
-        if isinstance(module, HalutLayer) or any(True for _ in module.parameters(recurse=False))
+    found = _called(
+        model,
+        batch,
+        lambda module: isinstance(module, COUNTED) or any(True for _ in module.parameters(False)),
     )
-    with evaluating(model), hooked(hooks):
-        run_batch(model, batch)
     counted = tuple(f"{name}." for name in found if isinstance(model.get_submodule(name), COUNTED))
     for names, macs in macs_of_parameters(model, batch).items():
         if not names[0].startswith(counted):
