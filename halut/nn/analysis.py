@@ -261,8 +261,7 @@ def _layers(
         for name, part in model.named_modules()
         if isinstance(part, (nn.Conv2d, nn.Linear))
     }
-    order = call_counts(model, (nn.Conv2d, nn.Linear), calibration[:1])
-    found = {name: plain[name] for name in order}
+    found = {name: plain[name] for name in call_counts(model, plain, calibration[:1])}
     if not found:
         raise HalutError("network must have plain convolutions or linear layers, not none "
                          "(analyse the network before it is converted)")  # fmt: skip

@@ -59,7 +59,7 @@ def blocks_of(model: nn.Module, exact: nn.Module, batch: Any, most_layers: int) 
     list of Block
         In the order in which the model calls them; parts that it does not call are left out.
     """
-    order = list(call_counts(model, nn.Module, batch))
+    order = list(call_counts(model, dict(model.named_modules()), batch))
     called = {name: index for index, name in enumerate(order)}
     layers = sorted((name for name in layers_of(model) if name in called), key=called.__getitem__)
     twins = {name for name, _ in exact.named_modules(remove_duplicate=False)}
@@ -107,7 +107,7 @@ class Inputs:
 @torch.no_grad()
 def inputs_of(model: nn.Module, exact: nn.Module, name: str, batches: list[Any]) -> Inputs:
     """Run both networks as far as a block, in evaluation mode."""
-    once = call_counts(model, nn.Module, batches[0])[name] == 1
+    once = call_counts(model, {name: model.get_submodule(name)}, batches[0])[name] == 1
     last = name if once and name else None
     twin = exact.get_submodule(name)
     calls, exact_calls, targets = [], [], []

@@ -23,7 +23,7 @@ from halut.nn.display import shown
 from halut.nn.handlers import PLAIN, candidates, handled, handler_of, plain
 from halut.nn.layers import HalutLayer, layers_of, learned_layer
 from halut.nn.learning import total
-from halut.nn.macs import count_macs, macs_of_parameters
+from halut.nn.macs import count_macs, macs_of_parameters, of_no_layer
 from halut.nn.replace import (
     Structure,
     Whole,
@@ -301,8 +301,7 @@ class _Conversion:
     def run(self, sequential: bool, progress: bool, budget: Budget | None) -> list[ConversionRow]:
         """Convert, and return a row for every layer in forward order."""
         found = candidates(self.model, tuple(_WHY_LISTED))
-        classes = tuple({type(module) for module in found.values()})
-        order = self._calls(found, classes) if classes else {}
+        order = self._calls(found)
         self.products = macs_of_parameters(self.model, self.batches[0])
         position = {name: index for index, name in enumerate(order)}
         rows: list[ConversionRow] = []
@@ -330,16 +329,14 @@ class _Conversion:
         ]
         return sorted(rows, key=lambda row: position.get(self._origin(row, position), len(order)))
 
-    def _calls(
-        self, found: Mapping[str, nn.Module], classes: tuple[type[nn.Module], ...]
-    ) -> dict[str, int]:
+    def _calls(self, found: Mapping[str, nn.Module]) -> dict[str, int]:
         """Return how often a batch calls each module, in the order of first calls.
 
         The first batch says so, and others only where it misses some of them.
         """
         order: dict[str, int] = {}
         for batch in self.batches:
-            for name, count in call_counts(self.model, classes, batch).items():
+            for name, count in call_counts(self.model, found, batch).items():
                 order[name] = max(order.get(name, 0), count)
             if order.keys() >= found.keys():
                 break
@@ -347,12 +344,10 @@ class _Conversion:
 
     def _without_layer(self, found: Mapping[str, nn.Module]) -> list[ConversionRow]:
         """Return a row for each other module that multiplies by parameters of its own."""
-        listed = tuple(f"{one}." for module in found.values() for one in self.names[module])
+        listed = [one for module in found.values() for one in self.names[module]]
         own: dict[str, dict[str, int]] = {}
-        for names, macs in self.products.items():
-            if any(name.startswith(listed) for name in names):
-                continue
-            holder, _, parameter = names[0].rpartition(".")
+        for parameter_name, macs in of_no_layer(self.products, listed).items():
+            holder, _, parameter = parameter_name.rpartition(".")
             own.setdefault(holder, {})[parameter] = macs
         rows = []
         for name, products in own.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "Product",
     "count_macs",
     "macs_of_parameters",
+    "of_no_layer",
     "products_by_module",
     "products_of",
 ]
@@ -155,15 +156,27 @@ def products_by_module(model: nn.Module, batch: Any) -> dict[str, list[Product]]
         batch,
         lambda module: isinstance(module, COUNTED) or any(True for _ in module.parameters(False)),
     )
-    counted = tuple(f"{name}." for name in found if isinstance(model.get_submodule(name), COUNTED))
-    for names, macs in macs_of_parameters(model, batch).items():
-        if not names[0].startswith(counted):
-            holder, _, name = names[0].rpartition(".")
-            factor = getattr(model.get_submodule(holder), name)
-            *stack, n_features, n_outputs = factor.shape
-            product = Product(macs / factor.numel(), n_features, n_outputs, math.prod(stack))
-            found.setdefault(holder, []).append(product)
+    counted = [name for name in found if isinstance(model.get_submodule(name), COUNTED)]
+    for name, macs in of_no_layer(macs_of_parameters(model, batch), counted).items():
+        holder, _, own = name.rpartition(".")
+        factor = getattr(model.get_submodule(holder), own)
+        *stack, n_features, n_outputs = factor.shape
+        product = Product(macs / factor.numel(), n_features, n_outputs, math.prod(stack))
+        found.setdefault(holder, []).append(product)
     return found
+
+
+def of_no_layer(products: Mapping[tuple[str, ...], int], layers: Iterable[str]) -> dict[str, int]:
+    """Return those of `macs_of_parameters` that are not some layers', by first names.
+
+    A weight that a layer shares with another module is the layer's.
+    """
+    inside = tuple(f"{name}." for name in layers)
+    return {
+        names[0]: macs
+        for names, macs in products.items()
+        if not any(name.startswith(inside) for name in names)
+    }
 
 
 def _place(tensor: Tensor) -> int:

@@ -41,9 +41,7 @@ def build_model(recipe: Recipe, kwargs: dict[str, Any]) -> nn.Module:
 
 def targets(recipe: Recipe, model: nn.Module, image: Tensor) -> list[str]:
     """Return the names of the layers to replace, in forward order."""
-    found = candidates(model)
-    classes = tuple({type(module) for module in found.values()})
-    order = [name for name in call_counts(model, classes, image) if name in found]
+    order = list(call_counts(model, candidates(model), image))
     if recipe.layers == "interior":
         chosen = order[1:-1]
     elif recipe.layers == "all":

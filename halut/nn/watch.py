@@ -148,10 +148,8 @@ def checked_logits(output: Any, n_inputs: int, n_classes: int = 1) -> Tensor:
 
 
 @torch.no_grad()
-def call_counts(
-    model: nn.Module, classes: type[nn.Module] | tuple[type[nn.Module], ...], batch: Any
-) -> dict[str, int]:
-    """Return how often modules of some classes are called, by name, in the order of first calls."""
+def call_counts(model: nn.Module, modules: Mapping[str, nn.Module], batch: Any) -> dict[str, int]:
+    """Return how often some modules of a model are called, by name, in the order of first calls."""
     counts: dict[str, int] = {}
 
     def count(name: str) -> Callable[..., None]:
@@ -160,11 +158,7 @@ def call_counts(
 
         return called
 
-    hooks = (
-        module.register_forward_pre_hook(count(name))
-        for name, module in model.named_modules()
-        if isinstance(module, classes)
-    )
+    hooks = (module.register_forward_pre_hook(count(name)) for name, module in modules.items())
     with evaluating(model), hooked(hooks):
         run_batch(model, batch)
     return counts

@@ -155,19 +155,20 @@ def load(
         if count is not None:
             integer_at_least(field, count, 1)
     place = None if root is None else Path(root)
-    if isinstance(source, dict) and "import" in source:
-        options, as_is = source.get("options", {}), source.get("as_is", False)
-        found = user.from_function(source["import"], options, n_train, n_test, as_is)
+    given: Mapping[str, Any] = source if isinstance(source, dict) else {}
+    as_is = given.get("as_is", False)
+    if "import" in given:
+        options = given.get("options", {})
+        found = user.from_function(given["import"], options, n_train, n_test, as_is)
     else:
         if isinstance(source, dict):
-            n_classes, train, test = _of_user(source, place or Path())
+            n_classes, train, test = _of_user(source, place or Path(), as_is)
         elif source == "digits":
             n_classes, train, test = builtin.digits()
         elif source == "shapes":
             n_classes, train, test = builtin.shapes(seed, n_train or 2000, n_test or 500)
         else:
             n_classes, train, test = _FILES[source](place)
-        given = source if isinstance(source, dict) else {}
         found = make(
             name_of(source),
             n_classes,
@@ -175,7 +176,7 @@ def load(
             first(test, n_test),
             given.get("mean"),
             given.get("std"),
-            as_is=given.get("as_is", False),
+            as_is=as_is,
         )
     _log.info(
         "%s: %d inputs to train on, %d to test, %d classes",
@@ -187,9 +188,9 @@ def load(
     return found
 
 
-def _of_user(source: Mapping[str, Any], root: Path) -> _Parts:
+def _of_user(source: Mapping[str, Any], root: Path, as_is: bool) -> _Parts:
     if "npz" in source:
-        return user.arrays(root / source["npz"], source.get("as_is", False))
+        return user.arrays(root / source["npz"], as_is)
     if "idx" in source:
         return idx(root / source["idx"], "as MNIST has")
     return user.images_in(root / source["folder"], source.get("size"))

@@ -489,6 +489,29 @@ def test_an_export_lists_every_product(tmp_path: Path) -> None:
     ]
 
 
+class Tied(nn.Module):
+    """Shares a weight between an embedding and the layer that comes last, as language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 6)
+        self.middle = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 9, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.middle(self.embed(tokens)))
+
+
+def test_an_export_counts_a_shared_weight_once(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model, tokens = Tied().eval(), torch.randint(0, 9, (30, 5))
+    convert_(model, {"middle": dataclasses.replace(EXACT, n_prototypes=4)}, tokens)
+    export_network(model, tmp_path, tokens[:3])
+    found = [(layer.name, layer.macs) for layer in read_manifest(tmp_path / MANIFEST)]
+    assert found == [("middle", 5 * 6 * 6), ("head", 5 * 6 * 9)]
+
+
 def test_a_folder_with_a_manifest_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
