@@ -179,7 +179,7 @@ def run_steps(
                   lambda: _map(yosys, part, folder, sources, options))  # fmt: skip
         placed_file = folder / "placed.txt"
         flags = [*part.flags, "--freq", f"{1000 / clock_ns:g}", "--seed", str(options.seed)]
-        flags += ["--json", "mapped.json", "--report", "placed.json", "--timing-allow-fail", "-q"]
+        flags += ["--json", "mapped.json", "--report", "placed.json", "--timing-allow-fail"]
         if pins is None:
             flags += family.alone
         else:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from halut.checks import integer_at_least
 from halut.errors import HalutError
 from halut.nn.config import LayerConfig
+from halut.nn.layer import traced_call
 from halut.nn.layers import HalutLinear
 from halut.nn.watch import hooked
 
@@ -120,6 +121,12 @@ class HalutMultiheadAttention(nn.Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend, as `nn.MultiheadAttention` does; shapes and masks are the same."""
+        if isinstance(query, fx.Proxy):
+            return traced_call(
+                self, query, key, value, key_padding_mask=key_padding_mask,
+                need_weights=need_weights, attn_mask=attn_mask,
+                average_attn_weights=average_attn_weights, is_causal=is_causal,
+            )  # fmt: skip
         batched = query.ndim == 3
         if not batched:
             query, key, value = (item.unsqueeze(0) for item in (query, key, value))

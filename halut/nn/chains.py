@@ -18,11 +18,10 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from halut.errors import HalutError
-from halut.nn.attention import HalutMultiheadAttention
 from halut.nn.layers import HalutLayer, HalutLinear
 from halut.nn.replace import as_written
 
-__all__ = ["Chain", "Graph", "Path", "Step", "Tracer", "shape_of"]
+__all__ = ["Chain", "Graph", "Path", "Step", "shape_of"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _INCREASING = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
@@ -133,15 +132,6 @@ class Chain:
         return "" if self.paths else "nothing reads its output"
 
 
-class Tracer(fx.Tracer):
-    """Traces a model down to layers of torch and of this package."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Return whether a module is not traced into: torch's own, and looked-up ones."""
-        leaf = isinstance(m, (HalutLayer, HalutMultiheadAttention))
-        return leaf or super().is_leaf_module(m, module_qualified_name)
-
-
 class Graph:
     """A traced model with the shape of every value.
 
@@ -166,7 +156,7 @@ class Graph:
             raise HalutError("example_input must be a tensor of at least one item")
         if model.training:
             raise HalutError("model must be in eval mode, not in training mode (model.eval())")
-        tracer = Tracer()
+        tracer = fx.Tracer()
         try:
             self.graph = tracer.trace(model)
             ShapeProp(fx.GraphModule(model, self.graph)).propagate(example_input)

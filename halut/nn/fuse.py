@@ -11,7 +11,6 @@ import copy
 from torch import fx, nn
 from torch.fx.passes.split_module import split_module
 
-from halut.nn.chains import Tracer
 from halut.nn.layers import HalutLayer
 from halut.nn.region import Region, matched
 from halut.nn.replace import as_written
@@ -54,7 +53,7 @@ def _fused(module: nn.Module) -> nn.Module:
     if isinstance(module, HalutLayer):
         return module
     try:
-        graph = Tracer().trace(module)
+        graph = fx.Tracer().trace(module)
     except Exception:  # whatever a forward method raises when it meets no tensor
         for name, child in list(module.named_children()):
             setattr(module, name, _fused(child))

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import halut
 from halut.errors import HalutError
@@ -30,7 +30,7 @@ from halut.nn.learning import learn_group, total
 from halut.nn.tables import LookUp, by_row
 from halut.program import Program
 
-__all__ = ["Executor", "HalutLayer", "Placed", "is_dense"]
+__all__ = ["Executor", "HalutLayer", "Placed", "is_dense", "traced_call"]
 
 _Layer = TypeVar("_Layer", bound="HalutLayer")
 
@@ -171,6 +171,8 @@ class HalutLayer(LookUp, ABC):
         Tensor
             Of the dtype of `x`, or of autocast.
         """
+        if isinstance(x, fx.Proxy):
+            return traced_call(self, x)
         if self.executor is not None:
             return self.finish(self.executor(self, x), x)
         self._check_input(x)
@@ -545,6 +547,29 @@ class HalutLayer(LookUp, ABC):
 def is_dense(tensor: Tensor) -> bool:
     """Return whether a tensor has a place in memory for each of its values."""
     return tensor.layout is torch.strided and not tensor.is_nested
+
+
+def traced_call(module: nn.Module, *arguments: Any, **named: Any) -> fx.Proxy:
+    """Return what stands for a module's result where torch.fx traces a model: one call of it.
+
+    Tracers call the forward of modules that are not torch's own, with proxies.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In the traced model.
+    arguments, named
+        Of its forward, at least one of which is a proxy.
+    """
+    values = (*arguments, *named.values())
+    tracer: Any = next(value.tracer for value in values if isinstance(value, fx.Proxy))
+    name = tracer.path_of_module(module)
+    if not name:
+        raise HalutError(
+            f"what torch.fx traces must be a model with looked-up layers, not a bare "
+            f"{type(module).__name__}"
+        )
+    return tracer.create_proxy("call_module", name, arguments, named)
 
 
 def _batches(x: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Looked-up layers under `torch.func.vmap` and under checkpoints: bits and gradients as without."""
+"""Looked-up layers under vmap, checkpoints and torch.fx: bits and gradients as without."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
 
-from torch import nn  # noqa: E402
+from torch import fx, nn  # noqa: E402
 from torch.func import functional_call, grad, vmap  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
+from halut.errors import HalutError  # noqa: E402
 from halut.nn import LayerConfig, convert_  # noqa: E402
 
 FORMATS = {
@@ -87,3 +88,32 @@ def test_checkpoint(fields, reentrant):
     assert found[0][0].any()
     for without, with_checkpoint in zip(*found, strict=True):
         assert torch.equal(without, with_checkpoint)
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(2, 4, 3, padding=1)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x):
+        items = self.convolution(x).flatten(2).transpose(1, 2)
+        attended, _ = self.attention(items, items, value=items)
+        return self.last(attended)
+
+
+def test_symbolic_trace():
+    # What others trace keeps looked-up layers whole, as it keeps torch's own.
+    torch.manual_seed(0)
+    x = torch.randn(64, 2, 4, 4)
+    model = Attending()
+    convert_(model, LayerConfig(n_prototypes=4), x)
+    for mode in (True, False):
+        model.train(mode)
+        traced = fx.symbolic_trace(model)
+        calls = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+        assert calls == ["convolution", "attention", "last"]
+        assert torch.equal(traced(x), model(x))
+    with pytest.raises(HalutError, match=r"not a bare HalutConv2d$"):
+        fx.symbolic_trace(model.convolution)
