@@ -141,7 +141,8 @@ fpga: $(fpga_stamp) ## CONFIG on an FPGA: DEVICE's resources and period, or BOAR
 	  $(if $(OUT),-o $(call q,$(OUT))) $(ARGS)
 
 # The designs of the table in docs/fpga.md.
-fpga_tables := small stella_nera options/stella_nera_fpga options/dense_p4_m2_fpga options/dense_fpga
+fpga_tables := small stella_nera options/stella_nera_fpga options/dense_p4_m2_fpga \
+  options/dense_p4_q4_m16_fpga options/dense_fpga
 fpga-tables: $(fpga_stamp) ## accelerators and INT8 engines on DEVICE, as a table (hours)
 	@$(py) -m flow fpga $(foreach c,$(fpga_tables),--config configs/$(c).yaml) \
 	  --engine int8_multipliers --engine int8_luts $(if $(DEVICE),--device $(call q,$(DEVICE))) \

@@ -1,20 +1,33 @@
 """Block RAMs of an FPGA: which SRAMs of a design become some, and which distributed RAM.
 
 Yosys makes either of a memory, by its size alone. Here the SRAMs with the most words get block RAMs
-for as long as the part has some; the others are made of LUTs.
+for as long as the part has some; the others are made of LUTs. A block RAM's output comes late in a
+cycle. Where a register follows, it becomes the RAM's own: Yosys leaves it in the fabric, where
+nextpnr puts it far from the RAM.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from halut.checks import read_json
+from halut.files import write_text
 from rtl_gen.config import DISTRIBUTED_WORDS
 
-__all__ = ["EXCLUSIVE_PORTS", "LIST_MEMORIES", "Memory", "block_ram_commands", "read_memories"]
+__all__ = [
+    "EXCLUSIVE_PORTS",
+    "LIST_MEMORIES",
+    "Memory",
+    "block_ram_commands",
+    "read_memories",
+    "use_output_registers",
+]
 
 # An SRAM never reads and writes in the same cycle: no logic for a word that is written and read.
 EXCLUSIVE_PORTS = "setattr -set no_rw_check 1 *halut_sram/m:*"
@@ -81,3 +94,82 @@ def block_ram_commands(
         left -= needed if style == "block" else 0
         commands.append(f'setattr -set ram_style "{style}" c:{memory.name}')
     return commands
+
+
+# A flip-flop that a RAM's output register can stand for: 0 at first, without reset.
+_PLAIN = {"CEMUX": "CE", "CLKMUX": "CLK", "REGSET": "RESET", "GSR": "DISABLED"}
+_WIDE = 36  #: Bits of a word at which both halves of the output are port B's.
+
+
+def use_output_registers(file: Path) -> int:
+    """Make flip-flops that follow an ECP5's block RAM the RAM's output register.
+
+    All outputs that are read must go to plain flip-flops, of the read port's clock and of one
+    enable, and nowhere else.
+
+    Parameters
+    ----------
+    file : Path
+        Yosys' netlist (JSON), which is changed.
+
+    Returns
+    -------
+    int
+        Flip-flops that are gone.
+    """
+    netlist = read_json(file, "Yosys' netlist")
+    n_gone = 0
+    for module in netlist["modules"].values():
+        cells = module["cells"]
+        readers = defaultdict(list)
+        for name, cell in cells.items():
+            for port, bits in cell["connections"].items():
+                if cell["port_directions"][port] != "output":
+                    for bit in bits:
+                        readers[bit].append((name, port))
+        for name, port in module["ports"].items():
+            for bit in port["bits"]:
+                readers[bit].append((name, ""))
+        rams = [cell for cell in cells.values() if cell["type"] == "DP16KD"]
+        for ram in rams:
+            followers = _followers(ram, cells, readers)
+            for port, flip_flop in followers.items():
+                cell = cells.pop(flip_flop)
+                ram["connections"][port] = cell["connections"]["Q"]
+                ram["connections"]["OCEA"] = ram["connections"]["OCEB"] = cell["connections"]["CE"]
+                ram["parameters"]["REGMODE_A"] = ram["parameters"]["REGMODE_B"] = "OUTREG"
+            n_gone += len(followers)
+    write_text(file, json.dumps(netlist))
+    return n_gone
+
+
+def _followers(
+    ram: dict[str, Any], cells: dict[str, Any], readers: dict[Any, list[tuple[str, str]]]
+) -> dict[str, str]:
+    """Output ports of a block RAM, each with the flip-flop behind it; none if not all have one."""
+    ports, parameters = ram["connections"], ram["parameters"]
+    outputs = {
+        port: readers[bits[0]]
+        for port, bits in ports.items()
+        if ram["port_directions"][port] == "output" and bits and readers[bits[0]]
+    }
+    is_wide = int(parameters["DATA_WIDTH_B"], 2) == _WIDE
+    if ports["RSTB"] != ["0"] or parameters["REGMODE_B"] != "NOREG":
+        return {}
+    if not is_wide and any(port.startswith("DOA") for port in outputs):
+        return {}
+    followers, enables = {}, set()
+    for port, found in outputs.items():
+        if len(found) != 1:
+            return {}
+        name, input_port = found[0]
+        cell = cells.get(name, {"type": "a port of the module"})
+        if cell["type"] != "TRELLIS_FF" or input_port != "DI":
+            return {}
+        inputs = cell["connections"]
+        is_plain = _PLAIN.items() <= cell["parameters"].items() and inputs["LSR"] == ["0"]
+        if not is_plain or inputs["CLK"] != ports["CLKB"]:
+            return {}
+        enables.add(inputs["CE"][0])
+        followers[port] = name
+    return followers if len(enables) == 1 else {}

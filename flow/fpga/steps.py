@@ -15,6 +15,7 @@ from flow.fpga.block_rams import (
     LIST_MEMORIES,
     block_ram_commands,
     read_memories,
+    use_output_registers,
 )
 from flow.fpga.parts import Part
 from flow.fpga.tools import find_fpga_tool
@@ -253,6 +254,8 @@ def _map(yosys: Tool, part: Part, folder: Path, sources: Sources, options: FpgaO
     _run_yosys(yosys, lines, "map", folder)
     if family.own_adders:
         open_carry_ends(folder / "mapped.json")
+    if family.block_ram_shapes:
+        use_output_registers(folder / "mapped.json")
     return _Written("mapped.json")
 
 
