@@ -93,7 +93,10 @@ def sum_words(x: Tensor, signs: Tensor, scale: Tensor, offset: Tensor, bits: int
     """
     terms, half = signs.shape[3], 2 ** (bits - 1)
     grids = (each.repeat_interleave(terms, dim=2) for each in (scale, offset))
-    words = input_words(x, *grids).clamp(-half, half - 1)
+    words = input_words(x, *grids)
+    # The ends have a gradient. That of clamp has there what torch's version makes of it.
+    saturated = words.detach().clamp(-half, half - 1)
+    words = torch.where(saturated == words, words, saturated)
     complements = (signs < 0).sum(dim=3).to(x.dtype)
     return signed_sums(words, signs) - complements[..., None]
 
