@@ -154,7 +154,8 @@ def _followers(
         if ram["port_directions"][port] == "output" and bits and readers[bits[0]]
     }
     is_wide = int(parameters["DATA_WIDTH_B"], 2) == _WIDE
-    if ports["RSTB"] != ["0"] or parameters["REGMODE_B"] != "NOREG":
+    is_plain = parameters["CLKBMUX"] == "CLKB" and parameters["REGMODE_B"] == "NOREG"
+    if not is_plain or ports["RSTB"] != ["0"]:
         return {}
     if not is_wide and any(port.startswith("DOA") for port in outputs):
         return {}
@@ -167,8 +168,9 @@ def _followers(
         if cell["type"] != "TRELLIS_FF" or input_port != "DI":
             return {}
         inputs = cell["connections"]
-        is_plain = _PLAIN.items() <= cell["parameters"].items() and inputs["LSR"] == ["0"]
-        if not is_plain or inputs["CLK"] != ports["CLKB"]:
+        if not _PLAIN.items() <= cell["parameters"].items() or inputs["LSR"] != ["0"]:
+            return {}
+        if inputs["CLK"] != ports["CLKB"]:
             return {}
         enables.add(inputs["CE"][0])
         followers[port] = name

@@ -97,23 +97,15 @@ module registered(input clk, write, read, take, input [3:0] at, from, input [35:
   reg [35:0] found;
   always @(posedge clk) begin
     if (write) words[at] <= data;
-    if (read) found <= words[from];
     if (take) value <= found;
     {inside}
   end
+  always @({edge} clk) if (read) found <= words[from];
   {outside}
 endmodule
 """
-# Cells of ECP5: a block RAM of words of 36 bits, which port A writes and port B reads.
-_CELLS = """\
-module LUT4(input A, B, C, D, output Z);
-  parameter [15:0] INIT = 0;
-  assign Z = INIT[{D, C, B, A}];
-endmodule
-module TRELLIS_FF(input CLK, LSR, CE, DI, M, output reg Q = 0);
-  parameter GSR = "", CEMUX = "", CLKMUX = "", LSRMUX = "", REGSET = "", SRMODE = "", SD = "";
-  always @(posedge CLK) if (CE || CEMUX == "1") Q <= DI;
-endmodule
+# ECP5's block RAM with words of 36 bits, which port A writes and port B reads.
+_BLOCK_RAM = """\
 module DP16KD(input CLKA, CLKB, CEA, CEB, WEA, WEB, OCEA, OCEB, RSTA, RSTB, <CSA>, <CSB>,
               <DIA>, <DIB>, <ADA>, <ADB>, output <DOA>, <DOB>);
   parameter ASYNC_RESET_RELEASE = "", CLKAMUX = "", CLKBMUX = "", CSDECODE_A = "", CSDECODE_B = "";
@@ -138,8 +130,10 @@ endmodule
 # Buses of the block RAM, one port for each bit, the highest first.
 _BUSES = {"DIA": 18, "DIB": 18, "DOA": 18, "DOB": 18, "ADA": 14, "ADB": 14, "CSA": 3, "CSB": 3}
 for _bus, _bits in _BUSES.items():
-    _CELLS = _CELLS.replace(f"<{_bus}>", ", ".join(f"{_bus}{i}" for i in reversed(range(_bits))))
-_CELLS = _CELLS.replace("<INITVAL>", ", ".join(f"INITVAL_{i:02X} = 0" for i in range(64)))
+    _BLOCK_RAM = _BLOCK_RAM.replace(
+        f"<{_bus}>", ", ".join(f"{_bus}{i}" for i in reversed(range(_bits)))
+    )
+_BLOCK_RAM = _BLOCK_RAM.replace("<INITVAL>", ", ".join(f"INITVAL_{i:02X} = 0" for i in range(64)))
 _BENCH = """\
 module bench;
   reg clk = 0, write, read, take; reg [3:0] at, from; reg [35:0] data;
@@ -163,10 +157,12 @@ endmodule
 """
 
 
-def _mapped(folder: Path, ports: str = "", inside: str = "", outside: str = "") -> tuple[int, dict]:
+def _mapped(
+    folder: Path, ports: str = "", inside: str = "", outside: str = "", edge: str = "posedge"
+) -> tuple[int, dict]:
     """Map the design as the flow does; returns the flip-flops that are gone and the cells."""
     (folder / "design.v").write_text(
-        _REGISTERED.format(ports=ports, inside=inside, outside=outside)
+        _REGISTERED.format(ports=ports, inside=inside, outside=outside, edge=edge)
     )
     (folder / "map.ys").write_text(
         "read_verilog design.v\nsynth_ecp5 -top registered -json mapped.json\n"
@@ -179,7 +175,7 @@ def _mapped(folder: Path, ports: str = "", inside: str = "", outside: str = "") 
 
 def _simulated(folder: Path) -> list[int]:
     """How many values of the netlist's output are known, and how many are those of the design."""
-    (folder / "bench.v").write_text(_BENCH + _CELLS)
+    (folder / "bench.v").write_text(_BENCH + _BLOCK_RAM)
     subprocess.run(
         ["iverilog", "-g2005-sv", "-s", "bench", "-o", "bench", "bench.v", "design.v", "mapped.v"],
         cwd=folder, check=True,
@@ -211,18 +207,22 @@ def test_a_register_becomes_the_block_rams_own(tmp_path: Path) -> None:
 @pytest.mark.flow
 @pytest.mark.needs("pyosys")
 @pytest.mark.parametrize(
-    ("ports", "inside", "outside"),
+    ("ports", "inside", "outside", "edge"),
     [
-        (", output early", "", "assign early = found[3];"),
-        (", input other, output reg early", "", "always @(posedge other) early <= found[3];"),
-        (", output reg early", "if (write) early <= found[3];", ""),
-        (", input reset", "if (reset) value[3] <= 0;", ""),
-        (", input reset", "if (reset) value <= 0;", ""),
+        (", output early", "", "assign early = found[3];", "posedge"),
+        (", input other, output reg early", "", "always @(posedge other) early <= found[3];",
+         "posedge"),
+        (", output reg early", "if (write) early <= found[3];", "", "posedge"),
+        (", input reset", "if (reset) value[3] <= 0;", "", "posedge"),
+        (", input reset", "if (reset) value <= 0;", "", "posedge"),
+        ("", "", "", "negedge"),
     ],
-    ids=["read-at-once", "another-clock", "another-enable", "one-reset", "all-reset"],
-)
-def test_other_registers_stay(tmp_path: Path, ports: str, inside: str, outside: str) -> None:
-    n_gone, cells = _mapped(tmp_path, ports, inside, outside)
+    ids=["read-at-once", "another-clock", "another-enable", "one-reset", "all-reset", "edge"],
+)  # fmt: skip
+def test_other_registers_stay(
+    tmp_path: Path, ports: str, inside: str, outside: str, edge: str
+) -> None:
+    n_gone, cells = _mapped(tmp_path, ports, inside, outside, edge)
     (ram,) = [cell for cell in cells.values() if cell["type"] == "DP16KD"]
     assert n_gone == 0 and ram["parameters"]["REGMODE_B"] == "NOREG"
     assert sum(cell["type"] == "TRELLIS_FF" for cell in cells.values()) >= 36
