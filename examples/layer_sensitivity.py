@@ -20,14 +20,15 @@ from torch import Tensor, nn
 
 from halut.nn import LayerConfig, convert_
 from halut.nn.data import load
-from halut.nn.macs import products_by_module
+from halut.nn.handlers import candidates
 from halut.nn.network import load_data, load_network
+from halut.nn.watch import call_counts, logits_of
 
 
 def outputs(model: nn.Module, x: Tensor) -> Tensor:
     """Return the logits of shape (n, n_classes) of images of shape (n, channels, height, width)."""
     with torch.no_grad():
-        return torch.cat([model(batch) for batch in x.split(500)])
+        return torch.cat([logits_of(model, batch) for batch in x.split(500)])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"exact: {(wanted.argmax(1) == y).double().mean():.2%} of {len(x):,} images")
     print("| layer | values per codebook | accuracy | same decisions | error at the output |")
     print("|---|---|---|---|---|")
-    layers = [name for name, products in products_by_module(exact, x[:1]).items() if products]
-    for name in layers[1:-1]:
+    for name in list(call_counts(exact, candidates(exact), x[:1]))[1:-1]:
         for width in options.widths:
             config = LayerConfig(codebook_width=width, input_format="int8", refine_passes=0)
             model = copy.deepcopy(exact)

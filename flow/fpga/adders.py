@@ -7,12 +7,10 @@ all the same.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from halut.checks import read_json
-from halut.files import write_text
+from flow.fpga.netlist import readers_of
 
 __all__ = ["ADDERS", "open_carry_ends"]
 
@@ -22,29 +20,20 @@ _FIRST_HALF = format(0x000A, "016b")
 _OPEN = ["x"]
 
 
-def open_carry_ends(file: Path) -> None:
-    """Disconnect carry inputs in a netlist that make no difference, and outputs that nothing reads.
+def open_carry_ends(module: dict[str, Any]) -> None:
+    """Disconnect carry inputs that make no difference, and carry outputs that nothing reads.
 
     Parameters
     ----------
-    file : Path
-        Yosys' netlist (JSON), which is changed.
+    module : dict
+        Of Yosys' netlist, which is changed.
     """
-    netlist = read_json(file, "Yosys' netlist")
-    for module in netlist["modules"].values():
-        cells = [cell for cell in module["cells"].values() if cell["type"] == "CCU2C"]
-        inputs = Counter(
-            bit
-            for cell in module["cells"].values()
-            for port, bits in cell["connections"].items()
-            if cell["port_directions"][port] != "output"
-            for bit in bits
-        )
-        outputs = {bit for port in module["ports"].values() for bit in port["bits"]}
-        for cell in cells:
-            ports = cell["connections"]
-            if cell["parameters"]["INIT0"] == _FIRST_HALF:
-                ports["CIN"] = _OPEN
-            if not inputs[ports["COUT"][0]] and ports["COUT"][0] not in outputs:
-                ports["COUT"] = _OPEN
-    write_text(file, json.dumps(netlist))
+    readers = readers_of(module)
+    for cell in module["cells"].values():
+        if cell["type"] != "CCU2C":
+            continue
+        ports = cell["connections"]
+        if cell["parameters"]["INIT0"] == _FIRST_HALF:
+            ports["CIN"] = _OPEN
+        if not readers[ports["COUT"][0]]:
+            ports["COUT"] = _OPEN

@@ -8,16 +8,14 @@ nextpnr puts it far from the RAM.
 
 from __future__ import annotations
 
-import json
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flow.fpga.netlist import readers_of
 from halut.checks import read_json
-from halut.files import write_text
 from rtl_gen.config import DISTRIBUTED_WORDS
 
 __all__ = [
@@ -101,7 +99,7 @@ _PLAIN = {"CEMUX": "CE", "CLKMUX": "CLK", "REGSET": "RESET", "GSR": "DISABLED"}
 _WIDE = 36  #: Bits of a word at which both halves of the output are port B's.
 
 
-def use_output_registers(file: Path) -> int:
+def use_output_registers(module: dict[str, Any]) -> None:
     """Make flip-flops that follow an ECP5's block RAM the RAM's output register.
 
     All outputs that are read must go to plain flip-flops, of the read port's clock and of one
@@ -109,38 +107,17 @@ def use_output_registers(file: Path) -> int:
 
     Parameters
     ----------
-    file : Path
-        Yosys' netlist (JSON), which is changed.
-
-    Returns
-    -------
-    int
-        Flip-flops that are gone.
+    module : dict
+        Of Yosys' netlist, which is changed.
     """
-    netlist = read_json(file, "Yosys' netlist")
-    n_gone = 0
-    for module in netlist["modules"].values():
-        cells = module["cells"]
-        readers = defaultdict(list)
-        for name, cell in cells.items():
-            for port, bits in cell["connections"].items():
-                if cell["port_directions"][port] != "output":
-                    for bit in bits:
-                        readers[bit].append((name, port))
-        for name, port in module["ports"].items():
-            for bit in port["bits"]:
-                readers[bit].append((name, ""))
-        rams = [cell for cell in cells.values() if cell["type"] == "DP16KD"]
-        for ram in rams:
-            followers = _followers(ram, cells, readers)
-            for port, flip_flop in followers.items():
-                cell = cells.pop(flip_flop)
-                ram["connections"][port] = cell["connections"]["Q"]
-                ram["connections"]["OCEA"] = ram["connections"]["OCEB"] = cell["connections"]["CE"]
-                ram["parameters"]["REGMODE_A"] = ram["parameters"]["REGMODE_B"] = "OUTREG"
-            n_gone += len(followers)
-    write_text(file, json.dumps(netlist))
-    return n_gone
+    cells, readers = module["cells"], readers_of(module)
+    for ram in [cell for cell in cells.values() if cell["type"] == "DP16KD"]:
+        for port, name in _followers(ram, cells, readers).items():
+            flip_flop = cells.pop(name)["connections"]
+            ram["connections"] |= {
+                port: flip_flop["Q"], "OCEA": flip_flop["CE"], "OCEB": flip_flop["CE"]
+            }  # fmt: skip
+            ram["parameters"] |= {"REGMODE_A": "OUTREG", "REGMODE_B": "OUTREG"}
 
 
 def _followers(
@@ -164,8 +141,8 @@ def _followers(
         if len(found) != 1:
             return {}
         name, input_port = found[0]
-        cell = cells.get(name, {"type": "a port of the module"})
-        if cell["type"] != "TRELLIS_FF" or input_port != "DI":
+        cell = cells.get(name)
+        if cell is None or cell["type"] != "TRELLIS_FF" or input_port != "DI":
             return {}
         inputs = cell["connections"]
         if not _PLAIN.items() <= cell["parameters"].items() or inputs["LSR"] != ["0"]:

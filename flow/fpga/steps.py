@@ -17,6 +17,7 @@ from flow.fpga.block_rams import (
     read_memories,
     use_output_registers,
 )
+from flow.fpga.netlist import change_netlist
 from flow.fpga.parts import Part
 from flow.fpga.tools import find_fpga_tool
 from flow.run.step_cache import StepCache
@@ -252,10 +253,10 @@ def _map(yosys: Tool, part: Part, folder: Path, sources: Sources, options: FpgaO
         begin = "map_gates"
     lines.append(f"{command} -run {begin}: -json mapped.json")
     _run_yosys(yosys, lines, "map", folder)
-    if family.own_adders:
-        open_carry_ends(folder / "mapped.json")
-    if family.block_ram_shapes:
-        use_output_registers(folder / "mapped.json")
+    changes = [open_carry_ends] if family.own_adders else []
+    changes += [use_output_registers] if family.block_ram_shapes else []
+    if changes:
+        change_netlist(folder / "mapped.json", *changes)
     return _Written("mapped.json")
 
 

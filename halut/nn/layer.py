@@ -549,7 +549,7 @@ def is_dense(tensor: Tensor) -> bool:
     return tensor.layout is torch.strided and not tensor.is_nested
 
 
-def traced_call(module: nn.Module, *arguments: Any, **named: Any) -> fx.Proxy:
+def traced_call(module: nn.Module, x: fx.Proxy, *arguments: Any, **named: Any) -> fx.Proxy:
     """Return what stands for a module's result where torch.fx traces a model: one call of it.
 
     Tracers call the forward of modules that are not torch's own, with proxies.
@@ -558,18 +558,17 @@ def traced_call(module: nn.Module, *arguments: Any, **named: Any) -> fx.Proxy:
     ----------
     module : nn.Module
         In the traced model.
-    arguments, named
-        Of its forward, at least one of which is a proxy.
+    x, arguments, named
+        Of its forward.
     """
-    values = (*arguments, *named.values())
-    tracer: Any = next(value.tracer for value in values if isinstance(value, fx.Proxy))
+    tracer: Any = x.tracer
     name = tracer.path_of_module(module)
     if not name:
         raise HalutError(
             f"what torch.fx traces must be a model with looked-up layers, not a bare "
             f"{type(module).__name__}"
         )
-    return tracer.create_proxy("call_module", name, arguments, named)
+    return tracer.create_proxy("call_module", name, (x, *arguments), named)
 
 
 def _batches(x: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flow.fpga.adders import ADDERS, open_carry_ends
+from flow.fpga.netlist import change_netlist
 from flow.tools import find_yosys, run_tool
 
 _DESIGN = """\
@@ -77,7 +78,7 @@ def _map(folder: Path) -> dict:
         f"{command} -run map_gates: -json mapped.json\n"
     )
     run_tool(find_yosys(), ["map.ys"], folder / "map.log", folder)
-    open_carry_ends(folder / "mapped.json")
+    change_netlist(folder / "mapped.json", open_carry_ends)
     (folder / "write.ys").write_text(
         "read_json mapped.json\nrename adders mapped\nwrite_verilog -noattr mapped.v\n"
     )

@@ -18,6 +18,7 @@ from flow.fpga.block_rams import (
     use_output_registers,
 )
 from flow.fpga.implement import FpgaOptions, implement
+from flow.fpga.netlist import change_netlist
 from flow.fpga.parts import part
 from flow.tools import find_yosys, run_tool
 from rtl_gen import AcceleratorConfig
@@ -157,6 +158,10 @@ endmodule
 """
 
 
+def _cells(folder: Path) -> dict:
+    return json.loads((folder / "mapped.json").read_text())["modules"]["registered"]["cells"]
+
+
 def _mapped(
     folder: Path, ports: str = "", inside: str = "", outside: str = "", edge: str = "posedge"
 ) -> tuple[int, dict]:
@@ -168,9 +173,10 @@ def _mapped(
         "read_verilog design.v\nsynth_ecp5 -top registered -json mapped.json\n"
     )
     run_tool(find_yosys(), ["map.ys"], folder / "map.log", folder)
-    n_gone = use_output_registers(folder / "mapped.json")
-    netlist = json.loads((folder / "mapped.json").read_text())
-    return n_gone, netlist["modules"]["registered"]["cells"]
+    before = _cells(folder)
+    change_netlist(folder / "mapped.json", use_output_registers)
+    cells = _cells(folder)
+    return len(before) - len(cells), cells
 
 
 def _simulated(folder: Path) -> list[int]:
