@@ -27,13 +27,14 @@ def sram_modules(wanted: Mapping[tuple[int, int], Arrangement], sram: SramMacros
     parts += [_memory(*size, wanted[size], sram) for size in sorted(wanted)]
     choices = [
         f"    if (WORDS == {words} && WIDTH == {width}) halut_sram_{words}x{width} memory "
-        "(.clk_i(clk_i), .en_i(en_i), .we_i(we_i), .addr_i(addr_i), .d_i(d_i), .q_o(q_o));"
+        "(.clk_i(clk_i), .en_i(we_i | re_i), .we_i(we_i), .addr_i(address), .d_i(d_i), .q_o(q_o));"
         for words, width in sorted(wanted)
     ]
     parts.append(
         "module halut_sram #(parameter WORDS = 2, parameter WIDTH = 1, parameter ADDRESS_BITS = 1)"
-        " (\n  input clk_i, input en_i, input we_i, input [ADDRESS_BITS-1:0] addr_i,\n"
-        "  input [WIDTH-1:0] d_i, output [WIDTH-1:0] q_o);\n  generate\n"
+        " (\n  input clk_i, input we_i, input [ADDRESS_BITS-1:0] waddr_i, input [WIDTH-1:0] d_i,\n"
+        "  input re_i, input [ADDRESS_BITS-1:0] raddr_i, output [WIDTH-1:0] q_o);\n"
+        "  wire [ADDRESS_BITS-1:0] address = we_i ? waddr_i : raddr_i;\n  generate\n"
         + "\n".join(choices)
         + "\n  endgenerate\nendmodule\n"
     )

@@ -34,7 +34,7 @@ __all__ = [
 CELL_INPUTS = {
     "halut_latch": ("en_i", "d_i"),
     "halut_clock_gate": ("clk_i", "en_i"),
-    "halut_sram": ("clk_i", "en_i", "we_i", "addr_i", "d_i"),
+    "halut_sram": ("clk_i", "we_i", "waddr_i", "d_i", "re_i", "raddr_i"),
 }
 _CELL_MODELS = """\
 // Transparent latch, open while en_i is high. Replace by the library's latch.
@@ -74,8 +74,9 @@ endmodule
 
 
 _SRAM_MODEL = """\
-// SRAM with one port: at a clock edge with en_i it writes a word, or reads one to q_o, which stays
-// until the next such edge and is undefined after a write. Replace by the library's macros.
+// SRAM: a clock edge with we_i writes a word, one with re_i reads one to q_o, which stays until the
+// next read and is undefined after a write. Never both at one edge, so that a macro with one port
+// will do, for which we_i chooses the address. Replace by the library's macros.
 /* verilator lint_off DECLFILENAME */
 module halut_sram #(
 /* verilator lint_on DECLFILENAME */
@@ -84,16 +85,20 @@ module halut_sram #(
   parameter ADDRESS_BITS = 1
 ) (
   input  wire                    clk_i,
-  input  wire                    en_i,
   input  wire                    we_i,
-  input  wire [ADDRESS_BITS-1:0] addr_i,
+  input  wire [ADDRESS_BITS-1:0] waddr_i,
   input  wire [WIDTH-1:0]        d_i,
+  input  wire                    re_i,
+  input  wire [ADDRESS_BITS-1:0] raddr_i,
   output reg  [WIDTH-1:0]        q_o
 );
   reg [WIDTH-1:0] words [0:WORDS-1];
   always @(posedge clk_i) begin
-    if (en_i && we_i) words[addr_i] <= d_i;
-    if (en_i) q_o <= we_i ? {WIDTH{1'bx}} : words[addr_i];
+    if (we_i) words[waddr_i] <= d_i;
+    if (re_i) q_o <= words[raddr_i];
+`ifndef SYNTHESIS
+    if (we_i) q_o <= {WIDTH{1'bx}};
+`endif
   end
 endmodule
 """

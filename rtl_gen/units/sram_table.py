@@ -96,12 +96,6 @@ class SramTable(Unit):
         name = f"row{row}_sram" if self.n_banks == 1 else f"bank{bank}_row{row}_sram"
         bits = self.address_bits
         word = Signal(self.width, name=f"{name}_word")
-        address = Signal(bits, name=f"{name}_address")
-        enable = Signal(name=f"{name}_enable")
-        m.d.comb += [
-            address.eq(Mux(written, self.write_index[:bits], self.index[row][:bits])),
-            enable.eq(written | read),
-        ]
         if isinstance(platform, VerilogTarget):
             m.submodules[name] = Instance(
                 "halut_sram",
@@ -109,21 +103,22 @@ class SramTable(Unit):
                 p_WIDTH=self.width,
                 p_ADDRESS_BITS=bits,
                 i_clk_i=self.clk_i,
-                i_en_i=enable,
                 i_we_i=written,
-                i_addr_i=address,
+                i_waddr_i=self.write_index[:bits],
                 i_d_i=self.write_data,
+                i_re_i=read,
+                i_raddr_i=self.index[row][:bits],
                 o_q_o=word,
             )
             return word
         m.submodules[name] = memory = Memory(shape=self.width, depth=self.n_words, init=[])
         write, port = memory.write_port(), memory.read_port()
         m.d.comb += [
-            write.addr.eq(address),
+            write.addr.eq(self.write_index[:bits]),
             write.data.eq(self.write_data),
             write.en.eq(written),
-            port.addr.eq(address),
-            port.en.eq(enable & ~written),
+            port.addr.eq(self.index[row][:bits]),
+            port.en.eq(read),
             word.eq(port.data),
         ]
         return word
