@@ -121,6 +121,9 @@ class AcceleratorConfig(AddressMap):
         Adder-tree levels in the look-up stage, before its register; 0 to 8.
     adder_levels_per_stage : int
         Adder-tree levels in each later stage; 1 to 8.
+    skid_buffer : bool
+        Sums that are not taken are kept in a second register, so that whether the pipeline stands
+        still comes from registers and not from the consumer. For wide arrays on FPGAs.
     double_buffer : bool
         Two programs are stored. While one computes the other can be written; a command switches
         between row groups.
@@ -215,6 +218,10 @@ class AcceleratorConfig(AddressMap):
     splits: str = setting(
         "level", "--splits", "what has a place in the window of its own", group=_STAGES,
         choices=("level", "node"), later=True,
+    )  # fmt: skip
+    skid_buffer: bool = setting(
+        False, "--skid-buffer", "keep sums that are not taken, so that stalls come from registers",
+        group=_STAGES, later=True,
     )  # fmt: skip
     overflow: str | None = setting(
         None, "--overflow", "what an accumulator narrower than needed does", group=_FORMATS,
@@ -518,6 +525,8 @@ class AcceleratorConfig(AddressMap):
             slug += "_relu"
         if self.overflow:
             slug += f"_{self.overflow}"
+        if self.skid_buffer:
+            slug += "_skid"
         return slug + ("_double" if self.double_buffer else "")
 
     def to_dict(self) -> dict[str, Any]:

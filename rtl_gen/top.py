@@ -20,6 +20,7 @@ from .units.decoder import DecoderBlock
 from .units.encoder import Encoder, encoder_unit
 from .units.output_stage import OutputStage, is_region
 from .units.serializer import OutputSerializer, output_payload
+from .units.skid_buffer import SkidBuffer
 from .units.unit import Unit, named
 
 __all__ = ["HalutMatmul", "ProgramWrite", "accelerator_members", "partial_config"]
@@ -110,12 +111,24 @@ class HalutMatmul(Unit):
         output: OutputSerializer | OutputStage = OutputSerializer(c)
         self.add(m, "serializer", output, platform)
         columns = [block.sums[u] for block in blocks for u in range(c.decoders_per_word)]
+        sums = output.i
+        if c.skid_buffer:
+            # What is kept waits for the output, which is then busy: no program word passes it.
+            skid = SkidBuffer(width=len(output.i.payload.as_value()))
+            self.add(m, "skid_buffer", skid, platform)
+            m.d.comb += [
+                output.i.payload.as_value().eq(skid.o.payload),
+                output.i.valid.eq(skid.o.valid),
+                skid.o.ready.eq(output.i.ready),
+                control.full_next.eq(skid.full_next),
+            ]
+            sums = skid.i
         m.d.comb += [
-            output.i.payload.as_value().eq(
+            Value.cast(sums.payload).eq(
                 Cat(column[row] for row in range(c.rows) for column in columns)
             ),
-            output.i.valid.eq(control.sums_valid),
-            control.sums_ready.eq(output.i.ready),
+            sums.valid.eq(control.sums_valid),
+            control.sums_ready.eq(sums.ready),
         ]
         if self.partial and c.output_constants:
             m.d.comb += control.output_busy.eq(output.o_valid | self.output_busy)

@@ -13,6 +13,7 @@ from rtl_gen.units.encoder import encoder_unit
 from rtl_gen.units.lut_memory import LutMemory
 from rtl_gen.units.output_stage import OutputStage
 from rtl_gen.units.serializer import OutputSerializer
+from rtl_gen.units.skid_buffer import SkidBuffer
 from rtl_gen.units.sram_table import SramTable
 from rtl_gen.units.threshold_memory import ThresholdMemory
 from rtl_gen.units.unit import Unit
@@ -40,6 +41,7 @@ UNITS: dict[str, Callable[[AcceleratorConfig], Unit]] = {
     ),
     "decoder": Decoder,
     "decoder_block": DecoderBlock,
+    "skid_buffer": lambda c: SkidBuffer(width=c.rows * c.n_outputs * c.accumulator_bits),
     "output_serializer": OutputSerializer,
     "output_stage": OutputStage,
     "control": Control,
@@ -50,10 +52,12 @@ UNITS: dict[str, Callable[[AcceleratorConfig], Unit]] = {
 def unit_kinds(config: AcceleratorConfig) -> list[str]:
     """Return the kinds of `UNITS` that an accelerator of `config` has and that have a bench.
 
-    Without SRAM that is all but its tables, and the output stage where results are converted; with
-    SRAM the words are in `sram_table`, and columns are run with their block.
+    Without SRAM that is all but its tables, the skid buffer and the output stage where there are
+    any; with SRAM the words are in `sram_table`, and columns are run with their block.
     """
     absent = {"sram_table"} if config.memory != "sram" else {"lut_memory", "decoder"}
+    if not config.skid_buffer:
+        absent.add("skid_buffer")
     if not config.has_output_stage:
         absent.add("output_stage")
     return [kind for kind in UNITS if kind not in absent]

@@ -135,6 +135,7 @@ _UNITS = {
     "halut_encoder": "encoder",
     "halut_control": "control",
     "halut_output": "output",
+    "halut_skid_buffer": "output",
     "halut_join": "join",
     "halut_float_adder": "float adders",
     "halut_half_to_single": "float adders",

@@ -16,6 +16,7 @@ from rtl_gen.units.decoder import DecoderBlock
 from rtl_gen.units.encoder import encoder_unit
 from rtl_gen.units.output_stage import OutputStage
 from rtl_gen.units.serializer import OutputSerializer
+from rtl_gen.units.skid_buffer import SkidBuffer
 
 __all__ = [
     "comparator_check",
@@ -24,6 +25,7 @@ __all__ = [
     "encoder_check",
     "join_check",
     "output_check",
+    "skid_check",
     "stage_check",
     "tiled_check",
 ]
@@ -79,6 +81,7 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
             "LOOK_UP": c.encoder_cycles,
         },
         defines=_macros(
+            SKID=c.skid_buffer,
             BUSY=c.output_constants,
             INTERLEAVED=interleaved,
             DOUBLE=c.double_buffer,
@@ -190,6 +193,25 @@ def output_check(name: str, config: AcceleratorConfig) -> Check:
                 (several, Property("index", "the index is the beat's number", 5)),
                 (several, Property("stable", "valid holds and the payload stays until ready", 6)),
             ),
+        ),
+    )
+
+
+def skid_check(width: int) -> Check:
+    """The skid buffer's streams, without bound."""
+    return Check(
+        name=f"skid_{width}",
+        unit=partial(SkidBuffer, width=width),
+        checker="skid.v",
+        parameters={"W": width},
+        properties=(
+            Property(
+                "ready", "an item is taken exactly while none is kept, whatever comes after", 1
+            ),
+            Property("valid", "valid exactly while an item is kept or offered", 2),
+            Property("data", "every item leaves once, in order", 3),
+            Property("stable", "valid holds and the payload stays until ready", 4),
+            Property("full", "that there is no room is said a cycle before", 5),
         ),
     )
 

@@ -57,6 +57,7 @@ def all_checks() -> list[Check | StillCheck | BoundCheck | NetlistCheck]:
         *(checkers.comparator_check(width) for width in range(2, 17)),
         *(checkers.encoder_check(*each) for each in configs["encoder"]),
         *(checkers.output_check(*each) for each in configs["output"]),
+        *(checkers.skid_check(width) for width in (1, 8)),
         *(checkers.stage_check(*each) for each in configs["stage"]),
         *(checkers.decoder_check(*each) for each in configs["decoder"]),
         *(checkers.join_check(n_terms) for n_terms in (2, 3, 4)),

@@ -14,7 +14,7 @@ module proof #(
   parameter LOOK_UP = 3     // stage of the look-up
 ) (
   input clk, input [7:0] twin, input again,
-  input i_valid, input program_valid, input sums_ready,
+  input i_valid, input program_valid, input ready_next,
   input program_switch, input program_bank, input output_busy,
   output bad_accept, output bad_enable, output bad_lost, output bad_group, output bad_look_up,
   output bad_first, output bad_sums, output bad_still, output bad_phase, output bad_word,
@@ -27,6 +27,14 @@ module proof #(
   reg started = 0;
   always @(posedge clk) started <= 1;
   wire live = started & ~again;
+
+  // Room for finished sums; with a skid buffer it is known a cycle before.
+`ifdef SKID
+  reg sums_ready;
+  always @(posedge clk) sums_ready <= ready_next;
+`else
+  wire sums_ready = ready_next;
+`endif
 
   // The unit; with a twin, broken at one of its ports.
   wire own_i_ready, own_program_ready, sums_valid;
@@ -44,6 +52,9 @@ module proof #(
                                                   : program_valid),
     .program_ready(own_program_ready),
     .sums_valid(sums_valid), .sums_ready(twin == 8 ? 1'b1 : sums_ready),
+`ifdef SKID
+    .full_next(twin == 8 ? 1'b0 : ~ready_next),
+`endif
 `ifdef BUSY
     .output_busy(output_busy),
 `endif

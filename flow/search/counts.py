@@ -55,7 +55,7 @@ def structure(config: AcceleratorConfig) -> dict[str, float]:
     if c.n_groups > 1:
         adder_bits += c.accumulator_bits
     results = c.rows * c.n_outputs
-    buffer_flops = results * c.accumulator_bits if c.n_beats > 1 else 0
+    buffer_flops = results * c.accumulator_bits * ((c.n_beats > 1) + c.skid_buffer)
     threshold_flops = c.parallel_codebooks * (c.n_prototypes - 1) * bits if c.n_groups > 1 else 0
 
     return {

@@ -35,6 +35,9 @@ class Control(Unit):
         Program stream's handshake.
     sums_valid : Out(1), sums_ready : In(1)
         Handshake of the decoders' finished sums.
+    full_next : In(1)
+        `skid_buffer` only: `sums_ready` will be 0 in the next cycle. All enables but the first come
+        from registers then.
     output_busy : In(1)
         Only where the output stage has constants, which program words change: results wait
         behind the sums.
@@ -71,6 +74,8 @@ class Control(Unit):
             "sums_ready": In(1),
             "enable": Out(c.pipeline_stages),
         }
+        if c.skid_buffer:
+            members["full_next"] = In(1)
         if c.output_constants:
             members["output_busy"] = In(1)
         if c.encoder == "interleaved":
@@ -93,6 +98,7 @@ class Control(Unit):
             + ("_captured" if c.encoder == "addressed" and c.captures_input else "")
             + ("_binary" if c.memory == "lutram" and c.stored_groups > 1 else "")
             + ("_sram" if c.fetch_stages else "")
+            + ("_skid" if c.skid_buffer else "")
             + ("_output" if c.output_constants else "")
             + ("_double" if c.double_buffer else ""),
             has_reset=True,
@@ -139,7 +145,6 @@ class Control(Unit):
             advance.eq(~self.sums_valid | self.sums_ready),
             self.program_ready.eq(running & program_ready),
             self.i_ready.eq(advance & running & ~waits),
-            self.enable.eq(Cat(taken, valid & advance.replicate(stages - 1))),
         ]
         m.d.sync += settling.eq(named(m, "program_taken", held & self.program_ready))
         last: Value = Const(1)
@@ -151,6 +156,14 @@ class Control(Unit):
                 valid.eq(Cat(taken, valid)),
                 self.sums_valid.eq(finished),
             ]
+        behind = valid & advance.replicate(stages - 1)
+        if c.skid_buffer:
+            halts = Mux(advance, finished, self.sums_valid) & self.full_next
+            halts = named(m, "halts_next", halts)
+            moving = Mux(advance, Cat(taken, valid)[: stages - 1], valid)
+            behind = Signal(stages - 1, name="stage_enable")
+            m.d.sync += behind.eq(moving & ~halts.replicate(stages - 1))
+        m.d.comb += self.enable.eq(Cat(taken, behind))
         if c.encoder == "interleaved":
             phase = Signal(c.tree_depth, init=1)
             m.d.comb += self.phase.eq(phase)

@@ -454,6 +454,40 @@ async def decoder_block(dut: Any, corner: bool) -> None:
     await _sum_steps(tb, board, "sums", ports_of, c.fetch_stages)
 
 
+async def _stream_through(
+    tb: UnitTB, pattern: str, items: list[int], board: Scoreboard, fields: tuple[str, ...]
+) -> None:
+    """Send items to stream `i`, with pauses; the scoreboard takes what leaves by stream `o`."""
+    dut = tb.dut
+    driver = StreamDriver(dut, "i", dut.clk_i)
+    monitor = StreamMonitor(
+        dut, "o", dut.clk_i, fields=fields, receive=board.receive,
+        wait=stalls(pattern, "sink", cocotb.RANDOM_SEED),
+    )  # fmt: skip
+    await tb.start()
+    cocotb.start_soon(monitor.run())
+    await driver.send(items, stalls(pattern, "source", cocotb.RANDOM_SEED))
+    while not board.done:
+        await RisingEdge(dut.clk_i)
+    for _ in range(4):
+        await RisingEdge(dut.clk_i)
+    board.finish()
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+@cocotb.parametrize(pattern=STALL_PATTERNS)
+async def skid_buffer(dut: Any, pattern: str) -> None:
+    """What goes in comes out, whoever pauses."""
+    tb = UnitTB(dut)
+    width = len(dut.i_data)
+    items = [int.from_bytes(tb.rng.bytes(-(-width // 8)), "little") >> -width % 8
+             for _ in range(100)]  # fmt: skip
+    board = Scoreboard("o")
+    board.expect(list(items))
+    items[3] ^= tb.spoil
+    await _stream_through(tb, pattern, items, board, ("data",))
+
+
 @cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(pattern=STALL_PATTERNS)
 async def output_serializer(dut: Any, pattern: str) -> None:
@@ -478,19 +512,7 @@ async def output_serializer(dut: Any, pattern: str) -> None:
         board.finish()
         return
     board.expect((*beat, int(beat[1] == c.n_beats - 1)) for beat in numbered)
-    driver = StreamDriver(dut, "i", dut.clk_i)
-    monitor = StreamMonitor(
-        dut, "o", dut.clk_i, fields=("data", "index", "last"), receive=board.receive,
-        wait=stalls(pattern, "sink", cocotb.RANDOM_SEED),
-    )  # fmt: skip
-    await tb.start()
-    cocotb.start_soon(monitor.run())
-    await driver.send(items, stalls(pattern, "source", cocotb.RANDOM_SEED))
-    while not board.done:
-        await RisingEdge(dut.clk_i)
-    for _ in range(4):
-        await RisingEdge(dut.clk_i)
-    board.finish()
+    await _stream_through(tb, pattern, items, board, ("data", "index", "last"))
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -554,12 +576,15 @@ async def control(dut: Any) -> None:
     board = Scoreboard("control")
     names = ("i_ready", "program_ready", "sums_valid", "enable")
     i_valid = program_valid = 0
+    ready_next = 0
     spoiled = False
     for cycle in range(3000):
         # An offer stands until it is taken.
         i_valid = i_valid or int(tb.rng.random() < 0.8)
         program_valid = program_valid or int(tb.rng.random() < 0.05)
-        sums_ready = int(tb.rng.random() < 0.7)
+        sums_ready, ready_next = ready_next, int(tb.rng.random() < 0.7)
+        if c.skid_buffer:
+            tb.set(full_next=1 - ready_next)
         advance = not finished or sums_ready
         output_busy = int(bool(c.output_constants) and tb.rng.random() < 0.5)
         begins = group == 0

@@ -119,6 +119,15 @@ CONFIGS = {
                        "window": 3, "splits": "node", "memory": "ff"},
     "node-lutram": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "window": 4,
                     "splits": "node", "parallel_codebooks": 2, "memory": "lutram"},
+    "skid": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+             "parallel_codebooks": 2, "skid_buffer": True},
+    "skid-addressed": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                       "parallel_codebooks": 4, "encoder": "addressed", "input_format": "int8",
+                       "memory": "sram", "skid_buffer": True},
+    "skid-beats": {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 6, "parallel_codebooks": 3,
+                   "outputs_per_cycle": 2, "output_format": "fp16", "skid_buffer": True},
+    "skid-double": {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 2, "encoder": "pipelined",
+                    "double_buffer": True, "output_format": "int8", "skid_buffer": True},
     "smallest": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1, "encoder": "pipelined"},
     "smallest-interleaved": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1},
     "output-bound": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 6, "outputs_per_cycle": 2,
@@ -136,7 +145,17 @@ def test_sums_latency_and_rate(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["interleaved", "dense", "groups-of-three", "lutram", "sram", "to-fp16", "to-int8"]
+    "name",
+    [
+        "interleaved",
+        "dense",
+        "groups-of-three",
+        "lutram",
+        "sram",
+        "to-fp16",
+        "to-int8",
+        "skid-beats",
+    ],
 )
 @pytest.mark.parametrize("stall", ["none", "both"])
 def test_a_row_group_sees_one_program(name, stall):

@@ -56,6 +56,9 @@ ODD = {
              "write_word_bits": 16},
     "sram_double": {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 2, "parallel_codebooks": 3,
                     "encoder": "pipelined", "memory": "sram", "double_buffer": True},
+    "skid": {"n_codebooks": 6, "n_prototypes": 8, "n_outputs": 4, "rows": 2, "skid_buffer": True,
+             "parallel_codebooks": 2, "encoder": "addressed", "input_format": "int8",
+             "memory": "sram", "output_format": "fp16"},
     "wide_tree": {"n_codebooks": 3, "n_prototypes": 32, "n_outputs": 2, "memory": "ff",
                   "encoder": "interleaved"},
 }  # fmt: skip
@@ -68,7 +71,8 @@ TILED = {
     ),
     "tiled_bytes": (
         {"row_tiles": 2, "output_tiles": 2},
-        {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "output_format": "int8"},
+        {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "output_format": "int8",
+         "skid_buffer": True},
     ),
     "tiled_floats": (
         {"output_tiles": 2, "codebook_tiles": 3},

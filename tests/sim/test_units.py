@@ -23,10 +23,11 @@ CONFIGS = {
     "unrolled": {"n_codebooks": 5, "n_prototypes": 4, "n_outputs": 3, "rows": 3,
                  "parallel_codebooks": 5, "encoder": "pipelined", "input_format": "int5",
                  "memory": "lutram", "lut_bits": 4, "adder_levels_per_stage": 1,
-                 "output_format": "fp16"},
+                 "output_format": "fp16", "skid_buffer": True},
     # A RAM per row and tree level, for FPGAs.
     "addressed": {"n_codebooks": 6, "n_prototypes": 8, "n_outputs": 2, "rows": 2,
-                  "parallel_codebooks": 3, "encoder": "addressed", "memory": "lutram"},
+                  "parallel_codebooks": 3, "encoder": "addressed", "memory": "lutram",
+                  "skid_buffer": True},
     # Levels that add up words; several words per codebook.
     "sums": {"n_codebooks": 4, "n_prototypes": 8, "n_outputs": 2, "rows": 2, "terms": 3,
              "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
