@@ -20,7 +20,7 @@ _ODD: dict[str, Any] = {
 }  # fmt: skip
 _UNIT: dict[str, Any] = {
     "n_codebooks": 4, "n_prototypes": 4, "n_outputs": 6, "parallel_codebooks": 2,
-    "encoder": "pipelined", "output_format": "fp16", "write_word_bits": 16,
+    "encoder": "pipelined", "output_format": "fp16", "write_word_bits": 16, "skid_buffer": True,
 }  # fmt: skip
 _PIXELS: dict[str, Any] = {
     "n_codebooks": 2, "n_prototypes": 4, "n_outputs": 3, "rows": 2, "parallel_codebooks": 2,
@@ -58,7 +58,7 @@ CONFIGS = {
     # The same with windows: nothing is gathered.
     "pixels, windows": AxiConfig(
         core=FrontEndConfig(
-            accelerator=AcceleratorConfig(**_PIXELS, window=9), height=3, width=4, channels=2
+            accelerator=AcceleratorConfig(**_PIXELS, window=9, skid_buffer=True), height=3, width=4, channels=2
         ),
     ),
     "stream": AxiConfig(
