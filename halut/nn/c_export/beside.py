@@ -61,9 +61,11 @@ def check_steps(
 
 
 def channels_last(images: Tensor) -> NDArray[np.float32]:
-    """Return (n, height, width, channels) of images or rows of features."""
+    """Return (n, height, width, channels) of images, signals (height 1) or rows of features."""
     if images.ndim == 2:
         return images[:, None, None].numpy()
+    if images.ndim == 3:
+        images = images.unsqueeze(2)
     return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
 
 
@@ -98,6 +100,8 @@ def _like(result: Tensor, array: NDArray[Any], value: Value) -> Tensor:
     floats = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     if result.ndim == 4:
         return floats.permute(0, 3, 1, 2).contiguous()
+    if result.ndim == 3:
+        return floats[:, 0].permute(0, 2, 1).contiguous()
     rows = floats.flatten(1)
     return rows if value.places is None else rows[:, torch.from_numpy(value.places)]
 

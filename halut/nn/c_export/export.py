@@ -192,9 +192,10 @@ def export_c(
 
 
 def _checked(images: Tensor, name: str) -> Tensor:
-    if not isinstance(images, Tensor) or images.ndim not in (2, 4) or not images.numel():
+    if not isinstance(images, Tensor) or images.ndim not in (2, 3, 4) or not images.numel():
         raise HalutError(
-            f"{name} must be a tensor of shape (n, features) or (n, channels, height, width)"
+            f"{name} must be a tensor of shape (n, features), (n, channels, length) or "
+            "(n, channels, height, width)"
         )
     if not torch.isfinite(images).all():
         raise HalutError(f"{name} must be finite, not NaN or infinite")
@@ -215,7 +216,7 @@ def _as_in_memory(
     outputs: Tensor, network: Network
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Return PyTorch's outputs (n, n_outputs) in the order in which C stores them."""
-    if outputs.ndim == 4:
+    if outputs.ndim > 2:
         return channels_last(outputs).reshape(len(outputs), -1)
     rows = outputs.numpy()
     places = network.output.places

@@ -43,6 +43,40 @@ from halut.program import Program
 __all__ = ["trace"]
 
 _SAME = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+_PRODUCTS = (*_CONVOLUTIONS, nn.Linear)
+_MAXIMA = (nn.MaxPool1d, nn.MaxPool2d)
+_MEANS = (nn.AvgPool1d, nn.AvgPool2d)
+_ADAPTIVE_MAXIMA = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
+_ADAPTIVE_MEANS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+_SIGNALS = (nn.Conv1d, nn.MaxPool1d, nn.AvgPool1d)
+"""Modules of signals, which are images of height 1."""
+
+_MAXIMUM = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+_MEAN = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+_ADAPTIVE = ("output_size", "return_indices")
+_MODULES: dict[Any, tuple[Any, tuple[str, ...]]] = {
+    functional.relu6: (nn.ReLU6, ("inplace",)),
+    functional.hardtanh: (nn.Hardtanh, ("min_val", "max_val", "inplace")),
+    torch.max_pool1d: (nn.MaxPool1d, _MAXIMUM),
+    torch.max_pool2d: (nn.MaxPool2d, _MAXIMUM),
+    functional.max_pool1d: (nn.MaxPool1d, _MAXIMUM),
+    functional.max_pool2d: (nn.MaxPool2d, _MAXIMUM),
+    functional.avg_pool1d: (nn.AvgPool1d, _MEAN),
+    functional.avg_pool2d: (nn.AvgPool2d, _MEAN),
+    functional.adaptive_max_pool1d: (nn.AdaptiveMaxPool1d, _ADAPTIVE),
+    functional.adaptive_max_pool2d: (nn.AdaptiveMaxPool2d, _ADAPTIVE),
+    functional.adaptive_avg_pool1d: (nn.AdaptiveAvgPool1d, _ADAPTIVE),
+    functional.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, _ADAPTIVE),
+}
+"""Functions, the modules that they are, and the names of their arguments behind the input."""
+
+_DROPOUTS = (functional.dropout, functional.dropout1d, functional.dropout2d)
+_RESHAPES = (
+    torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.select,
+    "flatten", "reshape", "view", "squeeze", "unsqueeze", "select",
+)  # fmt: skip
+
 _MIXING = (nn.Linear, HalutLinear)
 _LARGEST_KERNEL = 256  # positions: their number is a byte
 
@@ -86,17 +120,20 @@ def _where(node: fx.Node) -> str:
 
 def _pair(value: Any) -> tuple[int, int]:
     both = value if isinstance(value, (tuple, list)) else (value, value)
-    return int(both[0]), int(both[1])
+    return int(both[0]), int(both[-1])
 
 
 def _image(shape: tuple[int, ...]) -> Shape:
     """Return (height, width, channels) of a tensor's shape."""
     if len(shape) == 4:
         return shape[2], shape[3], shape[1]
+    if len(shape) == 3:
+        return 1, shape[2], shape[1]
     if len(shape) == 2:
         return 1, 1, shape[1]
     raise HalutError(
-        f"values must have shape (n, features) or (n, channels, height, width) in C, not {shape}"
+        "values must have shape (n, features), (n, channels, length) or "
+        f"(n, channels, height, width) in C, not {shape}"
     )
 
 
@@ -123,8 +160,9 @@ class _Tracer:
             self._end(self.values[result])
         elif node.op == "call_module":
             self._module(node, self.graph.module(node))
-        else:
+        elif "tensor_meta" in node.meta:
             self._function(node)
+        # What else a model computes from shapes, its other operations have as arguments.
 
     # What calls are.
 
@@ -132,7 +170,7 @@ class _Tracer:
         source = self._source(node)
         if isinstance(module, HalutLayer):
             self._look_up(node, source, module)
-        elif type(module) is nn.Conv2d or type(module) is nn.Linear:
+        elif isinstance(module, _PRODUCTS) and type(module) in _PRODUCTS:
             self._product(node, source, module)
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             self._norm(node, source, module)
@@ -140,20 +178,28 @@ class _Tracer:
             self._clamp(node, source, 0.0, None)
         elif isinstance(module, nn.Hardtanh):  # ReLU6, too
             self._clamp(node, source, float(module.min_val), float(module.max_val))
-        elif type(module) is nn.MaxPool2d:
+        elif getattr(module, "return_indices", False):
+            raise HalutError("return_indices must be False in C, not True")
+        elif type(module) in _MAXIMA:
             window = Window(
-                *map(_pair, (module.kernel_size, module.stride, module.dilation, module.padding))
+                kernel=_sizes(module, "kernel_size"),
+                stride=_sizes(module, "stride"),
+                dilation=_sizes(module, "dilation"),
+                padding=_sizes(module, "padding"),
             )
             self._maximum(node, source, window)
-        elif type(module) is nn.AvgPool2d:
-            if module.ceil_mode or any(_pair(module.padding)) or module.divisor_override:
+        elif type(module) in _MEANS:
+            divisor = getattr(module, "divisor_override", None)
+            if module.ceil_mode or any(_sizes(module, "padding")) or divisor:
                 raise HalutError("average pooling must be without padding and ceil_mode in C")
-            self._mean(node, source, Window(_pair(module.kernel_size), _pair(module.stride)))
-        elif isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
-            make = self._mean if isinstance(module, nn.AdaptiveAvgPool2d) else self._maximum
+            self._mean(
+                node, source, Window(_sizes(module, "kernel_size"), _sizes(module, "stride"))
+            )
+        elif type(module) in (*_ADAPTIVE_MEANS, *_ADAPTIVE_MAXIMA):
+            make = self._mean if type(module) in _ADAPTIVE_MEANS else self._maximum
             make(node, source, _adaptive(source.shape, _image(shape_of(node))))
         elif type(module) is nn.Flatten:
-            self._flatten(node, source)
+            self._reshape(node, source)
         elif isinstance(module, _SAME):
             self.values[node] = source
         else:
@@ -166,8 +212,16 @@ class _Tracer:
             return
         if called in (torch.relu, functional.relu, "relu", "relu_"):
             self._clamp(node, self._source(node), 0.0, None)
-        elif called in (torch.flatten, "flatten"):
-            self._flatten(node, self._source(node))
+        elif called in _RESHAPES:
+            self._reshape(node, self._source(node))
+        elif called in (torch.mean, "mean"):
+            self._average(node, self._source(node))
+        elif called in _DROPOUTS:
+            self.values[node] = self._source(node)
+        elif called in _MODULES:
+            made, names = _MODULES[called]
+            settings = dict(zip(names, node.args[1:], strict=False)) | node.kwargs
+            self._module(node, made(**settings))
         else:
             raise HalutError(f"function must be one that C knows, not {node.name}")
 
@@ -175,13 +229,18 @@ class _Tracer:
 
     def _source(self, node: fx.Node) -> Value:
         first = node.args[0] if node.args else None
-        if not isinstance(first, fx.Node) or len(node.all_input_nodes) != 1:
+        if not isinstance(first, fx.Node) or len(self._tensors(node)) != 1:
             raise HalutError("operation must read one value in C")
         return self.values[first]
 
+    @staticmethod
+    def _tensors(node: fx.Node) -> list[fx.Node]:
+        """Return what a node reads but for sizes, which an example has fixed."""
+        return [one for one in node.all_input_nodes if "tensor_meta" in one.meta]
+
     def _value(self, node: fx.Node, kind: str | None = None) -> Value:
         """Return what a node makes; value by value it is of the kind of what it reads."""
-        source = self.values[node.all_input_nodes[0]]
+        source = self.values[self._tensors(node)[0]]
         shape = _image(shape_of(node))
         by_value = type(self.graph.module(node)) not in _MIXING
         places = source.places if by_value and shape == source.shape else None
@@ -247,12 +306,14 @@ class _Tracer:
             node,
         )
 
-    def _product(self, node: fx.Node, source: Value, module: nn.Conv2d | nn.Linear) -> None:
+    def _product(
+        self, node: fx.Node, source: Value, module: nn.Conv1d | nn.Conv2d | nn.Linear
+    ) -> None:
         self._floats(source)
         weight = module.weight.detach().cpu().numpy().astype(np.float32)
         window = Window()
         groups = 1
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, _CONVOLUTIONS):
             window, groups = _window_of(module), module.groups
             # (G, M, positions, channels), the channels last.
             by_group = weight.reshape(groups, -1, weight.shape[1], math.prod(window.kernel))
@@ -318,10 +379,25 @@ class _Tracer:
             raise HalutError("addition must be of values of one shape in C")
         self._add(Add(inputs=sources, output=self._value(node)), node)
 
-    def _flatten(self, node: fx.Node, source: Value) -> None:
+    def _average(self, node: fx.Node, source: Value) -> None:
+        """The mean over all positions."""
+        whole = source.shape[:2]
+        if shape_of(node)[1] != source.shape[2] or _image(shape_of(node))[:2] != (1, 1):
+            raise HalutError("mean must be of all positions of each channel in C")
+        self._mean(node, source, Window(whole, whole))
+
+    def _reshape(self, node: fx.Node, source: Value) -> None:
+        """The same values in the same order, with other axes."""
         shape = shape_of(node)
-        if len(shape) != 2 or shape[1] != source.size:
-            raise HalutError("flattening must make one row of each item in C")
+        if math.prod(shape[1:]) != source.size:
+            raise HalutError("reshaping must keep all values of each item in C")
+        image = _image(shape)
+        if source.places is None and image == source.shape:
+            self.values[node] = source
+            return
+        if len(shape) != 2:
+            self._with_unit_axes(node, source, image)
+            return
         if source.places is not None or source.shape[:2] == (1, 1):
             self.values[node] = source
             return
@@ -331,22 +407,43 @@ class _Tracer:
             node.name, (1, 1, source.size), source.kind, places.ravel(), base=source
         )
 
+    def _with_unit_axes(self, node: fx.Node, source: Value, image: Shape) -> None:
+        """Another shape in which the values lie as they do."""
+        order = np.arange(source.size)
+        before, after = (
+            order.reshape(shape[2], *shape[:2]).transpose(1, 2, 0)
+            for shape in (source.shape, image)
+        )
+        if source.places is not None or not np.array_equal(before.ravel(), after.ravel()):
+            raise HalutError("reshaping must make rows of features, or add axes of size 1, in C")
+        self.values[node] = Value(node.name, image, source.kind, base=source)
+
     @staticmethod
     def _floats(source: Value) -> None:
         if source.kind != "f32":
             raise HalutError("operation must read floats, not accumulators")
 
 
-def _window_of(module: nn.Conv2d | HalutConv2d) -> Window:
-    if module.padding_mode != "zeros" and module.padding not in (0, (0, 0), "valid"):
+def _sizes(module: Any, name: str) -> tuple[int, int]:
+    """Return a setting of a window for rows and columns."""
+    value = getattr(module, name)
+    if not isinstance(module, _SIGNALS):
+        return _pair(value)
+    return 0 if name == "padding" else 1, _pair(value)[-1]
+
+
+def _window_of(module: nn.Conv1d | nn.Conv2d | HalutConv2d) -> Window:
+    if module.padding_mode != "zeros" and module.padding not in (0, (0,), (0, 0), "valid"):
         raise HalutError(f'padding_mode must be "zeros" in C, not {module.padding_mode!r}')
-    kernel, stride, dilation = map(_pair, (module.kernel_size, module.stride, module.dilation))
+    kernel, stride, dilation = (
+        _sizes(module, name) for name in ("kernel_size", "stride", "dilation")
+    )
     if module.padding == "valid":
         padding = (0, 0)
     elif module.padding == "same":
         padding = (dilation[0] * (kernel[0] - 1) // 2, dilation[1] * (kernel[1] - 1) // 2)
     else:
-        padding = _pair(module.padding)
+        padding = _sizes(module, "padding")
     return Window(kernel, stride, dilation, padding)
 
 

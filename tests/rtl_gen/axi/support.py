@@ -58,7 +58,8 @@ CONFIGS = {
     # The same with windows: nothing is gathered.
     "pixels, windows": AxiConfig(
         core=FrontEndConfig(
-            accelerator=AcceleratorConfig(**_PIXELS, window=9, skid_buffer=True), height=3, width=4, channels=2
+            accelerator=AcceleratorConfig(**_PIXELS, window=9, skid_buffer=True),
+            height=3, width=4, channels=2,
         ),
     ),
     "stream": AxiConfig(

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from halut.nn import HalutConv2d, HalutLinear, LayerConfig
+from halut.nn import HalutConv2d, HalutLinear, LayerConfig, convert_
 from halut.nn.fold import fold_
 from halut.nn.layers import HalutLayer
 
@@ -94,3 +95,45 @@ def mixed(**formats: Any) -> nn.Module:
         nn.Conv2d(8, 4, 3, padding=1, groups=4, bias=False), nn.AvgPool2d(2), nn.Flatten(),
         nn.Linear(8, 5), nn.Hardtanh(-0.5, 2.0),
     ).eval()  # fmt: skip
+
+
+class Signals(nn.Module):
+    """Convolutions of signals, with functions where others have modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(1, 8, 7, stride=2, padding=3)
+        self.norm = norm(8, nn.BatchNorm1d)
+        self.second = nn.Conv1d(8, 12, 5, padding=2)
+        self.third = nn.Conv1d(12, 12, 3, padding="same", dilation=2, groups=2)
+        self.last = nn.Linear(48, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(1)
+        x = functional.max_pool1d(torch.relu(self.norm(self.first(x))), 2)
+        x = functional.relu6(self.second(x))
+        x = functional.dropout(x + self.third(x), training=self.training)
+        x = functional.avg_pool1d(x, 4)
+        return self.last(x.view(x.size(0), -1))
+
+
+class Pictures(nn.Module):
+    """The same of images, and the mean of all positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.third = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.max_pool2d(functional.relu(self.first(x)), 2, ceil_mode=True)
+        x = functional.hardtanh(self.second(x), 0.0, 3.0)
+        return self.third(x.mean((2, 3)))
+
+
+def converted(make_it: Any, x: Tensor) -> nn.Module:
+    """A network whose inner layers were converted; the first and the last one are exact."""
+    model = made(make_it)
+    convert_(model, config(), x, filter_fn=lambda name, _: name in ("second", "third"))
+    return model

@@ -23,8 +23,11 @@ from tests.halut.nn.c_export.builds import make, passed  # noqa: E402
 from tests.halut.nn.c_export.networks import (  # noqa: E402
     IMAGES,
     Branches,
+    Pictures,
+    Signals,
     bytes_out,
     config,
+    converted,
     folded,
     images,
     made,
@@ -223,6 +226,53 @@ def test_steps_that_differ_from_pytorch_are_found(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.needs("cc", "make")
+@pytest.mark.parametrize("exact", ["float", "int8"])
+@pytest.mark.parametrize(("network", "shape"), [(Signals, (64,)), (Pictures, (3, 11, 10))])
+def test_signals_and_functions(
+    network: Any, shape: tuple[int, ...], exact: str, tmp_path: Path
+) -> None:
+    inputs = torch.randn((300, *shape), generator=torch.Generator().manual_seed(4))
+    model = converted(network, inputs)
+    done = export_c(model, tmp_path, inputs[:40], exact=exact, measure_code=False)
+    assert (done.looked_up, done.exact) == (2, 2 if network is Signals else 1)
+    if exact == "float":
+        assert done.same_class == 40 and done.largest_step_difference < 1e-5
+    assert passed(tmp_path, "sanitise", "OPTIMISE=-O1").startswith("passed: 200 outputs of 40")
+
+
+class _Ending(nn.Module):
+    """A convolution of signals, and one function behind it."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(3, 4, 1)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self.first(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x.mean(1), r"mean must be of all positions of each channel in C \(mean\)"),
+        (lambda x: x.view(x.size(0), 2, -1), r"reshaping must make rows of features, or add axes"),
+        (lambda x: x.reshape(-1, 4), r"reshaping must keep all values of each item in C"),
+        (lambda x: x.select(2, 0), r"reshaping must keep all values of each item in C \(select\)"),
+        (lambda x: torch.nn.functional.max_pool1d(x, 2, return_indices=True)[0],
+         r"function must be one that C knows, not max_pool1d_with_indices"),
+        (lambda x: torch.nn.functional.avg_pool1d(x, 2, ceil_mode=True), r"without padding and"),
+        (lambda x: x * x.size(0), r"function must be one that C knows, not mul \(mul\)"),
+    ],
+)  # fmt: skip
+def test_functions_that_c_has_not_are_refused(function: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(HalutError, match=message) as caught:
+        export_c(_Ending(function).eval(), tmp_path / "out", torch.randn(2, 3, 6))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 # What users do wrong
 
 
@@ -245,7 +295,7 @@ def _with_activation(activation: nn.Module, **formats: Any) -> nn.Module:
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")).eval(),
          r'padding_mode must be "zeros" in C, not \'reflect\' \(0\)'),
         (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(4)).eval(), "must divide"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Flatten(0)).eval(), "must make one row of each"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Flatten(0)).eval(), "must keep all values of each"),
         (lambda: nn.Sequential(nn.Flatten()).eval(), "at least one layer"),
     ],
 )  # fmt: skip
