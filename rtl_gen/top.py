@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -278,7 +278,9 @@ class ProgramWrite:
         accepted = Signal(name="program_accepted")
         m.d.comb += accepted.eq(program.valid & program.ready)
         data = Signal(c.program_data_bits, name="program_word", reset_less=True)
-        with m.If(accepted):
+        # RAMs take a word in the cycle after, and need not know before whether it was accepted.
+        keeps = Const(1) if c.constants_memory == "lutram" else accepted
+        with m.If(keeps):
             m.d.sync += data.eq(program.payload.data)
         now = _Word(c, program.payload.address, accepted, data)
         if c.double_buffer:
@@ -294,7 +296,7 @@ class ProgramWrite:
             address = Signal(n_bits, name="program_word_address", reset_less=True)
             stored = Signal(name="program_word_valid", reset_less=True)
             m.d.sync += stored.eq(now.stored)
-            with m.If(accepted):
+            with m.If(keeps):
                 m.d.sync += address.eq(program.payload.address)
             later = _Word(c, address, stored, data)
             if tables not in at_once:
