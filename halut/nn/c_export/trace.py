@@ -118,6 +118,11 @@ def _where(node: fx.Node) -> str:
     return f"{node.target}" if node.op == "call_module" else f"{node.name}"
 
 
+def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
+    """Return an argument of a call, by its place or its name."""
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
 def _pair(value: Any) -> tuple[int, int]:
     both = value if isinstance(value, (tuple, list)) else (value, value)
     return int(both[0]), int(both[-1])
@@ -217,8 +222,11 @@ class _Tracer:
         elif called in (torch.mean, "mean"):
             self._average(node, self._source(node))
         elif called in _DROPOUTS:
+            if _argument(node, 2, "training", True):
+                raise HalutError("dropout must be off in evaluation (training=self.training)")
             self.values[node] = self._source(node)
         elif called in _MODULES:
+            self._source(node)  # or the error that there is not one
             made, names = _MODULES[called]
             settings = dict(zip(names, node.args[1:], strict=False)) | node.kwargs
             self._module(node, made(**settings))
@@ -266,6 +274,8 @@ class _Tracer:
                 raise HalutError(f"{name} must be {wanted} in C, not {getattr(layer.config, name)}")
         if layer.config.output_format == "fp16":
             raise HalutError("output_format must be raw or int8 in C, not fp16")
+        if isinstance(layer, HalutLinear):
+            self._rows(node)
         window = _window_of(layer) if isinstance(layer, HalutConv2d) else Window()
         integers = layer.input_bits > 0
         if integers != (source.kind != "f32"):
@@ -319,6 +329,7 @@ class _Tracer:
             by_group = weight.reshape(groups, -1, weight.shape[1], math.prod(window.kernel))
             weights = np.ascontiguousarray(by_group.transpose(0, 1, 3, 2))
         else:
+            self._rows(node)
             weights = np.zeros_like(weight)
             weights[:, _places(source)] = weight
         self._add(
@@ -381,9 +392,12 @@ class _Tracer:
 
     def _average(self, node: fx.Node, source: Value) -> None:
         """The mean over all positions."""
-        whole = source.shape[:2]
-        if shape_of(node)[1] != source.shape[2] or _image(shape_of(node))[:2] != (1, 1):
+        n_axes = len(shape_of(self._tensors(node)[0]))
+        axes = _argument(node, 1, "dim", None)
+        axes = [axes] if isinstance(axes, int) else axes or []
+        if sorted(axis % n_axes for axis in axes) != list(range(2, n_axes)) or n_axes == 2:
             raise HalutError("mean must be of all positions of each channel in C")
+        whole = source.shape[:2]
         self._mean(node, source, Window(whole, whole))
 
     def _reshape(self, node: fx.Node, source: Value) -> None:
@@ -417,6 +431,10 @@ class _Tracer:
         if source.places is not None or not np.array_equal(before.ravel(), after.ravel()):
             raise HalutError("reshaping must make rows of features, or add axes of size 1, in C")
         self.values[node] = Value(node.name, image, source.kind, base=source)
+
+    def _rows(self, node: fx.Node) -> None:
+        if len(shape_of(self._tensors(node)[0])) != 2:
+            raise HalutError("linear layer must read rows of features in C (flatten)")
 
     @staticmethod
     def _floats(source: Value) -> None:
@@ -456,9 +474,7 @@ def _adaptive(source: Shape, out: Shape) -> Window:
 
 
 def _places(source: Value) -> NDArray[np.intp]:
-    """Return where the features of a row lie."""
-    if source.shape[:2] != (1, 1):
-        raise HalutError("linear layer must read rows of features in C (flatten)")
+    """Return where the features of rows lie."""
     return np.arange(source.size) if source.places is None else source.places
 
 
