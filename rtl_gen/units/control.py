@@ -158,6 +158,7 @@ class Control(Unit):
             ]
         behind = valid & advance.replicate(stages - 1)
         if c.skid_buffer:
+            # The same, known a cycle before.
             halts = Mux(advance, finished, self.sums_valid) & self.full_next
             halts = named(m, "halts_next", halts)
             moving = Mux(advance, Cat(taken, valid)[: stages - 1], valid)
