@@ -16,8 +16,8 @@ __all__ = ["SramTable"]
 class SramTable(Unit):
     """Words of one program, or two, that P rows read; each word holds an entry per decoder.
 
-    An SRAM has one port: every row and every bank has its own, and all rows' of a bank hold the
-    same words. In Verilog each is an instance of the technology cell ``halut_sram``.
+    An SRAM reads one word a cycle: every row and every bank has its own, and all rows' of a bank
+    hold the same words. In Verilog each is an instance of the technology cell ``halut_sram``.
 
     Parameters
     ----------

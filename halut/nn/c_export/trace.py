@@ -405,15 +405,12 @@ class _Tracer:
         shape = shape_of(node)
         if math.prod(shape[1:]) != source.size:
             raise HalutError("reshaping must keep all values of each item in C")
-        image = _image(shape)
-        if source.places is None and image == source.shape:
+        image, is_row = _image(shape), len(shape) == 2
+        if image == source.shape and (is_row or source.places is None):
             self.values[node] = source
             return
-        if len(shape) != 2:
+        if not is_row:
             self._with_unit_axes(node, source, image)
-            return
-        if source.places is not None or source.shape[:2] == (1, 1):
-            self.values[node] = source
             return
         height, width, channels = source.shape
         places = np.arange(source.size).reshape(height, width, channels).transpose(2, 0, 1)
