@@ -45,7 +45,7 @@ def implement(
     Raises
     ------
     HalutError
-        When a tool is missing; says how to get it.
+        When the part cannot be given an option. When a tool is missing; says how to get it.
     CheckFailed
         When a tool fails: the design may be too large for the part. When a board's clock is missed.
     """
@@ -53,6 +53,7 @@ def implement(
     board = place if isinstance(place, Board) else None
     part = board.part if board else place
     assert isinstance(part, Part)
+    options.check_part(part)
     clock_ns = clock_of(options, board)
     folder = build / design.slug / "fpga" / place.name / f"{clock_ns:.6g}ns"
     alone = board is None and bool(part.family.alone)

@@ -23,8 +23,8 @@ from flow.fpga.tools import find_fpga_tool
 from flow.run.step_cache import StepCache
 from flow.tools import find_yosys, run_tool
 from flow.tools.tool import Tool
-from halut.checks import read_json
-from halut.errors import CheckFailed
+from halut.checks import integer_in, read_json
+from halut.errors import CheckFailed, HalutError
 from halut.files import locked, write_text
 from rtl_gen.settings import check_settings, setting
 
@@ -45,6 +45,9 @@ class FpgaOptions:
         Whether products may go into the part's multipliers.
     wide_luts : bool
         Whether multiplexers may join LUTs to larger ones; ECP5 only.
+    block_rams : int, optional
+        How many of the part's block RAMs may be used, all if None; SRAMs beyond them are made of
+        LUTs. ECP5 only.
     """
 
     clock_ns: float | None = setting(
@@ -58,9 +61,33 @@ class FpgaOptions:
     wide_luts: bool = setting(
         True, "--wide-luts", "let multiplexers join LUTs to larger ones (ECP5)"
     )
+    block_rams: int | None = setting(
+        None, "--block-rams", "block RAMs that may be used; SRAMs beyond are made of LUTs (ECP5)",
+        derived="all of the part",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+    def block_rams_of(self, part: Part) -> int:
+        """How many block RAMs of a part may be used."""
+        return part.block_rams if self.block_rams is None else self.block_rams
+
+    def check_part(self, part: Part) -> None:
+        """Check that a part can be given these options.
+
+        Raises
+        ------
+        HalutError
+            When it cannot.
+        """
+        if not self.wide_luts and not part.family.narrow_luts:
+            raise HalutError(f"--no-wide-luts must be left out for {part.name}: it is for ECP5")
+        if self.block_rams is None:
+            return
+        if not part.family.block_ram_shapes:
+            raise HalutError(f"--block-rams must be left out for {part.name}: it is for ECP5")
+        integer_in(f"--block-rams for {part.name}", self.block_rams, 0, part.block_rams)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +200,8 @@ def run_steps(
         steps = StepCache(folder, names)
         for name, text in sources.files.items():
             write_text(folder / name, text)
-        inputs = [sources.hash, yosys.version, dataclasses.astuple(family), part.block_rams]
+        block_rams = options.block_rams_of(part)
+        inputs = [sources.hash, yosys.version, dataclasses.astuple(family), block_rams]
         inputs += [options.multipliers, options.wide_luts]
         if family.own_adders:
             inputs.append(ADDERS.read_text())
@@ -245,7 +273,7 @@ def _map(yosys: Tool, part: Part, folder: Path, sources: Sources, options: FpgaO
         _run_yosys(yosys, lines, "memories", folder)
         memories = read_memories(folder)
         lines = ["read_rtlil coarse.il", f"{command} -run begin:coarse"]
-        lines += block_ram_commands(memories, part.block_rams, family.block_ram_shapes)
+        lines += block_ram_commands(memories, options.block_rams_of(part), family.block_ram_shapes)
         begin = "map_ram"
     if family.own_adders:
         write_text(folder / ADDERS.name, ADDERS.read_text())

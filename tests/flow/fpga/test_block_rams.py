@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from flow.fpga.implement import FpgaOptions, implement
 from flow.fpga.netlist import change_netlist
 from flow.fpga.parts import part
 from flow.tools import find_yosys, run_tool
+from halut.errors import HalutError
 from rtl_gen import AcceleratorConfig
 
 SHAPES = ((512, 36), (1024, 18))
@@ -82,13 +84,30 @@ def test_one_of_two_srams_is_a_block_ram(tmp_path: Path) -> None:
             encoder="addressed", input_format="int4", memory="sram",
         )
     )  # fmt: skip
-    place = dataclasses.replace(part("ecp5-25k"), block_rams=1)
-    metrics, folder = implement(design, place, FpgaOptions(wide_luts=False), tmp_path)
+    options = FpgaOptions(wide_luts=False, block_rams=1)
+    metrics, folder = implement(design, part("ecp5-25k"), options, tmp_path)
     assert metrics.values["halut__fpga__block_rams"] == 1
     assert metrics.values["halut__fpga__lut_rams"] > 0
     assert "-nowidelut" in (folder / "map.ys").read_text()
     # No logic for a word that is written while it is read.
     assert "no_rw_check" in (folder / "memories.ys").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("ecp5-25k", {"block_rams": 57}, r"--block-rams for ecp5-25k must be .* \[0, 56\], not 57"),
+        ("ice40-hx8k", {"block_rams": 0}, "--block-rams must be left out for ice40-hx8k"),
+        ("gowin-gw2a-18", {"wide_luts": False}, "--no-wide-luts must be left out for gowin"),
+    ],
+)
+def test_options_that_a_part_cannot_be_given(
+    tmp_path: Path, name: str, options: dict[str, Any], message: str
+) -> None:
+    design = accelerator(AcceleratorConfig(name="a", n_codebooks=1, n_outputs=1))
+    with pytest.raises(HalutError, match=message):
+        implement(design, part(name), FpgaOptions(**options), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 _REGISTERED = """\
