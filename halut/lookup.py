@@ -95,7 +95,8 @@ def gather(
         for term in range(signs.shape[2]):
             values = gather(rows, part, split_dims[:, :, term])
             sign = signs[:, :, term, None]
-            np.add(total, sign * values, out=total, where=sign != 0)
+            with np.errstate(over="ignore", invalid="ignore"):  # of infinite values
+                np.add(total, sign * values, out=total, where=sign != 0)
         return total
     dims = split_dims.ravel()
     if rows.flags.f_contiguous and not rows.flags.c_contiguous:

@@ -111,9 +111,11 @@ def test_gather_adds_in_the_order_of_the_terms():
 
 
 def test_a_term_without_sign_is_not_looked_at():
-    rows = np.array([[1.0, np.nan]], dtype=np.float32)
     dims, signs = np.array([[[0, 1]]], dtype=np.int32), np.array([[[1, 0]]], dtype=np.int8)
-    assert gather(rows, slice(None), dims, signs).ravel().tolist() == [1.0]
+    for other in (np.nan, np.inf):
+        rows = np.array([[1.0, other]], dtype=np.float32)
+        with np.errstate(all="raise"):
+            assert gather(rows, slice(None), dims, signs).ravel().tolist() == [1.0]
 
 
 def test_greedy_sum_stops_where_nothing_is_gained():
