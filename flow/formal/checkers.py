@@ -60,6 +60,11 @@ def _bits(count: int) -> int:
     return max(1, ceil_log2(count))
 
 
+def _late(config: AcceleratorConfig) -> int:
+    """Cycles between a write's enable and its data."""
+    return int(config.constants_memory == "latch")
+
+
 def control_check(name: str, config: AcceleratorConfig) -> Check:
     """The handshakes and the order of transfers, without bound."""
     c = config
@@ -141,7 +146,7 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
             "BEHIND": c.sign_nodes + c.place_nodes,
             "WORDS": c.threshold_words,
             "WBITS": _bits(c.threshold_words),
-            "LATE": int(c.constants_memory == "latch"),
+            "LATE": _late(c),
             "LINES": int(not c.binary_codes),
         },
         defines=_macros(
@@ -153,8 +158,8 @@ def encoder_check(name: str, config: AcceleratorConfig) -> Check:
             Property("codes", "codes are those of the tree, for all inputs", 1),
             *_chosen((mantissa, Property("special", "NaN goes left and -0 is +0", 2))),
         ),
-        # Words, one that disturbs, a pause, the walk, and the cycle that looks at the codes.
-        frames=c.threshold_words + 2 + c.encoder_cycles + 1,
+        # Words, one of them again, the walk, and the cycle that looks at the codes.
+        frames=c.threshold_words + 1 + _late(c) + c.encoder_cycles + 1,
     )
 
 
@@ -263,7 +268,7 @@ def decoder_check(name: str, config: AcceleratorConfig) -> Check:
             "SUM_STAGES": c.sum_stages,
             "T": c.tree_depth,
             "CBITS": _bits(c.n_codebooks),
-            "LATE": int(c.constants_memory == "latch"),
+            "LATE": _late(c),
         },
         defines=_macros(
             BOOKS=c.stored_codebooks > 1, GROUPS=c.stored_groups > 1, FIRST=c.n_groups > 1
@@ -271,7 +276,7 @@ def decoder_check(name: str, config: AcceleratorConfig) -> Check:
         properties=(
             Property("sums", "sums of table entries are exact, for all tables and codes", 1),
         ),
-        frames=c.n_codebooks * c.n_prototypes + 1 + c.n_groups + c.sum_stages + 1,
+        frames=c.n_codebooks * c.n_prototypes + 1 + _late(c) + c.n_groups + c.sum_stages + 1,
     )
 
 

@@ -1,7 +1,7 @@
 // A decoder block's sums are the exact sums of table entries, whatever the tables and the codes.
 //
-// From any state, tables are written as a program would, then a row group's steps follow each
-// other; the sums are compared as whole numbers, so nothing has overflowed.
+// From any state, tables are written as a program would, one of their words wrong at first. A row group's
+// steps follow as soon as they may; the sums are compared as whole numbers, so nothing has overflowed.
 module proof #(
   parameter C = 4, parameter K = 2, parameter Q = 1, parameter ROWS = 1, parameter UNITS = 1,
   parameter BITS = 4,       // of an entry
@@ -14,7 +14,7 @@ module proof #(
 );
   localparam G = C / Q;
   localparam WRITES = C * K;
-  localparam TAKE = WRITES + 1;
+  localparam TAKE = WRITES + 1 + LATE;
 
   reg [7:0] cycle = 0;
   always @(posedge clk) if (cycle != 255) cycle <= cycle + 1;
@@ -22,17 +22,20 @@ module proof #(
   // Anything, but the same in all cycles: entry (codebook, prototype, unit), code (row, codebook).
   reg [WRITES*UNITS*BITS-1:0] tables;
   reg [ROWS*C*T-1:0] codes;
-  always @(posedge clk) begin tables <= tables; codes <= codes; end
+  reg [7:0] last;  // word that is written last
+  always @(posedge clk) begin tables <= tables; codes <= codes; last <= last; end
 
+  wire [7:0] word = cycle == WRITES ? last : cycle;
   wire [7:0] data_cycle = LATE ? cycle - 1 : cycle;
   reg [UNITS*BITS-1:0] write_data;
   integer w;
   always @* begin
     write_data = 0;
     for (w = 0; w < WRITES; w = w + 1)
-      if (data_cycle == w) write_data = tables[w*UNITS*BITS +: UNITS*BITS];
+      if (last == w ? data_cycle == WRITES : data_cycle == w)
+        write_data = tables[w*UNITS*BITS +: UNITS*BITS];
   end
-  wire [7:0] book = cycle / K;
+  wire [7:0] book = word / K;
   wire [7:0] step = cycle - TAKE;   // in the look-up
   wire [Q*ROWS*K-1:0] lines;
   genvar q, r;
@@ -54,12 +57,12 @@ module proof #(
   wire [UNITS*ROWS*ACC-1:0] sums;
   `DUT dut (
     .clk_i(clk),
-    .write_enable(cycle < WRITES),
+    .write_enable(cycle <= WRITES),
 `ifdef BOOKS
     .write_codebook(book[CBITS-1:0]),
 `endif
-    .write_prototype(cycle[T-1:0]),
-    .write_data(write_data ^ (twin == 1 & cycle == TAKE - 2)),
+    .write_prototype(word[T-1:0]),
+    .write_data(write_data ^ (twin == 1 & cycle == TAKE - 1)),
 `ifdef GROUPS
     .group(twin == 2 ? 1 : 1 << step),
 `endif
@@ -86,5 +89,5 @@ module proof #(
     wire signed [31:0] wide = sum;
     assign wrong[u*ROWS + r] = wide != total;
   end endgenerate
-  assign bad_sums = cycle == TAKE + G + SUM_STAGES & |wrong;
+  assign bad_sums = cycle == TAKE + G + SUM_STAGES & last < WRITES & |wrong;
 endmodule

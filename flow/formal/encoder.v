@@ -1,8 +1,8 @@
 // An encoder's codes are those of the tree, for every input and all thresholds.
 //
-// From any state, thresholds are written as a program would, then one transfer walks the tree with
-// others, which do anything, before and behind it. Nothing stalls here; that nothing moves without
-// an enable is proved apart. The comparison is that of the number format, made of sign, exponent
+// From any state, thresholds are written as a program would. One transfer walks the tree as soon as it may
+// after them, with others, which do anything, before and behind it, while other groups are written. Nothing
+// stalls here; that nothing moves without an enable is proved apart. The comparison is that of the number format, made of sign, exponent
 // and mantissa. A level may compare the sum of several words, or a word of a window.
 module proof #(
   parameter W = 8,          // bits of a value
@@ -39,7 +39,7 @@ module proof #(
   localparam VALUES = WINDOW ? WINDOW : T*TERMS;
   localparam NODE_BITS = NODE ? S + PLACE : S;
   localparam BITS = BEHIND*S > T*PLACE ? BEHIND*S : T*PLACE;
-  localparam TAKE = WORDS + 2;
+  localparam TAKE = WORDS + 1 + LATE;  // as soon as control lets a transfer in
   localparam CODE = LINES ? K : T;
 
   reg [7:0] cycle = 0;
@@ -50,6 +50,7 @@ module proof #(
   reg [(K-1)*PLACE-1:0] places;   // of nodes
   reg [BITS-1:0] behind;          // signs, or places of levels
   reg [GBITS-1:0] group;
+  reg [7:0] last;                 // word that is written last
   reg [T-1:0] phase;
   reg [ROWS*VALUES*W-1:0] values;
   always @(posedge clk) begin
@@ -57,10 +58,11 @@ module proof #(
     places <= places;
     behind <= behind;
     group <= group;
+    last <= last;
     phase <= {phase, phase[T-1]};
     if (cycle == TAKE) values <= words;
   end
-  wire sane = group < G & (phase & (phase - 1)) == 0 & phase != 0 & ~|threshold_nan
+  wire sane = group < G & last < WORDS & (phase & (phase - 1)) == 0 & phase != 0 & ~|threshold_nan
     & ~|outside;
 
   // Numbers.
@@ -99,19 +101,20 @@ module proof #(
     else assign keys[i*NODE_BITS +: NODE_BITS] = other_data[(i % PER_WORD)*NODE_BITS +: NODE_BITS];
   end endgenerate
 
-  // Writing: the words of the group, then a word of another group.
+  // Writing: the words of the group, one of them wrong, then that one, then words of other groups.
   wire [7:0] data_cycle = LATE ? cycle - 1 : cycle;
-  wire writing = cycle < WORDS;
-  wire disturb = cycle == WORDS & other_write & other_write_group != group & other_write_group < G;
+  wire writing = cycle <= WORDS;
+  wire disturb = cycle > WORDS & other_write & other_write_group != group & other_write_group < G;
   wire write_enable = writing | disturb;
   wire [GBITS-1:0] write_group = writing ? group : other_write_group;
-  wire [WBITS-1:0] write_word = writing ? cycle : other_word;
+  wire [WBITS-1:0] write_word = cycle == WORDS ? last : writing ? cycle : other_word;
   reg [PER_WORD*NODE_BITS-1:0] write_data;
   integer word;
   always @* begin
     write_data = other_data;
     for (word = 0; word < WORDS; word = word + 1)
-      if (data_cycle == word) write_data = keys[word*PER_WORD*NODE_BITS +: PER_WORD*NODE_BITS];
+      if (last == word ? data_cycle == WORDS : data_cycle == word)
+        write_data = keys[word*PER_WORD*NODE_BITS +: PER_WORD*NODE_BITS];
   end
 
   // The transfer is in stage s in cycle TAKE + s.

@@ -8,6 +8,8 @@ multiplexers that select among them; the comparison is the sign of a difference,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
@@ -46,7 +48,9 @@ class AddressedEncoder(Unit):
     Timing
     ------
     `encoder_cycles` clock edges from a transfer to its codes; one transfer per cycle. A written
-    threshold is compared with after the clock edge that accepts it.
+    threshold is compared with after the clock edge that accepts it. Those of later stages are
+    written one edge after it, just before a transfer may come there, so that no RAM is at the end
+    of a long path.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -83,10 +87,13 @@ class AddressedEncoder(Unit):
         ]
         if c.captures_input:
             keys = self._moved(m, 0, keys)
+        at_once = self._threshold_write
+        later = at_once.registered(m)
         codes: list[Value] = [Signal(0)] * c.rows
         for level in range(c.tree_depth):
             stage = c.threshold_stage(level)
-            thresholds = self._thresholds(m, platform, level, codes)
+            write = later if stage else at_once
+            thresholds = self._thresholds(m, platform, level, codes, write)
             bits = [
                 self._greater(m, f"row{row}_level{level}", row_keys.pop(level), threshold)
                 for row, (row_keys, threshold) in enumerate(zip(keys, thresholds, strict=True))
@@ -120,20 +127,29 @@ class AddressedEncoder(Unit):
         m.d.comb += difference.eq(threshold.as_signed() - value)
         return difference[-1]
 
+    @property
+    def _threshold_write(self) -> _ThresholdWrite:
+        """What the write port says. Counted from 1, node 2**level + j is node j of its level."""
+        c = self.config
+        from_one: Value = self.write_word + 1 if c.threshold_words > 1 else Const(1)
+        from_one = from_one[: c.tree_depth]
+        return _ThresholdWrite(
+            hits=[self.write_enable & equals(from_one[level:], 1) for level in range(c.tree_depth)],
+            node=from_one[:-1],
+            group=self.write_group if c.stored_groups > 1 else Const(0, 0),
+            data=self.write_data,
+        )
+
     def _thresholds(
-        self, m: Module, platform: object, level: int, codes: list[Value]
+        self, m: Module, platform: object, level: int, codes: list[Value], write: _ThresholdWrite
     ) -> list[Value]:
         """Per row the threshold of the node where it is: word {group, code so far} of a RAM."""
         c = self.config
-        # Breadth-first and counted from 1, node 2**level + j is node j of its level.
-        from_one: Value = self.write_word + 1 if c.threshold_words > 1 else Const(1)
-        node = Signal(c.tree_depth, name=f"level{level}_node")
-        m.d.comb += node.eq(from_one)
-        hit = named(m, f"level{level}_hit", self.write_enable & equals(node[level:], 1))
+        hit = named(m, f"level{level}_hit", write.hits[level])
         if level == 0 and c.stored_groups == 1:
             root = Signal(c.threshold_bits, name="root", reset_less=True)
             with m.If(hit):
-                m.d.sync += root.eq(self.write_data)
+                m.d.sync += root.eq(write.data)
             return [root] * c.rows
         memory = LutMemory(
             n_groups=c.stored_groups,
@@ -145,15 +161,36 @@ class AddressedEncoder(Unit):
             ram_style="distributed",
         )
         self.add(m, f"level{level}_thresholds", memory, platform)
-        write_index = [node[:level]]
-        groups = []
-        if c.stored_groups > 1:
-            write_index.append(self.write_group)
-            groups.append(self.group[level])
+        groups = [self.group[level]] if c.stored_groups > 1 else []
         m.d.comb += [
             memory.write_enable.eq(hit),
-            memory.write_index.eq(Cat(write_index)),
-            memory.write_data.eq(self.write_data),
+            memory.write_index.eq(Cat(write.node[:level], write.group)),
+            memory.write_data.eq(write.data),
             memory.select.eq(Cat(Cat(code, *groups) for code in codes)),
         ]
         return [memory.value[row] for row in range(c.rows)]
+
+
+@dataclass(frozen=True)
+class _ThresholdWrite:
+    """A threshold to be written: per level whether it is there; node in its level, group, value."""
+
+    hits: list[Value]
+    node: Value
+    group: Value
+    data: Value
+
+    def registered(self, m: Module) -> _ThresholdWrite:
+        """The same a clock edge later."""
+
+        def register(name: str, value: Value) -> Signal:
+            later = Signal(len(value), name=f"{name}_later", reset_less=True)
+            m.d.sync += later.eq(value)
+            return later
+
+        return _ThresholdWrite(
+            hits=[register(f"level{level}_hit", hit) for level, hit in enumerate(self.hits)],
+            node=register("write_node", self.node),
+            group=register("write_group", self.group),
+            data=register("write_data", self.data),
+        )
