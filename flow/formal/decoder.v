@@ -1,7 +1,8 @@
 // A decoder block's sums are the exact sums of table entries, whatever the tables and the codes.
 //
-// From any state, tables are written as a program would, one of their words wrong at first. A row group's
-// steps follow as soon as they may; the sums are compared as whole numbers, so nothing has overflowed.
+// From any state, tables are written as a program would, one of their words wrong at first. A row
+// group's steps follow as soon as they may; the sums are compared as whole numbers, so nothing has
+// overflowed.
 module proof #(
   parameter C = 4, parameter K = 2, parameter Q = 1, parameter ROWS = 1, parameter UNITS = 1,
   parameter BITS = 4,       // of an entry

@@ -1,9 +1,10 @@
 // An encoder's codes are those of the tree, for every input and all thresholds.
 //
-// From any state, thresholds are written as a program would. One transfer walks the tree as soon as it may
-// after them, with others, which do anything, before and behind it, while other groups are written. Nothing
-// stalls here; that nothing moves without an enable is proved apart. The comparison is that of the number format, made of sign, exponent
-// and mantissa. A level may compare the sum of several words, or a word of a window.
+// From any state, thresholds are written as a program would. As soon as it may after them, one
+// transfer walks the tree with others, which do anything, before and behind it, while other groups
+// are written. Nothing stalls here; that nothing moves without an enable is proved apart. The
+// comparison is that of the number format, made of sign, exponent and mantissa. A level may compare
+// the sum of several words, or a word of a window.
 module proof #(
   parameter W = 8,          // bits of a value
   parameter MANTISSA = 0,   // bits of the mantissa; 0: signed integers
