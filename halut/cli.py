@@ -141,9 +141,15 @@ def _drop_output() -> None:
         os.close(null)
 
 
+_SHOWN = 1000  # characters of an error's beginning and of its end, which says where
+
+
 def _complain(message: object) -> None:
+    text = str(message)
+    if len(text) > 2 * _SHOWN:  # a value of any length may be in it
+        text = f"{text[:_SHOWN]} … {text[-_SHOWN:]}"
     with suppress(OSError, ValueError):
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        print(f"error: {text}", file=sys.stderr, flush=True)
 
 
 def _file_error(error: OSError) -> str:

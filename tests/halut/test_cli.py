@@ -10,6 +10,7 @@ import pytest
 from halut import bench, golden
 from halut.__main__ import main
 from halut.cli import run
+from halut.errors import HalutError
 from halut.program import Program
 
 
@@ -132,6 +133,16 @@ def test_bad_matrix(files, capsys, content, message):
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (files / "p.npz").exists()
+
+
+def test_the_middle_of_a_long_error_is_left_out(capsys):
+    def refuse(_: object) -> int:
+        raise HalutError(f"name must be short, not {'x' * 100_000} (file.yaml)")
+
+    assert run(refuse, []) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: name must be short, not xxx") and "x … x" in error
+    assert error.endswith("x (file.yaml)\n") and len(error) < 2100
 
 
 def test_bad_places(files, capsys):
