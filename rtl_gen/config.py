@@ -121,6 +121,9 @@ class AcceleratorConfig(AddressMap):
         Adder-tree levels in the look-up stage, before its register; 0 to 8.
     adder_levels_per_stage : int
         Adder-tree levels in each later stage; 1 to 8.
+    code_stages : int
+        Registers that carry codes from the encoders to the tables, one behind the other; 0 to 4.
+        For wide arrays, whose codes go a long way.
     skid_buffer : bool
         Sums that are not taken are kept in a second register, so that whether the pipeline stands
         still comes from registers and not from the consumer. For wide arrays on FPGAs.
@@ -218,6 +221,10 @@ class AcceleratorConfig(AddressMap):
     splits: str = setting(
         "level", "--splits", "what has a place in the window of its own", group=_STAGES,
         choices=("level", "node"), later=True,
+    )  # fmt: skip
+    code_stages: int = setting(
+        0, "--code-stages", "registers that carry codes to the tables", group=_STAGES,
+        within=(0, 4), later=True,
     )  # fmt: skip
     skid_buffer: bool = setting(
         False, "--skid-buffer", "keep sums that are not taken, so that stalls come from registers",
@@ -415,6 +422,11 @@ class AcceleratorConfig(AddressMap):
         return self.tree_stages + int(self.captures_input)
 
     @property
+    def code_cycles(self) -> int:
+        """Clock edges from an accepted transfer to its codes at the tables."""
+        return self.encoder_cycles + self.code_stages
+
+    @property
     def sum_stages(self) -> int:
         """Pipeline stages behind the look-up register: adder tree, then accumulator.
 
@@ -432,7 +444,7 @@ class AcceleratorConfig(AddressMap):
     @property
     def pipeline_stages(self) -> int:
         """Clock edges from an accepted transfer to its part in the accumulators."""
-        return self.encoder_cycles + self.fetch_stages + 1 + self.sum_stages
+        return self.code_cycles + self.fetch_stages + 1 + self.sum_stages
 
     @property
     def has_output_stage(self) -> bool:
@@ -450,9 +462,9 @@ class AcceleratorConfig(AddressMap):
     def latency_cycles(self) -> int:
         """Clock cycles from a row group's last input transfer to its first output transfer.
 
-        Tree stages (+ 1 if the input is captured) + 1 look-up (2 from SRAM) + sum stages, + 1 for
-        the output buffer when a row group leaves in several beats, + the output stage's. Counted
-        between the two transferring clock edges when nothing stalls.
+        Tree stages (+ 1 if the input is captured) + code stages + 1 look-up (2 from SRAM) + sum
+        stages, + 1 for the output buffer when a row group leaves in several beats, + the output
+        stage's. Counted between the two transferring clock edges when nothing stalls.
         """
         return self.pipeline_stages + int(self.n_beats > 1) + self.output_stages
 
@@ -525,6 +537,8 @@ class AcceleratorConfig(AddressMap):
             slug += "_relu"
         if self.overflow:
             slug += f"_{self.overflow}"
+        if self.code_stages:
+            slug += f"_code{self.code_stages}"
         if self.skid_buffer:
             slug += "_skid"
         return slug + ("_double" if self.double_buffer else "")

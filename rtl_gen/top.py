@@ -105,9 +105,8 @@ class HalutMatmul(Unit):
                 control.program_bank.eq(write.bank),
             ]
         encoders = [self._add_encoder(m, platform, q, control, write) for q in self._lanes]
-        blocks = [
-            self._add_block(m, platform, b, control, write, encoders) for b in range(c.n_blocks)
-        ]
+        codes = [self._carried(m, q, encoder.codes, control) for q, encoder in enumerate(encoders)]
+        blocks = [self._add_block(m, platform, b, control, write, codes) for b in range(c.n_blocks)]
         output: OutputSerializer | OutputStage = OutputSerializer(c)
         self.add(m, "serializer", output, platform)
         columns = [block.sums[u] for block in blocks for u in range(c.decoders_per_word)]
@@ -199,6 +198,16 @@ class HalutMatmul(Unit):
             m.d.comb += encoder.write_word.eq(word.field("thresholds", "word"))
         return encoder
 
+    def _carried(self, m: Module, q: int, codes: Any, control: Control) -> Value:
+        """A lane's codes behind the registers that carry them to the tables."""
+        carried: Value = codes.as_value()
+        for stage in range(self.config.encoder_cycles, self.config.code_cycles):
+            register = Signal(len(carried), name=f"lane{q}_stage{stage}_codes", reset_less=True)
+            with m.If(control.enable[stage]):
+                m.d.sync += register.eq(carried)
+            carried = register
+        return carried
+
     def _add_block(
         self,
         m: Module,
@@ -206,7 +215,7 @@ class HalutMatmul(Unit):
         index: int,
         control: Control,
         write: ProgramWrite,
-        encoders: list[Encoder | AddressedEncoder],
+        codes: list[Value],
     ) -> DecoderBlock:
         c = self.config
         block, word = DecoderBlock(c), write.tables
@@ -216,8 +225,8 @@ class HalutMatmul(Unit):
             block.write_enable.eq(word.stored & write.is_lut & hit),
             block.write_prototype.eq(word.field("lut", "prototype")),
             block.write_data.eq(word.data[: len(block.write_data)]),
-            *(block.codes[q].eq(encoders[q].codes) for q in self._lanes),
-            block.enable.eq(control.enable[c.encoder_cycles :]),
+            *(block.codes[q].as_value().eq(codes[q]) for q in self._lanes),
+            block.enable.eq(control.enable[c.code_cycles :]),
         ]
         if c.stored_codebooks > 1:
             m.d.comb += block.write_codebook.eq(word.field("lut", "codebook"))
@@ -226,6 +235,9 @@ class HalutMatmul(Unit):
         if c.n_groups > 1:
             m.d.comb += block.first.eq(control.first)
         return block
+
+
+_AT_ONCE = ("latch", "sram")  # storage that takes a word's address as it comes
 
 
 class _Word:
@@ -260,7 +272,9 @@ class ProgramWrite:
 
     A latch takes the address at once and the data from a register; SRAMs keep what the address says
     until the data is there. Other storage takes both from registers. So no write but a latch's is
-    on a path from the ports and the pipeline's state.
+    on a path from the ports and the pipeline's state. SRAMs beside such storage take a word that
+    has moved on to registers already, before they keep it: they are written two clock edges after
+    it was accepted, and read three edges after it at the earliest.
 
     Parameters
     ----------
@@ -289,8 +303,7 @@ class ProgramWrite:
         tables, constants = (
             storage_kind(kind, platform) for kind in (c.memory, c.constants_memory)
         )
-        at_once = ("latch", "sram")
-        if tables not in at_once or constants not in at_once:
+        if tables not in _AT_ONCE or constants not in _AT_ONCE:
             # Without reset: a word that was accepted just before one is written in it.
             n_bits = len(program.payload.address)
             address = Signal(n_bits, name="program_word_address", reset_less=True)
@@ -299,10 +312,14 @@ class ProgramWrite:
             with m.If(keeps):
                 m.d.sync += address.eq(program.payload.address)
             later = _Word(c, address, stored, data)
-            if tables not in at_once:
+            if tables not in _AT_ONCE:
                 self.tables = later
-            if constants not in at_once:
+            if constants not in _AT_ONCE:
                 self.constants = later
+                if tables == "sram":
+                    word = Signal(len(data), name="program_word_for_sram", reset_less=True)
+                    m.d.sync += word.eq(data)
+                    self.tables = _Word(c, address, stored, word)
         self.is_lut = named(m, "is_lut_word", self.tables.is_in("lut"))
         self.is_thresholds = named(m, "is_threshold_word", self.constants.is_in("thresholds"))
         if c.output_constants:

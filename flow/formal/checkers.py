@@ -83,7 +83,7 @@ def control_check(name: str, config: AcceleratorConfig) -> Check:
             "LEVELS": c.tree_depth,
             "PER_STAGE": c.tree_levels_per_stage,
             "FIRST_STAGE": c.threshold_stage(0),
-            "LOOK_UP": c.encoder_cycles,
+            "LOOK_UP": c.code_cycles,
         },
         defines=_macros(
             SKID=c.skid_buffer,

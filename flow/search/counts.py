@@ -42,7 +42,7 @@ def structure(config: AcceleratorConfig) -> dict[str, float]:
             value_flops += (depth - end) * bits + (end if end < depth else 0)
         if c.captures_input:
             value_flops += depth * bits
-    code_flops = c.n_prototypes
+    code_flops = c.n_prototypes * (1 + c.code_stages)
 
     terms, width, adder_bits, sum_flops = c.parallel_codebooks, c.lut_bits, 0, 0
     for stage in range(1 + c.sum_stages):

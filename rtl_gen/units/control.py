@@ -98,6 +98,7 @@ class Control(Unit):
             + ("_captured" if c.encoder == "addressed" and c.captures_input else "")
             + ("_binary" if c.memory == "lutram" and c.stored_groups > 1 else "")
             + ("_sram" if c.fetch_stages else "")
+            + (f"_code{c.code_stages}" if c.code_stages else "")
             + ("_skid" if c.skid_buffer else "")
             + ("_output" if c.output_constants else "")
             + ("_double" if c.double_buffer else ""),
@@ -190,7 +191,7 @@ class Control(Unit):
             m.d.sync += group.eq(Mux(at_last_group, 0, group + 1))
         # They address the threshold memory and, decoded, the look-up stage.
         groups = [group]
-        for stage in range(c.encoder_cycles - 1):
+        for stage in range(c.code_cycles - 1):
             following = Signal(group.shape(), name=f"stage{stage + 1}_group", reset_less=True)
             with m.If(self.enable[stage]):
                 m.d.sync += following.eq(groups[-1])
@@ -205,7 +206,7 @@ class Control(Unit):
             following = self._stored(m, "last_group", groups[-1], bank)
         if not c.binary_codes:
             following = one_hot(m, "groups", following, c.stored_groups)
-        with m.If(self.enable[c.encoder_cycles - 1]):
+        with m.If(self.enable[c.code_cycles - 1]):
             m.d.sync += lut_group.eq(following)
         m.d.comb += self.lut_group.eq(lut_group)
         if c.n_groups == 1:
@@ -219,7 +220,7 @@ class Control(Unit):
             return found[0] if len(found) == 1 else found[0] | found[1]
 
         first, last = at(0), at(c.n_groups - 1)
-        for stage in range(c.encoder_cycles, c.pipeline_stages - 1):
+        for stage in range(c.code_cycles, c.pipeline_stages - 1):
             flags = Signal(2, name=f"stage{stage + 1}_first_last", reset_less=True)
             with m.If(self.enable[stage]):
                 m.d.sync += flags.eq(Cat(first, last))

@@ -637,7 +637,7 @@ def _check_groups(tb: UnitTB, board: Scoreboard, stages: list[int | None]) -> No
             last = len(text) - level * group_bits
             board.expect([(f"group of level {level}", group)])
             board.receive((f"group of level {level}", int(text[last - group_bits : last], 2)))
-    look_up = stages[c.encoder_cycles]
+    look_up = stages[c.code_cycles]
     if look_up is not None:
         want = look_up if c.binary_codes else 1 << look_up
         board.expect([("lut_group", want)])

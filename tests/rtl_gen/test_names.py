@@ -42,6 +42,7 @@ OPTIONS = [
     {"write_word_bits": 32, "output_format": "int8"}, {"double_buffer": True},
     {"memory": "sram"}, {"memory": "sram", "parallel_codebooks": 4, "double_buffer": True},
     {"double_buffer": True, "parallel_codebooks": 2}, {"skid_buffer": True},
+    {"code_stages": 1}, {"code_stages": 2, "memory": "sram"},
     {"double_buffer": True, "parallel_codebooks": 4}, {"look_up_adder_levels": 0},
     {"look_up_adder_levels": 0, "parallel_codebooks": 4},
     {"adder_levels_per_stage": 1, "parallel_codebooks": 4, "look_up_adder_levels": 0},

@@ -128,6 +128,16 @@ CONFIGS = {
                    "outputs_per_cycle": 2, "output_format": "fp16", "skid_buffer": True},
     "skid-double": {"n_codebooks": 3, "n_prototypes": 4, "n_outputs": 2, "encoder": "pipelined",
                     "double_buffer": True, "output_format": "int8", "skid_buffer": True},
+    "code-stages": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                    "parallel_codebooks": 2, "code_stages": 2, "double_buffer": True},
+    "code-stage-addressed": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                             "parallel_codebooks": 2, "encoder": "addressed", "memory": "sram",
+                             "input_format": "int8", "code_stages": 1, "skid_buffer": True},
+    "addressed-one-level": {"n_codebooks": 3, "n_prototypes": 2, "n_outputs": 2, "memory": "sram",
+                            "parallel_codebooks": 3, "encoder": "addressed",
+                            "input_format": "int8"},
+    "code-stages-lutram": {"n_codebooks": 4, "n_prototypes": 4, "n_outputs": 2,
+                           "parallel_codebooks": 4, "memory": "lutram", "code_stages": 4},
     "smallest": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1, "encoder": "pipelined"},
     "smallest-interleaved": {"n_codebooks": 1, "n_prototypes": 2, "n_outputs": 1},
     "output-bound": {"n_codebooks": 2, "n_prototypes": 4, "n_outputs": 6, "outputs_per_cycle": 2,
@@ -155,6 +165,8 @@ def test_sums_latency_and_rate(name):
         "to-fp16",
         "to-int8",
         "skid-beats",
+        "addressed-one-level",
+        "code-stage-addressed",
     ],
 )
 @pytest.mark.parametrize("stall", ["none", "both"])
@@ -181,7 +193,9 @@ def test_a_row_group_sees_one_program(name, stall):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", ["interleaved", "dense", "lutram", "sram"])
+@pytest.mark.parametrize(
+    "name", ["interleaved", "dense", "lutram", "sram", "addressed-one-level", "code-stages"]
+)
 def test_loading_and_computing_overlap(name):
     """Rows and program words are offered all the time; every row group sees a whole number of
     words of the second program, in order, and the last ones all of it."""

@@ -18,7 +18,7 @@ CONFIGS = {
     "pipelined": {"n_codebooks": 6, "n_prototypes": 8, "n_outputs": 6, "rows": 2,
                   "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
                   "write_word_bits": 24, "outputs_per_cycle": 3, "output_format": "int8",
-                  "relu": True},
+                  "relu": True, "code_stages": 2},
     # All codebooks at once, distributed RAM, an adder tree.
     "unrolled": {"n_codebooks": 5, "n_prototypes": 4, "n_outputs": 3, "rows": 3,
                  "parallel_codebooks": 5, "encoder": "pipelined", "input_format": "int5",
