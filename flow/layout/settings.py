@@ -14,6 +14,7 @@ from flow.cells.platform import Platform, Stripe
 from flow.layout.clocks import is_clock_buffer
 from flow.netlist.yosys import usable_cells
 from flow.run.options import LayoutOptions
+from halut.checks import one_of
 from halut.errors import HalutError
 from halut.files import write_text
 
@@ -28,6 +29,17 @@ def _stripe(stripe: Stripe) -> list[Any]:
     return [*arguments, "-spacing", stripe.spacing] if stripe.spacing else arguments
 
 
+def _up_to(layers: tuple[str, str], top: str | None) -> str:
+    """A range of routing layers as OpenROAD has it, up to `top`; layers are numbered."""
+    lowest, highest = layers
+    if top is None:
+        return f"{lowest}-{highest}"
+    name = lowest.rstrip("0123456789")
+    first, last = (int(layer.removeprefix(name)) for layer in layers)
+    one_of("top_layer", top, [f"{name}{number}" for number in range(first + 1, last + 1)])
+    return f"{lowest}-{top}"
+
+
 def layout_settings(
     platform: Platform, library: Library, top: str, options: LayoutOptions
 ) -> dict[str, Any]:
@@ -36,7 +48,8 @@ def layout_settings(
     Raises
     ------
     HalutError
-        When the platform has no layout part.
+        When the platform has no layout part, or no two layers for signals and the clock each up
+        to the options' `top_layer`.
     """
     layout = platform.layout
     if layout is None:
@@ -52,6 +65,9 @@ def layout_settings(
         if (values := platform.cells.get(role))
     ]
     stripes = layout.stripes
+    # The clock's are fewer: the message is to name layers that will do for both.
+    clock_layers = _up_to(layout.clock_layers, options.top_layer)
+    signal_layers = _up_to(layout.signal_layers, options.top_layer)
     # What mapping and sizing may not use, OpenROAD may not use either; its clock tree may.
     usable = set(usable_cells(library, platform))
     roles = {values["cell"] for values in platform.cells.values() if "cell" in values}
@@ -97,8 +113,8 @@ def layout_settings(
         "vertical_pins": layout.pins["vertical"],
         "timing_driven": options.timing_driven,
         "routability_driven": options.routability_driven,
-        "signal_layers": "-".join(layout.signal_layers),
-        "clock_layers": "-".join(layout.clock_layers),
+        "signal_layers": signal_layers,
+        "clock_layers": clock_layers,
         "reserve": [value for item in layout.reserve.items() for value in item],
         "signal_wire": wire["signal"],
         "clock_wire": wire["clock"],

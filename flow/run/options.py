@@ -45,6 +45,14 @@ class LayoutOptions:
         within=(0, 100),
         metavar="NS",
     )
+    top_layer: str | None = setting(
+        None,
+        "--top-layer",
+        "highest layer of wires: those above are left to a chip that the block is part of",
+        derived="the platform's",
+        parse=str,
+        metavar="NAME",
+    )
     margin_um: float = 2.0  #: Between core and die, um.
     #: What global placement minds besides wire length.
     timing_driven: bool = True

@@ -47,6 +47,7 @@ class Layout:
     utilisation: float | None = None  #: Share of the core for cells; the platform's when None.
     aspect: float = 1.0  #: Height over width.
     io_latency_ns: float = 0.0  #: As ``--io-latency-ns``.
+    top_layer: str | None = None  #: As ``--top-layer``.
 
     def __post_init__(self) -> None:
         if bool(self.config) == bool(self.row):
@@ -82,6 +83,7 @@ class Layout:
                 utilisation=self.utilisation,
                 aspect=self.aspect,
                 io_latency_ns=self.io_latency_ns,
+                top_layer=self.top_layer,
             ),
         )
 

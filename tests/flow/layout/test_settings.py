@@ -82,6 +82,16 @@ def test_wrong_layout_parts_are_refused(old: str, new: str, message: str, tmp_pa
         read_platform(path)
 
 
+def test_wires_end_at_the_top_layer(tmp_path: Path) -> None:
+    platform, library = tiny(tmp_path)
+    for top, signals, clock in ((None, "m2-m4", "m3-m4"), ("m4", "m2-m4", "m3-m4")):
+        found = layout_settings(platform, library, "top", LayoutOptions(top_layer=top))
+        assert (found["signal_layers"], found["clock_layers"]) == (signals, clock)
+    for wrong in ("m3", "m5", "M4", ""):
+        with pytest.raises(HalutError, match=f"top_layer must be one of m4.*, not '?{wrong}"):
+            layout_settings(platform, library, "top", LayoutOptions(top_layer=wrong))
+
+
 def test_platform_without_layout_is_refused(tmp_path: Path) -> None:
     platform, library = support.tiny_platform(tmp_path), support.tiny_library(tmp_path)
     with pytest.raises(HalutError, match="must have a layout part"):
