@@ -22,7 +22,7 @@ from halut.files import write_text
 __all__ = ["load_libraries"]
 
 # Part of the cache's key: raise it when what is extracted changes.
-_FORMAT = 5
+_FORMAT = 6
 
 _TIME = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0, "ps": 1e-3, "fs": 1e-6}
 _CAP = {"f": 1e15, "mf": 1e12, "uf": 1e9, "nf": 1e6, "pf": 1e3, "ff": 1.0}
@@ -202,6 +202,9 @@ class _Reader:
                 whole = self.pin(bus, name)
                 for bit in range(min(first, last), max(first, last) + 1):
                     pins[f"{name}[{bit}]"] = replace(whole, name=f"{name}[{bit}]")
+            for pin in bus.all("pin"):
+                for name in pin.arguments:
+                    pins[name] = self.pin(pin, name)
         state: dict[str, str] = {}
         kind = "gate"
         for keyword, names in (

@@ -70,14 +70,14 @@ class Cell:
 
     name: str
     area: float  #: um2.
-    #: ``gate``, ``ff``, ``latch``, ``clock_gate``, ``sram`` (a macro of the platform) or ``other``
-    #: (tri-state, fillers, ...).
+    #: ``gate``, ``ff``, ``latch``, ``clock_gate``, ``sram`` (a macro of the platform), ``block`` (a
+    #: routed layout of ours) or ``other`` (tri-state, fillers, ...).
     kind: str
     leakage: float  #: nW, the library's unconditional figure.
     leakages: list[tuple[str, float]]  #: Condition and nW.
     #: For ff: iq, iqn, next, clock, clear, preset. For latch: iq, iqn, data, enable, clear, preset.
     #: Expressions as the library writes them; absent when it has none. For sram: pins by role, see
-    #: `flow.cells.sram.SramMacros`.
+    #: `flow.cells.sram.SramMacros`; for block its clock pin.
     state: dict[str, str]
     dont_use: bool  #: The library says not to use it.
     pins: dict[str, Pin]
@@ -93,7 +93,7 @@ class Cell:
     @property
     def clock_pins(self) -> frozenset[str]:
         """Pins that a clock belongs to: clock, enable of a latch, clock of a clock gate."""
-        if self.kind == "sram":
+        if self.kind in ("sram", "block"):
             return frozenset({self.state["clock"]})
         text = self.state.get("clock") or self.state.get("enable")
         if text:

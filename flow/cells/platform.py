@@ -81,6 +81,8 @@ class Layout:
     ground_pins: tuple[str, ...] = ("VSS",)
     #: Share of a layer's tracks that global routing leaves free.
     reserve: Mapping[str, float] = field(default_factory=dict)
+    #: Power stripe above `stripes`, over hard macros of routed layouts; None for no such macros.
+    block_stripe: Stripe | None = None
     padding: int = 0  #: Sites that are left free on each side of a cell in global placement.
     #: Hold slack that repair before routing leaves for what routing changes.
     hold_margin_ns: float = 0.0

@@ -23,6 +23,7 @@ from rtl_gen.tiled_config import AnyConfig
 from sim.accelerator import expected_beats, input_transfers, output_fields, top_name
 
 __all__ = [
+    "BLOCK",
     "CLOCK_TREE",
     "LOADING_WARM_UP",
     "LOADING_WINDOW",
@@ -147,6 +148,8 @@ _UNITS = {
 }
 CLOCK_TREE = "clock tree"
 """Kind of unit of the clock's buffers."""
+BLOCK = "block"
+"""Kind of unit of what is in a hard macro."""
 # Part of the architecture that a kind of unit is in; those of other designs stand alone.
 PARTS = {
     "encoder": "encoders",

@@ -246,7 +246,7 @@ def _loading(metrics: Metrics, run: Run, loaded: Loaded) -> None:
 def _breakdown(metrics: Metrics, run: Run, finished: Finished, power: Summed | None) -> None:
     kinds = run.kinds(finished.clock_buffers)
     metrics.breakdown = kinds_of_units(
-        run.netlist,
+        run.whole,
         kinds,
         run.library,
         power.sums.units if power else None,

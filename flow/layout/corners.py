@@ -79,7 +79,8 @@ def _mean_delay(timing: Timing) -> float:
 
 
 def _at_corner(run: Run, folder: Path, name: str, library: Library, slower: float) -> CornerTiming:
-    clock, latency = run.options.clock_ns, run.options.place_and_route.io_latency_ns
+    clock, layout = run.options.clock_ns, run.options.place_and_route
+    latency = layout.io_latency_ns
     sdc, stem = folder / f"constraints_{name}.sdc", f"corner_{name}"
     constraints = run.constraints(clock, latency * slower)
     write_text(sdc, constraints_sdc(run.netlist, library, run.platform, constraints))
@@ -87,6 +88,8 @@ def _at_corner(run: Run, folder: Path, name: str, library: Library, slower: floa
         "liberty": plain_liberty(run.platform.liberty_files(name), run.cache),
         "constraints": sdc,
         "guess": clock * max(1.0, slower),
+        "period": clock,
+        "abstract": folder / f"abstract_{name}.lib" if layout.abstract else "",
     }
     log = run_on_routed(run, folder, "corner", stem, values)
     found = dict(re.findall(r"^HALUT (setup|hold|period) (\S+)$", log, re.M))

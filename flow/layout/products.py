@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from flow.designs.design import BLOCK
 from flow.layout.gds import write_gds
 from flow.layout.pictures import draw_layout
 from flow.layout.routed import RoutedNetlist
@@ -38,12 +39,18 @@ def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) ->
     else:
         name, netlist, kinds = "final.def", routed.netlist, routed.kinds
     lef = [run.platform.layout_file(p) for p in (layout.technology_lef, *layout.cell_lef)]
+    gds_files = [run.platform.layout_file(pattern) for pattern in layout.gds]
+    names = {i.name: kind for i, kind in zip(netlist.instances, kinds, strict=True)}
+    if run.block is not None:
+        lef.append(run.block.lef)
+        gds_files.append(run.block.folder / "final.gds")
+        names |= {i.name: BLOCK for i in run.netlist.instances if i.cell == run.block.name}
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     drawn = draw_layout(
         folder / name,
         lef,
-        {i.name: kind for i, kind in zip(netlist.instances, kinds, strict=True)},
+        names,
         pictures,
         platform=run.platform.name,
         clock_nets=[run.design.clock],
@@ -57,7 +64,7 @@ def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) ->
         write_gds(
             folder / "final.def",
             lef,
-            [run.platform.layout_file(pattern) for pattern in layout.gds],
+            gds_files,
             folder / "final.gds",
             run.platform.layout_file(layout.klayout) if layout.klayout else None,
         )

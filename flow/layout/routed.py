@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from flow.designs.design import CLOCK_TREE
+from flow.designs.design import BLOCK, CLOCK_TREE
 from flow.layout.openroad import run_script
 from flow.layout.pictures import ADDED
 from flow.layout.settings import layout_settings
 from flow.layout.stages import LaidOut, scripts
 from flow.netlist.netlist import Netlist, from_json
+from flow.netlist.spef import wire_capacitance
 from flow.power.activity import Activity
 from flow.power.liberty_power import Power
 from flow.power.opensta import input_activity, read_power
@@ -28,7 +29,6 @@ from flow.timing.analysis import Timing
 from flow.timing.opensta import plain_liberty
 from flow.tools import run_tool
 from flow.tools.tcl import settings
-from halut.errors import HalutError
 from halut.files import write_text
 from sim.simulators import plain_link
 
@@ -38,7 +38,6 @@ __all__ = [
     "read_routed",
     "routed_piece",
     "run_on_routed",
-    "wire_capacitance",
 ]
 
 
@@ -83,59 +82,32 @@ def read_routed(run: Run, laid_out: LaidOut) -> RoutedNetlist:
     script.write_text(f"read_verilog {plain / 'final.v'}\nwrite_json {plain / 'final.json'}\n")
     run_tool(run.tools.yosys, [str(plain / script.name)], folder / "read.log", cwd=folder)
     data = json.loads((folder / "final.json").read_text())
-    netlist = from_json(data, run.design.top, run.outputs)
+    netlist, inside = from_json(data, run.design.top, run.outputs), None
+    if run.block is not None:
+        netlist, inside = run.block.look_into(
+            run.tools.yosys, folder / "final.v", run.design.top, run.outputs, folder / "whole"
+        )
     known = {instance.name: run.kind(instance) for instance in run.netlist.instances}
     log = (folder / "finish.log").read_text(errors="replace")
     period = re.search(r"^HALUT period (\S+)", log, re.M)
     wires = wire_capacitance(folder / "final.spef", netlist)
+    if inside is not None:
+        wires += inside
     constraints = run.constraints(run.options.clock_ns)
     timing = Timing(netlist, run.library, run.platform, constraints, wires)
     timing.update()
-    kinds = [layout_unit(instance.name, known) for instance in netlist.instances]
+    kinds = [
+        BLOCK if instance.unit else layout_unit(instance.name, known)
+        for instance in netlist.instances
+    ]
     return RoutedNetlist(timing, wires, kinds, float(period[1]) if period else None)
 
 
-_SCALE = {"FF": 1.0, "PF": 1e3, "NF": 1e6}
-
-
-def wire_capacitance(spef: Path, netlist: Netlist) -> np.ndarray:
-    """Total capacitance of every net in a SPEF file, fF, in the netlist's order of nets.
-
-    Raises
-    ------
-    HalutError
-        When the file has no unit of capacitance or none of the netlist's nets.
-    """
-    text = spef.read_text()
-    unit = re.search(r"^\*C_UNIT\s+([\d.eE+-]+)\s+(\w+)", text, re.M)
-    if unit is None or unit[2].upper() not in _SCALE:
-        raise HalutError(f"a SPEF file must have *C_UNIT in FF, PF or NF ({spef})")
-    scale = float(unit[1]) * _SCALE[unit[2].upper()]
-    names = dict(re.findall(r"^(\*\d+)\s+(\S+)", _section(text, "*NAME_MAP"), re.M))
-    place = {netlist.net_label(net): net for net in range(len(netlist.net_names))}
-    wires = np.zeros(len(netlist.net_names))
-    seen = 0
-    for key, value in re.findall(r"^\*D_NET\s+(\S+)\s+([\d.eE+-]+)", text, re.M):
-        net = place.get(names.get(key, key).replace("\\", ""))
-        if net is not None:
-            wires[net] += float(value) * scale
-            seen += 1
-    if not seen:
-        raise HalutError(f"a SPEF file must be of this netlist: none of its nets is there ({spef})")
-    return wires
-
-
-def _section(text: str, name: str) -> str:
-    start = text.find(name)
-    if start < 0:
-        return ""
-    end = re.search(r"^\*(PORTS|POWER_NETS|D_NET)\b", text[start:], re.M)
-    return text[start : start + end.start()] if end else text[start:]
-
-
 def routed_piece(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Workpiece:
-    """The routed netlist with its wires, whose power OpenROAD sums."""
-    power = partial(_by_openroad, run, laid_out, routed.netlist)
+    """The routed netlist with its wires, whose power OpenROAD sums where it sees all of it."""
+    power = None
+    if run.block is None:
+        power = partial(_by_openroad, run, laid_out, routed.netlist)
     shortest, folder = routed.shortest_period, laid_out.folder
     return Workpiece(routed.netlist, routed.timing, shortest, folder, power)
 

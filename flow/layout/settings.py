@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from halut.checks import one_of
 from halut.errors import HalutError
 from halut.files import write_text
 
-__all__ = ["layout_files", "layout_settings"]
+__all__ = ["layout_files", "layout_settings", "stripe_arguments"]
 
 
 def _stripe(stripe: Stripe) -> list[Any]:
@@ -27,6 +28,15 @@ def _stripe(stripe: Stripe) -> list[Any]:
         return [*arguments, "-followpins"]
     arguments += ["-pitch", stripe.pitch, "-offset", stripe.offset]
     return [*arguments, "-spacing", stripe.spacing] if stripe.spacing else arguments
+
+
+def stripe_arguments(stripes: Sequence[Stripe]) -> dict[str, Any]:
+    """Power stripes, from the cells' rails upwards, as the scripts have them."""
+    return {
+        "stripes": [value for item in stripes for value in (item.layer, _stripe(item))],
+        "stripe_pairs": [[low.layer, high.layer] for low, high in itertools.pairwise(stripes)],
+        "top_stripe": stripes[-1].layer,
+    }
 
 
 def _up_to(layers: tuple[str, str], top: str | None) -> str:
@@ -64,7 +74,6 @@ def layout_settings(
         for role in ("tie_high", "tie_low")
         if (values := platform.cells.get(role))
     ]
-    stripes = layout.stripes
     # The clock's are fewer: the message is to name layers that will do for both.
     clock_layers = _up_to(layout.clock_layers, options.top_layer)
     signal_layers = _up_to(layout.signal_layers, options.top_layer)
@@ -86,8 +95,6 @@ def layout_settings(
         "density": min(0.95, utilisation + 0.08),
         "aspect": options.aspect,
         "margin": options.margin_um,
-        "die": "",
-        "core": "",
         "tracks": [
             value
             for track in layout.tracks
@@ -102,11 +109,7 @@ def layout_settings(
         "tap_distance": layout.tap.get("distance_um", 0),
         "power_pins": layout.power_pins,
         "ground_pins": layout.ground_pins,
-        "stripes": [value for item in stripes for value in (item.layer, _stripe(item))],
-        "stripe_pairs": [
-            [low.layer, high.layer] for low, high in itertools.pairwise(stripes)
-        ],
-        "top_stripe": stripes[-1].layer,
+        **stripe_arguments(layout.stripes),
         "remove_buffers": True,
         "padding": layout.padding,
         "horizontal_pins": layout.pins["horizontal"],

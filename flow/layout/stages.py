@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flow.layout.blocks import block_settings
 from flow.layout.clocks import clock_gates, clock_limits, drive_gated_clocks
 from flow.layout.openroad import Usage, run_script
 from flow.layout.settings import layout_files, layout_settings
@@ -44,6 +45,7 @@ __all__ = [
 
 PLACED = ("floorplan", "place")
 ROUTED = (*PLACED, "cts", "globalroute", "detailedroute", "finish")
+ABSTRACT = "abstract"
 _TCL = Path(__file__).parent / "tcl"
 
 
@@ -119,13 +121,18 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
     check_layout(run)
     tool, options = run.openroad, run.options.place_and_route
     assert tool is not None
-    names = ROUTED if run.options.layout == "routed" else PLACED
+    names: tuple[str, ...] = ROUTED if run.options.layout == "routed" else PLACED
+    if names == ROUTED and options.abstract:
+        names = (*names, ABSTRACT)
     platform, library = run.platform, run.library
     values = layout_settings(platform, library, run.design.top, options)
     assert platform.layout is not None
     folder = run.folder / "pnr"
     folder.mkdir(parents=True, exist_ok=True)
     values |= layout_files(platform, folder)
+    values |= block_settings(run, values["utilisation"] / 100)
+    if run.block is not None:
+        values["cell_lef"] = [*values["cell_lef"], run.block.lef]
     netlist = run.netlist.without_buffers(clock_buffers, {
         name: (cell.inputs[0], cell.outputs[0])
         for name, cell in library.cells.items()
@@ -164,12 +171,14 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         "texts": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
         "openroad": tool.version,
     }
+    if run.block is not None:
+        inputs["block"] = run.block.digest
     # What the scripts are given is in `inputs`: this package's sources are no part of the key.
     cache = StepCache(folder, names, run.options.force, key="")
     stages: dict[str, StageResult] = {}
     before: Path | None = None
     for name in names:
-        output = folder / f"{name}.odb"
+        output = folder / f"{name}.{'lib' if name == ABSTRACT else 'odb'}"
         own = folder / f"{name}.settings.tcl"
 
         def work(

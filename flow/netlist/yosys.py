@@ -86,7 +86,11 @@ def usable_cells(library: Library, platform: Platform) -> list[str]:
     """Cells that mapping may choose."""
     chosen = []
     for name, cell in library.cells.items():
-        if cell.dont_use or platform.avoids(name) or cell.kind in ("other", "clock_gate", "sram"):
+        if (
+            cell.dont_use
+            or platform.avoids(name)
+            or cell.kind in ("other", "clock_gate", "sram", "block")
+        ):
             continue
         if cell.kind in ("ff", "latch") and (
             {"clear", "preset"} & set(cell.state) or len(cell.inputs) != 2

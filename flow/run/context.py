@@ -13,7 +13,8 @@ from flow.cells.generic import generic_library
 from flow.cells.library import Library
 from flow.cells.platform import Platform
 from flow.cells.sram import Arrangement, arrange
-from flow.designs.design import CLOCK_TREE, Design
+from flow.designs.design import BLOCK, CLOCK_TREE, Design
+from flow.netlist.block import Block, read_block
 from flow.netlist.netlist import Instance, Netlist, Port
 from flow.run.options import RunOptions
 from flow.timing.analysis import Timing
@@ -60,6 +61,8 @@ class Run:
         Period that the netlist is made for, ns.
     srams : dict of (words, bits of a word) to Arrangement
         How each size of SRAM in the design is made of macros.
+    block : Block or None
+        The routed layout that units of the design are.
     """
 
     def __init__(
@@ -87,11 +90,15 @@ class Run:
         self.srams: dict[tuple[int, int], Arrangement] = {}
         if design.srams:
             self._take_macros()
+        self.block: Block | None = None
+        if options.place_and_route.block is not None:
+            self._take_block(options.place_and_route.block)
         self.folder = (folder or run_folder(build, design.slug, platform, options)).resolve()
         self.outputs = {cell: self.library.cells[cell].outputs for cell in self.library.cells}
         self.target = options.target_ns or options.clock_ns
         self._netlist: Netlist | None = None
         self._timing: Timing | None = None
+        self._whole: Timing | None = None
 
     def _take_macros(self) -> None:
         """Choose SRAM macros, and add those that are used to the library."""
@@ -107,6 +114,22 @@ class Run:
             self.liberty.append(files[cell])
             self.library.cells[cell] = found.cells[cell]
             self.library.cell_library[cell] = found.cell_library[cell]
+
+    def _take_block(self, folder: str) -> None:
+        """Add the routed layout that units of the design are to the library."""
+        if self.options.prove:
+            raise HalutError("prove must be off with --block: a block has no RTL to compare")
+        name, verilog = self.platform.name, self.design.verilog
+        self.block = block = read_block(folder, verilog, name, self.corner, self.cache)
+        clock = block.options["clock_ns"]
+        if self.options.clock_ns < clock:
+            raise HalutError(
+                f"clock_ns must be at least the {clock:g} that the block was timed at, "
+                f"not {self.options.clock_ns:g} ({folder})"
+            )
+        self.liberty.append(block.liberty())
+        self.library.cells[block.name] = block.cell
+        self.library.cell_library[block.name] = block.library
 
     @cached_property
     def tools(self) -> Tools:
@@ -151,7 +174,7 @@ class Run:
 
     def keep(self, netlist: Netlist) -> None:
         """Make a netlist the finished one, and write it."""
-        self._netlist, self._timing = netlist, None
+        self._netlist, self._timing, self._whole = netlist, None, None
         write_text(self.folder / "netlist.json", _netlist_json(netlist))
         write_text(self.folder / "netlist.v", netlist.verilog())
 
@@ -168,17 +191,40 @@ class Run:
             self._timing.update()
         return self._timing
 
+    @property
+    def whole(self) -> Netlist:
+        """The finished netlist, with what is in its block's instances."""
+        return self.netlist if self.block is None else self.whole_timing.netlist
+
+    @property
+    def whole_timing(self) -> Timing:
+        """Of `whole` at the asked clock; wires are those in blocks only."""
+        if self.block is None:
+            return self.timing
+        if self._whole is None:
+            verilog = self.folder / "netlist.v"
+            netlist, wires = self.block.look_into(
+                self.tools.yosys, verilog, self.design.top, self.outputs, self.folder / "whole"
+            )
+            constraints = self.constraints(self.options.clock_ns)
+            self._whole = Timing(netlist, self.library, self.platform, constraints, wires)
+            self._whole.update()
+        return self._whole
+
     def kinds(self, clock_buffers: Iterable[str]) -> list[str]:
-        """Kind of unit of every cell of the netlist; the clock's buffers are one of their own."""
+        """Kind of unit of every cell of `whole`; the clock's buffers are one of their own."""
         tree = set(clock_buffers)
+        netlist = self.whole
         return [
-            CLOCK_TREE if instance.name in tree else self.kind(instance)
-            for instance in self.netlist.instances
+            CLOCK_TREE if instance.name in tree else self.kind(instance, netlist)
+            for instance in netlist.instances
         ]
 
-    def kind(self, instance: Instance) -> str:
-        """Kind of unit that a cell belongs to."""
-        module = self.netlist.units[instance.unit][1]
+    def kind(self, instance: Instance, netlist: Netlist | None = None) -> str:
+        """Kind of unit that a cell belongs to, by default one of `netlist`."""
+        module = (netlist or self.netlist).units[instance.unit][1]
+        if self.block is not None and self.block.name in (module, instance.cell):
+            return BLOCK
         matches = [prefix for prefix in self.design.labels if module.startswith(prefix)]
         return self.design.labels[max(matches, key=len)] if matches else module
 

@@ -74,6 +74,9 @@ def map_design(run: Run) -> Mapped:
         assert run.platform.sram is not None
         replacements.append(run.folder / "sram.v")
         write_text(replacements[0], sram_modules(run.srams, run.platform.sram))
+    if run.block is not None:
+        replacements.append(run.folder / "block.v")
+        write_text(replacements[-1], run.block.black_box())
     candidates = run.options.synth.candidates
     for options in candidates:
         synthesise(

@@ -53,6 +53,19 @@ class LayoutOptions:
         parse=str,
         metavar="NAME",
     )
+    abstract: bool = setting(
+        False,
+        "--abstract",
+        "also write what a chip needs that the block is part of: LEF and Liberty",
+    )
+    block: str | None = setting(
+        None,
+        "--block",
+        "routed layout (folder pnr of a run with --abstract) of a unit, which becomes a hard macro",
+        derived="units are laid out with the rest",
+        parse=str,
+        metavar="DIR",
+    )
     margin_um: float = 2.0  #: Between core and die, um.
     #: What global placement minds besides wire length.
     timing_driven: bool = True

@@ -38,12 +38,12 @@ class Loaded:
 
 def mapped_piece(run: Run, shortest: float | None) -> Workpiece:
     """The finished netlist, with its shortest period in ns."""
-    timing = run.timing if run.platform.has_library else None
+    timing = run.whole_timing if run.platform.has_library else None
     sta = run.tools.sta
     power = None
-    if sta is not None and reads_activity(sta):
+    if sta is not None and reads_activity(sta) and run.block is None:
         power = partial(_by_opensta, run)
-    return Workpiece(run.netlist, timing, shortest, run.folder, power)
+    return Workpiece(run.whole, timing, shortest, run.folder, power)
 
 
 def _by_opensta(run: Run, activity: Activity, period_ps: int) -> Power:

@@ -239,7 +239,7 @@ class Graph:
             readers = zip(self.sink_instance[rows].tolist(), self.readers(rows), strict=True)
             for index, (instance, pin) in readers:
                 cell = self.library.cells[instance.cell]
-                if cell.kind in ("ff", "latch", "sram"):
+                if cell.kind in ("ff", "latch", "sram", "block"):
                     continue
                 self.clock_cells.add(index)
                 for output in cell.outputs:
@@ -277,10 +277,10 @@ class Graph:
         )
 
     def _cell_ends(self, all_nets: dict[str, dict[str, np.ndarray]]) -> Iterator[_End]:
-        """Data pins of registers, latches, SRAM and clock gates; enables of gates on the clock."""
+        """Data pins of registers, latches, macros, clock gates; enables of gates on the clock."""
         for name, members in self._members.items():
             cell = self.library.cells[name]
-            if cell.kind not in ("ff", "latch", "clock_gate", "sram"):
+            if cell.kind not in ("ff", "latch", "clock_gate", "sram", "block"):
                 continue
             tables = self.cell_tables[self.number[name]]
             for pin in cell.inputs:

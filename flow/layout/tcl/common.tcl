@@ -66,6 +66,14 @@ proc halut_report {stage} {
     > $halut(folder)/$stage.hold.rpt
 }
 
+# Timing at the ports as Liberty, the design being its only cell. Under another name until it is
+# complete.
+proc halut_write_timing_model {file} {
+  global halut
+  write_timing_model -library_name $halut(top)_block -cell_name $halut(top) $file.part
+  file rename -force $file.part $file
+}
+
 # Under another name until it is complete: what has the final name can be resumed from.
 proc halut_save {} {
   global halut

@@ -7,3 +7,7 @@ set write [halut_slack table_write min $hold]
 puts "HALUT setup [halut_slack clk max 0.0]"
 puts "HALUT hold [expr {$write < $hold ? $write : $hold}]"
 puts "HALUT period [halut_shortest $halut(guess) halut_routed_period]"
+if {$halut(abstract) ne ""} {
+  halut_routed_period $halut(period)
+  halut_write_timing_model $halut(abstract)
+}

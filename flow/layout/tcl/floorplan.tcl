@@ -19,9 +19,16 @@ foreach {layer x_offset x_pitch y_offset y_pitch} $halut(tracks) {
 # The netlist's buffers were made without knowing distances; placement makes its own.
 if {$halut(remove_buffers)} { remove_buffers }
 foreach pin $halut(ties) { repair_tie_fanout $pin }
+foreach {name x y} $halut(block_places) {
+  set instance [[ord::get_db_block] findInst $name]
+  $instance setLocation [ord::microns_to_dbu $x] [ord::microns_to_dbu $y]
+  $instance setPlacementStatus FIRM
+}
 if {$halut(tap) ne ""} {
   tapcell -distance $halut(tap_distance) -tapcell_master $halut(tap) \
-    -endcap_master $halut(endcap)
+    -endcap_master $halut(endcap) -halo_width_x $halut(halo) -halo_width_y $halut(halo)
+} elseif {$halut(block) ne ""} {
+  cut_rows -halo_width_x $halut(halo) -halo_width_y $halut(halo)
 }
 
 foreach pattern $halut(power_pins) {
@@ -37,6 +44,12 @@ foreach {layer arguments} $halut(stripes) {
   add_pdn_stripe -grid grid -layer $layer {*}$arguments
 }
 foreach pair $halut(stripe_pairs) { add_pdn_connect -grid grid -layers $pair }
+if {$halut(block) ne ""} {
+  # A block has the stripes below the topmost; that one runs over it.
+  define_pdn_grid -name blocks -voltage_domains CORE -macro -cells $halut(block) \
+    -halo "$halut(halo) $halut(halo)"
+  add_pdn_connect -grid blocks -layers [lindex $halut(stripe_pairs) end]
+}
 pdngen
 
 halut_report floorplan
