@@ -127,8 +127,9 @@ class HalutMatmul(Unit):
                 Cat(column[row] for row in range(c.rows) for column in columns)
             ),
             sums.valid.eq(control.sums_valid),
-            control.sums_ready.eq(sums.ready),
         ]
+        if not c.skid_buffer:
+            m.d.comb += control.sums_ready.eq(sums.ready)
         if self.partial and c.output_constants:
             m.d.comb += control.output_busy.eq(output.o_valid | self.output_busy)
             if c.double_buffer:

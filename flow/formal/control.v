@@ -51,9 +51,11 @@ module proof #(
     .program_valid(twin == 11 ? 1'b0 : twin == 12 ? program_valid & ~own_program_ready
                                                   : program_valid),
     .program_ready(own_program_ready),
-    .sums_valid(sums_valid), .sums_ready(twin == 8 ? 1'b1 : sums_ready),
+    .sums_valid(sums_valid),
 `ifdef SKID
     .full_next(twin == 8 ? 1'b0 : ~ready_next),
+`else
+    .sums_ready(twin == 8 ? 1'b1 : sums_ready),
 `endif
 `ifdef BUSY
     .output_busy(output_busy),

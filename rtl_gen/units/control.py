@@ -36,8 +36,8 @@ class Control(Unit):
     sums_valid : Out(1), sums_ready : In(1)
         Handshake of the decoders' finished sums.
     full_next : In(1)
-        `skid_buffer` only: `sums_ready` will be 0 in the next cycle. All enables but the first come
-        from registers then.
+        With `skid_buffer`, in place of `sums_ready`: that it will be 0 in the next cycle. Whether
+        the pipeline stands still, and all enables but the first, come from registers then.
     output_busy : In(1)
         Only where the output stage has constants, which program words change: results wait
         behind the sums.
@@ -71,11 +71,9 @@ class Control(Unit):
             "program_valid": In(1),
             "program_ready": Out(1),
             "sums_valid": Out(1),
-            "sums_ready": In(1),
+            "full_next" if c.skid_buffer else "sums_ready": In(1),
             "enable": Out(c.pipeline_stages),
         }
-        if c.skid_buffer:
-            members["full_next"] = In(1)
         if c.output_constants:
             members["output_busy"] = In(1)
         if c.encoder == "interleaved":
@@ -108,7 +106,7 @@ class Control(Unit):
     def build(self, m: Module, platform: object) -> None:
         c = self.config
         stages = c.pipeline_stages
-        advance = Signal()
+        advance = Signal(init=1)
         valid = Signal(stages - 1, name="stage_valid")  # stages 1 and up
         settling = Signal()
         at_group_start: Value = Const(1)
@@ -142,8 +140,9 @@ class Control(Unit):
         running = self.running(platform)
         taken = named(m, "input_taken", self.i_valid & self.i_ready)
         waits = named(m, "input_waits", at_group_start & (held | settling))
+        if not c.skid_buffer:
+            m.d.comb += advance.eq(~self.sums_valid | self.sums_ready)
         m.d.comb += [
-            advance.eq(~self.sums_valid | self.sums_ready),
             self.program_ready.eq(running & program_ready),
             self.i_ready.eq(advance & running & ~waits),
         ]
@@ -159,12 +158,15 @@ class Control(Unit):
             ]
         behind = valid & advance.replicate(stages - 1)
         if c.skid_buffer:
-            # The same, known a cycle before.
+            # All of it is known a cycle before.
             halts = Mux(advance, finished, self.sums_valid) & self.full_next
             halts = named(m, "halts_next", halts)
             moving = Mux(advance, Cat(taken, valid)[: stages - 1], valid)
             behind = Signal(stages - 1, name="stage_enable")
-            m.d.sync += behind.eq(moving & ~halts.replicate(stages - 1))
+            m.d.sync += [
+                advance.eq(~halts),
+                behind.eq(moving & ~halts.replicate(stages - 1)),
+            ]
         m.d.comb += self.enable.eq(Cat(taken, behind))
         if c.encoder == "interleaved":
             phase = Signal(c.tree_depth, init=1)

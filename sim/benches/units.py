@@ -567,7 +567,7 @@ async def control(dut: Any) -> None:
     """Every output, cycle by cycle, against the rules that the unit's docstring states."""
     tb = UnitTB(dut)
     c = tb.config
-    tb.set(i_valid=0, program_valid=0, sums_ready=0)
+    tb.set(i_valid=0, program_valid=0, **{"full_next" if c.skid_buffer else "sums_ready": 0})
     await tb.start()
     # stages[s]: codebook group of the transfer in stage s, or None; stage 0 is the input.
     stages: list[int | None] = [None] * c.pipeline_stages
@@ -585,6 +585,8 @@ async def control(dut: Any) -> None:
         sums_ready, ready_next = ready_next, int(tb.rng.random() < 0.7)
         if c.skid_buffer:
             tb.set(full_next=1 - ready_next)
+        else:
+            tb.set(sums_ready=sums_ready)
         advance = not finished or sums_ready
         output_busy = int(bool(c.output_constants) and tb.rng.random() < 0.5)
         begins = group == 0
@@ -600,7 +602,7 @@ async def control(dut: Any) -> None:
         # One offer too many, or too few, in a cycle in which it counts.
         spoil = tb.spoil and not spoiled and cycle >= 1000 and bool(i_ready)
         spoiled = spoiled or spoil
-        tb.set(i_valid=i_valid ^ spoil, program_valid=program_valid, sums_ready=sums_ready)
+        tb.set(i_valid=i_valid ^ spoil, program_valid=program_valid)
         await Timer(500, "ps")
         board.expect([(i_ready, program_ready, finished, enable)])
         board.receive(tuple(tb.get(name) for name in names))
