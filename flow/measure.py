@@ -43,6 +43,7 @@ def _of_yosys(run: Run, _: Results) -> list[object]:
         dataclasses.asdict(run.options.synth),
         run.target,
         run.tools.yosys.version,
+        run.block and run.block.digest,
     ]
 
 

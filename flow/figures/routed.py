@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from flow.layout.corners import Corners
 from flow.layout.products import Products
 from flow.layout.routed import RoutedNetlist
 from flow.layout.stages import LaidOut, no_layout
+from flow.netlist.block import Block
 from flow.run.context import Run
 from flow.run.power import Loaded, Summed
 from flow.run.simulation import Simulated
@@ -20,6 +21,17 @@ from flow.run.simulation import Simulated
 __all__ = ["set_corners", "set_routed"]
 
 _LATER = ("cts__", "globalroute__", "detailedroute__", "finish__", "halut__routed__")
+# Of blocks and of what is around them, added up.
+_COUNTED = (
+    "detailedroute__route__drc_errors",
+    "detailedroute__route__wirelength",
+    "detailedroute__route__vias",
+    "detailedroute__antenna__violating__nets",
+    "finish__timing__setup__tns",
+    "finish__timing__hold__tns",
+    "finish__timing__drv__max_slew",
+    "finish__timing__drv__max_cap",
+)
 _NAMES = ("floorplan__", "detailedplace__", *_LATER)
 
 
@@ -57,11 +69,6 @@ def set_routed(
     metrics.notes["wires"] = (
         "extracted wires" if layout.extraction else "wires estimated from the routes"
     )
-    errors = metrics.values["detailedroute__route__drc_errors"]
-    if errors:
-        metrics.notes["routing"] = (
-            f"{errors} design-rule violations are left ({laid_out.folder}/drc.rpt)"
-        )
     if latency := run.options.place_and_route.io_latency_ns:
         metrics.notes["ports"] = f"registers outside get the clock's edge {latency:g} ns late"
     metrics.notes["pictures"] = products.pictures
@@ -73,10 +80,45 @@ def set_routed(
         "halut__routed__shortest_period", routed.shortest_period, "OpenROAD did not report it"
     )
     set_corners(metrics, corners)
+    if run.block is not None:
+        _add_block(metrics, run, run.block)
+    if errors := metrics.values["detailedroute__route__drc_errors"]:
+        metrics.notes["routing"] = (
+            f"{errors} design-rule violations are left ({laid_out.folder}/drc.rpt)"
+        )
     if simulated is None or power is None:
         metrics.missing(("finish__power", "halut__routed"), "no simulation")
         return
     _energy(metrics, run, routed, loaded, simulated, power)
+
+
+def _add_block(metrics: Metrics, run: Run, block: Block) -> None:
+    """What was found inside of the block, where OpenROAD saw it from outside."""
+    count = sum(instance.cell == block.name for instance in run.netlist.instances)
+    slower = run.options.clock_ns - block.clock_ns
+    values, own = metrics.values, block.metrics
+
+    def join(name: str, of: Callable[[float, float], float], more: float = 0.0) -> None:
+        here, inside = values.get(name), own.get(name)
+        if here is not None and inside is not None:
+            metrics.set(name, of(here, inside + more))
+
+    join("finish__timing__setup__ws", min, slower)
+    join("finish__timing__hold__ws", min)
+    join("halut__routed__corners__hold__ws", min)
+    join("halut__routed__shortest_period", max)
+    for name in _COUNTED:
+        join(name, lambda here, inside: here + count * inside)
+    for corner, at in metrics.notes.get("corners", {}).items():
+        inside = block.corners.get(corner)
+        if inside is not None:
+            at["setup"] = min(at["setup"], inside["setup"] + slower)
+            at["hold"] = min(at["hold"], inside["hold"])
+            at["shortest_period"] = max(at["shortest_period"], inside["shortest_period"])
+    metrics.notes["block"] = (
+        f"{count} hard macros {block.name} of {block.size[0]:g} x {block.size[1]:g} um, routed "
+        f"before; timing and violations are the worse of theirs and of what is around them"
+    )
 
 
 def set_corners(metrics: Metrics, corners: Corners | None) -> None:

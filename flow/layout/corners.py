@@ -62,6 +62,9 @@ def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
         except HalutError:
             corners.lacking.append(name)
             continue
+        if run.block is not None and not run.block.liberty(name).is_file():
+            corners.lacking.append(name)
+            continue
         slower = _mean_delay(_timing(run, routed, library)) / here if name != run.corner else 1.0
         corners.found.append(_at_corner(run, laid_out.folder, name, library, slower))
     return corners
@@ -84,8 +87,11 @@ def _at_corner(run: Run, folder: Path, name: str, library: Library, slower: floa
     sdc, stem = folder / f"constraints_{name}.sdc", f"corner_{name}"
     constraints = run.constraints(clock, latency * slower)
     write_text(sdc, constraints_sdc(run.netlist, library, run.platform, constraints))
+    liberty = run.platform.liberty_files(name)
+    if run.block is not None:
+        liberty.append(run.block.liberty(name))
     values = {
-        "liberty": plain_liberty(run.platform.liberty_files(name), run.cache),
+        "liberty": plain_liberty(liberty, run.cache),
         "constraints": sdc,
         "guess": clock * max(1.0, slower),
         "period": clock,

@@ -28,7 +28,8 @@ from sim.simulators import plain_link
 
 __all__ = ["Block", "read_block"]
 
-_FILES = ("abstract.lef", "abstract.lib", "final.v", "final.spef", "final.json")
+FILES = ("abstract.lef", "abstract.lib", "final.v", "final.spef")
+"""What a block is made of, in the folder of its layout."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,12 @@ class Block:
     cell: Cell  #: Of kind ``block``; its area is that of the cells in it.
     library: str  #: Name of the library in its Liberty file.
     size: tuple[float, float]  #: Width and height, um.
-    options: dict[str, Any]  #: Of its run: ``clock_ns``, and its `LayoutOptions`.
+    #: Of its run: the clock in ns, its `LayoutOptions`, its metrics, and its timing by corner
+    #: (`flow.layout.corners.CornerTiming`).
+    clock_ns: float
+    options: dict[str, Any]
+    metrics: dict[str, Any]
+    corners: dict[str, dict[str, Any]]
 
     @property
     def name(self) -> str:
@@ -56,8 +62,9 @@ class Block:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is seen from outside."""
-        return hashlib.sha256(self.lef.read_bytes() + self.liberty().read_bytes()).hexdigest()
+        """SHA-256 of its files."""
+        files = (self.folder / name for name in FILES)
+        return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
     def black_box(self) -> str:
         """A Verilog module with the block's ports and nothing in it."""
@@ -146,8 +153,8 @@ def read_block(folder: str | Path, verilog: str, platform: str, corner: str, cac
     """
     folder = Path(folder).resolve()
     run = folder.parent
-    missing = [path for path in (*(folder / name for name in _FILES), run / "rtl.v",
-                                 run / "metrics.json") if not path.is_file()]  # fmt: skip
+    needed = [*(folder / name for name in FILES), run / "rtl.v", run / "metrics.json"]
+    missing = [path for path in needed if not path.is_file()]
     if missing:
         raise HalutError(
             "--block must be the folder pnr of a routed run with --abstract, not one without "
@@ -178,9 +185,15 @@ def read_block(folder: str | Path, verilog: str, platform: str, corner: str, cac
     )
     if size is None:
         raise HalutError(f"a block's LEF must have a SIZE ({folder / 'abstract.lef'})")
-    options = {**provenance["layout"]["options"], "clock_ns": provenance["clock_ns"]}
     return Block(
-        folder, cell, library.cell_library[cell.name], (float(size[1]), float(size[2])), options
+        folder=folder,
+        cell=cell,
+        library=library.cell_library[cell.name],
+        size=(float(size[1]), float(size[2])),
+        clock_ns=provenance["clock_ns"],
+        options=provenance["layout"]["options"],
+        metrics=record["metrics"],
+        corners=record["notes"].get("corners", {}),
     )
 
 

@@ -132,7 +132,8 @@ def summary(metrics: Metrics) -> str:
         )
     for reason in sorted(given - {""}):
         lines.append(f"not measured: {reason}")
-    for key in ("sram", "workload", "proof", "timing_by", "power_by", "routed_power", "routing"):
+    for key in ("sram", "block", "workload", "proof", "timing_by", "power_by", "routed_power",
+                "routing"):  # fmt: skip
         if key in notes:
             lines.append(f"{key.replace('_by', '')}: {notes[key]}")
     lines.append("conditions: " + "; ".join(notes.get("conditions", [])))

@@ -121,10 +121,9 @@ class Run:
             raise HalutError("prove must be off with --block: a block has no RTL to compare")
         name, verilog = self.platform.name, self.design.verilog
         self.block = block = read_block(folder, verilog, name, self.corner, self.cache)
-        clock = block.options["clock_ns"]
-        if self.options.clock_ns < clock:
+        if self.options.clock_ns < block.clock_ns:
             raise HalutError(
-                f"clock_ns must be at least the {clock:g} that the block was timed at, "
+                f"clock_ns must be at least the {block.clock_ns:g} that the block was timed at, "
                 f"not {self.options.clock_ns:g} ({folder})"
             )
         self.liberty.append(block.liberty())

@@ -48,6 +48,9 @@ class Layout:
     aspect: float = 1.0  #: Height over width.
     io_latency_ns: float = 0.0  #: As ``--io-latency-ns``.
     top_layer: str | None = None  #: As ``--top-layer``.
+    abstract: bool = False  #: As ``--abstract``.
+    #: Configuration of an earlier entry with `abstract`, whose layout is its units: ``--block``.
+    block: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.config) == bool(self.row):
@@ -69,8 +72,18 @@ class Layout:
         """For messages."""
         return self.unit or self.row or Path(self.config).stem
 
-    def options(self, base: RunOptions = RunOptions()) -> RunOptions:  # noqa: B008 (frozen)
-        """How it is run; what the entry does not say is as in `base`."""
+    def options(
+        self,
+        base: RunOptions = RunOptions(),  # noqa: B008 (frozen)
+        block: Path | None = None,
+    ) -> RunOptions:
+        """How it is run; what the entry does not say is as in `base`.
+
+        Parameters
+        ----------
+        block : Path, optional
+            Folder of the run that `block` names.
+        """
         return replace(
             base,
             clock_ns=self.clock_ns,
@@ -84,6 +97,8 @@ class Layout:
                 aspect=self.aspect,
                 io_latency_ns=self.io_latency_ns,
                 top_layer=self.top_layer,
+                abstract=self.abstract,
+                block=str(block / "pnr") if block is not None else None,
             ),
         )
 
@@ -119,4 +134,10 @@ def read_layouts(path: str | Path) -> list[Layout]:
         entries = values.get("layouts")
         if not isinstance(entries, list) or not entries:
             raise HalutError(f"layouts must be a list of at least one entry, not {entries!r}")
-        return [read_fields(Layout, entry, f"layouts[{k}]") for k, entry in enumerate(entries)]
+        layouts = [read_fields(Layout, entry, f"layouts[{k}]") for k, entry in enumerate(entries)]
+        for k, layout in enumerate(layouts):
+            if layout.block:
+                blocks = [earlier.config for earlier in layouts[:k] if earlier.abstract]
+                one_of(f"layouts[{k}].block", layout.block, blocks, "be the config of an earlier "
+                       "layout with abstract, of {}")  # fmt: skip
+        return layouts

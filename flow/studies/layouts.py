@@ -207,11 +207,19 @@ def _made(path: Path, build: Path) -> tuple[list[str], list[str]]:
                 f"layouts must have folders of their own, not layouts[{first}] and "
                 f"layouts[{number}] both {folder} ({path})"
             )
+    blocks: dict[str, Path] = {}
     for number, (layout, design, platform) in enumerate(work, 1):
+        if layout.block and layout.block not in blocks:
+            log.error("error: %s: its block %s was not laid out", layout.name, layout.block)
+            failed.append(layout.name)
+            continue
         log.info("layout %d/%d: %s", number, len(layouts), layout.name)
         try:
-            folder = measure(design, platform, layout.options(), build)[1]
+            options = layout.options(block=blocks.get(layout.block))
+            folder = measure(design, platform, options, build)[1]
             folders.append(str(folder))
+            if layout.abstract:
+                blocks[layout.config] = folder
         except HalutError as error:
             log.error("error: %s: %s", layout.name, error)
             failed.append(layout.name)

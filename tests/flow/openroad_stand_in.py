@@ -39,6 +39,48 @@ def layout(netlist: str) -> tuple[str, str, list[str]]:
     return "\n".join(placed), "\n".join([*wires, ""]), [name for _, name in cells]
 
 
+LIBRARY = """library (block) {{
+  time_unit : "1ns"; voltage_unit : "1V"; current_unit : "1mA"; leakage_power_unit : "1nW";
+  capacitive_load_unit (1, ff); pulling_resistance_unit : "1kohm"; nom_voltage : 1.1;
+  {types}
+  cell ({top}) {{ area : 1; is_macro_cell : true; {pins} }}
+}}
+"""
+
+
+def abstract(netlist: str) -> tuple[str, str]:
+    """LEF of a square and Liberty with 0.1 ns at every port."""
+    (top,) = re.findall(r"^module (\w+)", netlist, re.M)
+    types, pins = [], []
+    for direction, high, name in re.findall(
+        r"^  (input|output)(?: \[(\d+):0\])? (\w+);", netlist, re.M
+    ):
+        kind = "setup_rising" if direction == "input" else "rising_edge"
+        tables = ("rise_constraint", "fall_constraint")
+        if direction == "output":
+            tables = ("cell_rise", "cell_fall", "rise_transition", "fall_transition")
+        arcs = "".join(f'{table} (scalar) {{ values ("0.1"); }} ' for table in tables)
+        body = f"direction : {direction}; capacitance : 1; "
+        body += (
+            "clock : true;"
+            if name == "clk_i"
+            else f'timing () {{ related_pin : "clk_i"; timing_type : {kind}; {arcs}}}'
+        )
+        if not high:
+            pins.append(f"pin ({name}) {{ {body} }}")
+            continue
+        types.append(
+            f"type ({name}) {{ base_type : array; data_type : bit; bit_width : {int(high) + 1}; "
+            f"bit_from : {high}; bit_to : 0; }}"
+        )
+        bits = " ".join(f'pin ("{name}[{bit}]") {{ {body} }}' for bit in range(int(high) + 1))
+        pins.append(f"bus ({name}) {{ bus_type : {name}; {bits} }}")
+    lef = f"VERSION 5.8 ;\nMACRO {top}\n  CLASS BLOCK ;\n  ORIGIN 0 0 ;\n  SIZE 60 BY 40 ;\n"
+    return f"{lef}END {top}\nEND LIBRARY\n", LIBRARY.format(
+        top=top, types=" ".join(types), pins=" ".join(pins)
+    )
+
+
 def main(arguments: list[str]) -> None:
     if "-version" in arguments:
         print("25Q4-1-stand-in")
@@ -56,6 +98,11 @@ def main(arguments: list[str]) -> None:
         (folder / "power.rpt").write_text("\n".join(lines) + "\n")
     elif name.startswith("corner_"):
         print("HALUT setup 0.5\nHALUT hold 0.125\nHALUT period 1.25")
+        if path := setting(text, "abstract"):
+            Path(path).write_text(abstract(netlist)[1])
+    elif name == "abstract":
+        (folder / "abstract.lef").write_text(abstract(netlist)[0])
+        Path(setting(text, "output")).write_text(abstract(netlist)[1])
     else:
         Path(setting(text, "output")).write_text(name)
     if name == "place":

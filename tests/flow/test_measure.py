@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -17,7 +18,7 @@ from flow.figures.metrics import METRICS
 from flow.layout.stages import PLACED, ROUTED
 from flow.measure import LAY_OUT, STEPS, measure, run_design
 from flow.run.context import Run, run_folder
-from flow.run.options import RunOptions
+from flow.run.options import LayoutOptions, RunOptions
 from flow.tools import find_sta
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.config import AcceleratorConfig
@@ -241,8 +242,7 @@ def test_folders_with_any_name_and_glitches_that_are_not_counted(tmp_path, simul
 @pytest.mark.needs("nangate45")
 def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     """With a stand-in for OpenROAD, whose layout is the netlist as it came."""
-    stand_in = Path(__file__).with_name("openroad_stand_in.py")
-    monkeypatch.setenv("OPENROAD_EXE", shlex.join([sys.executable, str(stand_in)]))
+    _stand_in(monkeypatch)
     platform = read_platform("nangate45")
 
     def laid_out(layout):
@@ -277,6 +277,77 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     assert worked == [] and again.values == values
     (run.folder / "pnr" / "globalroute.odb").unlink()
     assert laid_out("routed")[1] == ["globalroute"]
+
+
+def _stand_in(monkeypatch):
+    program = Path(__file__).with_name("openroad_stand_in.py")
+    monkeypatch.setenv("OPENROAD_EXE", shlex.join([sys.executable, str(program)]))
+
+
+def _block(folder, top_layer="metal7"):
+    """Lay small.yaml out, for larger designs; returns its configuration, metrics and layout."""
+    unit = AcceleratorConfig.from_yaml(SMALL)
+    layout = LayoutOptions(abstract=True, top_layer=top_layer)
+    options = RunOptions(clock_ns=2.0, layout="routed", place_and_route=layout)
+    metrics, place = measure(accelerator(unit), read_platform("nangate45"), options, folder)
+    return unit, metrics, place / "pnr"
+
+
+def _with_block(folder, **more):
+    layout = LayoutOptions(block=str(folder))
+    return RunOptions(**{"clock_ns": 2.0, "layout": "routed", "place_and_route": layout, **more})
+
+
+@pytest.mark.needs("nangate45")
+def test_a_routed_layout_becomes_a_hard_macro(tmp_path, monkeypatch):
+    """With a stand-in for OpenROAD; what is in the macro is simulated, and broken once."""
+    _stand_in(monkeypatch)
+    platform = read_platform("nangate45")
+    unit, inside, block = _block(tmp_path)
+    tiled = accelerator(TiledConfig(unit=unit, codebook_tiles=2))
+    metrics, place = measure(tiled, platform, _with_block(block), tmp_path)
+    values = metrics.values
+    assert values["halut__routed__transfers_checked"] == values["sim__transfers__checked"] > 0
+    cells = inside.values["finish__design__instance__count__stdcell"]
+    for rows in (metrics.breakdown, metrics.notes["routed_breakdown"]):
+        (row,) = [row for row in rows if row["unit"] == "block"]
+        assert row["cells"] == 2 * cells and row["internal_mw"] > 0
+    assert "2 hard macros halut_matmul of 60 x 40 um" in metrics.notes["block"]
+    assert values["halut__routed__shortest_period"] == 1.5
+    assert set(metrics.notes["corners"]) == set(platform.corners)
+    assert (place / metrics.notes["gds"]).stat().st_size > 1000
+    # What was done before does not hide that the block is another one.
+    verilog = block / "final.v"
+    first, second = "program_data[0]", "program_data[1]"
+    swapped = {first: second, second: first}
+    text = re.sub(r"program_data\[[01]\]", lambda found: swapped[found[0]], verilog.read_text())
+    assert text != verilog.read_text()
+    verilog.write_text(text)
+    with pytest.raises(CheckFailed, match="must"):
+        measure(tiled, platform, _with_block(block), tmp_path)
+
+
+@pytest.mark.needs("nangate45")
+def test_a_block_that_does_not_fit_is_refused(tmp_path, monkeypatch):
+    _stand_in(monkeypatch)
+    platform = read_platform("nangate45")
+    unit, _, block = _block(tmp_path)
+    tiled = accelerator(TiledConfig(unit=unit, codebook_tiles=2))
+
+    def refused(message, design=tiled, folder=block, **more):
+        with pytest.raises(HalutError, match=message):
+            measure(design, platform, _with_block(folder, **more), tmp_path)
+
+    refused("must be the folder pnr of a routed run with --abstract, not one without abstract.lef",
+            folder=tmp_path)  # fmt: skip
+    refused("must be of corner slow, not typ", corner="slow")
+    refused("clock_ns must be at least the 2 that the block was timed at, not 1", clock_ns=1.0)
+    refused("prove must be off with --block", prove=True)
+    other = dataclasses.replace(unit, n_outputs=4, outputs_per_cycle=1)
+    refused("must be a unit of the design, not one with (no|another) module halut_",
+            design=accelerator(TiledConfig(unit=other, codebook_tiles=2)))  # fmt: skip
+    _block(tmp_path, top_layer=None)
+    refused("must be routed with --top-layer metal7, above which it is supplied, not without")
 
 
 def test_a_layout_that_cannot_be_made_is_refused(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ import pytest
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.layout.settings import layout_settings
-from flow.layout.stages import ROUTED, scripts
+from flow.layout.stages import ABSTRACT, ROUTED, scripts
 from flow.measure import measure
 from flow.run.options import LayoutOptions, RunOptions
 from flow.timing.constraints import Constraints
 from flow.timing.sdc import constraints_sdc
 from flow.tools.tcl import settings
 from rtl_gen.config import AcceleratorConfig
+from rtl_gen.tiled_config import TiledConfig
 from tests.flow import support
 from tests.flow.layout_support import tiny
 from tests.flow.tcl_stub import RELEASES, StubError, run_stub
@@ -34,17 +36,31 @@ def stage_settings(folder: Path, latency: float = 0.0) -> str:
         "activity": "activity.saif", "period": 2.0, "input": "before.odb",
         "output": folder / "after.odb", "spef": "final.spef", "saif": "routed.saif",
         "ports": ["b", 0.5, 0.5], "guess": 2.0, "gate_driven": ["gated"], "hold_margin": 0.03,
-        "clock_limits": [1e-9, 2e-14], "clock_gates": ["one", "gone"],
+        "clock_limits": [1e-9, 2e-14], "clock_gates": ["one", "gone"], "abstract": "corner.lib",
+        "die": [0, 0, 9, 9], "core": [1, 1, 8, 8], "block": "macro", "block_places": ["u", 2.5, 3],
+        "halo": 2.0,
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files)
 
 
+PLACED_BLOCK = """
+proc ord::get_db_block {} { return design }
+proc design {method args} {
+  if {$method eq "findInst"} { return [expr {$args eq "u" ? "u" : "NULL"}] }
+  return {}
+}
+proc u {method args} {
+  if {$method ni {setLocation setPlacementStatus}} { error "unexpected: $method" }
+}
+"""
+
+
 @pytest.mark.needs("tcl")
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("stage", [*ROUTED, "power", "corner"])
+@pytest.mark.parametrize("stage", [*ROUTED, ABSTRACT, "power", "corner"])
 def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path: Path) -> None:
     calls = run_stub(
-        [stage_settings(tmp_path), *scripts(stage)],
+        [stage_settings(tmp_path), PLACED_BLOCK, *scripts(stage)],
         release,
         returns={"get_property": "0.0"},
     )
@@ -62,7 +78,14 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
         "globalroute": ["pin_access", "global_route", "repair_antennas"],
         "detailedroute": ["filler_placement", "detailed_route", "check_antennas"],
         "finish": ["extract_parasitics", "read_spef", "write_def", "write_verilog"],
-        "corner": ["read_db", "set_propagated_clock", "read_spef", "find_timing_paths"],
+        "abstract": ["set_propagated_clock", "write_abstract_lef", "write_timing_model"],
+        "corner": [
+            "read_db",
+            "set_propagated_clock",
+            "read_spef",
+            "find_timing_paths",
+            "write_timing_model",
+        ],
         "power": ["read_db", "read_spef", "read_saif", "report_power"],
     }[stage]
     positions = [names.index(name) for name in expected]
@@ -72,6 +95,9 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
     given = {"floorplan": "core", "place": "m3", "cts": "0.03", "detailedroute": "FILL",
             "globalroute": "DIODE"}  # fmt: skip
     assert given.get(stage, "tiny.lib") in words
+    if stage == "floorplan":
+        (grid,) = [call for call in calls if call[0] == "define_pdn_grid" and "-macro" in call]
+        assert grid[grid.index("-cells") + 1] == "macro"
     if stage in ROUTED:
         assert names[-1] == "write_db"
         assert (tmp_path / "after.odb").is_file()
@@ -190,3 +216,29 @@ def test_a_real_layout(tmp_path: Path) -> None:
     again, _ = measure(design, platform, options, tmp_path)
     assert os.stat(folder / "pnr" / "finish.odb").st_mtime_ns == stamp
     assert again.values == values
+
+
+@pytest.mark.needs("openroad", "nangate45")
+@pytest.mark.slow
+@pytest.mark.flow
+def test_a_real_layout_of_layouts(tmp_path: Path) -> None:
+    """Four times the same hard macro, and the sums of their results."""
+    platform = read_platform("nangate45")
+    root = Path(__file__).parents[3]
+    unit = AcceleratorConfig.from_yaml(root / "configs" / "small.yaml")
+    layout = LayoutOptions(abstract=True, top_layer="metal7", io_latency_ns=0.15)
+    options = RunOptions(clock_ns=2.0, layout="routed", place_and_route=layout)
+    inside, folder = measure(accelerator(unit), platform, options, tmp_path)
+    tiled = TiledConfig(unit=unit, output_tiles=2, codebook_tiles=2)
+    layout = LayoutOptions(block=str(folder / "pnr"), utilisation=0.1, io_latency_ns=0.15)
+    metrics, folder = measure(
+        accelerator(tiled), platform, replace(options, place_and_route=layout), tmp_path
+    )
+    values = metrics.values
+    assert values["detailedroute__route__drc_errors"] == 0
+    assert values["finish__timing__setup__ws"] >= 0 <= values["finish__timing__hold__ws"]
+    assert values["halut__routed__transfers_checked"] > 0
+    cells = inside.values["finish__design__instance__count__stdcell"]
+    assert values["finish__design__instance__count__stdcell"] > 4 * cells
+    assert set(metrics.notes["corners"]) == set(platform.corners)
+    assert (folder / "pnr" / "final.gds").stat().st_size > 1000

@@ -44,6 +44,10 @@ def _list(tmp_path: Path, text: str) -> Path:
             "  - {config: small.yaml, clock_ns: 2, io_latency_ns: 2}\n",
             r"layouts\[0\]\.io_latency_ns must be less than the clock period, 2, not 2",
         ),
+        (
+            "  - {config: a.yaml}\n  - {config: b.yaml, block: a.yaml}\n",
+            r"layouts\[1\].block must be the config of an earlier layout with abstract",
+        ),
         ("  []\n", "layouts must be a list of at least one entry"),
     ],
 )
