@@ -55,6 +55,11 @@ def _routed(run: Run, results: Results) -> Workpiece:
     return routed_piece(run, results[LAY_OUT], results[READ])
 
 
+def _sees_activity(run: Run, results: Results) -> bool:
+    """Whether OpenROAD gets the activity of the mapped netlist: it cannot look into blocks."""
+    return SIMULATE in results and run.block is None
+
+
 MAP = Step(
     name="yosys",
     result=Mapped,
@@ -137,7 +142,7 @@ LAY_OUT = Step(
     work=lambda run, results: lay_out(
         run,
         results[FINISH].clock_buffers,
-        run.folder / ROWS_ACTIVITY if SIMULATE in results else None,
+        run.folder / ROWS_ACTIVITY if _sees_activity(run, results) else None,
     ),
 )
 READ = Step(
@@ -226,7 +231,7 @@ def run_design(run: Run) -> tuple[Metrics, Done]:
         results.get(LOAD_ROUTED),
         results.get(SIMULATE_ROUTED),
         results.get(POWER_ROUTED),
-        with_activity=SIMULATE in results,
+        with_activity=_sees_activity(run, results),
     )
     metrics.provenance["seconds"] = done.seconds
     path = run.folder / "metrics.json"

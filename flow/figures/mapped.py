@@ -81,8 +81,9 @@ def _describe(metrics: Metrics, run: Run) -> None:
 def _area(metrics: Metrics, run: Run, finished: Finished) -> None:
     library, platform = run.library, run.platform
     in_tree = set(finished.clock_buffers)
-    cells = [library.cells[i.cell] for i in run.netlist.instances if i.name not in in_tree]
-    tree = [library.cells[i.cell] for i in run.netlist.instances if i.name in in_tree]
+    instances = run.whole.instances
+    cells = [library.cells[i.cell] for i in instances if i.name not in in_tree]
+    tree = [library.cells[i.cell] for i in instances if i.name in in_tree]
     kinds = Counter(cell.kind for cell in cells)
     area = math.fsum(cell.area for cell in cells)
     put = metrics.set

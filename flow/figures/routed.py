@@ -150,7 +150,7 @@ def _put_found(metrics: Metrics, found: Mapping[str, Any], with_activity: bool) 
         if isinstance(value, (int, float)):
             metrics.set(name, value, "not a finite number")
     if not with_activity:
-        metrics.missing(("detailedplace__power",), "no simulation: no activity")
+        metrics.missing(("detailedplace__power",), "no activity: no simulation, or blocks")
 
 
 def _area(metrics: Metrics, run: Run, routed: RoutedNetlist) -> None:

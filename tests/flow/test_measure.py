@@ -314,6 +314,7 @@ def test_a_routed_layout_becomes_a_hard_macro(tmp_path, monkeypatch):
         assert row["cells"] == 2 * cells and row["internal_mw"] > 0
     assert "2 hard macros halut_matmul of 60 x 40 um" in metrics.notes["block"]
     assert values["halut__routed__shortest_period"] == 1.5
+    assert not (place / "pnr" / "activity.saif").exists()
     assert set(metrics.notes["corners"]) == set(platform.corners)
     assert (place / metrics.notes["gds"]).stat().st_size > 1000
     # What was done before does not hide that the block is another one.
