@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flow.cells.platform import Platform
 from flow.layout.settings import stripe_arguments
 from flow.netlist.block import Block
 from flow.run.context import Run
@@ -23,39 +22,40 @@ def block_settings(run: Run, utilisation: float) -> dict[str, Any]:
     Parameters
     ----------
     utilisation : float
-        Share of the channels that the other cells may take.
+        Share of the room between blocks that the other cells may take.
 
     Raises
     ------
     HalutError
-        When the platform cannot supply blocks with power, or they have wires where it would.
+        When the channels have no room for the other cells or for power stripes, or the platform
+        cannot supply blocks, or they have wires where it would.
     """
     block = run.block
     if block is None:
         return {"block": "", "block_places": [], "die": "", "core": "", "halo": 0}
-    stripes = _stripes(run.platform, block)
+    stripes = _stripes(run, block)
+    options = run.options.place_and_route
+    channel, margin = options.channel_um, options.margin_um
     names = [i.name for i in run.netlist.instances if i.cell == block.name]
-    cells = (run.library.cells[i.cell] for i in run.netlist.instances)
-    others = math.fsum(cell.area for cell in cells if cell.kind != "block")
-    columns = math.ceil(math.sqrt(len(names)))
-    rows = -(-len(names) // columns)
+    columns, rows = _grid(len(names))
     width, height = block.size
-    # A channel has power stripes of its own, both supplies with as much space between them.
-    layout = run.platform.layout
-    assert layout is not None
-    least = 2 * HALO_UM + 6 * max(stripe.width for stripe in layout.stripes)
-    channel = max(least, _channel(columns, rows, block.size, len(names), others / utilisation))
-    margin = run.options.place_and_route.margin_um
-    places: list[Any] = []
-    for number, name in enumerate(names):
-        row, column = divmod(number, columns)
-        x = margin + channel + column * (width + channel)
-        y = margin + channel + row * (height + channel)
-        places += [name, round(x, 2), round(y, 2)]
     core = (
         columns * width + (columns + 1) * channel,
         rows * height + (rows + 1) * channel,
     )
+    cells = (run.library.cells[i.cell] for i in run.netlist.instances)
+    others = math.fsum(cell.area for cell in cells if cell.kind != "block")
+    room = core[0] * core[1] - len(names) * width * height
+    if others > utilisation * room:
+        raise HalutError(
+            f"channel_um must be wider than {channel:g}: the cells beside blocks take "
+            f"{others:,.0f} of {room:,.0f} um2, not at most {utilisation:.0%}"
+        )
+    places: list[Any] = []
+    for name, (column, row) in zip(names, _z_order(columns, rows), strict=False):
+        x = margin + channel + column * (width + channel)
+        y = margin + channel + row * (height + channel)
+        places += [name, round(x, 2), round(y, 2)]
     top = [round(margin + side, 2) for side in core]
     return stripes | {
         "block": block.name,
@@ -66,27 +66,43 @@ def block_settings(run: Run, utilisation: float) -> dict[str, Any]:
     }
 
 
-def _channel(
-    columns: int, rows: int, size: tuple[float, float], count: int, wanted: float
-) -> float:
-    """Width of the channels around blocks, um, whose area, with empty places, is `wanted` um2."""
-    width, height = size
-    # (columns * width + (columns + 1) * c) * (rows * height + (rows + 1) * c) = area
-    square = (columns + 1) * (rows + 1)
-    linear = (columns + 1) * rows * height + (rows + 1) * columns * width
-    constant = columns * rows * width * height - (count * width * height + wanted)
-    found = (-linear + math.sqrt(max(0.0, linear**2 - 4 * square * constant))) / (2 * square)
-    return round(found, 2)
+def _grid(count: int) -> tuple[int, int]:
+    """Columns and rows: full where that is at most twice as wide as high, else about square."""
+    square = math.ceil(math.sqrt(count))
+    for columns in range(square, math.isqrt(2 * count) + 1):
+        if count % columns == 0:
+            return columns, count // columns
+    return square, -(-count // square)
 
 
-def _stripes(platform: Platform, block: Block) -> dict[str, Any]:
+def _z_order(columns: int, rows: int) -> list[tuple[int, int]]:
+    """Places of a grid such that neighbours in the list, and groups of four, are close together."""
+
+    def key(place: tuple[int, int]) -> int:
+        column, row = place
+        return sum(
+            (column >> bit & 1) << 2 * bit | (row >> bit & 1) << (2 * bit + 1) for bit in range(16)
+        )
+
+    return sorted(((c, r) for c in range(columns) for r in range(rows)), key=key)
+
+
+def _stripes(run: Run, block: Block) -> dict[str, Any]:
     """Power stripes with the one that runs over blocks."""
+    platform = run.platform
     layout = platform.layout
     assert layout is not None
     if layout.block_stripe is None:
         raise HalutError(
             f"platform {platform.name} must have layout.block_stripe for --block "
             f"({platform.source.name})"
+        )
+    channel = run.options.place_and_route.channel_um
+    # A channel has stripes of its own, both supplies with as much space between them.
+    least = 2 * HALO_UM + 6 * max(stripe.width for stripe in layout.stripes)
+    if channel < least:
+        raise HalutError(
+            f"channel_um must be at least {least:g} for the platform's stripes, not {channel:g}"
         )
     top = layout.stripes[-1].layer
     if block.options["top_layer"] != top:

@@ -66,6 +66,14 @@ class LayoutOptions:
         parse=str,
         metavar="DIR",
     )
+    channel_um: float = setting(
+        20.0,
+        "--channel-um",
+        "width of the channels around hard macros",
+        parse=float,
+        within=(1, 10_000),
+        metavar="UM",
+    )
     margin_um: float = 2.0  #: Between core and die, um.
     #: What global placement minds besides wire length.
     timing_driven: bool = True

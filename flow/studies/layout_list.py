@@ -49,6 +49,7 @@ class Layout:
     io_latency_ns: float = 0.0  #: As ``--io-latency-ns``.
     top_layer: str | None = None  #: As ``--top-layer``.
     abstract: bool = False  #: As ``--abstract``.
+    channel_um: float = 20.0  #: As ``--channel-um``.
     #: Configuration of an earlier entry with `abstract`, whose layout is its units: ``--block``.
     block: str = ""
 
@@ -98,6 +99,7 @@ class Layout:
                 io_latency_ns=self.io_latency_ns,
                 top_layer=self.top_layer,
                 abstract=self.abstract,
+                channel_um=self.channel_um,
                 block=str(block / "pnr") if block is not None else None,
             ),
         )

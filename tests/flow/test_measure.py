@@ -317,6 +317,11 @@ def test_a_routed_layout_becomes_a_hard_macro(tmp_path, monkeypatch):
     assert not (place / "pnr" / "activity.saif").exists()
     assert set(metrics.notes["corners"]) == set(platform.corners)
     assert (place / metrics.notes["gds"]).stat().st_size > 1000
+    settings = (place / "pnr" / "floorplan.settings.tcl").read_text()
+    (places,) = re.findall(r"^  block_places \{(.*)\}$", settings, re.M)
+    # Side by side, 60 um wide, with a channel of 20 um around each, in a margin of 2 um.
+    assert places == "unit_r0_m0_d0 22 22 unit_r0_m0_d1 102 22"
+    assert re.search(r"^  die \{0 0 184 84\}$", settings, re.M)
     # What was done before does not hide that the block is another one.
     verilog = block / "final.v"
     first, second = "program_data[0]", "program_data[1]"
@@ -343,6 +348,8 @@ def test_a_block_that_does_not_fit_is_refused(tmp_path, monkeypatch):
             folder=tmp_path)  # fmt: skip
     refused("must be of corner slow, not typ", corner="slow")
     refused("clock_ns must be at least the 2 that the block was timed at, not 1", clock_ns=1.0)
+    narrow = LayoutOptions(block=str(block), channel_um=10)
+    refused("channel_um must be at least 12.4 for the platform's stripes", place_and_route=narrow)
     refused("prove must be off with --block", prove=True)
     other = dataclasses.replace(unit, n_outputs=4, outputs_per_cycle=1)
     refused("must be a unit of the design, not one with (no|another) module halut_",

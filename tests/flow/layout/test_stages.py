@@ -230,7 +230,7 @@ def test_a_real_layout_of_layouts(tmp_path: Path) -> None:
     options = RunOptions(clock_ns=2.0, layout="routed", place_and_route=layout)
     inside, folder = measure(accelerator(unit), platform, options, tmp_path)
     tiled = TiledConfig(unit=unit, output_tiles=2, codebook_tiles=2)
-    layout = LayoutOptions(block=str(folder / "pnr"), utilisation=0.1, io_latency_ns=0.15)
+    layout = LayoutOptions(block=str(folder / "pnr"), channel_um=14, io_latency_ns=0.15)
     metrics, folder = measure(
         accelerator(tiled), platform, replace(options, place_and_route=layout), tmp_path
     )
