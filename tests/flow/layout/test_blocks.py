@@ -63,5 +63,5 @@ def test_four_in_a_row_are_a_square() -> None:
 def test_channels_must_have_room() -> None:
     # One block: 140 x 90 um around 100 x 50.
     block_settings(run_of(1, 3799.0, channel_um=20.0), 0.5)
-    with pytest.raises(HalutError, match="than 20: .* 3,801 of 7,600 um2"):
+    with pytest.raises(HalutError, match=r"than 20: .* 3,801 of 7,600 um2"):
         block_settings(run_of(1, 3801.0, channel_um=20.0), 0.5)
