@@ -119,7 +119,12 @@ class Block:
         for path, module in netlist.units:
             if module == self.name:
                 for name, bit, value in capacitances:
-                    net = found.get((f"{path}.{name}", bit), -1)
+                    net = found.get((f"{path}.{name}", bit))
+                    if net is None:
+                        raise HalutError(
+                            f"a block's SPEF must have nets of its netlist, not {name} "
+                            f"({self.folder / 'final.spef'})"
+                        )
                     if net >= 0:
                         wires[net] += value
         return netlist, wires
