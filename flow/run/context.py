@@ -121,6 +121,8 @@ class Run:
             raise HalutError("prove must be off with --block: a block has no RTL to compare")
         name, verilog = self.platform.name, self.design.verilog
         self.block = block = read_block(folder, verilog, name, self.corner, self.cache)
+        if block.name == self.design.top:
+            raise HalutError(f"--block must be a unit of the design, not all of it ({folder})")
         if self.options.clock_ns < block.clock_ns:
             raise HalutError(
                 f"clock_ns must be at least the {block.clock_ns:g} that the block was timed at, "

@@ -351,6 +351,7 @@ def test_a_block_that_does_not_fit_is_refused(tmp_path, monkeypatch):
     narrow = LayoutOptions(block=str(block), channel_um=10)
     refused("channel_um must be at least 12.4 for the platform's stripes", place_and_route=narrow)
     refused("prove must be off with --block", prove=True)
+    refused("must be a unit of the design, not all of it", design=accelerator(unit))
     other = dataclasses.replace(unit, n_outputs=4, outputs_per_cycle=1)
     refused("must be a unit of the design, not one with (no|another) module halut_",
             design=accelerator(TiledConfig(unit=other, codebook_tiles=2)))  # fmt: skip
