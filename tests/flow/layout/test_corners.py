@@ -49,6 +49,7 @@ def routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         design=SimpleNamespace(top="top"), openroad="openroad",
         options=RunOptions(clock_ns=2.0, place_and_route=LayoutOptions(io_latency_ns=0.3)),
         corner="only",
+        block=None,
         constraints=lambda period, latency=0.0: Constraints(
             clock="clk", period_ns=period, io_latency_ns=latency
         ),
@@ -84,6 +85,20 @@ def test_every_corner_has_its_cells_and_its_ports(routed, tmp_path, monkeypatch)
             if "io_latency" in line
         )
         assert float(line.split()[1]) == pytest.approx(float(latency))
+
+
+def test_a_block_brings_its_cells_to_a_corner_or_the_corner_is_left_out(
+    routed, tmp_path, monkeypatch
+) -> None:
+    text = "HALUT setup 0.5\nHALUT hold -0.02\nHALUT period 1.5\n"
+    monkeypatch.setattr(routed_module, "run_script", openroad(text))
+    run, *others = routed
+    run.block = SimpleNamespace(liberty=lambda corner: tmp_path / f"block_{corner}.lib")
+    (tmp_path / "block_slow.lib").write_text("library (block) { }")
+    found = time_corners(run, *others)
+    assert [at.corner for at in found.found] == ["slow"]
+    assert found.lacking == ["only", "lost"]
+    assert "block_slow" in (tmp_path / "corner_slow.settings.tcl").read_text()
 
 
 def test_a_tool_that_says_nothing_is_an_error(routed, monkeypatch) -> None:
