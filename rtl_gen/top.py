@@ -238,9 +238,6 @@ class HalutMatmul(Unit):
         return block
 
 
-_AT_ONCE = ("latch", "sram")  # storage that takes a word's address as it comes
-
-
 class _Word:
     """A program word on its way to one kind of storage, with what its address says."""
 
@@ -304,7 +301,8 @@ class ProgramWrite:
         tables, constants = (
             storage_kind(kind, platform) for kind in (c.memory, c.constants_memory)
         )
-        if tables not in _AT_ONCE or constants not in _AT_ONCE:
+        at_once = ("latch", "sram")
+        if tables not in at_once or constants not in at_once:
             # Without reset: a word that was accepted just before one is written in it.
             n_bits = len(program.payload.address)
             address = Signal(n_bits, name="program_word_address", reset_less=True)
@@ -313,9 +311,9 @@ class ProgramWrite:
             with m.If(keeps):
                 m.d.sync += address.eq(program.payload.address)
             later = _Word(c, address, stored, data)
-            if tables not in _AT_ONCE:
+            if tables not in at_once:
                 self.tables = later
-            if constants not in _AT_ONCE:
+            if constants not in at_once:
                 self.constants = later
                 if tables == "sram":
                     word = Signal(len(data), name="program_word_for_sram", reset_less=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from flow.cells.boolean import parse
 
-__all__ = ["Arc", "Cell", "Library", "Pin", "PowerArc", "Table"]
+__all__ = ["MACROS", "Arc", "Cell", "Library", "Pin", "PowerArc", "Table"]
 
 
 @dataclass
@@ -64,6 +64,10 @@ class Pin:
     power: list[PowerArc] = field(default_factory=list)
 
 
+MACROS = ("sram", "block")
+"""Kinds of cells that are no single gate or register; all of them have a clock."""
+
+
 @dataclass
 class Cell:
     """A cell."""
@@ -93,7 +97,7 @@ class Cell:
     @property
     def clock_pins(self) -> frozenset[str]:
         """Pins that a clock belongs to: clock, enable of a latch, clock of a clock gate."""
-        if self.kind in ("sram", "block"):
+        if self.kind in MACROS:
             return frozenset({self.state["clock"]})
         text = self.state.get("clock") or self.state.get("enable")
         if text:

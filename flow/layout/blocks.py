@@ -36,7 +36,7 @@ def block_settings(run: Run, utilisation: float) -> dict[str, Any]:
     stripes = _stripes(run, block)
     options = run.options.place_and_route
     channel, margin = options.channel_um, options.margin_um
-    names = [i.name for i in run.netlist.instances if i.cell == block.name]
+    names = run.block_names
     columns, rows = _grid(len(names))
     width, height = block.size
     core = (

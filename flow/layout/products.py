@@ -44,7 +44,7 @@ def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) ->
     if run.block is not None:
         lef.append(run.block.lef)
         gds_files.append(run.block.folder / "final.gds")
-        names |= {i.name: BLOCK for i in run.netlist.instances if i.cell == run.block.name}
+        names |= dict.fromkeys(run.block_names, BLOCK)
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     drawn = draw_layout(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from flow.layout.openroad import run_script
 from flow.layout.pictures import ADDED
 from flow.layout.settings import layout_settings
 from flow.layout.stages import LaidOut, scripts
-from flow.netlist.netlist import Netlist, from_json
+from flow.netlist.netlist import Netlist
 from flow.netlist.spef import wire_capacitance
 from flow.power.activity import Activity
 from flow.power.liberty_power import Power
@@ -27,10 +26,8 @@ from flow.run.context import Run
 from flow.run.simulation import Workpiece
 from flow.timing.analysis import Timing
 from flow.timing.opensta import plain_liberty
-from flow.tools import run_tool
 from flow.tools.tcl import settings
 from halut.files import write_text
-from sim.simulators import plain_link
 
 __all__ = [
     "RoutedNetlist",
@@ -77,22 +74,11 @@ class RoutedNetlist:
 def read_routed(run: Run, laid_out: LaidOut) -> RoutedNetlist:
     """Read ``final.v``, ``final.spef`` and what the last stage printed."""
     folder = laid_out.folder
-    script = folder / "read.ys"
-    plain = plain_link(folder)
-    script.write_text(f"read_verilog {plain / 'final.v'}\nwrite_json {plain / 'final.json'}\n")
-    run_tool(run.tools.yosys, [str(plain / script.name)], folder / "read.log", cwd=folder)
-    data = json.loads((folder / "final.json").read_text())
-    netlist, inside = from_json(data, run.design.top, run.outputs), None
-    if run.block is not None:
-        netlist, inside = run.block.look_into(
-            run.tools.yosys, folder / "final.v", run.design.top, run.outputs, folder / "whole"
-        )
+    netlist, inside = run.read_back(folder / "final.v", folder)
     known = {instance.name: run.kind(instance) for instance in run.netlist.instances}
     log = (folder / "finish.log").read_text(errors="replace")
     period = re.search(r"^HALUT period (\S+)", log, re.M)
-    wires = wire_capacitance(folder / "final.spef", netlist)
-    if inside is not None:
-        wires += inside
+    wires = wire_capacitance(folder / "final.spef", netlist) + inside
     constraints = run.constraints(run.options.clock_ns)
     timing = Timing(netlist, run.library, run.platform, constraints, wires)
     timing.update()

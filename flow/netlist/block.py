@@ -9,7 +9,6 @@ see the cell; simulation and power see what is in it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,12 @@ import numpy as np
 
 from flow.cells.liberty import load_libraries
 from flow.cells.library import Cell
-from flow.netlist.netlist import Netlist, from_json
+from flow.netlist.netlist import Netlist
 from flow.netlist.spef import net_capacitances
-from flow.tools import Tool, run_tool
+from flow.netlist.verilog import read_verilog
+from flow.tools import Tool
+from halut.checks import read_json
 from halut.errors import HalutError
-from halut.files import write_text
-from sim.simulators import plain_link
 
 __all__ = ["Block", "read_block"]
 
@@ -95,22 +94,10 @@ class Block:
         wires : ndarray
             Capacitance of the blocks' own wires on each of its nets, fF.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        plain = plain_link(folder)
-        for name, text in (
-            ("design.v", verilog.read_text()),
-            ("block.v", self._inside.read_text()),
-        ):
-            write_text(folder / name, text)
-        script = folder / "look_into.ys"
-        write_text(
-            script,
-            f"read_verilog {plain}/design.v {plain}/block.v\nwrite_json {plain}/netlist.json\n",
-        )
-        run_tool(yosys, [str(plain / script.name)], folder / "look_into.log", cwd=folder)
         cells = {name: pins for name, pins in outputs.items() if name != self.name}
+        files = (verilog, self.folder / "final.v")
         found: dict[tuple[str, int], int] = {}
-        netlist = from_json(json.loads((folder / "netlist.json").read_text()), top, cells, found)
+        netlist = read_verilog(yosys, files, top, cells, folder, found)
         wires = np.zeros(len(netlist.net_names))
         capacitances = [
             (*_name_and_bit(name), value)
@@ -128,10 +115,6 @@ class Block:
                     if net >= 0:
                         wires[net] += value
         return netlist, wires
-
-    @property
-    def _inside(self) -> Path:
-        return self.folder / "final.v"
 
 
 def _name_and_bit(name: str) -> tuple[str, int]:
@@ -165,8 +148,13 @@ def read_block(folder: str | Path, verilog: str, platform: str, corner: str, cac
             "--block must be the folder pnr of a routed run with --abstract, not one without "
             f"{missing[0].name} ({folder})"
         )
-    record = json.loads((run / "metrics.json").read_text())
+    record = read_json(run / "metrics.json", "metrics")
     provenance = record["provenance"]
+    if "layout" not in provenance:
+        raise HalutError(
+            "--block must be a layout with its own metrics.json, not with that of a later run "
+            f"without layout ({run})"
+        )
     for what, wanted in (("platform", platform), ("corner", corner)):
         if provenance[what] != wanted:
             raise HalutError(

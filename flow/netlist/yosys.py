@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flow.cells.liberty_writer import write_liberty
-from flow.cells.library import Library
+from flow.cells.library import MACROS, Library
 from flow.cells.platform import Platform
 from flow.tools import Tool, plain_path, run_tool
 from halut.errors import HalutError
@@ -86,11 +86,7 @@ def usable_cells(library: Library, platform: Platform) -> list[str]:
     """Cells that mapping may choose."""
     chosen = []
     for name, cell in library.cells.items():
-        if (
-            cell.dont_use
-            or platform.avoids(name)
-            or cell.kind in ("other", "clock_gate", "sram", "block")
-        ):
+        if cell.dont_use or platform.avoids(name) or cell.kind in ("other", "clock_gate", *MACROS):
             continue
         if cell.kind in ("ff", "latch") and (
             {"clear", "preset"} & set(cell.state) or len(cell.inputs) != 2

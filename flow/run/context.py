@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from flow.cells.generic import generic_library
 from flow.cells.library import Library
 from flow.cells.platform import Platform
@@ -16,6 +18,7 @@ from flow.cells.sram import Arrangement, arrange
 from flow.designs.design import BLOCK, CLOCK_TREE, Design
 from flow.netlist.block import Block, read_block
 from flow.netlist.netlist import Instance, Netlist, Port
+from flow.netlist.verilog import read_verilog
 from flow.run.options import RunOptions
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
@@ -203,14 +206,37 @@ class Run:
         if self.block is None:
             return self.timing
         if self._whole is None:
-            verilog = self.folder / "netlist.v"
-            netlist, wires = self.block.look_into(
-                self.tools.yosys, verilog, self.design.top, self.outputs, self.folder / "whole"
-            )
+            netlist, wires = self.read_back(self.folder / "netlist.v", self.folder / "whole")
             constraints = self.constraints(self.options.clock_ns)
             self._whole = Timing(netlist, self.library, self.platform, constraints, wires)
             self._whole.update()
         return self._whole
+
+    def read_back(self, verilog: Path, folder: Path) -> tuple[Netlist, np.ndarray]:
+        """A netlist of this run in Verilog, with what is in its block's instances.
+
+        Parameters
+        ----------
+        folder : Path
+            Where Yosys works.
+
+        Returns
+        -------
+        netlist : Netlist
+        wires : ndarray
+            Capacitance of the wires in blocks on each of its nets, fF.
+        """
+        yosys, top = self.tools.yosys, self.design.top
+        if self.block is not None:
+            return self.block.look_into(yosys, verilog, top, self.outputs, folder)
+        netlist = read_verilog(yosys, [verilog], top, self.outputs, folder)
+        return netlist, np.zeros(len(netlist.net_names))
+
+    @property
+    def block_names(self) -> list[str]:
+        """Instances of the block."""
+        name = self.block.name if self.block is not None else None
+        return [instance.name for instance in self.netlist.instances if instance.cell == name]
 
     def kinds(self, clock_buffers: Iterable[str]) -> list[str]:
         """Kind of unit of every cell of `whole`; the clock's buffers are one of their own."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from flow.cells.boolean import parse
 from flow.cells.families import sizes
-from flow.cells.library import Cell, Library
+from flow.cells.library import MACROS, Cell, Library
 from flow.cells.platform import Platform
 from flow.netlist.netlist import Instance, Netlist
 from flow.timing.constraints import Constraints
@@ -239,7 +239,7 @@ class Graph:
             readers = zip(self.sink_instance[rows].tolist(), self.readers(rows), strict=True)
             for index, (instance, pin) in readers:
                 cell = self.library.cells[instance.cell]
-                if cell.kind in ("ff", "latch", "sram", "block"):
+                if cell.kind in ("ff", "latch", *MACROS):
                     continue
                 self.clock_cells.add(index)
                 for output in cell.outputs:
@@ -280,7 +280,7 @@ class Graph:
         """Data pins of registers, latches, macros, clock gates; enables of gates on the clock."""
         for name, members in self._members.items():
             cell = self.library.cells[name]
-            if cell.kind not in ("ff", "latch", "clock_gate", "sram", "block"):
+            if cell.kind not in ("ff", "latch", "clock_gate", *MACROS):
                 continue
             tables = self.cell_tables[self.number[name]]
             for pin in cell.inputs:

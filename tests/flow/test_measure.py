@@ -355,6 +355,8 @@ def test_a_block_that_does_not_fit_is_refused(tmp_path, monkeypatch):
     other = dataclasses.replace(unit, n_outputs=4, outputs_per_cycle=1)
     refused("must be a unit of the design, not one with (no|another) module halut_",
             design=accelerator(TiledConfig(unit=other, codebook_tiles=2)))  # fmt: skip
+    measure(accelerator(unit), platform, RunOptions(clock_ns=2.0), tmp_path)
+    refused("must be a layout with its own metrics.json, not with that of a later run")
     _block(tmp_path, top_layer=None)
     refused("must be routed with --top-layer metal7, above which it is supplied, not without")
 

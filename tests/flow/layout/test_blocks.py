@@ -30,6 +30,7 @@ def run_of(count: int, others_um2: float, **options: Any) -> Any:
         platform=read_platform("nangate45"),
         options=SimpleNamespace(place_and_route=LayoutOptions(**options)),
         netlist=SimpleNamespace(instances=instances),
+        block_names=names[:-1],
         library=SimpleNamespace(cells=cells),
     )
 
