@@ -131,7 +131,7 @@ def one_of(name: str, value: Any, choices: Collection[Any], rule: str = "be one 
     halut.errors.HalutError: memory must be one of latch, ff, not 'latches' (did you mean "latch"?)
     """
     if value not in list(choices):
-        listed = ", ".join(map(str, choices))
+        listed = ", ".join(map(str, choices)) or "none"
         hint = closest(str(value), choices)
         raise HalutError(f"{name} must {rule.format(listed)}, not {value!r}{hint}")
 

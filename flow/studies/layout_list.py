@@ -50,7 +50,8 @@ class Layout:
     top_layer: str | None = None  #: As ``--top-layer``.
     abstract: bool = False  #: As ``--abstract``.
     channel_um: float = 20.0  #: As ``--channel-um``.
-    #: Configuration of an earlier entry with `abstract`, whose layout is its units: ``--block``.
+    #: Configuration of an earlier entry with `abstract` on the same platform, whose layout is its
+    #: units: ``--block``.
     block: str = ""
 
     def __post_init__(self) -> None:
@@ -139,7 +140,16 @@ def read_layouts(path: str | Path) -> list[Layout]:
         layouts = [read_fields(Layout, entry, f"layouts[{k}]") for k, entry in enumerate(entries)]
         for k, layout in enumerate(layouts):
             if layout.block:
-                blocks = [earlier.config for earlier in layouts[:k] if earlier.abstract]
+                blocks = [
+                    earlier.config
+                    for earlier in layouts[:k]
+                    if earlier.abstract and not earlier.unit and earlier.platform == layout.platform
+                ]
                 one_of(f"layouts[{k}].block", layout.block, blocks, "be the config of an earlier "
-                       "layout with abstract, of {}")  # fmt: skip
+                       "layout with abstract on its platform, of {}")  # fmt: skip
+                if blocks.count(layout.block) > 1:
+                    raise HalutError(
+                        f"layouts[{k}].block must be one earlier layout with abstract on its "
+                        f"platform, not {blocks.count(layout.block)} ({layout.block})"
+                    )
         return layouts

@@ -207,19 +207,20 @@ def _made(path: Path, build: Path) -> tuple[list[str], list[str]]:
                 f"layouts must have folders of their own, not layouts[{first}] and "
                 f"layouts[{number}] both {folder} ({path})"
             )
-    blocks: dict[str, Path] = {}
+    blocks: dict[tuple[str, str], Path] = {}  # runs with an abstract, by configuration and platform
     for number, (layout, design, platform) in enumerate(work, 1):
-        if layout.block and layout.block not in blocks:
+        block = blocks.get((layout.block, layout.platform))
+        if layout.block and block is None:
             log.error("error: %s: its block %s was not laid out", layout.name, layout.block)
             failed.append(layout.name)
             continue
         log.info("layout %d/%d: %s", number, len(layouts), layout.name)
         try:
-            options = layout.options(block=blocks.get(layout.block))
+            options = layout.options(block=block)
             folder = measure(design, platform, options, build)[1]
             folders.append(str(folder))
-            if layout.abstract:
-                blocks[layout.config] = folder
+            if layout.abstract and not layout.unit:
+                blocks[layout.config, layout.platform] = folder
         except HalutError as error:
             log.error("error: %s: %s", layout.name, error)
             failed.append(layout.name)

@@ -46,7 +46,19 @@ def _list(tmp_path: Path, text: str) -> Path:
         ),
         (
             "  - {config: a.yaml}\n  - {config: b.yaml, block: a.yaml}\n",
-            r"layouts\[1\].block must be the config of an earlier layout with abstract",
+            r"layouts\[1\].block must be the config of an earlier layout with abstract on its "
+            "platform, of none, not 'a.yaml'",
+        ),
+        (
+            "  - {config: a.yaml, abstract: true, platform: asap7}\n"
+            "  - {config: b.yaml, block: a.yaml}\n",
+            "on its platform, of none, not 'a.yaml'",
+        ),
+        (
+            "  - {config: a.yaml, abstract: true}\n"
+            "  - {config: a.yaml, abstract: true, utilisation: 0.5}\n"
+            "  - {config: b.yaml, block: a.yaml}\n",
+            r"layouts\[2\].block must be one earlier layout with abstract on its platform, not 2",
         ),
         ("  []\n", "layouts must be a list of at least one entry"),
     ],
@@ -114,6 +126,32 @@ def test_what_cannot_be_laid_out_is_said_before_anything_is_made(tmp_path, monke
     arguments = ["--build", str(tmp_path), "-o", str(tmp_path / "page.md")]
     assert main(["layouts", "--list", str(path), *arguments]) == 1
     assert "not laid out: small" in capsys.readouterr().err
+
+
+def test_a_block_is_the_earlier_layout_on_the_same_platform(tmp_path, monkeypatch):
+    blocks = []
+
+    def measure(design, platform, options, build):
+        folder = _run(build / f"{design.name}-{platform.name}")
+        blocks.append((platform.name, options.place_and_route.block, folder))
+        return None, folder
+
+    monkeypatch.setattr("flow.studies.layouts.measure", measure)
+    small = Path("configs/small.yaml").resolve()
+    four = Path("configs/four_units.yaml").resolve()
+    entries = [
+        f"  - {{config: {small}, abstract: true, platform: {name}}}\n"
+        for name in ("nangate45", "asap7")
+    ] + [
+        f"  - {{config: {four}, block: {small}, platform: {name}}}\n"
+        for name in ("nangate45", "asap7")
+    ]
+    path = _list(tmp_path, "".join(entries))
+    page = tmp_path / "page.md"
+    assert main(["layouts", "--list", str(path), "--build", str(tmp_path), "-o", str(page)]) == 0
+    made = [(name, folder / "pnr") for name, block, folder in blocks if block is None]
+    taken = [(name, Path(block)) for name, block, _ in blocks if block is not None]
+    assert len(made) == 2 and taken == made
 
 
 def test_nothing_to_do_is_an_error(tmp_path):
