@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from halut.cli import Parser, run
 from halut.driver import Device, MappedMemory, MappedRegisters
 
 
@@ -18,9 +20,9 @@ def multiply(device: Device, image: bytes, rows: bytes) -> bytes:
     return results
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Read registers through UIO and memory through a file that can be mapped."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--description", default="halut_axi.py", help="what `python -m rtl_gen axi` wrote")
     add("--registers", default="/dev/uio0", help="the block")
@@ -30,12 +32,13 @@ def main() -> None:
     add("image", type=Path, help="what `python -m rtl_gen image` wrote")
     add("rows", type=Path, help="row groups as they lie in memory (docs/axi.md)")
     add("results", type=Path, help="where the results go")
-    values = parser.parse_args()
+    values = parser.parse_args(arguments)
     memory = MappedMemory(values.memory, values.address, values.size)
     device = Device(values.description, MappedRegisters(values.registers), memory)
     results = multiply(device, values.image.read_bytes(), values.rows.read_bytes())
     values.results.write_bytes(results)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

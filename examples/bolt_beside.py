@@ -13,7 +13,6 @@ compared: whose sums are right is not looked at.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import hashlib
 import subprocess
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from halut import HalutMatmul
 from halut.bench import conditions
+from halut.cli import Parser, run
 from halut.errors import HalutError
 from halut.native.layouts import aligned_bytes
 
@@ -176,7 +176,7 @@ def _sizes(text: str) -> list[int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = Parser(description=str(__doc__).splitlines()[0])
     parser.add_argument("bolt", metavar="BOLT", help="checkout of dblalock/bolt")
     parser.add_argument("--rows", type=int, default=10_016, help="a multiple of 32")
     parser.add_argument("--features", type=int, default=512)
@@ -185,32 +185,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=31)
     parser.add_argument("-o", "--output", default="build/bolt", help="folder for the library")
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.rows % _BLOCK or arguments.rows < _BLOCK:
-            raise HalutError(f"--rows must be a multiple of {_BLOCK}, not {arguments.rows}")
-        sizes = _sizes(arguments.codebooks)
-        library = build(Path(arguments.bolt), Path(arguments.output))
-        where = conditions()
-        print("{machine}; {blas}; threads {threads}; kernels {kernels}".format(**where))
-        print(f"{arguments.rows} x {arguments.features} x {arguments.outputs}, column-major inputs")
-        print("                 milliseconds                    A @ B takes          bolt takes")
-        print("  C  input     A @ B    bolt    ours    into     bolt     ours     ours     into")
-        for n_codebooks in sizes:
-            for dtype in ("float32", "int8"):
-                found = measure(
-                    library, arguments.rows, arguments.features, arguments.outputs, n_codebooks,
-                    dtype, arguments.repeats,
-                )  # fmt: skip
-                exact, bolt, ours, into = (found[k] for k in ("exact", "bolt", "ours", "into"))
-                milliseconds = "".join(f"{each:8.2f}" for each in (exact, bolt, ours, into))
-                ratios = exact / bolt, exact / ours, bolt / ours, bolt / into
-                print(f"{n_codebooks:3d}  {dtype:7s}{milliseconds}"
-                      + "".join(f"{ratio:7.2f} x" for ratio in ratios))  # fmt: skip
-    except HalutError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if arguments.rows % _BLOCK or arguments.rows < _BLOCK:
+        raise HalutError(f"--rows must be a multiple of {_BLOCK}, not {arguments.rows}")
+    sizes = _sizes(arguments.codebooks)
+    library = build(Path(arguments.bolt), Path(arguments.output))
+    where = conditions()
+    print("{machine}; {blas}; threads {threads}; kernels {kernels}".format(**where))
+    print(f"{arguments.rows} x {arguments.features} x {arguments.outputs}, column-major inputs")
+    print("                 milliseconds                    A @ B takes          bolt takes")
+    print("  C  input     A @ B    bolt    ours    into     bolt     ours     ours     into")
+    for n_codebooks in sizes:
+        for dtype in ("float32", "int8"):
+            found = measure(
+                library, arguments.rows, arguments.features, arguments.outputs, n_codebooks,
+                dtype, arguments.repeats,
+            )  # fmt: skip
+            exact, bolt, ours, into = (found[k] for k in ("exact", "bolt", "ours", "into"))
+            milliseconds = "".join(f"{each:8.2f}" for each in (exact, bolt, ours, into))
+            ratios = exact / bolt, exact / ours, bolt / ours, bolt / into
+            print(f"{n_codebooks:3d}  {dtype:7s}{milliseconds}"
+                  + "".join(f"{ratio:7.2f} x" for ratio in ratios))  # fmt: skip
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

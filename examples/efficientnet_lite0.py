@@ -13,10 +13,11 @@ their state below ``--folder`` and go on there.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import logging
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from halut.cli import Parser, run
 from halut.files import write_text
 from halut.nn import Budget, LayerConfig, Reconstruction, convert_, reconstruct_
 from halut.nn.deviation import Comparison
@@ -111,23 +113,18 @@ def rounded(exact: nn.Module, learn: list[torch.Tensor], bits: int) -> nn.Module
     return model
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run all steps and print the table."""
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
+    parser = Parser(description=str(__doc__).split("\n\n")[0])
     add = parser.add_argument
-    add(
-        "--folder",
-        type=Path,
-        default=Path("build/efficientnet_lite0"),
-        help="(default: %(default)s)",
-    )
-    add("--width", type=int, default=4, help="features per codebook (default: %(default)s)")
-    add("--learn", type=int, default=192, help="crops to learn from (default: %(default)s)")
-    add("--held-out", type=int, default=120, help="crops held out (default: %(default)s)")
-    add("--block-steps", type=int, default=40, help="per block; 0: none (default: %(default)s)")
-    add("--distill-steps", type=int, default=120, help="0: none (default: %(default)s)")
-    add("--drop", type=float, default=0.05, help="budget; 0: none (default: %(default)s)")
-    options = parser.parse_args()
+    add("--folder", type=Path, default=Path("build/efficientnet_lite0"), help="for its state")
+    add("--width", type=int, default=4, help="features per codebook")
+    add("--learn", type=int, default=192, help="crops to learn from")
+    add("--held-out", type=int, default=120, help="crops held out")
+    add("--block-steps", type=int, default=40, help="per block; 0: none")
+    add("--distill-steps", type=int, default=120, help="0: none")
+    add("--drop", type=float, default=0.05, help="budget; 0: none")
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.folder.mkdir(parents=True, exist_ok=True)
 
@@ -185,7 +182,8 @@ def main() -> None:
     for what, part, kept in steps:
         print(f"{what:30} {100 * part:12.1f} % {100 * kept:13.1f} %")
     write_text(options.folder / "steps.json", json.dumps(steps, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -10,14 +10,16 @@ which the network never saw. The table says which layers deserve narrower codebo
 
 from __future__ import annotations
 
-import argparse
 import copy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from halut.checks import one_of
+from halut.cli import Parser, run
 from halut.nn import LayerConfig, convert_
 from halut.nn.data import load
 from halut.nn.handlers import candidates
@@ -31,11 +33,14 @@ def outputs(model: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([logits_of(model, batch) for batch in x.split(500)])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Convert layer by layer, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("network", type=Path, help="file of the exact network")
     parser.add_argument("--widths", type=int, nargs="+", default=[2, 1])
+    parser.add_argument(
+        "--layers", nargs="+", metavar="NAME", help="these only (default: all inside)"
+    )
     parser.add_argument("--images", type=int, default=10_000, help="to judge by")
     options = parser.parse_args(arguments)
     exact, header = load_network(options.network)
@@ -51,10 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     x, y = (pixels - spread(seen.mean)) / spread(seen.deviation), whole.train_y[n_seen:]
     chosen = torch.randperm(n_seen, generator=torch.Generator().manual_seed(0))[:2048]
     wanted = outputs(exact, x)
+    inside = list(call_counts(exact, candidates(exact), x[:1]))[1:-1]
+    layers = options.layers or inside
+    for name in layers:
+        one_of("layers", name, inside)
     print(f"exact: {(wanted.argmax(1) == y).double().mean():.2%} of {len(x):,} images")
     print("| layer | values per codebook | accuracy | same decisions | error at the output |")
     print("|---|---|---|---|---|")
-    for name in list(call_counts(exact, candidates(exact), x[:1]))[1:-1]:
+    for name in layers:
         for width in options.widths:
             config = LayerConfig(codebook_width=width, input_format="int8", refine_passes=0)
             model = copy.deepcopy(exact)
@@ -65,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
             error = (found - wanted).square().mean() / wanted.var()
             print(f"| {name} | {width} | {right:.2%} | {same:.2%} | {error:.5f} |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -10,14 +10,15 @@ and after all epochs, and the loss there. Runs are kept below the folder: the co
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from halut.cli import Parser, run
 from halut.nn import LayerConfig
 from halut.nn.recipe import Augmentation, Distillation, Recipe, Stage, Temperature, Validation
 from halut.nn.reconstruct import Reconstruction
@@ -97,9 +98,9 @@ def row(folder: Path, name: str) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Train every variant, or those that are named, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("build/ablation"))
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS),
                         metavar="VARIANT")  # fmt: skip
@@ -113,7 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train(dataclasses.replace(COMMON, **VARIANTS[name]), folder, base=exact)
         lines.append(row(folder, name))
         print("\n".join(lines), flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

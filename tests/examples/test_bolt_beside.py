@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from halut.cli import run
+
 _SCRIPT = Path(__file__).parents[2] / "examples" / "bolt_beside.py"
 # What the script calls; the product is no product.
 _STAND_IN = """
@@ -58,12 +60,12 @@ def test_a_row_for_each_size_and_kind_of_input(script, tmp_path, capsys):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is missing")
 def test_what_is_no_checkout_or_does_not_compile_is_refused(script, tmp_path, capsys):
-    assert script.main([str(tmp_path)]) == 2
+    assert run(script.main, [str(tmp_path)]) == 2
     assert "BOLT must be a checkout of dblalock/bolt" in capsys.readouterr().err
     broken = _checkout(tmp_path / "bolt", "no C++\n")
-    assert script.main([str(broken), "-o", str(tmp_path / "build")]) == 2
+    assert run(script.main, [str(broken), "-o", str(tmp_path / "build")]) == 2
     assert "error: bolt's kernels must compile" in capsys.readouterr().err
-    assert script.main([str(broken), "--rows", "33"]) == 2
+    assert run(script.main, [str(broken), "--rows", "33"]) == 2
     assert "--rows must be a multiple of 32, not 33" in capsys.readouterr().err
-    assert script.main([str(broken), "--codebooks", "16,x"]) == 2
+    assert run(script.main, [str(broken), "--codebooks", "16,x"]) == 2
     assert "--codebooks must be whole numbers" in capsys.readouterr().err
