@@ -14,7 +14,13 @@ from flow.designs.design import Design
 from flow.figures.mapped import set_mapped
 from flow.figures.metrics import Metrics
 from flow.figures.routed import set_routed
-from flow.layout.corners import Corners, corner_files, time_corners
+from flow.layout.corners import (
+    Corners,
+    PowerAtCorners,
+    corner_files,
+    power_at_corners,
+    time_corners,
+)
 from flow.layout.products import Products, write_products
 from flow.layout.routed import RoutedNetlist, read_routed, routed_piece
 from flow.layout.stages import LaidOut, check_layout, lay_out, no_layout
@@ -199,11 +205,20 @@ POWER_ROUTED = Step(
         _routed(run, results), results[SIMULATE_ROUTED], results[READ].kinds
     ),
 )
+POWER_AT_CORNERS = Step(
+    name="power at corners",
+    result=PowerAtCorners,
+    needs=(LAY_OUT, READ, CORNERS, SIMULATE_ROUTED),
+    kept=False,
+    work=lambda run, results: power_at_corners(
+        run, results[LAY_OUT], results[READ], results[CORNERS]
+    ),
+)
 
 STEPS = (
     MAP, FINISH, PROVE, TIME, SIMULATE, POWER, LOAD, LAY_OUT, READ, PRODUCTS,
     CORNERS,
-    LOAD_ROUTED, SIMULATE_ROUTED, POWER_ROUTED,
+    LOAD_ROUTED, SIMULATE_ROUTED, POWER_ROUTED, POWER_AT_CORNERS,
 )  # fmt: skip
 
 
@@ -231,6 +246,7 @@ def run_design(run: Run) -> tuple[Metrics, Done]:
         results.get(LOAD_ROUTED),
         results.get(SIMULATE_ROUTED),
         results.get(POWER_ROUTED),
+        results.get(POWER_AT_CORNERS),
         with_activity=_sees_activity(run, results),
     )
     metrics.provenance["seconds"] = done.seconds

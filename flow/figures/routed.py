@@ -9,7 +9,7 @@ from typing import Any
 
 from flow.figures.energy import NO_ENGINE, ROUTED, energy_per_word, kinds_of_units, set_energy
 from flow.figures.metrics import UNITS, Metrics
-from flow.layout.corners import Corners
+from flow.layout.corners import Corners, PowerAtCorners
 from flow.layout.products import Products
 from flow.layout.routed import RoutedNetlist
 from flow.layout.stages import LaidOut, no_layout
@@ -45,6 +45,7 @@ def set_routed(
     loaded: Loaded | None,
     simulated: Simulated | None,
     power: Summed | None,
+    at_corners: PowerAtCorners | None,
     with_activity: bool,
 ) -> None:
     """Set all metrics of the layout, or why they are missing.
@@ -90,6 +91,11 @@ def set_routed(
         metrics.missing(("finish__power", "halut__routed"), "no simulation")
         return
     _energy(metrics, run, routed, loaded, simulated, power)
+    for at in at_corners.found if at_corners is not None else ():
+        metrics.notes["corners"][at.corner] |= {
+            "voltage": at.voltage,
+            "energy_per_cycle": at.total * run.options.clock_ns,
+        }
 
 
 def _add_block(metrics: Metrics, run: Run, block: Block) -> None:

@@ -9,14 +9,25 @@ from pathlib import Path
 from flow.cells.library import Library
 from flow.layout.routed import RoutedNetlist, run_on_routed
 from flow.layout.stages import LaidOut
+from flow.power.activity import Activity
+from flow.power.liberty_power import liberty_power
 from flow.run.context import Run
+from flow.run.simulation import ROWS_ACTIVITY
 from flow.timing.analysis import Timing
 from flow.timing.opensta import plain_liberty
 from flow.timing.sdc import constraints_sdc
 from halut.errors import CheckFailed, HalutError
 from halut.files import write_text
 
-__all__ = ["CornerTiming", "Corners", "corner_files", "time_corners"]
+__all__ = [
+    "CornerPower",
+    "CornerTiming",
+    "Corners",
+    "PowerAtCorners",
+    "corner_files",
+    "power_at_corners",
+    "time_corners",
+]
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,22 @@ class Corners:
 
     found: list[CornerTiming] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)  #: The others.
+
+
+@dataclass(frozen=True)
+class CornerPower:
+    """Power of the cells of one corner, at work as those of the layout's corner are."""
+
+    corner: str
+    voltage: float  #: V.
+    total: float  #: By `flow.power.liberty_power`, at the clock of the layout, mW.
+
+
+@dataclass(frozen=True)
+class PowerAtCorners:
+    """Power at every corner that was timed."""
+
+    found: list[CornerPower]
 
 
 def corner_files(run: Run) -> list[Path]:
@@ -68,6 +95,23 @@ def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
         slower = _mean_delay(_timing(run, routed, library)) / here if name != run.corner else 1.0
         corners.found.append(_at_corner(run, laid_out.folder, name, library, slower))
     return corners
+
+
+def power_at_corners(
+    run: Run, laid_out: LaidOut, routed: RoutedNetlist, corners: Corners
+) -> PowerAtCorners:
+    """Sum the power at each corner, with the activity of the routed netlist's simulation.
+
+    Glitches are those of the delays at the corner of the layout, and so is the clock, which
+    slower cells may not meet: energy per cycle is what can be compared.
+    """
+    activity = Activity.load(laid_out.folder / ROWS_ACTIVITY)
+    found = []
+    for at in corners.found:
+        library = run.platform.library(at.corner, run.cache)
+        power = liberty_power(_timing(run, routed, library), activity)
+        found.append(CornerPower(at.corner, library.voltage, power.total))
+    return PowerAtCorners(found)
 
 
 def _timing(run: Run, routed: RoutedNetlist, library: Library) -> Timing:

@@ -129,6 +129,11 @@ def summary(metrics: Metrics) -> str:
         lines.append(
             f"corner {name}: setup slack {at['setup']:.3f} ns, hold slack {at['hold']:.3f} ns, "
             f"shortest period {at['shortest_period']:.3f} ns"
+            + (
+                f", {at['voltage']:g} V, {at['energy_per_cycle']:.4g} pJ per cycle"
+                if "energy_per_cycle" in at
+                else ""
+            )
         )
     for reason in sorted(given - {""}):
         lines.append(f"not measured: {reason}")

@@ -270,6 +270,10 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     corners = routed.notes["corners"]
     assert set(corners) == set(platform.corners)
     assert corners["fast"]["slower"] < corners["typ"]["slower"] == 1 < corners["slow"]["slower"]
+    supplies = {name: at["voltage"] for name, at in corners.items()}
+    assert supplies == {name: corner.voltage for name, corner in platform.corners.items()}
+    energies = [corners[name]["energy_per_cycle"] for name in ("slow", "typ", "fast")]
+    assert 0 < energies[0] < energies[1] < energies[2]
     rows = routed.notes["routed_breakdown"]
     assert sum(row["cells"] for row in rows) == cells and "instances" not in rows[0]
     assert (run.folder / routed.notes["gds"]).stat().st_size > 1000
@@ -316,6 +320,9 @@ def test_a_routed_layout_becomes_a_hard_macro(tmp_path, monkeypatch):
     assert values["halut__routed__shortest_period"] == 1.5
     assert not (place / "pnr" / "activity.saif").exists()
     assert set(metrics.notes["corners"]) == set(platform.corners)
+    # Cells in the macros are at work, too.
+    for name, at in inside.notes["corners"].items():
+        assert metrics.notes["corners"][name]["energy_per_cycle"] > 1.5 * at["energy_per_cycle"]
     assert (place / metrics.notes["gds"]).stat().st_size > 1000
     settings = (place / "pnr" / "floorplan.settings.tcl").read_text()
     (places,) = re.findall(r"^  block_places \{(.*)\}$", settings, re.M)

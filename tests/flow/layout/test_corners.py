@@ -13,8 +13,10 @@ from flow.cells.platform_file import read_platform
 from flow.figures.metrics import Metrics
 from flow.figures.routed import set_corners
 from flow.layout import routed as routed_module
-from flow.layout.corners import Corners, CornerTiming, time_corners
+from flow.layout.corners import Corners, CornerTiming, power_at_corners, time_corners
+from flow.power.activity import Activity
 from flow.run.options import LayoutOptions, RunOptions
+from flow.run.simulation import ROWS_ACTIVITY
 from flow.timing.analysis import Timing
 from flow.timing.constraints import Constraints
 from halut.errors import CheckFailed
@@ -105,6 +107,21 @@ def test_a_tool_that_says_nothing_is_an_error(routed, monkeypatch) -> None:
     monkeypatch.setattr(routed_module, "run_script", openroad("HALUT setup 0.5\n"))
     with pytest.raises(CheckFailed, match="must report slacks and a period at corner only"):
         time_corners(*routed)
+
+
+def test_energy_follows_the_supply_of_a_corner(routed, tmp_path) -> None:
+    run, laid_out, netlist = routed
+    # The same cells at half the voltage: internal energy and leakage stay, C V^2 is a quarter.
+    for name, voltage in (("tiny.lib", 2.0), ("slow.lib", 1.0)):
+        text = support.LIBRARY.replace("nom_voltage : 2.0", f"nom_voltage : {voltage}")
+        (tmp_path / "tiny" / name).write_text(text)
+    n_nets = len(netlist.netlist.net_names)
+    often = np.full(n_nets, 0.5)
+    Activity(8, often, often, often).save(tmp_path / ROWS_ACTIVITY)
+    corners = Corners([CornerTiming(name, 1.0, 0.1, 0.1, 1.0) for name in ("only", "slow")], [])
+    found = power_at_corners(run, laid_out, netlist, corners).found
+    assert [(at.corner, at.voltage) for at in found] == [("only", 2.0), ("slow", 1.0)]
+    assert 0 < found[1].total < found[0].total
 
 
 def test_the_worst_hold_slack_is_a_metric() -> None:
