@@ -91,7 +91,9 @@ def set_routed(
         metrics.missing(("finish__power", "halut__routed"), "no simulation")
         return
     _energy(metrics, run, routed, loaded, simulated, power)
-    for at in at_corners.found if at_corners is not None else ():
+    if at_corners is None:
+        return
+    for at in at_corners.found:
         metrics.notes["corners"][at.corner] |= {
             "voltage": at.voltage,
             "energy_per_cycle": at.total * run.options.clock_ns,

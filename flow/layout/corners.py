@@ -92,7 +92,7 @@ def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
         if run.block is not None and not run.block.liberty(name).is_file():
             corners.lacking.append(name)
             continue
-        slower = _mean_delay(_timing(run, routed, library)) / here if name != run.corner else 1.0
+        slower = _mean_delay(_timing(run, routed, name, library)) / here
         corners.found.append(_at_corner(run, laid_out.folder, name, library, slower))
     return corners
 
@@ -109,12 +109,14 @@ def power_at_corners(
     found = []
     for at in corners.found:
         library = run.platform.library(at.corner, run.cache)
-        power = liberty_power(_timing(run, routed, library), activity)
+        power = liberty_power(_timing(run, routed, at.corner, library), activity)
         found.append(CornerPower(at.corner, library.voltage, power.total))
     return PowerAtCorners(found)
 
 
-def _timing(run: Run, routed: RoutedNetlist, library: Library) -> Timing:
+def _timing(run: Run, routed: RoutedNetlist, name: str, library: Library) -> Timing:
+    if name == run.corner:
+        return routed.timing
     constraints = run.constraints(run.options.clock_ns)
     timing = Timing(routed.netlist, library, run.platform, constraints, routed.wires)
     timing.update()

@@ -126,15 +126,13 @@ def summary(metrics: Metrics) -> str:
         if table:
             lines += [heading, *table]
     for name, at in notes.get("corners", {}).items():
-        lines.append(
+        line = (
             f"corner {name}: setup slack {at['setup']:.3f} ns, hold slack {at['hold']:.3f} ns, "
             f"shortest period {at['shortest_period']:.3f} ns"
-            + (
-                f", {at['voltage']:g} V, {at['energy_per_cycle']:.4g} pJ per cycle"
-                if "energy_per_cycle" in at
-                else ""
-            )
         )
+        if "energy_per_cycle" in at:
+            line += f", {at['voltage']:g} V, {at['energy_per_cycle']:.4g} pJ per cycle"
+        lines.append(line)
     for reason in sorted(given - {""}):
         lines.append(f"not measured: {reason}")
     for key in ("sram", "block", "workload", "proof", "timing_by", "power_by", "routed_power",

@@ -222,9 +222,8 @@ class Run:
 
         Returns
         -------
-        netlist : Netlist
-        wires : ndarray
-            Capacitance of the wires in blocks on each of its nets, fF.
+        netlist, wires
+            As `Block.look_into` returns them.
         """
         yosys, top = self.tools.yosys, self.design.top
         if self.block is not None:

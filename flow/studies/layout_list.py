@@ -74,6 +74,11 @@ class Layout:
         """For messages."""
         return self.unit or self.row or Path(self.config).stem
 
+    @property
+    def is_block(self) -> bool:
+        """Whether later entries may have its layout as their units."""
+        return self.abstract and not self.unit
+
     def options(
         self,
         base: RunOptions = RunOptions(),  # noqa: B008 (frozen)
@@ -143,7 +148,7 @@ def read_layouts(path: str | Path) -> list[Layout]:
                 blocks = [
                     earlier.config
                     for earlier in layouts[:k]
-                    if earlier.abstract and not earlier.unit and earlier.platform == layout.platform
+                    if earlier.is_block and earlier.platform == layout.platform
                 ]
                 one_of(f"layouts[{k}].block", layout.block, blocks, "be the config of an earlier "
                        "layout with abstract on its platform, of {}")  # fmt: skip

@@ -219,7 +219,7 @@ def _made(path: Path, build: Path) -> tuple[list[str], list[str]]:
             options = layout.options(block=block)
             folder = measure(design, platform, options, build)[1]
             folders.append(str(folder))
-            if layout.abstract and not layout.unit:
+            if layout.is_block:
                 blocks[layout.config, layout.platform] = folder
         except HalutError as error:
             log.error("error: %s: %s", layout.name, error)
