@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,10 @@ class AcceleratorConfig(AddressMap):
     code_stages : int
         Registers that carry codes from the encoders to the tables, one behind the other; 0 to 4.
         For wide arrays, whose codes go a long way.
+    decode_in_blocks : bool
+        Codes go to the tables of latches or flip-flops as numbers, log2(K) wires in place of K, and
+        become one line per prototype in each block of decoders, which has the last of the
+        `code_stages` for itself. For wide arrays: a block's ports are then few, and registered.
     skid_buffer : bool
         Sums that are not taken are kept in a second register, so that whether the pipeline stands
         still comes from registers and not from the consumer. For wide arrays on FPGAs.
@@ -226,6 +230,10 @@ class AcceleratorConfig(AddressMap):
         0, "--code-stages", "registers that carry codes to the tables", group=_STAGES,
         within=(0, 4), later=True,
     )  # fmt: skip
+    decode_in_blocks: bool = setting(
+        False, "--decode-in-blocks", "codes go to blocks of decoders as numbers (latches, ff)",
+        group=_STAGES, later=True,
+    )  # fmt: skip
     skid_buffer: bool = setting(
         False, "--skid-buffer", "keep sums that are not taken, so that stalls come from registers",
         group=_STAGES, later=True,
@@ -251,6 +259,16 @@ class AcceleratorConfig(AddressMap):
         if self.terms > 1:
             check_sums(self.terms, self.input_format)
         self._check_window()
+        if self.decode_in_blocks:
+            if self.numbered_tables:
+                raise HalutError(
+                    f"memory must be latch or ff with decode_in_blocks, not {self.memory}"
+                )
+            if not self.code_stages:
+                raise HalutError(
+                    "code_stages must be 1 or more with decode_in_blocks, not 0: blocks have the "
+                    "last of them"
+                )
         if self.lut_format == "fp16":
             check_half_tables(self.lut_bits, self.output_format, self.overflow)
         low, high = self.minimum_acc_bits, MAX_ACC_BITS
@@ -271,7 +289,7 @@ class AcceleratorConfig(AddressMap):
                 f"not {self.tree_levels_per_stage}"
             )
         if self.encoder == "addressed":
-            if not self.binary_codes:
+            if not self.numbered_tables:
                 raise HalutError(
                     f"memory must be lutram or sram for an addressed encoder, not {self.memory}"
                 )
@@ -367,9 +385,26 @@ class AcceleratorConfig(AddressMap):
         return "latch" if self.memory == "sram" else self.memory
 
     @property
-    def binary_codes(self) -> bool:
+    def numbered_tables(self) -> bool:
         """Whether codes and groups address tables as numbers, not as one line per word."""
         return self.memory in ("lutram", "sram")
+
+    @property
+    def binary_codes(self) -> bool:
+        """Whether codes go to the blocks of decoders as numbers, not as one line per prototype."""
+        return self.numbered_tables or self.decode_in_blocks
+
+    @property
+    def code_wires(self) -> int:
+        """Wires of a code on its way to a block of decoders: log2(K), or K."""
+        return self.tree_depth if self.binary_codes else self.n_prototypes
+
+    def pack_codes(self, codes: Iterable[int]) -> int:
+        """Codes as these wires carry them side by side, the first in the lowest bits."""
+        return sum(
+            (int(code) if self.binary_codes else 1 << int(code)) << place * self.code_wires
+            for place, code in enumerate(codes)
+        )
 
     @property
     def look_up_group_bits(self) -> int:
@@ -379,7 +414,7 @@ class AcceleratorConfig(AddressMap):
         """
         if self.memory == "sram":
             return ceil_log2(self.n_groups) + int(self.double_buffer)
-        return ceil_log2(self.stored_groups) if self.binary_codes else self.stored_groups
+        return ceil_log2(self.stored_groups) if self.numbered_tables else self.stored_groups
 
     @property
     def captures_input(self) -> bool:
@@ -425,6 +460,16 @@ class AcceleratorConfig(AddressMap):
     def code_cycles(self) -> int:
         """Clock edges from an accepted transfer to its codes at the tables."""
         return self.encoder_cycles + self.code_stages
+
+    @property
+    def block_code_stages(self) -> int:
+        """How many of the `code_stages` are in the blocks of decoders: 1 or none."""
+        return int(self.decode_in_blocks)
+
+    @property
+    def block_cycles(self) -> int:
+        """Clock edges from the codes at a block of decoders to its accumulators."""
+        return self.block_code_stages + self.fetch_stages + 1 + self.sum_stages
 
     @property
     def sum_stages(self) -> int:
@@ -538,7 +583,7 @@ class AcceleratorConfig(AddressMap):
         if self.overflow:
             slug += f"_{self.overflow}"
         if self.code_stages:
-            slug += f"_code{self.code_stages}"
+            slug += f"_code{self.code_stages}" + ("_decode" if self.decode_in_blocks else "")
         if self.skid_buffer:
             slug += "_skid"
         return slug + ("_double" if self.double_buffer else "")

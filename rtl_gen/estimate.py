@@ -23,7 +23,7 @@ _LONG_S = 60.0
 def _words(config: AnyConfig) -> int:
     """Words of one look-up table that are selected one-hot; none in RAMs."""
     unit = config if isinstance(config, AcceleratorConfig) else config.unit
-    return 0 if unit.binary_codes else unit.stored_groups * unit.n_prototypes
+    return 0 if unit.numbered_tables else unit.stored_groups * unit.n_prototypes
 
 
 def generation_bytes(config: AnyConfig) -> int:

@@ -200,9 +200,10 @@ class HalutMatmul(Unit):
         return encoder
 
     def _carried(self, m: Module, q: int, codes: Any, control: Control) -> Value:
-        """A lane's codes behind the registers that carry them to the tables."""
+        """A lane's codes behind the registers that carry them to the blocks of decoders."""
+        c = self.config
         carried: Value = codes.as_value()
-        for stage in range(self.config.encoder_cycles, self.config.code_cycles):
+        for stage in range(c.encoder_cycles, c.code_cycles - c.block_code_stages):
             register = Signal(len(carried), name=f"lane{q}_stage{stage}_codes", reset_less=True)
             with m.If(control.enable[stage]):
                 m.d.sync += register.eq(carried)
@@ -227,7 +228,7 @@ class HalutMatmul(Unit):
             block.write_prototype.eq(word.field("lut", "prototype")),
             block.write_data.eq(word.data[: len(block.write_data)]),
             *(block.codes[q].as_value().eq(codes[q]) for q in self._lanes),
-            block.enable.eq(control.enable[c.code_cycles :]),
+            block.enable.eq(control.enable[c.pipeline_stages - c.block_cycles :]),
         ]
         if c.stored_codebooks > 1:
             m.d.comb += block.write_codebook.eq(word.field("lut", "codebook"))

@@ -62,6 +62,8 @@ class Workload:
     seed: int
     #: Input ports that stand still at a value.
     fixed: Mapping[str, int] = field(default_factory=dict)
+    #: Signals of streams that the testbench makes, each of another, for a top without streams.
+    wires: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The accelerator's units, each alone, as designs for the flow.
 
-A unit gets a top module around it that adds wires only: the testbench drives all of its ports in
-every cycle, at full rate, and compares its outputs with the exact model.
+A unit is its own top: the testbench drives all of its ports in every cycle, at full rate, and
+compares its outputs with the exact model. It has no streams; the testbench's have wires beside it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from rtl_gen.verilog import unit_verilog
 from sim.packing import pack
 
 __all__ = ["UNITS", "UnitKind", "unit_design"]
-
-_TOP = "halut_unit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +121,7 @@ def _encoder(config: AcceleratorConfig) -> _Core:
         results = results.transpose(0, 2, 1).reshape(-1, c.rows)
         still = setup[-1] | {"enable": (1 << c.encoder_cycles) - 1}
         work = [still | turning(k) | {"words": value} for k, value in enumerate(inputs)]
-        outputs = [
-            {"codes": sum(1 << (int(code) + row * c.n_prototypes) for row, code in enumerate(step))}
-            for step in results
-        ]
+        outputs = [{"codes": c.pack_codes(step)} for step in results]
         return setup, work, outputs
 
     return _Core(unit=encoder_unit(c), latency=c.encoder_cycles, interval=1, play=play)
@@ -134,8 +129,8 @@ def _encoder(config: AcceleratorConfig) -> _Core:
 
 def _work(config: AcceleratorConfig, still: dict[str, int], rng: np.random.Generator,
           program: Program, n: int, ports: Callable[[int, NDArray[Any]], dict[str, int]],
-          outputs: slice) -> Any:  # fmt: skip
-    """Cycles of looking up and adding, and the sums of `outputs` that they give."""
+          outputs: slice, edges: int) -> Any:  # fmt: skip
+    """Cycles of looking up and adding, and the sums of `outputs` after `edges` clock edges."""
     c = config
     n_row_groups = -(-n // c.n_groups)
     codes = golden.encode(program, golden.random_words(rng, program, n_row_groups * c.rows))
@@ -146,9 +141,9 @@ def _work(config: AcceleratorConfig, still: dict[str, int], rng: np.random.Gener
         row_group, group = divmod(k, c.n_groups)
         part = codes[row_group * c.rows : (row_group + 1) * c.rows]
         lanes = part[:, group * c.parallel_codebooks : (group + 1) * c.parallel_codebooks].T
-        item = still | {"enable": (1 << (1 + c.sum_stages)) - 1} | ports(group, lanes)
+        item = still | {"enable": (1 << edges) - 1} | ports(group, lanes)
         if c.n_groups > 1:
-            item["first"] = int((k - c.sum_stages) % c.n_groups == 0)
+            item["first"] = int((k - edges + 1) % c.n_groups == 0)
         work.append(item)
     packed = pack(sums, c.accumulator_bits)
     given = [
@@ -182,7 +177,7 @@ def _decoder(config: AcceleratorConfig) -> _Core:
                 {"write_strobe": 1 << word, "write_data": entry},
                 {"write_strobe": 0, "write_data": entry},
             ]
-        return setup, *_work(c, setup[-1], rng, program, n, ports, slice(0, 1))
+        return setup, *_work(c, setup[-1], rng, program, n, ports, slice(0, 1), 1 + c.sum_stages)
 
     return _Core(unit=unit, latency=1 + c.sum_stages, interval=c.n_groups, play=play)
 
@@ -192,8 +187,9 @@ def _decoder_block(config: AcceleratorConfig) -> _Core:
     c = config
 
     def ports(group: int, lanes: NDArray[Any]) -> dict[str, int]:
-        flat = [int(code) for lane in lanes for code in lane]
-        codes = sum(1 << (code + k * c.n_prototypes) for k, code in enumerate(flat))
+        # The group comes with the codes, or after the clock edge that registers them.
+        group = (group - c.block_code_stages) % c.n_groups
+        codes = c.pack_codes(lanes.reshape(-1))
         return {"codes": codes, **({"group": 1 << group} if c.n_groups > 1 else {})}
 
     def play(rng: np.random.Generator, n: int) -> Any:
@@ -214,9 +210,9 @@ def _decoder_block(config: AcceleratorConfig) -> _Core:
             words = _delayed(words)
         setup = [*words, {**words[-1], "write_enable": 0}]
         columns = slice(0, c.decoders_per_word)
-        return setup, *_work(c, setup[-1], rng, program, n, ports, columns)
+        return setup, *_work(c, setup[-1], rng, program, n, ports, columns, c.block_cycles)
 
-    return _Core(unit=DecoderBlock(c), latency=1 + c.sum_stages, interval=c.n_groups, play=play)
+    return _Core(unit=DecoderBlock(c), latency=c.block_cycles, interval=c.n_groups, play=play)
 
 
 def _adder(config: AcceleratorConfig) -> _Core:
@@ -244,6 +240,8 @@ class UnitKind:
     #: Operations that the unit of a configuration does in a cycle at full rate.
     operations: Callable[[AcceleratorConfig], int]
     build: Callable[[AcceleratorConfig], _Core]
+    #: Whether its write ports are not timed; else they are as in the accelerator.
+    writes_stand_still: bool = True
 
 
 UNITS: dict[str, UnitKind] = {
@@ -279,6 +277,7 @@ UNITS: dict[str, UnitKind] = {
             operation="look-up and addition",
             operations=lambda c: c.decoders_per_word * c.rows * c.parallel_codebooks,
             build=_decoder_block,
+            writes_stand_still=False,
         ),
         UnitKind(
             name="adder",
@@ -289,30 +288,6 @@ UNITS: dict[str, UnitKind] = {
         ),
     )
 }
-
-
-def _port(name: str) -> str:
-    """Name at the top: the testbench has variables of its own."""
-    return f"unit_{name}"
-
-
-def _wrapped(unit: Unit) -> str:
-    """The unit inside a top module with the streams that the testbench knows: wires only."""
-    names = ["clk_i", "rst_ni", "i_valid", "i_ready", "i_check", "o_valid", "o_ready"]
-    lines = [f"module {_TOP}({', '.join([*names, *map(_port, unit.ports)])});"]
-    lines += ["  input clk_i, rst_ni, i_valid, i_check, o_ready;", "  output i_ready, o_valid;"]
-    for name, port in unit.ports.items():
-        way = "output" if port.is_output else "input"
-        lines.append(f"  {way} [{len(port.signal) - 1}:0] {_port(name)};")
-    connections = [f".{name}({name})" for name in unit.clock_ports()]
-    connections += [f".{name}({_port(name)})" for name in unit.ports]
-    lines += [
-        f"  {unit.module_name} unit ({', '.join(connections)});",
-        "  assign i_ready = i_valid;",
-        "  assign o_valid = i_check;",
-        "endmodule",
-    ]
-    return f"{unit_verilog(unit)}\n" + "\n".join(lines) + "\n"
 
 
 def unit_design(kind: str, config: AcceleratorConfig) -> Design:
@@ -331,7 +306,7 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
         Without multiply-accumulates: its energy is per cycle.
     """
     one_of("unit", kind, UNITS)
-    if config.binary_codes:
+    if config.numbered_tables:
         raise HalutError(
             f"memory must be latch or ff for a unit of cells, not {config.memory} "
             f"(configuration {config.name})"
@@ -345,7 +320,7 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
         return Stream(
             valid="i_valid",
             ready="i_ready",
-            payload=("i_check", *map(_port, inputs)),
+            payload=("i_check", *inputs),
             items=[
                 (int(check), *(item.get(name, 0) for name in inputs))
                 for item, check in zip(items, checked, strict=True)
@@ -363,20 +338,21 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
             outputs=Stream(
                 valid="o_valid",
                 ready="o_ready",
-                payload=tuple(map(_port, outputs)),
+                payload=outputs,
                 items=[tuple(d[name] for name in outputs) for d in due if d is not None],
             ),
             look_ups=0,
             macs=0,
             description="random program, random inputs in every cycle",
             seed=seed,
+            wires={"i_ready": "i_valid", "o_valid": "i_check"},
         )
 
     return Design(
         name=kind,
         slug=f"unit_{unit.module_name}",
-        verilog=_wrapped(unit),
-        top=_TOP,
+        verilog=unit_verilog(unit),
+        top=unit.module_name,
         clock="clk_i",
         reset="rst_ni",
         look_ups_per_cycle=0,
@@ -384,7 +360,9 @@ def unit_design(kind: str, config: AcceleratorConfig) -> Design:
         codebook_width=None,
         latency_cycles=core.latency,
         interval_cycles=core.interval,
-        static=tuple(_port(name) for name in unit.ports if name.startswith("write_")),
+        static=tuple(name for name in unit.ports if name.startswith("write_"))
+        if UNITS[kind].writes_stand_still
+        else (),
         config_hash=config.hash,
         workload=workload,
         workload_key=hashlib.sha256(kind.encode()).hexdigest()[:8],

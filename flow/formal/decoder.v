@@ -8,6 +8,8 @@ module proof #(
   parameter BITS = 4,       // of an entry
   parameter ACC = 6,        // of a sum
   parameter SUM_STAGES = 1,
+  parameter AHEAD = 0,      // cycles that codes come before their look-up
+  parameter BINARY = 0,     // codes are numbers, not lines
   parameter T = 1, parameter CBITS = 2,
   parameter LATE = 1        // latches take the data a cycle after the enable
 ) (
@@ -38,7 +40,9 @@ module proof #(
   end
   wire [7:0] book = word / K;
   wire [7:0] step = cycle - TAKE;   // in the look-up
-  wire [Q*ROWS*K-1:0] lines;
+  localparam WIRES = BINARY ? T : K;
+  wire [7:0] code_step = step + AHEAD;
+  wire [Q*ROWS*WIRES-1:0] codes_of_step;
   genvar q, r;
   generate for (q = 0; q < Q; q = q + 1) for (r = 0; r < ROWS; r = r + 1) begin : selects
     reg [T-1:0] code;
@@ -46,13 +50,13 @@ module proof #(
     always @* begin
       code = 0;
       for (g = 0; g < G; g = g + 1)
-        if (step == g) code = codes[(r*C + g*Q + q)*T +: T];
+        if (code_step == g) code = codes[(r*C + g*Q + q)*T +: T];
     end
-    assign lines[(q*ROWS + r)*K +: K] = 1 << code;
+    assign codes_of_step[(q*ROWS + r)*WIRES +: WIRES] = BINARY ? code : 1 << code;
   end endgenerate
-  wire [SUM_STAGES:0] enable;
-  generate for (q = 0; q <= SUM_STAGES; q = q + 1) begin : stages
-    assign enable[q] = cycle >= TAKE + q & cycle < TAKE + q + G;
+  wire [AHEAD+SUM_STAGES:0] enable;
+  generate for (q = 0; q <= AHEAD + SUM_STAGES; q = q + 1) begin : stages
+    assign enable[q] = cycle >= TAKE - AHEAD + q & cycle < TAKE - AHEAD + q + G;
   end endgenerate
 
   wire [UNITS*ROWS*ACC-1:0] sums;
@@ -70,7 +74,7 @@ module proof #(
 `ifdef FIRST
     .first(twin == 3 ? 1'b0 : cycle == TAKE + SUM_STAGES),
 `endif
-    .codes(lines), .enable(enable), .sums(sums));
+    .codes(codes_of_step), .enable(enable), .sums(sums));
 
   wire [UNITS*ROWS-1:0] wrong;
   genvar u;

@@ -46,21 +46,27 @@ def testbench(
         Contents for ``$readmemh``, by file name.
     """
     width = {port.name: len(port.nets) for port in netlist.ports}
-    files: dict[str, str] = {}
     streams = [*workload.setup, workload.inputs]
+    # What a top without streams or reset lacks.
+    beside = {reset, *(name for s in (*streams, workload.outputs)
+                       for name in (s.valid, s.ready, *s.payload))}  # fmt: skip
+    width |= dict.fromkeys(sorted(beside - width.keys()), 1)
+    driven = {p.name for p in netlist.ports if p.direction == "output"} | workload.wires.keys()
+    files: dict[str, str] = {}
     timeout = 50 + sum(len(s.items) for s in streams) * 8 + 8 * len(workload.outputs.items)
     lines = ["`timescale 1ps/1ps", "module halut_bench;"]
-    for port in netlist.ports:
-        kind = "reg" if port.direction == "input" else "wire"
-        span = f" [{width[port.name] - 1}:0]" if width[port.name] > 1 else ""
+    for name, bits in width.items():
+        kind = "wire" if name in driven else "reg"
+        span = f" [{bits - 1}:0]" if bits > 1 else ""
         start = " = 0" if kind == "reg" else ""
-        lines.append(f"  {kind}{span} {port.name}{start};")
+        lines.append(f"  {kind}{span} {name}{start};")
+    lines += [f"  assign {name} = {source};" for name, source in workload.wires.items()]
     connections = ", ".join(f".{port.name}({port.name})" for port in netlist.ports)
     lines.append(f"  {netlist.top} dut ({connections});")
     lines += [
         # Gates are unknown until their inputs have come through: no register may take that.
         f"  initial begin #{64 * period_ps}; forever #{period_ps // 2} {clock} = !{clock}; end",
-        "  integer cycle = 0, phase = 0, answers = 0, file, started = -1;",
+        "  integer cycle = 0, turn = 0, answers = 0, file, started = -1;",
     ]
     for number, stream in enumerate(streams):
         widths = [width[port] for port in stream.payload]
@@ -89,7 +95,7 @@ def testbench(
     ]
     for number, stream in enumerate(streams):
         lines += [
-            f"    if (phase == {number} && {stream.valid} && {stream.ready} === 1'b1) begin",
+            f"    if (turn == {number} && {stream.valid} && {stream.ready} === 1'b1) begin",
             f"      at{number} = at{number} + 1;",
         ]
         if number == len(streams) - 1:
@@ -104,11 +110,11 @@ def testbench(
         target = "{" + ", ".join(reversed(stream.payload)) + "}"
         length = len(stream.items)
         lines += [
-            f"    if (cycle > 12 && phase == {number}) begin",
+            f"    if (cycle > 12 && turn == {number}) begin",
             f"      if (at{number} < {length}) begin",
             f"        {stream.valid} = 1; {target} = items{number}[at{number}];",
             "      end else begin",
-            f"        {stream.valid} = 0; phase = phase + 1;",
+            f"        {stream.valid} = 0; turn = turn + 1;",
             "      end",
             "    end",
         ]
@@ -123,7 +129,7 @@ def testbench(
         ]
     lines += [
         # All answers, and all of the last input stream.
-        f"    if ((answers == {len(out.items)} && phase == {len(streams)}) || cycle == {timeout})",
+        f"    if ((answers == {len(out.items)} && turn == {len(streams)}) || cycle == {timeout})",
         "    begin",
         '      $fwrite(file, "end %0d %0d\\n", started, cycle); $fclose(file); $finish;',
         "    end",

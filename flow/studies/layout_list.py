@@ -50,8 +50,8 @@ class Layout:
     top_layer: str | None = None  #: As ``--top-layer``.
     abstract: bool = False  #: As ``--abstract``.
     channel_um: float = 20.0  #: As ``--channel-um``.
-    #: Configuration of an earlier entry with `abstract` on the same platform, whose layout is its
-    #: units: ``--block``.
+    #: Configuration, or unit, of an earlier entry with `abstract` on the same platform, whose
+    #: layout is its units: ``--block``.
     block: str = ""
 
     def __post_init__(self) -> None:
@@ -75,9 +75,9 @@ class Layout:
         return self.unit or self.row or Path(self.config).stem
 
     @property
-    def is_block(self) -> bool:
-        """Whether later entries may have its layout as their units."""
-        return self.abstract and not self.unit
+    def as_block(self) -> str:
+        """What later entries call it that have its layout as their units; empty: they cannot."""
+        return (self.unit or self.config) if self.abstract else ""
 
     def options(
         self,
@@ -146,12 +146,12 @@ def read_layouts(path: str | Path) -> list[Layout]:
         for k, layout in enumerate(layouts):
             if layout.block:
                 blocks = [
-                    earlier.config
+                    earlier.as_block
                     for earlier in layouts[:k]
-                    if earlier.is_block and earlier.platform == layout.platform
+                    if earlier.as_block and earlier.platform == layout.platform
                 ]
-                one_of(f"layouts[{k}].block", layout.block, blocks, "be the config of an earlier "
-                       "layout with abstract on its platform, of {}")  # fmt: skip
+                one_of(f"layouts[{k}].block", layout.block, blocks, "be the config or the unit of "
+                       "an earlier layout with abstract on its platform, of {}")  # fmt: skip
                 if blocks.count(layout.block) > 1:
                     raise HalutError(
                         f"layouts[{k}].block must be one earlier layout with abstract on its "

@@ -207,7 +207,7 @@ def _made(path: Path, build: Path) -> tuple[list[str], list[str]]:
                 f"layouts must have folders of their own, not layouts[{first}] and "
                 f"layouts[{number}] both {folder} ({path})"
             )
-    blocks: dict[tuple[str, str], Path] = {}  # runs with an abstract, by configuration and platform
+    blocks: dict[tuple[str, str], Path] = {}  # runs with an abstract, by name and platform
     for number, (layout, design, platform) in enumerate(work, 1):
         block = blocks.get((layout.block, layout.platform))
         if layout.block and block is None:
@@ -219,8 +219,8 @@ def _made(path: Path, build: Path) -> tuple[list[str], list[str]]:
             options = layout.options(block=block)
             folder = measure(design, platform, options, build)[1]
             folders.append(str(folder))
-            if layout.is_block:
-                blocks[layout.config, layout.platform] = folder
+            if layout.as_block:
+                blocks[layout.as_block, layout.platform] = folder
         except HalutError as error:
             log.error("error: %s: %s", layout.name, error)
             failed.append(layout.name)

@@ -206,7 +206,7 @@ class Control(Unit):
             following = Cat(groups[-1], bank) if c.double_buffer else groups[-1]
         else:
             following = self._stored(m, "last_group", groups[-1], bank)
-        if not c.binary_codes:
+        if not c.numbered_tables:
             following = one_hot(m, "groups", following, c.stored_groups)
         with m.If(self.enable[c.code_cycles - 1]):
             m.d.sync += lut_group.eq(following)
@@ -218,7 +218,7 @@ class Control(Unit):
             if c.memory == "sram":
                 return equals(lut_group[: ceil_log2(c.n_groups)], group)
             stored = range(group, c.stored_groups, c.n_groups)
-            found = [equals(lut_group, g) if c.binary_codes else lut_group[g] for g in stored]
+            found = [equals(lut_group, g) if c.numbered_tables else lut_group[g] for g in stored]
             return found[0] if len(found) == 1 else found[0] | found[1]
 
         first, last = at(0), at(c.n_groups - 1)

@@ -242,31 +242,32 @@ class DecoderBlock(Unit):
         `ThresholdMemory` for when latches take it. For SRAMs it comes a cycle after the rest.
     codes : In(ArrayLayout(ArrayLayout(K or T, P), Q))
         Per lane and row the code, as `Encoder.codes`.
+        With `decode_in_blocks` a clock edge before the rest of their step.
     group : In(look_up_group_bits)
         stored_groups > 1 only: the codebook group, see `AcceleratorConfig.look_up_group_bits`.
     enable, first : In
-        See `Decoder`; with SRAM, bit 0 of `enable` is of the stage before: the tables are read.
+        See `Decoder`. With SRAM, bit 0 of `enable` is of the stage before: the tables are read;
+        with `decode_in_blocks` too: the codes are registered.
     sums : Out(ArrayLayout(ArrayLayout(signed(acc_bits), P), decoders_per_word))
 
     Timing
     ------
-    As `Decoder`, and a clock edge more from codes to sums with SRAM.
+    As `Decoder`, and a clock edge more from codes to sums with SRAM, or `decode_in_blocks`.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
         c = config
-        code_bits = c.tree_depth if c.binary_codes else c.n_prototypes
         members = {
             "write_enable": In(1),
             "write_prototype": In(c.tree_depth),
             "write_data": In(c.decoders_per_word * c.lut_bits),
             "codes": In(
                 data.ArrayLayout(
-                    data.ArrayLayout(unsigned(code_bits), c.rows), c.parallel_codebooks
+                    data.ArrayLayout(unsigned(c.code_wires), c.rows), c.parallel_codebooks
                 )
             ),
-            "enable": In(c.fetch_stages + 1 + c.sum_stages),
+            "enable": In(c.block_cycles),
             "sums": Out(
                 data.ArrayLayout(
                     data.ArrayLayout(signed(c.accumulator_bits), c.rows), c.decoders_per_word
@@ -281,7 +282,8 @@ class DecoderBlock(Unit):
             members["first"] = In(1)
         super().__init__(
             members,
-            module_name=f"halut_decoder_block_u{c.decoders_per_word}_{_name_suffix(c)}",
+            module_name=f"halut_decoder_block_u{c.decoders_per_word}_{_name_suffix(c)}"
+            + ("_decode" if c.decode_in_blocks else ""),
         )
 
     def build(self, m: Module, platform: object) -> None:
@@ -292,7 +294,7 @@ class DecoderBlock(Unit):
             self.add(m, f"decoder{u}", decoder, platform)
             decoders.append(decoder)
             m.d.comb += [
-                decoder.enable.eq(self.enable[c.fetch_stages :]),
+                decoder.enable.eq(self.enable[c.block_cycles - (1 + c.sum_stages) :]),
                 self.sums[u].eq(decoder.sums),
             ]
             if c.n_groups > 1:
@@ -359,7 +361,7 @@ class DecoderBlock(Unit):
         c = self.config
         codebook = self.write_codebook if c.stored_codebooks > 1 else Signal(0)
         codebooks = one_hot(m, "codebooks", codebook, c.stored_codebooks, enable=self.write_enable)
-        if c.binary_codes:
+        if c.numbered_tables:
             lanes = [Cat(codebooks[q :: c.parallel_codebooks]).any() for q in self._lanes]
             group = Signal(c.look_up_group_bits, name="write_group")
             for g in range(c.stored_groups):
@@ -383,6 +385,13 @@ class DecoderBlock(Unit):
                 m.d.comb += strobes[word].eq(strobe)
         return {"write_strobe": strobes}
 
+    def _decoded(self, m: Module, name: str, code: Value) -> Value:
+        """A registered code as one line per prototype."""
+        register = Signal(len(code), name=f"{name}_code", reset_less=True)
+        with m.If(self.enable[0]):
+            m.d.sync += register.eq(code)
+        return one_hot(m, f"{name}_prototypes", register, self.config.n_prototypes)
+
     def _select(self, m: Module) -> dict[str, Value]:
         """The decoders' select ports, made once for the block."""
         c = self.config
@@ -391,6 +400,8 @@ class DecoderBlock(Unit):
         for q in range(c.parallel_codebooks):
             for row in range(c.rows):
                 code = self.codes[q][row]
+                if c.decode_in_blocks:
+                    code = self._decoded(m, f"lane{q}_row{row}", code)
                 if c.memory == "lutram":
                     lines.append(Cat(code, self.group) if c.stored_groups > 1 else code)
                 elif c.stored_groups > 1 and "group" not in ports:

@@ -58,7 +58,6 @@ class Encoder(Unit):
         self.config = config
         c = config
         self.thresholds = ThresholdMemory(config)
-        self.code_bits = c.tree_depth if c.binary_codes else c.n_prototypes
         write = {n: m for n, m in self.thresholds.signature.members.items() if n[:5] == "write"}
         members = {
             **write,
@@ -66,7 +65,7 @@ class Encoder(Unit):
                 data.ArrayLayout(data.ArrayLayout(unsigned(c.input_bits), c.n_values), c.rows)
             ),
             "enable": In(c.encoder_cycles),
-            "codes": Out(data.ArrayLayout(unsigned(self.code_bits), c.rows)),
+            "codes": Out(data.ArrayLayout(unsigned(c.code_wires), c.rows)),
         }
         if c.encoder == "interleaved":
             members["phase"] = In(c.tree_depth)
@@ -118,7 +117,7 @@ class Encoder(Unit):
                     for t, place in enumerate(places)
                 ]
             code = build_row(m, platform, row, keys, levels)
-            result = Signal(self.code_bits, name=f"row{row}_code", reset_less=True)
+            result = Signal(c.code_wires, name=f"row{row}_code", reset_less=True)
             if not c.binary_codes:
                 code = one_hot(m, f"row{row}_prototypes", code, c.n_prototypes)
             with m.If(self.enable[-1]):

@@ -201,10 +201,6 @@ class _Pipeline:
         return finished
 
 
-def _code_field(config: AcceleratorConfig, code: int) -> int:
-    return code if config.binary_codes else 1 << code
-
-
 @cocotb.test()
 @cocotb.parametrize(corner=[False, True])
 async def encoder(dut: Any, corner: bool) -> None:
@@ -221,14 +217,10 @@ async def encoder(dut: Any, corner: bool) -> None:
     inputs = words.reshape(N_ROW_GROUPS, c.rows, c.n_codebooks, c.n_values)[:, :, codebooks]
     inputs = inputs.transpose(0, 2, 1, 3).reshape(N_ROW_GROUPS * c.n_groups, -1)
     transfers = pack(inputs, c.input_bits)
-    code_bits = c.tree_depth if c.binary_codes else c.n_prototypes
     outputs = codes.reshape(N_ROW_GROUPS, c.rows, c.n_codebooks)[:, :, codebooks]
     outputs = outputs.transpose(0, 2, 1).reshape(-1, c.rows)
     board = Scoreboard("codes")
-    board.expect(
-        sum(_code_field(c, int(code)) << (row * code_bits) for row, code in enumerate(step))
-        for step in outputs
-    )
+    board.expect(c.pack_codes(step) for step in outputs)
     pipeline = _Pipeline(tb, c.encoder_cycles, len(transfers))
     group_bits = (c.n_groups - 1).bit_length()
     phase = 0
@@ -341,17 +333,22 @@ async def sram_table(dut: Any) -> None:
 
 
 async def _sum_steps(
-    tb: UnitTB, board: Scoreboard, read: str, ports_of: Any, fetch_stages: int = 0
+    tb: UnitTB, board: Scoreboard, read: str, ports_of: Any, edges: int, ports_behind: Any = None
 ) -> None:
-    """Send every (row group, codebook group) through the sum stages, pausing at random."""
+    """Send every (row group, codebook group) through the sum stages, pausing at random.
+
+    `ports_behind` gives the ports of the step in stage 1.
+    """
     c = tb.config
     n_steps = N_ROW_GROUPS * c.n_groups
-    pipeline = _Pipeline(tb, fetch_stages + 1 + c.sum_stages, n_steps)
+    pipeline = _Pipeline(tb, edges, n_steps)
     while not board.done:
         enable, entering = pipeline.offer()
         ports = {"enable": enable}
         if entering is not None:
             ports |= ports_of(*divmod(entering, c.n_groups))
+        if ports_behind is not None and pipeline.stages[1] is not None:
+            ports |= ports_behind(*divmod(pipeline.stages[1], c.n_groups))
         if c.n_groups > 1:
             last = pipeline.stages[-1]
             ports["first"] = int(last is not None and last % c.n_groups == 0)
@@ -404,7 +401,7 @@ async def decoder(dut: Any, corner: bool) -> None:
         assert bits == len(dut.select), f"select must have {bits} bits, not {len(dut.select)}"
         return {"select": select, **({"group": 1 << group} if has_group else {})}
 
-    await _sum_steps(tb, board, "sums", ports_of)
+    await _sum_steps(tb, board, "sums", ports_of, 1 + c.sum_stages)
 
 
 @cocotb.test()
@@ -437,21 +434,20 @@ async def decoder_block(dut: Any, corner: bool) -> None:
     sums = sums.reshape(N_ROW_GROUPS, c.rows, -1).transpose(0, 2, 1)  # column by column
     board = Scoreboard("sums")
     board.expect(pack(sums.reshape(N_ROW_GROUPS, -1), c.accumulator_bits))
-    code_bits = c.tree_depth if c.binary_codes else c.n_prototypes
 
     def ports_of(row_group: int, group: int) -> dict[str, int]:
-        value = bit = 0
-        for lane in range(c.parallel_codebooks):
-            for row in range(c.rows):
-                code = codes[row_group * c.rows + row, group * c.parallel_codebooks + lane]
-                value |= _code_field(c, int(code)) << bit
-                bit += code_bits
-        ports = {"codes": value}
-        if c.n_groups > 1:
-            ports["group"] = group if c.binary_codes else 1 << group
-        return ports
+        lanes = slice(group * c.parallel_codebooks, (group + 1) * c.parallel_codebooks)
+        step = codes[row_group * c.rows : (row_group + 1) * c.rows, lanes].T
+        ports = {} if c.block_code_stages else group_of(row_group, group)
+        return {"codes": c.pack_codes(step.reshape(-1)), **ports}
 
-    await _sum_steps(tb, board, "sums", ports_of, c.fetch_stages)
+    def group_of(_: int, group: int) -> dict[str, int]:
+        if c.n_groups == 1:
+            return {}
+        return {"group": group if c.numbered_tables else 1 << group}
+
+    behind = group_of if c.block_code_stages else None
+    await _sum_steps(tb, board, "sums", ports_of, c.block_cycles, behind)
 
 
 async def _stream_through(
@@ -641,7 +637,7 @@ def _check_groups(tb: UnitTB, board: Scoreboard, stages: list[int | None]) -> No
             board.receive((f"group of level {level}", int(text[last - group_bits : last], 2)))
     look_up = stages[c.code_cycles]
     if look_up is not None:
-        want = look_up if c.binary_codes else 1 << look_up
+        want = look_up if c.numbered_tables else 1 << look_up
         board.expect([("lut_group", want)])
         board.receive(("lut_group", tb.get("lut_group")))
     if stages[-1] is not None:

@@ -43,6 +43,7 @@ OPTIONS = [
     {"memory": "sram"}, {"memory": "sram", "parallel_codebooks": 4, "double_buffer": True},
     {"double_buffer": True, "parallel_codebooks": 2}, {"skid_buffer": True},
     {"code_stages": 1}, {"code_stages": 2, "memory": "sram"},
+    {"code_stages": 1, "decode_in_blocks": True, "parallel_codebooks": 4},
     {"double_buffer": True, "parallel_codebooks": 4}, {"look_up_adder_levels": 0},
     {"look_up_adder_levels": 0, "parallel_codebooks": 4},
     {"adder_levels_per_stage": 1, "parallel_codebooks": 4, "look_up_adder_levels": 0},

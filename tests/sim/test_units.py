@@ -19,6 +19,13 @@ CONFIGS = {
                   "parallel_codebooks": 2, "encoder": "pipelined", "input_format": "int8",
                   "write_word_bits": 24, "outputs_per_cycle": 3, "output_format": "int8",
                   "relu": True, "code_stages": 2},
+    # Codes that blocks of decoders register and decode, one group or several.
+    "decoded": {"n_codebooks": 4, "n_prototypes": 8, "n_outputs": 4, "rows": 2,
+                "parallel_codebooks": 4, "encoder": "pipelined", "input_format": "int8",
+                "write_word_bits": 16, "code_stages": 1, "decode_in_blocks": True},
+    "decoded_groups": {"n_codebooks": 6, "n_prototypes": 4, "n_outputs": 2, "rows": 2,
+                       "parallel_codebooks": 2, "memory": "ff", "code_stages": 2,
+                       "decode_in_blocks": True},
     # All codebooks at once, distributed RAM, an adder tree.
     "unrolled": {"n_codebooks": 5, "n_prototypes": 4, "n_outputs": 3, "rows": 3,
                  "parallel_codebooks": 5, "encoder": "pipelined", "input_format": "int5",

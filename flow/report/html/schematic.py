@@ -266,7 +266,6 @@ class _Schematic:
     def wires(self) -> None:
         c = self.c
         values = c.rows * c.parallel_codebooks * c.n_values * c.input_bits
-        lines = c.tree_depth if c.binary_codes else c.n_prototypes
         y = _TOP + 136
         left, right = _INPUT[0] + _INPUT[1], _ENCODER[0]
         self.bus([(left + 2, y), (right, y)], values, "input", ((left + right) / 2, y))
@@ -274,7 +273,7 @@ class _Schematic:
         left += _STACK * (min(c.parallel_codebooks, 3) - 1)
         self.bus(
             [(left, y), (right, y)],
-            c.rows * c.parallel_codebooks * lines,
+            c.rows * c.parallel_codebooks * c.code_wires,
             "codes" if c.binary_codes else "codes, one-hot",
             ((left + right) / 2, y),
         )

@@ -10,6 +10,7 @@ import pytest
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
+from flow.designs.unit import unit_design
 from flow.layout.settings import layout_settings
 from flow.layout.stages import ABSTRACT, ROUTED, scripts
 from flow.measure import measure
@@ -242,3 +243,29 @@ def test_a_real_layout_of_layouts(tmp_path: Path) -> None:
     assert values["finish__design__instance__count__stdcell"] > 4 * cells
     assert set(metrics.notes["corners"]) == set(platform.corners)
     assert (folder / "pnr" / "final.gds").stat().st_size > 1000
+
+
+@pytest.mark.needs("openroad", "nangate45")
+@pytest.mark.slow
+@pytest.mark.flow
+def test_a_real_layout_of_blocks_of_decoders(tmp_path: Path) -> None:
+    """One hard macro for every block of decoders; encoders and output beside them."""
+    platform = read_platform("nangate45")
+    root = Path(__file__).parents[3]
+    config = replace(
+        AcceleratorConfig.from_yaml(root / "configs" / "small.yaml"),
+        rows=2, n_outputs=4, write_word_bits=16, code_stages=1, decode_in_blocks=True,
+        outputs_per_cycle=None,
+    )  # fmt: skip
+    layout = LayoutOptions(abstract=True, top_layer="metal7", io_latency_ns=0.15)
+    options = RunOptions(clock_ns=2.0, layout="routed", place_and_route=layout)
+    _, folder = measure(unit_design("decoders", config), platform, options, tmp_path)
+    layout = LayoutOptions(block=str(folder / "pnr"), channel_um=30, io_latency_ns=0.15)
+    metrics, _ = measure(
+        accelerator(config), platform, replace(options, place_and_route=layout), tmp_path
+    )
+    values = metrics.values
+    assert values["detailedroute__route__drc_errors"] == 0
+    assert values["finish__timing__setup__ws"] >= 0 <= values["finish__timing__hold__ws"]
+    assert values["halut__routed__transfers_checked"] > 0
+    assert metrics.notes["block"].startswith("2 hard macros")

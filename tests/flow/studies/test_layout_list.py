@@ -46,8 +46,8 @@ def _list(tmp_path: Path, text: str) -> Path:
         ),
         (
             "  - {config: a.yaml}\n  - {config: b.yaml, block: a.yaml}\n",
-            r"layouts\[1\].block must be the config of an earlier layout with abstract on its "
-            "platform, of none, not 'a.yaml'",
+            r"layouts\[1\].block must be the config or the unit of an earlier layout with abstract "
+            "on its platform, of none, not 'a.yaml'",
         ),
         (
             "  - {config: a.yaml, abstract: true, platform: asap7}\n"
@@ -152,6 +152,25 @@ def test_a_block_is_the_earlier_layout_on_the_same_platform(tmp_path, monkeypatc
     made = [(name, folder / "pnr") for name, block, folder in blocks if block is None]
     taken = [(name, Path(block)) for name, block, _ in blocks if block is not None]
     assert len(made) == 2 and taken == made
+
+
+def test_a_unit_is_a_block_by_its_own_name(tmp_path, monkeypatch):
+    taken = []
+
+    def measure(design, _platform, options, build):
+        taken.append(options.place_and_route.block)
+        return None, _run(build / design.name)
+
+    monkeypatch.setattr("flow.studies.layouts.measure", measure)
+    config = Path("configs/dense_p4_m32.yaml").resolve()
+    path = _list(
+        tmp_path,
+        f"  - {{config: {config}, unit: decoders, abstract: true}}\n"
+        f"  - {{config: {config}, block: decoders}}\n",
+    )
+    page = tmp_path / "page.md"
+    assert main(["layouts", "--list", str(path), "--build", str(tmp_path), "-o", str(page)]) == 0
+    assert taken == [None, str(tmp_path / "decoders" / "pnr")]
 
 
 def test_nothing_to_do_is_an_error(tmp_path):
