@@ -221,16 +221,13 @@ class LookUpProduct(ABC):
         The product of what was given is ``2**exponent`` times that of `rows` and `weights`.
         """
         basis, back = product_basis(weights)
-        gram = Gram(
-            meetings=count_meetings(codes, self.K),
-            sums=np.zeros((self.C * self.K, basis.shape[1])),
-            energy=np.nan,  # nobody asks for it
-        )
-        for begin in range(0, len(rows), _ROWS_SUMMED):
-            part = slice(begin, begin + _ROWS_SUMMED)
-            targets = centred_product(rows[part], centre, basis)
-            gram.sums[:] += table_sums(np.ascontiguousarray(codes[:, part]), targets, self.K)
-        entries: NDArray[Any] = entries_of(fit, gram, means).reshape(self.C, self.K, -1)
+        entries: NDArray[Any]
+        if np.isinf(fit.strength):
+            assert means is not None
+            entries = means
+        else:
+            entries = self._regress(rows, basis, centre, codes, fit, means)
+        entries = entries.reshape(self.C, self.K, -1)
         counts = np.stack([np.bincount(row, minlength=self.K) for row in codes])
         entries = fill_empty_leaves(entries, counts)
         if back is not None:
@@ -248,6 +245,27 @@ class LookUpProduct(ABC):
         self.offset_ = np.ldexp(offset, exponent).astype(np.float32)
         self.n_features_ = rows.shape[1]
         return counts
+
+    def _regress(
+        self,
+        rows: NDArray[np.float32],
+        basis: NDArray[np.float32],
+        centre: NDArray[np.float32],
+        codes: NDArray[np.uint8],
+        fit: Fit,
+        means: NDArray[np.float64] | None,
+    ) -> NDArray[np.float64]:
+        """Solve for tables (C*K, n_targets) of the product with `basis`, by ridge regression."""
+        gram = Gram(
+            meetings=count_meetings(codes, self.K),
+            sums=np.zeros((self.C * self.K, basis.shape[1])),
+            energy=np.nan,  # nobody asks for it
+        )
+        for begin in range(0, len(rows), _ROWS_SUMMED):
+            part = slice(begin, begin + _ROWS_SUMMED)
+            targets = centred_product(rows[part], centre, basis)
+            gram.sums[:] += table_sums(np.ascontiguousarray(codes[:, part]), targets, self.K)
+        return entries_of(fit, gram, means)
 
     @abstractmethod
     def encode(self, A: ArrayLike) -> NDArray[np.uint8]:

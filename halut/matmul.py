@@ -40,7 +40,7 @@ from halut.lookup import centred_product, chunks, mean_row, product_basis, walk_
 from halut.nodes import by_node
 from halut.outliers import ordinary_rows
 from halut.residual import ResidualTrees, TermTrees
-from halut.ridge import Fit, HeldOut, best_strength, entries_of
+from halut.ridge import MEANS, Fit, HeldOut, best_strength, check_means, entries_of
 from halut.sums import sums_of_one
 from halut.tree_product import TreeProduct
 from halut.windows import WINDOWED
@@ -97,8 +97,11 @@ class HalutMatmul(TreeProduct):
         What a tree's squared error is of: its part of ``A @ B``, or its columns of A.
     refine_passes : int, default 3
         How often, at most, trees are learned again for what the others leave over.
-    ridge : "auto" or float, default "auto"
-        Strength of the ridge regression, greater than 0; "auto" chooses it on held-out rows.
+    ridge : "auto", "means" or float, default "auto"
+        Strength of the ridge regression, greater than 0; "auto" chooses it on held-out rows. With
+        "means" there is none: tables are of the mean of the rows that share a code. Time and memory
+        then grow with C*K and not with its square, and codebooks of a column are as good.
+        Encoders "tree" and "window", without refining passes and effort.
     n_candidates : int, default 4
         Split dimensions that are tried in full at each level of a tree.
     max_tree_rows : int, default 32768
@@ -193,10 +196,12 @@ class HalutMatmul(TreeProduct):
             raise HalutError(f'terms must be absent for encoder "{encoder}", not {terms}')
         either("loss", loss, LOSSES)
         if isinstance(ridge, str):
-            if ridge != "auto":
-                raise HalutError(f'ridge must be "auto" or a number, not {ridge!r}')
+            if ridge not in ("auto", MEANS):
+                raise HalutError(f'ridge must be "auto", "means" or a number, not {ridge!r}')
+            if ridge == MEANS:
+                check_means(encoder, refine_passes, effort)
         elif isinstance(ridge, bool) or not isinstance(ridge, (int, float, np.number)):
-            raise HalutError(f'ridge must be "auto" or a number, not {ridge!r}')
+            raise HalutError(f'ridge must be "auto", "means" or a number, not {ridge!r}')
         elif not 0 < ridge < np.inf:
             raise HalutError(f"ridge must be greater than 0 and finite, not {ridge}")
         self.C = integer_at_least("C", C, 1)
@@ -369,8 +374,10 @@ class HalutMatmul(TreeProduct):
         else:
             forest.start()
             trees = residual.start()
+            means_only = self.ridge == MEANS
             strength = 1.0 if isinstance(self.ridge, str) else self.ridge
-            fits = further = [Fit(strength=strength, around_means=False, error=np.nan)]
+            strength = np.inf if means_only else strength
+            fits = further = [Fit(strength=strength, around_means=means_only, error=np.nan)]
 
         codes = trees.walk(rows)
         forest.codes = trees.codes
@@ -449,9 +456,14 @@ class HalutMatmul(TreeProduct):
     def _choose(self, forest: Forest, held_out: NDArray[np.float32]) -> list[Fit]:
         """Grow trees while held-out rows gain; return each pass's fit."""
         targets = centred_product(held_out, forest.centre, forest.weights)
+        forest.start()
+        if self.ridge == MEANS:
+            codes = walk_rows(held_out, forest.split_dims, forest.thresholds)
+            judge = HeldOut(codes=codes, targets=targets, n_prototypes=self.K)
+            error = judge.squared_error(forest.means())
+            return [Fit(strength=np.inf, around_means=True, error=error)]
         fits: list[Fit] = []
         kept = forest.trees()
-        forest.start()
         for refined in range(self.refine_passes + 1):
             codes = walk_rows(held_out, forest.split_dims, forest.thresholds)
             train = forest.gram()

@@ -58,7 +58,13 @@ def check_available(needed: int, doing: str, where: str) -> None:
 
 
 def learning_bytes(
-    n_rows: int, n_features: int, n_outputs: int, n_codebooks: int, n_prototypes: int
+    n_rows: int,
+    n_features: int,
+    n_outputs: int,
+    n_codebooks: int,
+    n_prototypes: int,
+    *,
+    regression: bool = True,
 ) -> int:
     """Estimate the memory that `halut.HalutMatmul.learn_offline` takes, rows included.
 
@@ -66,6 +72,8 @@ def learning_bytes(
     ----------
     n_rows, n_features, n_outputs, n_codebooks, n_prototypes : int
         N, D, M, C, K.
+    regression : bool, default True
+        False for ``ridge="means"``.
 
     Returns
     -------
@@ -79,13 +87,18 @@ def learning_bytes(
         60 * 10**6  # Python and NumPy
         + 4 * n_rows * (2 * n_features + targets + n_codebooks // 4)
         + tree_rows * (6 * n_features + 8 * targets)
-        + 8 * leaves * (5 * leaves + 6 * targets + 4 * n_outputs)
+        + 8 * leaves * (5 * leaves * regression + 6 * targets + 4 * n_outputs)
         + 8 * 4 * n_features * n_outputs
     )
 
 
 def check_learning(
-    a: str | os.PathLike[str], b: str | os.PathLike[str], n_codebooks: int, n_prototypes: int
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    n_codebooks: int,
+    n_prototypes: int,
+    *,
+    regression: bool = True,
 ) -> None:
     """Refuse to learn from files that would not fit the memory.
 
@@ -95,6 +108,8 @@ def check_learning(
         A and B (``.npy``); what is no such file is left to those who read it.
     n_codebooks, n_prototypes : int
         C and K.
+    regression : bool, default True
+        False for ``ridge="means"``.
 
     Raises
     ------
@@ -108,7 +123,7 @@ def check_learning(
     if [len(shape) for shape in shapes] != [2, 2]:
         return
     sizes = (*shapes[0], shapes[1][1], n_codebooks, n_prototypes)
-    needed, available = learning_bytes(*sizes), available_bytes()
+    needed, available = learning_bytes(*sizes, regression=regression), available_bytes()
     if available is not None and needed > available:
         raise HalutError(
             f"learning must fit the memory that is available, {available / 1e9:.3g} GB, not take "

@@ -17,15 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halut import native
+from halut.errors import HalutError
 from halut.native import learning
 
-__all__ = ["Fit", "Gram", "HeldOut", "best_strength", "count_meetings", "entries_of", "solve",
-           "table_sums"]  # fmt: skip
+__all__ = ["MEANS", "Fit", "Gram", "HeldOut", "best_strength", "check_means", "count_meetings",
+           "entries_of", "solve", "table_sums"]  # fmt: skip
 
 _CHUNK = 1 << 16
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 """The strengths that are tried."""
+
+MEANS = "means"
+"""In place of a strength: no regression, tables of the means of rows that share a code."""
+
+
+def check_means(encoder: str, refine_passes: int, effort: int) -> None:
+    """Refuse what learns from a regression's tables, where there is none (`MEANS`)."""
+    if encoder not in ("tree", "window"):
+        raise HalutError(f'encoder must be tree or window with ridge "means", not "{encoder}"')
+    for name, value in (("refine_passes", refine_passes), ("effort", effort)):
+        if value:
+            raise HalutError(f'{name} must be 0 with ridge "means", not {value!r}')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +249,7 @@ class Fit:
     Parameters
     ----------
     strength : float
-        Lambda.
+        Lambda; infinite where tables are the means themselves.
     around_means : bool
         Whether tables are shrunk towards the means of each codebook alone, or towards zero.
     error : float

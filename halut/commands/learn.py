@@ -22,6 +22,7 @@ from halut.output import OUTPUT_FORMATS, byte_grid
 from halut.problems import relative_error
 from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
+from halut.ridge import MEANS
 from halut.windows import check_granularity
 
 _log = logging.getLogger(__name__)
@@ -29,9 +30,10 @@ _log = logging.getLogger(__name__)
 
 def _strength(text: str) -> str | float:
     try:
-        return text if text == "auto" else float(text)
+        return text if text in ("auto", MEANS) else float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f'must be "auto" or a number, not {text!r}') from None
+        message = f'must be "auto", "means" or a number, not {text!r}'
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def add_verb(verbs: Any) -> None:
@@ -88,7 +90,8 @@ def add_verb(verbs: Any) -> None:
     add("--refine-passes", type=int, default=3, metavar="N",
         help="passes over all trees at most")  # fmt: skip
     add("--ridge", type=_strength, default="auto", metavar="X",
-        help="strength of the ridge regression (default: auto, by held-out rows)")  # fmt: skip
+        help="strength of the ridge regression, or means for none (default: auto, by held-out "
+        "rows)")  # fmt: skip
     add("--calibrate", action="store_true",
         help="round LUT entries jointly, by how A uses them; pays from 4 bits down")  # fmt: skip
     add("--seed", type=int, default=0, metavar="N",
@@ -142,7 +145,9 @@ def _learn(options: argparse.Namespace) -> int:
             check_sums(terms, options.input_format)
     if learner.takes_windows:
         check_granularity(options.input_granularity, options.input_format)
-    check_learning(options.a, options.b, options.num_c, options.num_k)
+    check_learning(
+        options.a, options.b, options.num_c, options.num_k, regression=options.ridge != MEANS
+    )
     A, B = load_matrix("--a", options.a), load_matrix("--b", options.b)
     test = load_matrix("--test", options.test) if options.test else None
     if test is not None and test.shape[1] != len(B):

@@ -16,6 +16,7 @@ from halut.formats import HALF_BITS, MOST_TERMS, check_half_tables, check_sums, 
 from halut.output import OUTPUT_FORMATS
 from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
+from halut.ridge import MEANS, check_means
 from halut.windows import WINDOWED, check_granularity
 
 __all__ = ["BY_LEVEL", "ENCODERS", "LAYOUTS", "LayerConfig"]
@@ -107,8 +108,8 @@ class LayerConfig:
         Calibration rows, drawn at random, that trees and tables are learned from.
     refine_passes : int, default 1
         Passes over all trees, see `halut.HalutMatmul`.
-    ridge : "auto" or float, default "auto"
-        Strength of the ridge regression, see `halut.HalutMatmul`.
+    ridge : "auto", "means" or float, default "auto"
+        Strength of the ridge regression, or none, see `halut.HalutMatmul`.
     seed : int, default 0
         Of the choice of rows.
 
@@ -190,12 +191,14 @@ class LayerConfig:
             raise HalutError(f"temperature must be greater than 0, not {self.temperature}")
         integer_at_least("max_rows", self.max_rows, 1)
         integer_at_least("refine_passes", self.refine_passes, 0)
-        if self.ridge != "auto" and (
+        if self.ridge == MEANS:
+            check_means(self.encoder, self.refine_passes, self.effort)
+        elif self.ridge != "auto" and (
             isinstance(self.ridge, bool)
             or not isinstance(self.ridge, (int, float))
             or not 0 < self.ridge < math.inf
         ):
-            raise HalutError(f'ridge must be "auto" or greater than 0, not {self.ridge!r}')
+            raise HalutError(f'ridge must be "auto", "means" or greater than 0, not {self.ridge!r}')
         integer_at_least("seed", self.seed, 0)
 
     def _check_sums(self) -> None:

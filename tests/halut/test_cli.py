@@ -77,6 +77,7 @@ def test_every_flag_is_used(files):
         ["--input-granularity", "dimension"],
         ["--loss", "features", "--refine-passes", "0"],
         ["--ridge", "50"],
+        ["--ridge", "means", "--refine-passes", "0"],
         ["--calibrate"],
         ["--seed", "3"],
     ):
@@ -94,7 +95,7 @@ def test_every_flag_is_used(files):
         (["--input", "int17"], 'or "int2" to "int16", not \'int17\''),
         (["--lut-bits", "20"], "lut_bits must be in [2, 16], not 20"),
         (["--ridge", "-1"], "ridge must be greater than 0 and finite, not -1.0"),
-        (["--ridge", "x"], "argument --ridge: must be \"auto\" or a number, not 'x'"),
+        (["--ridge", "x"], 'argument --ridge: must be "auto", "means" or a number, not \'x\''),
         (["--los", "features"], '--los\' (did you mean "--loss"?)'),
         (["--loss", "feature"], "not 'feature' (did you mean \"features\"?)"),
         (["--test", "missing.npy"], "--test must be readable: No such file"),

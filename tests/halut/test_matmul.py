@@ -285,6 +285,34 @@ def test_the_papers_own_settings():
     )
 
 
+@pytest.mark.parametrize("n_rows", [1, 40, 2000])
+def test_tables_of_means_are_those_of_the_rows_that_share_a_code(n_rows, monkeypatch):
+    """No matrix of all pairs of codes is made, whatever the number of codebooks."""
+    monkeypatch.setattr("halut.lookup.count_meetings", None)
+    monkeypatch.setattr("halut.ridge.count_meetings", None)
+    A, B = mixture(n_rows=n_rows)
+    multiplier = HalutMatmul(C=8, ridge="means", refine_passes=0).learn_offline(A, B)
+    codes, centre = multiplier.encode(A), A.mean(axis=0, dtype=np.float64)
+    width = A.shape[1] // 8
+    for codebook in range(8):
+        own = slice(codebook * width, (codebook + 1) * width)
+        for code in np.unique(codes[:, codebook]):
+            mean = A[codes[:, codebook] == code, own].mean(axis=0, dtype=np.float64)
+            entries = (mean - centre[own]) @ B[own]
+            np.testing.assert_allclose(
+                multiplier.lut_[:, codebook, code], entries, rtol=1e-4, atol=1e-4
+            )
+
+
+def test_a_column_to_a_codebook_needs_no_regression():
+    A, B = np.random.default_rng(0).normal(size=(2000, 8)), np.ones((8, 3))
+    errors = [
+        HalutMatmul(C=8, ridge=ridge, refine_passes=0).learn_offline(A, B).stats_.held_out_error
+        for ridge in ("means", "auto")
+    ]
+    assert errors[0] == pytest.approx(errors[1], rel=0.02)
+
+
 def test_ridge_regression_is_worth_it():
     """The tables are the optimum: moving them in any direction fits the rows worse."""
     A, B = mixture(n_rows=2000)
@@ -354,8 +382,17 @@ def test_calibration_takes_the_mean_error_off(learned):
         ({"loss": "featurs"}, r'loss must be .*, not \'featurs\' \(did you mean "features"\?\)'),
         ({"ridge": 0}, "ridge must be greater than 0 and finite, not 0"),
         ({"ridge": float("nan")}, "ridge must be greater than 0 and finite, not nan"),
-        ({"ridge": "strong"}, "ridge must be \"auto\" or a number, not 'strong'"),
-        ({"ridge": None}, 'ridge must be "auto" or a number, not None'),
+        ({"ridge": "strong"}, 'ridge must be "auto", "means" or a number, not \'strong\''),
+        ({"ridge": None}, 'ridge must be "auto", "means" or a number, not None'),
+        ({"ridge": "means"}, 'refine_passes must be 0 with ridge "means", not 3'),
+        (
+            {"ridge": "means", "refine_passes": 0, "effort": 1},
+            'effort must be 0 with ridge "means", not 1',
+        ),
+        (
+            {"ridge": "means", "refine_passes": 0, "encoder": "sums"},
+            'encoder must be tree or window with ridge "means", not "sums"',
+        ),
         ({"refine_passes": -1}, "refine_passes must be at least 0, not -1"),
         ({"n_candidates": 0}, "n_candidates must be at least 1, not 0"),
         ({"max_tree_rows": 0}, "max_tree_rows must be at least 1, not 0"),
