@@ -7,8 +7,9 @@
 Crops of photographs that come with scikit-image and scikit-learn, split by photograph: to learn
 from, to choose a plan by, and held out. First a yardstick: weights stay exact, and the inputs of
 the 1 x 1 convolutions are rounded to so many bits. Then all 1 x 1 convolutions are replaced and
-reconstructed; then a budget chooses which of them to replace. Reconstructions and the budget keep
-their state below ``--folder`` and go on there.
+reconstructed; then again with a codebook for each channel, which is a table in place of each
+multiplication; then a budget chooses which of them to replace, and how. Reconstructions and the
+budget keep their state below ``--folder`` and go on there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ LEARN = (
 )  # fmt: skip
 CHOOSE = ("china.jpg", "motorcycle_left.png", "retina.jpg")
 HELD_OUT = ("chelsea.png", "coffee.png", "flower.jpg", "coins.png", "gravel.png", "rocket.jpg")
+PER_CHANNEL = {"codebook_width": 1, "lut_bits": 12, "ridge": "means"}
+PROTOTYPES = (16, 64, 256)
 SIZE = 224
 BATCH = 16
 
@@ -161,22 +165,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reconstruct_(model, exact, learn, settings, folder=folder, progress=True)
             step(what, model, share)
 
+    ways = [{**PER_CHANNEL, "n_prototypes": count} for count in PROTOTYPES]
+    for way in ways:
+        model = copy.deepcopy(exact)
+        report = convert_(
+            model, replace(config, **way), learn, is_1x1, sequential=False, progress=True
+        )
+        step(f"a codebook per channel, K = {way['n_prototypes']}", model, report.share_of_macs)
+
     if options.drop:
         model = copy.deepcopy(exact)
         budget = Budget(
             drop=options.drop,
             inputs=list(crops(CHOOSE, options.held_out, 3).split(BATCH)),
-            choices=({}, {"codebook_width": 2}),
+            choices=({}, *ways),
             folder=options.folder / "budget",
         )
         report = convert_(
             model, config, learn, is_1x1, sequential=False, progress=True, budget=budget
         )
+        write_text(options.folder / "budget.html", report.html("EfficientNet-Lite0, budget"))
         step(f"budget of {100 * options.drop:g} points", model, report.share_of_macs)
-        settings = Reconstruction(block_steps=0, distill_steps=0)
-        folder = options.folder / "budget_refitted"
-        reconstruct_(model, exact, learn, settings, folder=folder, progress=True)
-        step("budget, tables refitted", model, report.share_of_macs)
 
     print(f"\n{'step':30} {'share of MACs':>14} {'decisions kept':>15}")
     for what, part, kept in steps:

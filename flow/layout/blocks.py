@@ -8,6 +8,7 @@ from typing import Any
 from flow.layout.settings import stripe_arguments
 from flow.netlist.block import Block
 from flow.run.context import Run
+from flow.run.options import LayoutOptions
 from halut.errors import HalutError
 
 __all__ = ["block_settings"]
@@ -36,12 +37,15 @@ def block_settings(run: Run, utilisation: float) -> dict[str, Any]:
     stripes = _stripes(run, block)
     options = run.options.place_and_route
     channel, margin = options.channel_um, options.margin_um
+    row_channel = _row_channel(options)
     names = run.block_names
     columns, rows = _grid(len(names))
+    if options.aspect > 1:
+        columns, rows = rows, columns
     width, height = block.size
     core = (
         columns * width + (columns + 1) * channel,
-        rows * height + (rows + 1) * channel,
+        rows * height + (rows + 1) * row_channel,
     )
     cells = (run.library.cells[i.cell] for i in run.netlist.instances)
     others = math.fsum(cell.area for cell in cells if cell.kind != "block")
@@ -54,7 +58,7 @@ def block_settings(run: Run, utilisation: float) -> dict[str, Any]:
     places: list[Any] = []
     for name, (column, row) in zip(names, _z_order(columns, rows), strict=False):
         x = margin + channel + column * (width + channel)
-        y = margin + channel + row * (height + channel)
+        y = margin + row_channel + row * (height + row_channel)
         places += [name, round(x, 2), round(y, 2)]
     top = [round(margin + side, 2) for side in core]
     return stripes | {
@@ -64,6 +68,10 @@ def block_settings(run: Run, utilisation: float) -> dict[str, Any]:
         "core": [margin, margin, *top],
         "die": [0, 0, *(round(side + margin, 2) for side in top)],
     }
+
+
+def _row_channel(options: LayoutOptions) -> float:
+    return options.channel_um if options.row_channel_um is None else options.row_channel_um
 
 
 def _grid(count: int) -> tuple[int, int]:
@@ -97,13 +105,17 @@ def _stripes(run: Run, block: Block) -> dict[str, Any]:
             f"platform {platform.name} must have layout.block_stripe for --block "
             f"({platform.source.name})"
         )
-    channel = run.options.place_and_route.channel_um
+    options = run.options.place_and_route
     # A channel has stripes of its own, both supplies with as much space between them.
     least = 2 * HALO_UM + 6 * max(stripe.width for stripe in layout.stripes)
-    if channel < least:
-        raise HalutError(
-            f"channel_um must be at least {least:g} for the platform's stripes, not {channel:g}"
-        )
+    for name, channel in (
+        ("channel_um", options.channel_um),
+        ("row_channel_um", _row_channel(options)),
+    ):
+        if channel < least:
+            raise HalutError(
+                f"{name} must be at least {least:g} for the platform's stripes, not {channel:g}"
+            )
     top = layout.stripes[-1].layer
     if block.options["top_layer"] != top:
         raise HalutError(

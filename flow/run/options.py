@@ -32,7 +32,7 @@ class LayoutOptions:
     aspect: float = setting(
         1.0,
         "--aspect",
-        "height over width of the core",
+        "height over width of the core; with --block, above 1 makes a grid higher than wide",
         parse=float,
         within=(0.2, 5),
         metavar="RATIO",
@@ -70,6 +70,15 @@ class LayoutOptions:
         20.0,
         "--channel-um",
         "width of the channels around hard macros",
+        parse=float,
+        within=(1, 10_000),
+        metavar="UM",
+    )
+    row_channel_um: float | None = setting(
+        None,
+        "--row-channel-um",
+        "height of the channels below and above rows of hard macros",
+        derived="as wide as --channel-um",
         parse=float,
         within=(1, 10_000),
         metavar="UM",

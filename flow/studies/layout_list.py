@@ -45,11 +45,12 @@ class Layout:
     target_ns: float | None = None  #: What the netlist is made for; `clock_ns` when None.
     adder: str = "auto"  #: As ``--adder``.
     utilisation: float | None = None  #: Share of the core for cells; the platform's when None.
-    aspect: float = 1.0  #: Height over width.
+    aspect: float = 1.0  #: As ``--aspect``.
     io_latency_ns: float = 0.0  #: As ``--io-latency-ns``.
     top_layer: str | None = None  #: As ``--top-layer``.
     abstract: bool = False  #: As ``--abstract``.
     channel_um: float = 20.0  #: As ``--channel-um``.
+    row_channel_um: float | None = None  #: As ``--row-channel-um``.
     #: Configuration, or unit, of an earlier entry with `abstract` on the same platform, whose
     #: layout is its units: ``--block``.
     block: str = ""
@@ -106,6 +107,7 @@ class Layout:
                 top_layer=self.top_layer,
                 abstract=self.abstract,
                 channel_um=self.channel_um,
+                row_channel_um=self.row_channel_um,
                 block=str(block / "pnr") if block is not None else None,
             ),
         )

@@ -56,6 +56,21 @@ def test_blocks_stand_in_a_grid_with_channels(count: int, columns: int, rows: in
     assert settings["top_stripe"] == "metal8"
 
 
+def test_a_grid_stands_upright_where_asked_to() -> None:
+    found = places(block_settings(run_of(8, 10.0, channel_um=30.0, aspect=2.0), 0.5))
+    assert {place[0] for place in found.values()} == {32, 162}
+    assert {place[1] for place in found.values()} == {32, 112, 192, 272}
+    assert {found[f"u{k}"] for k in range(4)} == {(32, 32), (162, 32), (32, 112), (162, 112)}
+
+
+def test_channels_between_rows_have_a_height_of_their_own() -> None:
+    settings = block_settings(run_of(4, 10.0, channel_um=30.0, row_channel_um=50.0), 0.5)
+    assert set(places(settings).values()) == {(32, 52), (162, 52), (32, 152), (162, 152)}
+    assert settings["die"] == [0, 0, 4 + 30 + 2 * 130, 4 + 50 + 2 * 100]
+    with pytest.raises(HalutError, match=r"row_channel_um must be at least 12.4 .*, not 5"):
+        block_settings(run_of(4, 10.0, channel_um=30.0, row_channel_um=5.0), 0.5)
+
+
 def test_four_in_a_row_are_a_square() -> None:
     found = places(block_settings(run_of(8, 10.0, channel_um=30.0), 0.5))
     assert {found[f"u{k}"] for k in range(4)} == {(32, 32), (162, 32), (32, 112), (162, 112)}
