@@ -61,7 +61,7 @@ _PAGES = {
     "Software": ["encoders", "kernels", "c_network", "soc"],
     "Networks": ["networks", "system"],
     "Flow": ["flow", "platforms", "model", "sweep", "scaling"],
-    "Results": ["RESULTS", "LAYOUTS", "LAYOUTS_DENSE", "TABLES", "experiments"],
+    "Results": ["RESULTS", "LAYOUTS", "LAYOUTS_DENSE", "LAYOUTS_BLOCKS", "TABLES", "experiments"],
     "Project": ["api", "/CONTRIBUTING", "/CHANGELOG"],
 }
 
