@@ -43,6 +43,8 @@ def structure(config: AcceleratorConfig) -> dict[str, float]:
         if c.captures_input:
             value_flops += depth * bits
     code_flops = c.n_prototypes * (1 + c.code_stages)
+    if c.decode_in_blocks:  # The last stage once in every block.
+        code_flops = c.tree_depth * (c.code_stages + c.n_blocks)
 
     terms, width, adder_bits, sum_flops = c.parallel_codebooks, c.lut_bits, 0, 0
     for stage in range(1 + c.sum_stages):

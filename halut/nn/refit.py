@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from halut.nn.layers import HalutConv2d, HalutLayer
-from halut.ridge import Gram, best_strength, solve
+from halut.ridge import MEANS, Gram, best_strength, solve
 
 __all__ = ["Refit", "refit_"]
 
@@ -61,8 +61,10 @@ def refit_(
     Returns
     -------
     Refit or None
-        None where there are too few rows.
+        None where there are too few rows, or the layer learned without regression (`MEANS`).
     """
+    if layer.config.ridge == MEANS:
+        return None
     codes, wanted = _rows(layer, inputs, targets, max_rows)
     n_rows = wanted.shape[1]
     if n_rows < _FEWEST_ROWS:

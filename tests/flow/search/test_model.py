@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,20 @@ def test_counts_of_a_small_configuration():
     # Per walk: one value and a bit between the levels, four code lines; per result 2 x 9 bits and
     # the 10-bit sum; the program word.
     assert counts["flop_bits"] == 8 * (8 + 1 + 4) + 4 * (18 + 10) + config.program_data_bits
+
+
+def test_codes_that_blocks_decode_are_stored_as_numbers_once_in_each():
+    config = AcceleratorConfig(
+        n_codebooks=4, n_prototypes=8, n_outputs=4, rows=2, parallel_codebooks=4,
+        encoder="pipelined", input_format="int8", write_word_bits=16,
+    )  # fmt: skip
+    assert config.n_blocks == 2
+    lines, numbers = (
+        structure(replace(config, code_stages=2, decode_in_blocks=decode))["flop_bits"]
+        for decode in (False, True)
+    )
+    # Per walk: eight lines three times, or three bits in the encoder, between, and in both blocks.
+    assert lines - numbers == 8 * (3 * 8 - 4 * 3)
 
 
 def _synthetic_points():
