@@ -47,10 +47,10 @@ def testbench(
     """
     width = {port.name: len(port.nets) for port in netlist.ports}
     streams = [*workload.setup, workload.inputs]
-    # What a top without streams or reset lacks.
-    beside = {reset, *(name for s in (*streams, workload.outputs)
-                       for name in (s.valid, s.ready, *s.payload))}  # fmt: skip
-    width |= dict.fromkeys(sorted(beside - width.keys()), 1)
+    if workload.wires:  # What a top without streams or reset lacks.
+        wires = workload.wires
+        beside = {reset, workload.outputs.ready, *wires, *wires.values()}
+        width |= dict.fromkeys(sorted(beside - width.keys()), 1)
     driven = {p.name for p in netlist.ports if p.direction == "output"} | workload.wires.keys()
     files: dict[str, str] = {}
     timeout = 50 + sum(len(s.items) for s in streams) * 8 + 8 * len(workload.outputs.items)

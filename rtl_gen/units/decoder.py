@@ -294,7 +294,7 @@ class DecoderBlock(Unit):
             self.add(m, f"decoder{u}", decoder, platform)
             decoders.append(decoder)
             m.d.comb += [
-                decoder.enable.eq(self.enable[c.block_cycles - (1 + c.sum_stages) :]),
+                decoder.enable.eq(self.enable[c.block_code_stages + c.fetch_stages :]),
                 self.sums[u].eq(decoder.sums),
             ]
             if c.n_groups > 1:

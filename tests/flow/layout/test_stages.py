@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from flow.cells.platform_file import read_platform
-from flow.designs.design import accelerator
+from flow.designs.design import Design, accelerator
 from flow.designs.unit import unit_design
+from flow.figures.metrics import Metrics
 from flow.layout.settings import layout_settings
 from flow.layout.stages import ABSTRACT, ROUTED, scripts
 from flow.measure import measure
@@ -219,29 +220,35 @@ def test_a_real_layout(tmp_path: Path) -> None:
     assert again.values == values
 
 
+def _with_macro(
+    macro: Design, whole: Design, channel_um: float, folder: Path
+) -> tuple[Metrics, Metrics, Path]:
+    """Lay a macro out, and a design with it; returns the metrics of both, and the latter's run."""
+    platform = read_platform("nangate45")
+    layout = LayoutOptions(abstract=True, top_layer="metal7", io_latency_ns=0.15)
+    options = RunOptions(clock_ns=2.0, layout="routed", place_and_route=layout)
+    inside, place = measure(macro, platform, options, folder)
+    layout = LayoutOptions(block=str(place / "pnr"), channel_um=channel_um, io_latency_ns=0.15)
+    metrics, place = measure(whole, platform, replace(options, place_and_route=layout), folder)
+    values = metrics.values
+    assert values["detailedroute__route__drc_errors"] == 0
+    assert values["finish__timing__setup__ws"] >= 0 <= values["finish__timing__hold__ws"]
+    assert values["halut__routed__transfers_checked"] > 0
+    return inside, metrics, place
+
+
 @pytest.mark.needs("openroad", "nangate45")
 @pytest.mark.slow
 @pytest.mark.flow
 def test_a_real_layout_of_layouts(tmp_path: Path) -> None:
     """Four times the same hard macro, and the sums of their results."""
-    platform = read_platform("nangate45")
     root = Path(__file__).parents[3]
     unit = AcceleratorConfig.from_yaml(root / "configs" / "small.yaml")
-    layout = LayoutOptions(abstract=True, top_layer="metal7", io_latency_ns=0.15)
-    options = RunOptions(clock_ns=2.0, layout="routed", place_and_route=layout)
-    inside, folder = measure(accelerator(unit), platform, options, tmp_path)
     tiled = TiledConfig(unit=unit, output_tiles=2, codebook_tiles=2)
-    layout = LayoutOptions(block=str(folder / "pnr"), channel_um=14, io_latency_ns=0.15)
-    metrics, folder = measure(
-        accelerator(tiled), platform, replace(options, place_and_route=layout), tmp_path
-    )
-    values = metrics.values
-    assert values["detailedroute__route__drc_errors"] == 0
-    assert values["finish__timing__setup__ws"] >= 0 <= values["finish__timing__hold__ws"]
-    assert values["halut__routed__transfers_checked"] > 0
+    inside, metrics, folder = _with_macro(accelerator(unit), accelerator(tiled), 14, tmp_path)
     cells = inside.values["finish__design__instance__count__stdcell"]
-    assert values["finish__design__instance__count__stdcell"] > 4 * cells
-    assert set(metrics.notes["corners"]) == set(platform.corners)
+    assert metrics.values["finish__design__instance__count__stdcell"] > 4 * cells
+    assert set(metrics.notes["corners"]) == set(read_platform("nangate45").corners)
     assert (folder / "pnr" / "final.gds").stat().st_size > 1000
 
 
@@ -250,22 +257,12 @@ def test_a_real_layout_of_layouts(tmp_path: Path) -> None:
 @pytest.mark.flow
 def test_a_real_layout_of_blocks_of_decoders(tmp_path: Path) -> None:
     """One hard macro for every block of decoders; encoders and output beside them."""
-    platform = read_platform("nangate45")
     root = Path(__file__).parents[3]
     config = replace(
         AcceleratorConfig.from_yaml(root / "configs" / "small.yaml"),
         rows=2, n_outputs=4, write_word_bits=16, code_stages=1, decode_in_blocks=True,
         outputs_per_cycle=None,
     )  # fmt: skip
-    layout = LayoutOptions(abstract=True, top_layer="metal7", io_latency_ns=0.15)
-    options = RunOptions(clock_ns=2.0, layout="routed", place_and_route=layout)
-    _, folder = measure(unit_design("decoders", config), platform, options, tmp_path)
-    layout = LayoutOptions(block=str(folder / "pnr"), channel_um=30, io_latency_ns=0.15)
-    metrics, _ = measure(
-        accelerator(config), platform, replace(options, place_and_route=layout), tmp_path
-    )
-    values = metrics.values
-    assert values["detailedroute__route__drc_errors"] == 0
-    assert values["finish__timing__setup__ws"] >= 0 <= values["finish__timing__hold__ws"]
-    assert values["halut__routed__transfers_checked"] > 0
+    macro = unit_design("decoders", config)
+    _, metrics, _ = _with_macro(macro, accelerator(config), 30, tmp_path)
     assert metrics.notes["block"].startswith("2 hard macros")
