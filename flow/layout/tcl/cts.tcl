@@ -21,7 +21,11 @@ if {[llength $halut(clock_limits)]} {
   configure_cts_characterization -max_slew $slew -max_cap $load
 }
 halut_clock_gates FIRM
-clock_tree_synthesis -sink_clustering_enable -repair_clock_nets -apply_ndr none
+set arguments [list -sink_clustering_enable -repair_clock_nets -apply_ndr none]
+# The clock of a block reaches its registers later than the others. Hold repair makes up for that in
+# the data: chains of clock buffers would, but become slower with other cells than the block's tree.
+if {$halut(block) ne ""} { lappend arguments -no_insertion_delay }
+clock_tree_synthesis {*}$arguments
 halut_clock_gates PLACED
 halut_check_connected
 set_propagated_clock [all_clocks]

@@ -77,7 +77,14 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
             "set_propagated_clock",
             "repair_timing",
         ],
-        "globalroute": ["pin_access", "global_route", "repair_antennas"],
+        "globalroute": [
+            "pin_access",
+            "global_route",
+            "repair_design",
+            "repair_timing",
+            "detailed_placement",
+            "repair_antennas",
+        ],
         "detailedroute": ["filler_placement", "detailed_route", "check_antennas"],
         "finish": ["extract_parasitics", "read_spef", "write_def", "write_verilog"],
         "abstract": ["set_propagated_clock", "write_abstract_lef", "write_timing_model"],
@@ -104,6 +111,36 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
         assert names[-1] == "write_db"
         assert (tmp_path / "after.odb").is_file()
         assert not (tmp_path / "after.odb.part").exists()
+
+
+@pytest.mark.needs("tcl")
+def test_what_global_routes_show_is_repaired_twice(tmp_path: Path) -> None:
+    calls = run_stub(
+        [stage_settings(tmp_path), *scripts("globalroute")],
+        RELEASES[-1],
+        returns={"get_property": "0.0"},
+    )
+    steps = {
+        "repair_design": "design", "repair_timing": "timing", "detailed_placement": "place",
+        "estimate_parasitics": "wires", "-start_incremental": "start", "-end_incremental": "end",
+    }  # fmt: skip
+    seen = [steps[word] for call in calls for word in call if word in steps]
+    once = ["design", "timing", "timing", "start", "place", "end", "wires"]
+    # The last ones are those of antenna diodes.
+    assert seen == ["wires", *once, *once, "wires"]
+    margins = [call for call in calls if call[0] == "repair_timing"]
+    assert [call[1] for call in margins] == ["-setup", "-hold"] * 2
+    assert margins[-1][2:] == ["-hold_margin", "0.03"]
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize(("block", "delays"), [("", True), ("macro", False)])
+def test_clock_trees_do_not_wait_for_those_of_blocks(
+    block: str, delays: bool, tmp_path: Path
+) -> None:
+    given = [stage_settings(tmp_path), f"set halut(block) {{{block}}}", *scripts("cts")]
+    (tree,) = [call for call in run_stub(given, RELEASES[-1]) if call[0] == "clock_tree_synthesis"]
+    assert ("-no_insertion_delay" not in tree) == delays
 
 
 @pytest.mark.needs("tcl")
