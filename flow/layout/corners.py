@@ -74,7 +74,8 @@ def corner_files(run: Run) -> list[Path]:
 def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
     """Time the routed design with its extracted wires at each corner.
 
-    The clock takes longer to the registers outside where cells are slower, as it does inside.
+    The clock takes longer to the registers outside where cells are slower, as it does inside, and
+    for hold so does the logic there.
 
     Raises
     ------
@@ -139,6 +140,7 @@ def _at_corner(run: Run, folder: Path, name: str, library: Library, slower: floa
     values = {
         "liberty": plain_liberty(liberty, run.cache),
         "constraints": sdc,
+        "slower": slower,
         "guess": clock * max(1.0, slower),
         "period": clock,
         "abstract": folder / f"abstract_{name}.lib" if layout.abstract else "",

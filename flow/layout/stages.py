@@ -163,7 +163,9 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
     later = {
         "clock_gates": clock_gates(run.timing),
         "gate_driven": gate_driven,
-        "hold_margin": platform.layout.hold_margin_ns,
+        "hold_margin": platform.layout.hold_margin_ns
+        if options.hold_margin_ns is None
+        else options.hold_margin_ns,
         "clock_limits": clock_limits(library, platform),
     }
     inputs = {

@@ -83,6 +83,15 @@ class LayoutOptions:
         within=(1, 10_000),
         metavar="UM",
     )
+    hold_margin_ns: float | None = setting(
+        None,
+        "--hold-margin-ns",
+        "hold slack that repair before detailed routing leaves",
+        derived="the platform's",
+        parse=float,
+        within=(0, 100),
+        metavar="NS",
+    )
     margin_um: float = 2.0  #: Between core and die, um.
     #: What global placement minds besides wire length.
     timing_driven: bool = True

@@ -51,6 +51,7 @@ class Layout:
     abstract: bool = False  #: As ``--abstract``.
     channel_um: float = 20.0  #: As ``--channel-um``.
     row_channel_um: float | None = None  #: As ``--row-channel-um``.
+    hold_margin_ns: float | None = None  #: As ``--hold-margin-ns``; the platform's when None.
     #: Configuration, or unit, of an earlier entry with `abstract` on the same platform, whose
     #: layout is its units: ``--block``.
     block: str = ""
@@ -108,6 +109,7 @@ class Layout:
                 abstract=self.abstract,
                 channel_um=self.channel_um,
                 row_channel_um=self.row_channel_um,
+                hold_margin_ns=self.hold_margin_ns,
                 block=str(block / "pnr") if block is not None else None,
             ),
         )

@@ -27,8 +27,8 @@ halut_routing_layers
 pin_access
 # Without its slack of every net in every iteration, which takes most of the time.
 halut_route -congestion_iterations 50 -critical_nets_percentage 0
-# Routes take detours that placement did not know of. The second time mends what the first moved.
-foreach time {first second} {
+# Routes take detours that placement did not know of. Each time mends what the one before moved.
+foreach time {first second third} {
   repair_design
   repair_timing -setup -setup_margin $halut(setup_margin) -repair_tns $halut(repair_tns)
   repair_timing -hold -hold_margin $halut(hold_margin)

@@ -40,7 +40,7 @@ def stage_settings(folder: Path, latency: float = 0.0) -> str:
         "ports": ["b", 0.5, 0.5], "guess": 2.0, "gate_driven": ["gated"], "hold_margin": 0.03,
         "clock_limits": [1e-9, 2e-14], "clock_gates": ["one", "gone"], "abstract": "corner.lib",
         "die": [0, 0, 9, 9], "core": [1, 1, 8, 8], "block": "macro", "block_places": ["u", 2.5, 3],
-        "halo": 2.0,
+        "halo": 2.0, "slower": 3.0,
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files)
 
@@ -114,7 +114,7 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
 
 
 @pytest.mark.needs("tcl")
-def test_what_global_routes_show_is_repaired_twice(tmp_path: Path) -> None:
+def test_what_global_routes_show_is_repaired_three_times(tmp_path: Path) -> None:
     calls = run_stub(
         [stage_settings(tmp_path), *scripts("globalroute")],
         RELEASES[-1],
@@ -127,9 +127,9 @@ def test_what_global_routes_show_is_repaired_twice(tmp_path: Path) -> None:
     seen = [steps[word] for call in calls for word in call if word in steps]
     once = ["design", "timing", "timing", "start", "place", "end", "wires"]
     # The last ones are those of antenna diodes.
-    assert seen == ["wires", *once, *once, "wires"]
+    assert seen == ["wires", *once, *once, *once, "wires"]
     margins = [call for call in calls if call[0] == "repair_timing"]
-    assert [call[1] for call in margins] == ["-setup", "-hold"] * 2
+    assert [call[1] for call in margins] == ["-setup", "-hold"] * 3
     assert margins[-1][2:] == ["-hold_margin", "0.03"]
 
 
@@ -167,6 +167,21 @@ def test_registers_outside_get_the_clock_as_late_as_those_inside(
         assert "-network_latency_included" in given[name]
     names = [call[0] for call in calls]
     assert names.index("set_clock_latency") < names.index("set_propagated_clock")
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize("release", RELEASES)
+def test_at_a_corner_logic_outside_is_as_much_slower_for_hold(release: str, tmp_path: Path) -> None:
+    calls = run_stub(
+        [stage_settings(tmp_path, latency=0.3), *scripts("corner")],
+        release,
+        returns={"get_property": "0.0"},
+    )
+    # 20 % of 2 ns, three times slower, and the clock's way that is given for the corner.
+    for name, delay in (("set_input_delay", 1.5), ("set_output_delay", 0.9)):
+        (least,) = [call for call in calls if call[0] == name and "-min" in call]
+        assert float(least[least.index("-min") + 1]) == pytest.approx(delay)
+        assert calls.index(least) < [call[0] for call in calls].index("find_timing_paths")
 
 
 CLOCK_GATE = """
