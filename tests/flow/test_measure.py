@@ -245,8 +245,9 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     _stand_in(monkeypatch)
     platform = read_platform("nangate45")
 
-    def laid_out(layout):
-        run = Run(adder(), platform, RunOptions(layout=layout), tmp_path)
+    def laid_out(layout, **more):
+        options = RunOptions(layout=layout, place_and_route=LayoutOptions(**more))
+        run = Run(adder(), platform, options, tmp_path)
         metrics, done = run_design(run)
         assert done.results[LAY_OUT].openroad == "25Q4-1-stand-in"
         return metrics, done.results[LAY_OUT].worked, run
@@ -281,6 +282,12 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     assert worked == [] and again.values == values
     (run.folder / "pnr" / "globalroute.odb").unlink()
     assert laid_out("routed")[1] == ["globalroute"]
+    text = (run.folder / "pnr" / "cts.settings.tcl").read_text()
+    assert f"hold_margin {platform.layout.hold_margin_ns}\n" in text
+    assert laid_out("routed", hold_margin_ns=0.25)[1] == list(ROUTED[len(PLACED) :])
+    for stage in ("cts", "globalroute"):
+        text = (run.folder / "pnr" / f"{stage}.settings.tcl").read_text()
+        assert "hold_margin 0.25\n" in text
 
 
 def _stand_in(monkeypatch):

@@ -85,7 +85,7 @@ def test_a_list_is_made_and_what_fails_does_not_stop_the_rest(tmp_path, monkeypa
         tmp_path,
         f"  - {{config: {config}, clock_ns: 2}}\n"
         f"  - {{config: {config}, unit: decoder, clock_ns: 3, target_ns: 1.5, utilisation: 0.6,"
-        " io_latency_ns: 0.3}\n",
+        " io_latency_ns: 0.3, hold_margin_ns: 0.1}\n",
     )
     page = tmp_path / "page.md"
     assert main(["layouts", "--list", str(path), "--build", str(tmp_path), "-o", str(page)]) == 1
@@ -96,6 +96,7 @@ def test_a_list_is_made_and_what_fails_does_not_stop_the_rest(tmp_path, monkeypa
     assert (options.clock_ns, options.target_ns) == (3, 1.5)
     assert options.place_and_route.utilisation == 0.6
     assert options.place_and_route.io_latency_ns == 0.3
+    assert options.place_and_route.hold_margin_ns == 0.1
     assert asked["small"][1].target_ns is None
 
 
