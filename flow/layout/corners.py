@@ -8,13 +8,13 @@ from pathlib import Path
 
 from flow.cells.library import Library
 from flow.layout.routed import RoutedNetlist, run_on_routed
+from flow.layout.settings import corner_liberty
 from flow.layout.stages import LaidOut
 from flow.power.activity import Activity
 from flow.power.liberty_power import liberty_power
 from flow.run.context import Run
 from flow.run.simulation import ROWS_ACTIVITY
 from flow.timing.analysis import Timing
-from flow.timing.opensta import plain_liberty
 from flow.timing.sdc import constraints_sdc
 from halut.errors import CheckFailed, HalutError
 from halut.files import write_text
@@ -87,14 +87,12 @@ def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
     for name in run.platform.corners:
         try:
             library = run.platform.library(name, run.cache)
+            liberty = corner_liberty(run, name)
         except HalutError:
             corners.lacking.append(name)
             continue
-        if run.block is not None and not run.block.liberty(name).is_file():
-            corners.lacking.append(name)
-            continue
         slower = _mean_delay(_timing(run, routed, name, library)) / here
-        corners.found.append(_at_corner(run, laid_out.folder, name, library, slower))
+        corners.found.append(_at_corner(run, laid_out.folder, name, library, liberty, slower))
     return corners
 
 
@@ -128,17 +126,16 @@ def _mean_delay(timing: Timing) -> float:
     return float(timing.delays().delay.mean())
 
 
-def _at_corner(run: Run, folder: Path, name: str, library: Library, slower: float) -> CornerTiming:
+def _at_corner(
+    run: Run, folder: Path, name: str, library: Library, liberty: list[Path], slower: float
+) -> CornerTiming:
     clock, layout = run.options.clock_ns, run.options.place_and_route
     latency = layout.io_latency_ns
     sdc, stem = folder / f"constraints_{name}.sdc", f"corner_{name}"
     constraints = run.constraints(clock, latency * slower)
     write_text(sdc, constraints_sdc(run.netlist, library, run.platform, constraints))
-    liberty = run.platform.liberty_files(name)
-    if run.block is not None:
-        liberty.append(run.block.liberty(name))
     values = {
-        "liberty": plain_liberty(liberty, run.cache),
+        "liberty": liberty,
         "constraints": sdc,
         "slower": slower,
         "guess": clock * max(1.0, slower),

@@ -14,12 +14,14 @@ from flow.cells.library import Library
 from flow.cells.platform import Platform, Stripe
 from flow.layout.clocks import is_clock_buffer
 from flow.netlist.yosys import usable_cells
+from flow.run.context import Run
 from flow.run.options import LayoutOptions
+from flow.timing.opensta import plain_liberty
 from halut.checks import one_of
 from halut.errors import HalutError
 from halut.files import write_text
 
-__all__ = ["layout_files", "layout_settings", "stripe_arguments"]
+__all__ = ["corner_liberty", "layout_files", "layout_settings", "stripe_arguments"]
 
 
 def _stripe(stripe: Stripe) -> list[Any]:
@@ -183,3 +185,20 @@ def layout_files(platform: Platform, folder: Path) -> dict[str, Any]:
         "cell_lef": [platform.layout_file(pattern) for pattern in layout.cell_lef],
         "extraction": rules or "",
     }
+
+
+def corner_liberty(run: Run, corner: str) -> list[Path]:
+    """Copies of the Liberty files of a corner, that of the run's block with them.
+
+    Raises
+    ------
+    HalutError
+        When one is missing.
+    """
+    files = run.platform.liberty_files(corner)
+    if run.block is not None:
+        own = run.block.liberty(corner)
+        if not own.is_file():
+            raise HalutError(f"a block must be timed at corner {corner}, not without {own}")
+        files.append(own)
+    return plain_liberty(files, run.cache)

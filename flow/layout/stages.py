@@ -19,7 +19,7 @@ from typing import Any
 from flow.layout.blocks import block_settings
 from flow.layout.clocks import clock_gates, clock_limits, drive_gated_clocks
 from flow.layout.openroad import Usage, run_script
-from flow.layout.settings import layout_files, layout_settings
+from flow.layout.settings import corner_liberty, layout_files, layout_settings
 from flow.power.activity import Activity
 from flow.power.opensta import REPORT
 from flow.power.saif import saif
@@ -99,6 +99,19 @@ def _script_hash(name: str) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
+def _other_corners(run: Run) -> list[Any]:
+    """Name and Liberty files of each corner that is there, but the run's own."""
+    found: list[Any] = []
+    for name in run.platform.corners:
+        if name == run.corner:
+            continue
+        try:
+            found += [name, corner_liberty(run, name)]
+        except HalutError:
+            continue
+    return found
+
+
 def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> LaidOut:
     """Do the stages that the run asks for, or what is left of them.
 
@@ -167,6 +180,8 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         if options.hold_margin_ns is None
         else options.hold_margin_ns,
         "clock_limits": clock_limits(library, platform),
+        "corner": run.corner,
+        "other_corners": _other_corners(run),
     }
     inputs = {
         "settings": {key: value for key, value in values.items() if key != "threads"},

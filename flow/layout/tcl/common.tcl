@@ -48,8 +48,9 @@ proc halut_routed_period {period} {
   set_propagated_clock [all_clocks]
 }
 
-# Metrics of the design as it stands, under METRICS 2.1 names of this stage.
-proc halut_report {stage} {
+# Metrics of the design as it stands, under METRICS 2.1 names of this stage; further words
+# are for the report of power.
+proc halut_report {stage args} {
   global halut
   utl::set_metrics_stage "${stage}__{}"
   report_design_area_metrics
@@ -59,7 +60,7 @@ proc halut_report {stage} {
   report_tns_metric -setup
   report_tns_metric -hold
   report_erc_metrics
-  report_power_metric
+  report_power_metric {*}$args
   report_checks -path_delay max -fields {slew cap input net fanout} -digits 4 \
     > $halut(folder)/$stage.setup.rpt
   report_checks -path_delay min -fields {slew cap input net fanout} -digits 4 \

@@ -1,5 +1,23 @@
 # Global routes, and repair of what they show to be too long.
 
+# The design at every corner of the platform: setup with the cells of the layout's corner at all of
+# them, hold with their own. Hold at ports is left as it is: it depends on where the clock is
+# outside, which has one constraint for all corners.
+proc halut_open_at_corners {} {
+  global halut halut_sdc
+  set corners [list $halut(corner) $halut(liberty) {*}$halut(other_corners)]
+  define_corners {*}[dict keys $corners]
+  dict for {corner files} $corners {
+    foreach file $halut(liberty) { read_liberty -corner $corner -max $file }
+    foreach file $files { read_liberty -corner $corner -min $file }
+  }
+  read_db $halut(input)
+  halut_constrain_design
+  set_operating_conditions -analysis_type bc_wc
+  set_false_path -hold -from [halut_ports $halut_sdc(inputs)]
+  set_false_path -hold -to [halut_ports $halut_sdc(outputs)]
+}
+
 # Routes by region. A few overfull regions are left to detailed routing: the capacities leave out
 # `reserve`.
 proc halut_route {args} {
@@ -21,7 +39,7 @@ proc halut_route {args} {
   estimate_parasitics -global_routing
 }
 
-halut_open
+halut_open_at_corners
 set_propagated_clock [all_clocks]
 halut_routing_layers
 pin_access
@@ -41,5 +59,5 @@ if {$halut(diode) ne ""} {
   estimate_parasitics -global_routing
 }
 check_placement -verbose
-halut_report globalroute
+halut_report globalroute -corner $halut(corner)
 halut_save

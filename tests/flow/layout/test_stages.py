@@ -40,7 +40,8 @@ def stage_settings(folder: Path, latency: float = 0.0) -> str:
         "ports": ["b", 0.5, 0.5], "guess": 2.0, "gate_driven": ["gated"], "hold_margin": 0.03,
         "clock_limits": [1e-9, 2e-14], "clock_gates": ["one", "gone"], "abstract": "corner.lib",
         "die": [0, 0, 9, 9], "core": [1, 1, 8, 8], "block": "macro", "block_places": ["u", 2.5, 3],
-        "halo": 2.0, "slower": 3.0,
+        "halo": 2.0, "slower": 3.0, "corner": "typ",
+        "other_corners": ["slow", ["slow.lib"], "fast", ["fast.lib"]],
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files)
 
@@ -131,6 +132,28 @@ def test_what_global_routes_show_is_repaired_three_times(tmp_path: Path) -> None
     margins = [call for call in calls if call[0] == "repair_timing"]
     assert [call[1] for call in margins] == ["-setup", "-hold"] * 3
     assert margins[-1][2:] == ["-hold_margin", "0.03"]
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize("release", RELEASES)
+def test_hold_is_repaired_at_every_corner(release: str, tmp_path: Path) -> None:
+    calls = run_stub(
+        [stage_settings(tmp_path), *scripts("globalroute")],
+        release,
+        returns={"get_property": "0.0"},
+    )
+    assert ["define_corners", "typ", "slow", "fast"] in calls
+    # Setup with the layout's cells at all of them.
+    read = [tuple(call[2:]) for call in calls if call[0] == "read_liberty"]
+    assert sorted(read) == sorted(
+        (corner, side, f"{name if side == '-min' else 'tiny'}.lib")
+        for corner, name in (("typ", "tiny"), ("slow", "slow"), ("fast", "fast"))
+        for side in ("-min", "-max")
+    )
+    assert ["set_operating_conditions", "-analysis_type", "bc_wc"] in calls
+    paths = [call[1:3] for call in calls if call[0] == "set_false_path"]
+    assert paths == [["-hold", "-from"], ["-hold", "-to"]]
+    assert ["report_power_metric", "-corner", "typ"] in calls
 
 
 @pytest.mark.needs("tcl")
