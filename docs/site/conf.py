@@ -61,7 +61,15 @@ _PAGES = {
     "Software": ["encoders", "kernels", "c_network", "soc"],
     "Networks": ["networks", "system"],
     "Flow": ["flow", "platforms", "model", "sweep", "scaling"],
-    "Results": ["RESULTS", "LAYOUTS", "LAYOUTS_DENSE", "LAYOUTS_BLOCKS", "TABLES", "experiments"],
+    "Results": [
+        "RESULTS",
+        "LAYOUTS",
+        "LAYOUTS_DENSE",
+        "LAYOUTS_BLOCKS",
+        "LAYOUTS_DOT_PRODUCT",
+        "TABLES",
+        "experiments",
+    ],
     "Project": ["api", "/CONTRIBUTING", "/CHANGELOG"],
 }
 
