@@ -181,7 +181,7 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         else options.hold_margin_ns,
         "clock_limits": clock_limits(library, platform),
         "corner": run.corner,
-        "other_corners": _other_corners(run),
+        "other_corners": _other_corners(run) if names != PLACED else [],
     }
     inputs = {
         "settings": {key: value for key, value in values.items() if key != "threads"},
