@@ -257,22 +257,36 @@ class Platform:
             )
         files = {}
         for cell in self.sram.macros:
-            pattern = self.sram.liberty[name].format(cell=cell)
-            found = [place / pattern for place in self.places() if (place / pattern).is_file()]
-            if not found:
-                looked = ", ".join(str(place) for place in self.places()) or "nothing"
-                raise HalutError(
-                    f"platform {self.name} must have {pattern} for tables in SRAM, not none in "
-                    f"{looked}; set FLOW_HOME to an OpenROAD-flow-scripts checkout, or take "
-                    f"another memory ({self.source.name})"
-                )
-            files[cell] = found[0]
+            files[cell] = self._sram_file(self.sram.liberty[name], cell)
         library = load_libraries(list(files.values()), cache)
         for cell in files:
             if cell not in library.cells:
                 raise HalutError(f"{files[cell]} must have the cell {cell}")
             self.sram.check(library.cells[cell])
         return library, files
+
+    def sram_lef(self, cell: str) -> Path:
+        """Outline and pins of an SRAM macro.
+
+        Raises
+        ------
+        HalutError
+            When the file is not found.
+        """
+        assert self.sram is not None
+        return self._sram_file(self.sram.lef, cell)
+
+    def _sram_file(self, pattern: str, cell: str) -> Path:
+        name = pattern.format(cell=cell)
+        for place in self.places():
+            if (place / name).is_file():
+                return place / name
+        looked = ", ".join(str(place) for place in self.places()) or "nothing"
+        raise HalutError(
+            f"platform {self.name} must have {name} for tables in SRAM, not none in "
+            f"{looked}; set FLOW_HOME to an OpenROAD-flow-scripts checkout, or take "
+            f"another memory ({self.source.name})"
+        )
 
     def _check(self, library: Library) -> None:
         def need(cell: str, what: str, *pins: str) -> None:

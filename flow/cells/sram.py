@@ -29,6 +29,9 @@ class SramMacros:
     #: where every bit has a write enable of its own.
     pins: Mapping[str, str]
     inverted: tuple[str, ...] = ()  #: Those of `enable`, `write` and `mask` that are active low.
+    #: The pattern of a cell's LEF, as in `liberty`; empty where macros cannot be placed.
+    lef: str = ""
+    power_layer: str = ""  #: Of the macros' power pins.
 
     def __post_init__(self) -> None:
         if not self.macros:
@@ -45,6 +48,8 @@ class SramMacros:
         if missing:
             raise HalutError(f"pins must have {', '.join(_MUST)}, not lack {missing[0]}")
         known("inverted", dict.fromkeys(self.inverted), ("enable", "write", "mask"))
+        if self.lef and not self.power_layer:
+            raise HalutError("power_layer must be a layer where there is a lef, not empty")
 
     def check(self, cell: Cell) -> None:
         """Check a macro's pins against the platform's words, and mark them in the cell."""

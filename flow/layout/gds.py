@@ -44,24 +44,45 @@ def _read(layout: klayout.db.Layout, path: Path, what: str, options: Any = None)
         raise HalutError(f"{what} must be readable: {text} ({path})") from None
 
 
-def _options(db: Any, technology: Path | None) -> Any:
-    """Load options with the technology's layer map."""
-    if technology is None:
-        return db.LoadLayoutOptions()
-    loaded = db.Technology()
-    try:
-        loaded.load(str(technology))
-    except RuntimeError as error:
-        text = " ".join(str(error).split())
-        raise HalutError(
-            f"a technology must be a KLayout .lyt file: {text} ({technology})"
-        ) from None
-    options = loaded.load_layout_options
-    layers = options.lefdef_config
-    if layers.map_file:
+def _options(
+    db: Any, technology: Path | None, lef_files: Sequence[Path], dbu: float, cells: list[Any]
+) -> Any:
+    """Load options with the technology's layer map.
+
+    Parameters
+    ----------
+    lef_files : sequence of Path
+        What is read besides.
+    dbu : float
+        Database unit, um.
+    cells : list of klayout.db.Layout
+        Where all cells come from; LEF's pins and blockages become cells where it is empty.
+    """
+    options = db.LoadLayoutOptions()
+    if technology is not None:
+        loaded = db.Technology()
+        try:
+            loaded.load(str(technology))
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            raise HalutError(
+                f"a technology must be a KLayout .lyt file: {text} ({technology})"
+            ) from None
+        options = loaded.load_layout_options
+    reader = options.lefdef_config
+    if technology is not None and reader.map_file:
         # Written for wherever the kit's makers keep it.
-        layers.map_file = str(technology.parent / Path(layers.map_file).name)
-        options.lefdef_config = layers
+        reader.map_file = str(technology.parent / Path(reader.map_file).name)
+    # Nothing else that lies beside the DEF is read.
+    reader.read_lef_with_def = False
+    reader.lef_files = [str(file.resolve()) for file in lef_files]
+    reader.macro_resolution_mode = 2 if cells else 1
+    reader.macro_layouts = cells
+    reader.produce_cell_outlines = True
+    reader.dbu = dbu
+    options.lefdef_config = reader
+    # It would say that the DEF's unit is another one, which is wanted.
+    options.warn_level = 0
     return options
 
 
@@ -71,6 +92,7 @@ def write_gds(
     gds_files: Sequence[Path],
     path: Path,
     technology: Path | None = None,
+    lef_cells: Sequence[Path] = (),
 ) -> Gds:
     """Merge a layout with its cells; the same files give the same bytes.
 
@@ -86,6 +108,9 @@ def write_gds(
     technology : Path, optional
         KLayout technology (.lyt) with the LEF/DEF layer map. Without one KLayout numbers the
         layers of the wires itself, and they are not those of the cells.
+    lef_cells : sequence of Path
+        Those of `lef_files` whose cells have no layout, as macros of memory compilers for research:
+        pins and blockages are written in its place.
 
     Raises
     ------
@@ -110,20 +135,16 @@ def write_gds(
             f"GDS files must be given and have one database unit, not {sorted(units)} "
             f"({', '.join(map(str, gds_files))})"
         )
-    options = _options(db, technology)
-    reader = options.lefdef_config
-    # Nothing else that lies beside the DEF is read.
-    reader.read_lef_with_def = False
-    reader.lef_files = [str(file.resolve()) for file in lef_files]
-    # Cells come from GDS only, never as LEF's outlines.
-    reader.macro_resolution_mode = 2
-    reader.macro_layouts = libraries
-    reader.produce_cell_outlines = True
-    reader.dbu = units.pop()
-    outline_layer = reader.cell_outline_layer
-    options.lefdef_config = reader
-    # It would say that the DEF's unit is another one, which is wanted.
-    options.warn_level = 0
+    dbu = units.pop()
+    if lef_cells:
+        others = [file for file in lef_files if file not in lef_cells]
+        options = _options(db, technology, others, dbu, [])
+        drawn = db.Layout()
+        for file in lef_cells:
+            _read(drawn, file, "LEF", options)
+        libraries.append(drawn)
+    options = _options(db, technology, lef_files, dbu, libraries)
+    outline_layer = options.lefdef_config.cell_outline_layer
     layout = db.Layout()
     _read(layout, def_file, "DEF", options)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flow.designs.design import BLOCK
 from flow.layout.gds import write_gds
+from flow.layout.macros import macro_files
 from flow.layout.pictures import draw_layout
 from flow.layout.routed import RoutedNetlist
 from flow.layout.stages import LaidOut
@@ -39,10 +40,10 @@ def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) ->
     else:
         name, netlist, kinds = "final.def", routed.netlist, routed.kinds
     lef = [run.platform.layout_file(p) for p in (layout.technology_lef, *layout.cell_lef)]
+    lef += macro_files(run)
     gds_files = [run.platform.layout_file(pattern) for pattern in layout.gds]
     names = {i.name: kind for i, kind in zip(netlist.instances, kinds, strict=True)}
     if run.block is not None:
-        lef.append(run.block.lef)
         gds_files.append(run.block.folder / "final.gds")
         names |= dict.fromkeys(run.block_names, BLOCK)
     pictures = folder / "pictures"
@@ -67,6 +68,7 @@ def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) ->
             gds_files,
             folder / "final.gds",
             run.platform.layout_file(layout.klayout) if layout.klayout else None,
+            lef_cells=macro_files(run) if run.srams else (),
         )
         gds = relative(folder / "final.gds")
     return Products(sorted(map(relative, drawn.files.values())), gds)

@@ -188,14 +188,14 @@ def layout_files(platform: Platform, folder: Path) -> dict[str, Any]:
 
 
 def corner_liberty(run: Run, corner: str) -> list[Path]:
-    """Copies of the Liberty files of a corner, that of the run's block with them.
+    """Copies of the Liberty files of a corner, those of the run's macros with them.
 
     Raises
     ------
     HalutError
         When one is missing.
     """
-    files = run.platform.liberty_files(corner)
+    _, files = run.at_corner(corner)
     if run.block is not None:
         own = run.block.liberty(corner)
         if not own.is_file():

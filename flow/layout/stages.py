@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow.layout.blocks import block_settings
 from flow.layout.clocks import clock_gates, clock_limits, drive_gated_clocks
+from flow.layout.macros import macro_files, macro_settings
 from flow.layout.openroad import Usage, run_script
 from flow.layout.settings import corner_liberty, layout_files, layout_settings
 from flow.power.activity import Activity
@@ -78,8 +78,8 @@ def no_layout(run: Run) -> str:
         return "no openroad: put it on PATH or set OPENROAD_EXE"
     if run.platform.layout is None:
         return f"platform {run.platform.name} has no layout part"
-    if run.srams:
-        return "SRAM macros are not placed"
+    if run.srams and not (run.platform.sram and run.platform.sram.lef):
+        return f"platform {run.platform.name} has no sram.lef"
     return ""
 
 
@@ -143,9 +143,8 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
     folder = run.folder / "pnr"
     folder.mkdir(parents=True, exist_ok=True)
     values |= layout_files(platform, folder)
-    values |= block_settings(run, values["utilisation"] / 100)
-    if run.block is not None:
-        values["cell_lef"] = [*values["cell_lef"], run.block.lef]
+    values |= macro_settings(run, values["utilisation"] / 100)
+    values["cell_lef"] = [*values["cell_lef"], *macro_files(run)]
     netlist = run.netlist.without_buffers(clock_buffers, {
         name: (cell.inputs[0], cell.outputs[0])
         for name, cell in library.cells.items()

@@ -84,15 +84,14 @@ class Run:
         self.cache = (cache or build / "cache").resolve()
         self.corner = ""
         self.liberty: list[Path] = []
-        if platform.has_library:
-            self.corner = platform.corner(options.corner)[0]
-            self.liberty = platform.liberty_files(self.corner)
-            self.library: Library = platform.library(self.corner, self.cache)
-        else:
-            self.library = generic_library(platform)
         self.srams: dict[tuple[int, int], Arrangement] = {}
         if design.srams:
-            self._take_macros()
+            self._arrange()
+        if platform.has_library:
+            self.corner = platform.corner(options.corner)[0]
+            self.library, self.liberty = self.at_corner(self.corner)
+        else:
+            self.library = generic_library(platform)
         self.block: Block | None = None
         if options.place_and_route.block is not None:
             self._take_block(options.place_and_route.block)
@@ -103,25 +102,46 @@ class Run:
         self._timing: Timing | None = None
         self._whole: Timing | None = None
 
-    def _take_macros(self) -> None:
-        """Choose SRAM macros, and add those that are used to the library."""
+    def _arrange(self) -> None:
+        """Choose SRAM macros."""
         if self.options.prove:
             raise HalutError("prove must be off for tables in SRAM: macros have no RTL to compare")
-        found, files = self.platform.sram_library(self.options.corner, self.cache)
+        found, _ = self.platform.sram_library(self.options.corner, self.cache)
         assert self.platform.sram is not None
         areas = {name: cell.area for name, cell in found.cells.items()}
         for words, width in self.design.srams:
             way = arrange(words, width, self.platform.sram.macros, areas)
             self.srams[words, width] = way
-        for cell in sorted({way.cell for way in self.srams.values()}):
-            self.liberty.append(files[cell])
-            self.library.cells[cell] = found.cells[cell]
-            self.library.cell_library[cell] = found.cell_library[cell]
+
+    @property
+    def sram_cells(self) -> list[str]:
+        """SRAM macros of the design."""
+        return sorted({way.cell for way in self.srams.values()})
+
+    def at_corner(self, name: str) -> tuple[Library, list[Path]]:
+        """Cells of a corner of the platform, the design's SRAM macros with them, and their files.
+
+        Raises
+        ------
+        HalutError
+            When a file is not there.
+        """
+        library = self.platform.library(name, self.cache)
+        files = self.platform.liberty_files(name)
+        if self.srams:
+            macros, places = self.platform.sram_library(name, self.cache)
+            for cell in self.sram_cells:
+                files.append(places[cell])
+                library.cells[cell] = macros.cells[cell]
+                library.cell_library[cell] = macros.cell_library[cell]
+        return library, files
 
     def _take_block(self, folder: str) -> None:
         """Add the routed layout that units of the design are to the library."""
         if self.options.prove:
             raise HalutError("prove must be off with --block: a block has no RTL to compare")
+        if self.srams:
+            raise HalutError("--block must be off for tables in SRAM: only one kind of macro")
         name, verilog = self.platform.name, self.design.verilog
         self.block = block = read_block(folder, verilog, name, self.corner, self.cache)
         if block.name == self.design.top:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
@@ -46,15 +47,21 @@ class Row:
         return self.config.stored_groups * self.config.n_prototypes
 
     @property
+    def _units(self) -> list[dict[str, Any]]:
+        """Area and power by unit: of the layout where there is one."""
+        rows: list[dict[str, Any]] = self.metrics.notes.get("routed_breakdown", [])
+        return rows or self.metrics.breakdown
+
+    @property
     def area_per_bit(self) -> float:
         """um2 of memory, writing and selection for each stored bit."""
-        area = sum(row["area"] for row in self.metrics.breakdown if row["unit"] in _TABLES)
+        area = sum(row["area"] for row in self._units if row["unit"] in _TABLES)
         return float(area) / self.config.lut_total_bits
 
     @property
     def energy_per_look_up(self) -> float | None:
         """pJ of memory, writing and selection for each look-up; None without a simulation."""
-        rows = [row for row in self.metrics.breakdown if row["unit"] in _TABLES]
+        rows = [row for row in self._units if row["unit"] in _TABLES]
         if not all(part in row for row in rows for part in _PARTS):
             return None
         power = sum(row[part] for row in rows for part in _PARTS)
@@ -112,12 +119,28 @@ def crossovers(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _table(rows: Sequence[Row]) -> list[list[str]]:
+# Title, name and decimals of the figures of a whole accelerator.
+_MAPPED = (
+    ("all cells (µm²)", "synth__design__instance__area__stdcell", 0),
+    ("energy (pJ/look-up)", "halut__energy__per_look_up", 3),
+    ("shortest period (ns)", "halut__timing__shortest_period", 3),
+)
+_ROUTED = (
+    ("all cells (µm²)", "finish__design__instance__area__stdcell", 0),
+    ("die (µm²)", "finish__design__die__area", 0),
+    ("energy (pJ/look-up)", "halut__routed__energy_per_look_up", 3),
+    ("shortest period (ns)", "halut__routed__shortest_period", 3),
+    ("hold slack (ns)", "finish__timing__hold__ws", 3),
+    ("design-rule violations", "detailedroute__route__drc_errors", 0),
+)
+
+
+def _table(rows: Sequence[Row], routed: bool) -> list[list[str]]:
     """The table, its head first."""
+    figures = _ROUTED if routed else _MAPPED
     table = [["memory", "rows", "words", "table bits", "tables (µm²/bit)", "tables (pJ/look-up)",
-              "all cells (µm²)", "energy (pJ/look-up)", "shortest period (ns)"]]  # fmt: skip
+              *(title for title, _, _ in figures)]]  # fmt: skip
     for row in rows:
-        values = row.metrics.values
         table.append(
             [
                 row.config.memory,
@@ -126,17 +149,21 @@ def _table(rows: Sequence[Row]) -> list[list[str]]:
                 f"{row.config.lut_total_bits:,}",
                 fixed(row.area_per_bit, 2),
                 fixed(row.energy_per_look_up, 3),
-                fixed(values["synth__design__instance__area__stdcell"]),
-                fixed(values["halut__energy__per_look_up"], 3),
-                fixed(values["halut__timing__shortest_period"], 3),
+                *(fixed(row.metrics.values[name], decimals) for _, name, decimals in figures),
             ]
         )
     return table
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table as Markdown, with what the sizes are made of and where the figures cross."""
-    lines = [table_markdown(_table(rows))]
+def markdown(rows: Sequence[Row], routed: bool = False) -> str:
+    """The table as Markdown, with what the sizes are made of and where the figures cross.
+
+    Parameters
+    ----------
+    routed : bool
+        Of layouts, which all of `rows` have; else of mapped netlists.
+    """
+    lines = [table_markdown(_table(rows, routed))]
     lines += [f"- {line}" for line in crossovers(rows)]
     lines += [
         f"- {row.words:,} words, {_count(row.config.rows)}: {row.metrics.notes['sram']}"
@@ -174,6 +201,11 @@ def _parser() -> Parser:
     add("--memories", default=",".join(_MEMORIES), metavar="NAMES",
         help="of latch, ff and sram, comma-separated")  # fmt: skip
     add_run_arguments(parser, platform="nangate45", defaults=RunOptions(clock_ns=2.0, cycles=128))
+    add(
+        "--routed",
+        action="store_true",
+        help="go on to a routed layout of each, with OpenROAD: figures are then those of layouts",
+    )
     add("-o", "--output", default="build/memories", metavar="DIR", help="folder for all products")
     return parser
 
@@ -189,7 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for words in _numbers("--words", arguments.words)
         for memory in memories
     ]
-    options = run_options(arguments)
+    routed = arguments.routed
+    options = run_options(arguments, layout="routed" if routed else "none")
     platform = read_platform(arguments.platform)
     if platform.has_library:
         platform.liberty_files(arguments.corner)
@@ -202,9 +235,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.info("%d/%d: %s on %s", number, len(configs), config.name, platform.name)
         metrics, _ = measure(accelerator(config), platform, options, build)
         found.append(Row(config=config, metrics=metrics))
-    print(terminal(_table(found)))
+    print(terminal(_table(found, routed)))
     print("\n".join(crossovers(found)))
-    page = (build / f"memories-{platform.name}.md").resolve()
-    write_text(page, markdown(found))
+    page = (build / f"memories-{platform.name}{'-routed' if routed else ''}.md").resolve()
+    write_text(page, markdown(found, routed))
     print(f"wrote {page}")
     return 0

@@ -49,18 +49,36 @@ library ({CELL}) {{
   }}
 }}
 """
+LEF = f"""
+VERSION 5.8 ;
+MACRO {CELL}
+  CLASS BLOCK ;
+  SIZE 20 BY 10 ;
+  PIN CK
+    DIRECTION INPUT ;
+    PORT
+      LAYER metal3 ;
+      RECT 0 1 0.1 1.1 ;
+    END
+  END CK
+END {CELL}
+END LIBRARY
+"""
 PINS = {"clock": "CK", "enable": "EN", "write": "WN", "address": "A", "data": "D", "output": "Q"}
 MACROS = SramMacros(
     macros={CELL: [16, 8]},
     liberty={"typ": "lib/{cell}.lib"},
     pins=PINS,
     inverted=("enable", "write"),
+    lef="lef/{cell}.lef",
+    power_layer="metal4",
 )
 
 
 def platform_with_macro(flow_home: Path, macros: SramMacros = MACROS) -> Platform:
     """NanGate45 with the macro, which is below a flow's home."""
-    folder = flow_home / "platforms" / "nangate45" / "lib"
-    folder.mkdir(parents=True)
-    (folder / f"{CELL}.lib").write_text(LIBERTY)
+    folder = flow_home / "platforms" / "nangate45"
+    for kind, text in (("lib", LIBERTY), ("lef", LEF)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        (folder / kind / f"{CELL}.{kind}").write_text(text)
     return dataclasses.replace(read_platform("nangate45"), sram=macros)

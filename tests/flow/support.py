@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
+import sys
 from pathlib import Path
+
+import pytest
 
 from flow.cells.liberty import load_libraries
 from flow.cells.library import Library
@@ -241,3 +245,9 @@ def stub(folder: Path, name: str, script: str) -> Path:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(path.stat().st_mode | stat.S_IEXEC)
     return path
+
+
+def openroad_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take ``openroad_stand_in.py`` for OpenROAD."""
+    program = Path(__file__).with_name("openroad_stand_in.py")
+    monkeypatch.setenv("OPENROAD_EXE", shlex.join([sys.executable, str(program)]))

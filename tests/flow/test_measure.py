@@ -4,9 +4,7 @@ import dataclasses
 import json
 import os
 import re
-import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,7 @@ from flow.tools import find_sta
 from halut.errors import CheckFailed, HalutError
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.tiled_config import TiledConfig
-from tests.flow.support import adder
+from tests.flow.support import adder, openroad_stand_in
 
 pytestmark = [pytest.mark.flow, pytest.mark.needs("pyosys", "sim")]
 
@@ -242,7 +240,7 @@ def test_folders_with_any_name_and_glitches_that_are_not_counted(tmp_path, simul
 @pytest.mark.needs("nangate45")
 def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     """With a stand-in for OpenROAD, whose layout is the netlist as it came."""
-    _stand_in(monkeypatch)
+    openroad_stand_in(monkeypatch)
     platform = read_platform("nangate45")
 
     def laid_out(layout, **more):
@@ -290,11 +288,6 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
         assert "hold_margin 0.25\n" in text
 
 
-def _stand_in(monkeypatch):
-    program = Path(__file__).with_name("openroad_stand_in.py")
-    monkeypatch.setenv("OPENROAD_EXE", shlex.join([sys.executable, str(program)]))
-
-
 def _block(folder, top_layer="metal7"):
     """Lay small.yaml out, for larger designs; returns its configuration, metrics and layout."""
     unit = AcceleratorConfig.from_yaml(SMALL)
@@ -312,7 +305,7 @@ def _with_block(folder, **more):
 @pytest.mark.needs("nangate45")
 def test_a_routed_layout_becomes_a_hard_macro(tmp_path, monkeypatch):
     """With a stand-in for OpenROAD; what is in the macro is simulated, and broken once."""
-    _stand_in(monkeypatch)
+    openroad_stand_in(monkeypatch)
     platform = read_platform("nangate45")
     unit, inside, block = _block(tmp_path)
     tiled = accelerator(TiledConfig(unit=unit, codebook_tiles=2))
@@ -349,7 +342,7 @@ def test_a_routed_layout_becomes_a_hard_macro(tmp_path, monkeypatch):
 
 @pytest.mark.needs("nangate45")
 def test_a_block_that_does_not_fit_is_refused(tmp_path, monkeypatch):
-    _stand_in(monkeypatch)
+    openroad_stand_in(monkeypatch)
     platform = read_platform("nangate45")
     unit, _, block = _block(tmp_path)
     tiled = accelerator(TiledConfig(unit=unit, codebook_tiles=2))

@@ -14,6 +14,7 @@ from halut.errors import CheckFailed, HalutError
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.tiled_config import TiledConfig
 from tests.flow.sram_support import CELL, platform_with_macro
+from tests.flow.support import openroad_stand_in
 
 pytestmark = [pytest.mark.flow, pytest.mark.needs("pyosys", "sim")]
 
@@ -56,6 +57,24 @@ def test_tables_in_macros(platform, tmp_path):
     sram = next(row for row in metrics.breakdown if row["unit"] == "SRAM")
     assert 4 * 0.09 < sram["internal_mw"] < 7 * 0.1
     assert metrics.notes["sram"].startswith("8 macros, 1,600 um2 of the area: 24 words of 16 bits")
+
+
+def test_a_layout_with_macros(platform, tmp_path, monkeypatch):
+    """With a stand-in for OpenROAD, whose layout is the netlist as it came."""
+    openroad_stand_in(monkeypatch)
+    options = dataclasses.replace(OPTIONS, layout="routed")
+    metrics, folder = measure(accelerator(CONFIG), platform, options, tmp_path / "build")
+    values = metrics.values
+    assert values["halut__routed__transfers_checked"] == values["sim__transfers__checked"] > 10
+    # Other corners have no macros.
+    assert set(metrics.notes["corners"]) == {"typ"}
+    assert (folder / metrics.notes["gds"]).stat().st_size > 1000
+    settings = (folder / "pnr" / "floorplan.settings.tcl").read_text()
+    assert re.search(rf"^  macros \{{{CELL}\}}$", settings, re.M)
+    assert f"lef/{CELL}.lef" in settings
+    without = dataclasses.replace(platform, sram=dataclasses.replace(platform.sram, lef=""))
+    with pytest.raises(HalutError, match=r"platform nangate45 has no sram\.lef"):
+        measure(accelerator(CONFIG), without, options, tmp_path / "build")
 
 
 def test_a_wrong_bit_of_a_macro_is_caught(platform, tmp_path, monkeypatch):

@@ -24,10 +24,15 @@ foreach {name x y} $halut(block_places) {
   $instance setLocation [ord::microns_to_dbu $x] [ord::microns_to_dbu $y]
   $instance setPlacementStatus FIRM
 }
+if {[llength $halut(macros)] && $halut(block) eq ""} {
+  set placed [rtl_macro_placer -halo_width $halut(half_channel) \
+    -halo_height $halut(half_channel) -report_directory $halut(folder)/macros]
+  if {$placed eq "false"} { error "macros must have room: lower --utilisation" }
+}
 if {$halut(tap) ne ""} {
   tapcell -distance $halut(tap_distance) -tapcell_master $halut(tap) \
     -endcap_master $halut(endcap) -halo_width_x $halut(halo) -halo_width_y $halut(halo)
-} elseif {$halut(block) ne ""} {
+} elseif {[llength $halut(macros)]} {
   cut_rows -halo_width_x $halut(halo) -halo_width_y $halut(halo)
 }
 
@@ -44,13 +49,16 @@ foreach {layer arguments} $halut(stripes) {
   add_pdn_stripe -grid grid -layer $layer {*}$arguments
 }
 foreach pair $halut(stripe_pairs) { add_pdn_connect -grid grid -layers $pair }
-if {$halut(block) ne ""} {
-  # A block has the stripes below the topmost; that one runs over it.
-  define_pdn_grid -name blocks -voltage_domains CORE -macro -cells $halut(block) \
+if {[llength $halut(macros)]} {
+  # A macro has power pins of its own below the topmost stripes, which run over it.
+  define_pdn_grid -name macros -voltage_domains CORE -macro -cells $halut(macros) \
     -halo "$halut(halo) $halut(halo)"
-  add_pdn_connect -grid blocks -layers [lindex $halut(stripe_pairs) end]
+  add_pdn_connect -grid macros -layers $halut(macro_power)
 }
 pdngen
+if {[llength $halut(macros)]} {
+  foreach net {VDD VSS} { check_power_grid -floorplanning -net $net }
+}
 
 halut_report floorplan
 halut_save

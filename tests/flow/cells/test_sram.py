@@ -54,6 +54,7 @@ def test_a_macros_liberty_file(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"lef": "a.lef", "power_layer": ""}, "power_layer must be a layer where there is a lef"),
         ({"macros": {}}, "macros must name at least one cell"),
         ({"macros": {"a": 3}}, r"macros\.a must be \[words, bits\], not 3"),
         ({"macros": {"a": [12, 8]}}, r"macros\.a must have a power of two of words, not 12"),

@@ -97,6 +97,29 @@ def test_cell_without_geometry(files: dict, tmp_path: Path, how: dict) -> None:
     assert not files["path"].exists()
 
 
+def test_a_cell_that_has_no_layout_is_drawn_from_its_lef(files: dict, tmp_path: Path) -> None:
+    whole, own = files["lef_files"][0], tmp_path / "buf.lef"
+    start, end = LEF.index("MACRO BUF"), LEF.index("MACRO DFF")
+    whole.write_text(LEF[:start] + LEF[end:])
+    own.write_text(f"VERSION 5.8 ;\n{LEF[start:end]}END LIBRARY\n")
+    files |= {
+        "lef_files": [whole, own],
+        "gds_files": [_library(tmp_path / "less.gds", without="BUF")],
+    }
+    with pytest.raises(CheckFailed, match="must have geometry in the GDS, not none: BUF"):
+        write_gds(**files)
+    write_gds(**files, lef_cells=[own])
+    layout = db.Layout()
+    layout.read(str(files["path"]))
+    assert layout.cell("BUF").dbbox().to_s() == "(0,0;2,2)"
+    shapes = [
+        shape.dbbox().to_s()
+        for layer in layout.layer_indexes()
+        for shape in layout.cell("BUF").each_shape(layer)
+    ]
+    assert "(0.2,0.9;0.6,1.1)" in shapes
+
+
 def test_outline_must_be_the_die(files: dict) -> None:
     # KLayout reads the last DIEAREA, and a wrong one must not go unnoticed.
     text = DEF.replace("COMPONENTS 5 ;", "DIEAREA ( 0 0 ) ( 20000 12000 ) ;\nCOMPONENTS 5 ;")

@@ -19,6 +19,7 @@ from flow.run.options import LayoutOptions, RunOptions
 from flow.timing.constraints import Constraints
 from flow.timing.sdc import constraints_sdc
 from flow.tools.tcl import settings
+from halut.errors import HalutError
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.tiled_config import TiledConfig
 from tests.flow import support
@@ -40,7 +41,8 @@ def stage_settings(folder: Path, latency: float = 0.0) -> str:
         "ports": ["b", 0.5, 0.5], "guess": 2.0, "gate_driven": ["gated"], "hold_margin": 0.03,
         "clock_limits": [1e-9, 2e-14], "clock_gates": ["one", "gone"], "abstract": "corner.lib",
         "die": [0, 0, 9, 9], "core": [1, 1, 8, 8], "block": "macro", "block_places": ["u", 2.5, 3],
-        "halo": 2.0, "slower": 3.0, "corner": "typ",
+        "macros": ["macro"], "macro_power": ["m2", "m3"], "halo": 2.0,
+        "half_channel": 5.5, "slower": 3.0, "corner": "typ",
         "other_corners": ["slow", ["slow.lib"], "fast", ["fast.lib"]],
     }  # fmt: skip
     return settings(layout_settings(platform, library, "top", LayoutOptions()) | files)
@@ -108,10 +110,33 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
     if stage == "floorplan":
         (grid,) = [call for call in calls if call[0] == "define_pdn_grid" and "-macro" in call]
         assert grid[grid.index("-cells") + 1] == "macro"
+        assert names.count("check_power_grid") == 2 and "rtl_macro_placer" not in names
     if stage in ROUTED:
         assert names[-1] == "write_db"
         assert (tmp_path / "after.odb").is_file()
         assert not (tmp_path / "after.odb.part").exists()
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize("release", RELEASES)
+def test_srams_are_placed_before_rows_are_cut_and_stripes_made(
+    release: str, tmp_path: Path
+) -> None:
+    srams = 'set halut(block) ""; set halut(block_places) {}; set halut(macros) {one two}'
+    steps = [stage_settings(tmp_path), srams, *scripts("floorplan")]
+    calls = run_stub(steps, release)
+    names = [call[0] for call in calls]
+    expected = ["initialize_floorplan", "rtl_macro_placer", "tapcell", "pdngen", "check_power_grid"]
+    positions = [names.index(name) for name in expected]
+    assert positions == sorted(positions)
+    placer = calls[names.index("rtl_macro_placer")]
+    for side in ("width", "height"):
+        assert placer[placer.index(f"-halo_{side}") + 1] == "5.5"
+    (grid,) = [call for call in calls if call[0] == "define_pdn_grid" and "-macro" in call]
+    assert grid[grid.index("-cells") + 1] == "one two"
+    assert calls[names.index("pdngen") - 1][-1] == "m2 m3"
+    with pytest.raises(StubError, match="macros must have room: lower --utilisation"):
+        run_stub(steps, release, returns={"rtl_macro_placer": "false"})
 
 
 @pytest.mark.needs("tcl")
@@ -293,6 +318,31 @@ def test_a_real_layout(tmp_path: Path) -> None:
     again, _ = measure(design, platform, options, tmp_path)
     assert os.stat(folder / "pnr" / "finish.odb").st_mtime_ns == stamp
     assert again.values == values
+
+
+@pytest.mark.needs("openroad", "nangate45")
+@pytest.mark.slow
+@pytest.mark.flow
+def test_a_real_layout_with_srams(tmp_path: Path) -> None:
+    """Tables in an SRAM macro of the platform; needs its files besides."""
+    platform = read_platform("nangate45")
+    try:
+        platform.sram_library()
+    except HalutError as error:
+        pytest.skip(str(error))
+    config = AcceleratorConfig(
+        n_codebooks=4, n_prototypes=16, n_outputs=4, encoder="pipelined", input_format="int8",
+        memory="sram",
+    )  # fmt: skip
+    options = RunOptions(clock_ns=2.0, layout="routed")
+    metrics, folder = measure(accelerator(config), platform, options, tmp_path)
+    values = metrics.values
+    assert values["synth__design__instance__count__macros"] > 0
+    assert values["detailedroute__route__drc_errors"] == 0
+    assert values["finish__timing__setup__ws"] >= 0 <= values["finish__timing__hold__ws"]
+    assert values["halut__routed__transfers_checked"] > 0
+    assert set(metrics.notes["corners"]) == {"typ"}
+    assert (folder / "pnr" / "final.gds").stat().st_size > 1000
 
 
 def _with_macro(

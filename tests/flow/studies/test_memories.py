@@ -60,6 +60,18 @@ def test_crossover() -> None:
     assert "- 16 words, 1 row: 4 macros" in text
 
 
+def test_figures_of_layouts() -> None:
+    row = _row("sram", 8, 512.0, 3.0)
+    part = {"internal_mw": 6.0, "switching_mw": 1.0, "leakage_mw": 0.0}
+    row.metrics.notes["routed_breakdown"] = [{"unit": "SRAM", "area": 1024.0, **part}]
+    row.metrics.set("finish__design__die__area", 4321.0)
+    assert row.area_per_bit == 4.0
+    assert row.energy_per_look_up == 7.0 * 2.0 / row.config.look_ups_per_cycle
+    head, _, line = markdown([row], routed=True).splitlines()[:3]
+    titles = [cell.strip() for cell in head.split("|")]
+    assert line.split("|")[titles.index("die (µm²)")].strip() == "4,321"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

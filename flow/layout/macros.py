@@ -1,29 +1,38 @@
-"""Places of a design's blocks (`flow.netlist.block`): a grid with channels for the rest."""
+"""Hard macros of a layout, and room for them.
+
+Blocks (`flow.netlist.block`) stand in a grid with channels for the rest. SRAM macros go where
+OpenROAD's macro placer wants them, in a core that has room for them and the cells.
+"""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+from flow.layout.lefdef import read_lef
 from flow.layout.settings import stripe_arguments
 from flow.netlist.block import Block
 from flow.run.context import Run
 from flow.run.options import LayoutOptions
 from halut.errors import HalutError
 
-__all__ = ["block_settings"]
+__all__ = ["macro_files", "macro_settings"]
 
 HALO_UM = 2.0
-"""Left free around a block, um."""
+"""Left free of cells around a macro, um."""
+
+PACKING = 0.8
+"""Share that SRAM macros with half a channel on each side take of their part of the core."""
 
 
-def block_settings(run: Run, utilisation: float) -> dict[str, Any]:
-    """What the scripts are told of blocks; with names that are empty for a design without.
+def macro_settings(run: Run, utilisation: float) -> dict[str, Any]:
+    """What the scripts are told of hard macros; empty names for a design without.
 
     Parameters
     ----------
     utilisation : float
-        Share of the room between blocks that the other cells may take.
+        Share of the room beside macros that the other cells may take.
 
     Raises
     ------
@@ -31,9 +40,57 @@ def block_settings(run: Run, utilisation: float) -> dict[str, Any]:
         When the channels have no room for the other cells or for power stripes, or the platform
         cannot supply blocks, or they have wires where it would.
     """
-    block = run.block
-    if block is None:
-        return {"block": "", "block_places": [], "die": "", "core": "", "halo": 0}
+    if run.block is not None:
+        return _blocks(run, run.block, utilisation)
+    found = {
+        "block": "", "block_places": [], "die": "", "core": "", "halo": 0, "macros": [],
+        "macro_power": [], "half_channel": 0,
+    }  # fmt: skip
+    return found | (_srams(run, utilisation) if run.srams else {})
+
+
+def macro_files(run: Run) -> list[Path]:
+    """LEF files of the run's macros."""
+    if run.block is not None:
+        return [run.block.lef]
+    return [run.platform.sram_lef(cell) for cell in run.sram_cells]
+
+
+def _srams(run: Run, utilisation: float) -> dict[str, Any]:
+    """A core with room for SRAM macros; OpenROAD places them."""
+    platform, options = run.platform, run.options.place_and_route
+    sram, layout = platform.sram, platform.layout
+    assert sram is not None and layout is not None
+    outlines = read_lef([platform.layout_file(layout.technology_lef), *macro_files(run)]).macros
+    half = options.channel_um / 2
+    sides: list[tuple[float, float]] = []
+    cells = 0.0
+    for instance in run.netlist.instances:
+        if instance.cell in run.sram_cells:
+            outline = outlines[instance.cell]
+            sides.append((outline.width + 2 * half, outline.height + 2 * half))
+        else:
+            cells += run.library.cells[instance.cell].area
+    area = math.fsum(w * h for w, h in sides) / PACKING + cells / utilisation
+    width = max(math.sqrt(area / options.aspect), *(w for w, _ in sides))
+    height = max(area / width, *(h for _, h in sides))
+    return _core(width, height, options.margin_um) | {
+        "macros": run.sram_cells,
+        "macro_power": [sram.power_layer, layout.stripes[-1].layer],
+        "halo": HALO_UM,
+        "half_channel": half,
+    }
+
+
+def _core(width: float, height: float, margin: float) -> dict[str, Any]:
+    top = [round(margin + side, 2) for side in (width, height)]
+    return {
+        "core": [margin, margin, *top],
+        "die": [0, 0, *(round(side + margin, 2) for side in top)],
+    }
+
+
+def _blocks(run: Run, block: Block, utilisation: float) -> dict[str, Any]:
     stripes = _stripes(run, block)
     options = run.options.place_and_route
     channel, margin = options.channel_um, options.margin_um
@@ -60,14 +117,18 @@ def block_settings(run: Run, utilisation: float) -> dict[str, Any]:
         x = margin + channel + column * (width + channel)
         y = margin + row_channel + row * (height + row_channel)
         places += [name, round(x, 2), round(y, 2)]
-    top = [round(margin + side, 2) for side in core]
-    return stripes | {
-        "block": block.name,
-        "block_places": places,
-        "halo": HALO_UM,
-        "core": [margin, margin, *top],
-        "die": [0, 0, *(round(side + margin, 2) for side in top)],
-    }
+    return (
+        stripes
+        | _core(*core, margin)
+        | {
+            "block": block.name,
+            "block_places": places,
+            "halo": HALO_UM,
+            "macros": [block.name],
+            "macro_power": stripes["stripe_pairs"][-1],
+            "half_channel": 0,
+        }
+    )
 
 
 def _row_channel(options: LayoutOptions) -> float:
