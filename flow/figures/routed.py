@@ -56,6 +56,10 @@ def set_routed(
         metrics.missing(_NAMES, "not asked for" if run.options.layout == "none" else no_layout(run))
         return
     _put_found(metrics, laid_out.metrics, with_activity)
+    placed = "detailedplace__design__instance__area"
+    if run.srams and placed in laid_out.metrics:
+        # As after synthesis and at the end, SRAM macros are part of it.
+        metrics.set(f"{placed}__stdcell", laid_out.metrics[placed])
     metrics.provenance.setdefault("tools", {})["openroad"] = laid_out.openroad
     metrics.provenance["layout"] = {
         "stages": {name: asdict(stage.usage) for name, stage in laid_out.stages.items()},

@@ -12,7 +12,12 @@ from pathlib import Path
 
 STAGE_METRICS = {
     "floorplan": {"floorplan__design__core__area": 4000.0},
-    "place": {"detailedplace__timing__setup__ws": 0.5, "detailedplace__power__total": 1e-3},
+    "place": {
+        "detailedplace__timing__setup__ws": 0.5,
+        "detailedplace__power__total": 1e-3,
+        "detailedplace__design__instance__area": 3000.0,
+        "detailedplace__design__instance__area__stdcell": 2000.0,
+    },
     "detailedroute": {"detailedroute__route__drc_errors": 0},
     "finish": {"finish__design__die__area": 5000.0, "finish__timing__setup__ws": 0.25},
 }

@@ -66,6 +66,7 @@ def test_a_layout_with_macros(platform, tmp_path, monkeypatch):
     metrics, folder = measure(accelerator(CONFIG), platform, options, tmp_path / "build")
     values = metrics.values
     assert values["halut__routed__transfers_checked"] == values["sim__transfers__checked"] > 10
+    assert values["detailedplace__design__instance__area__stdcell"] == 3000  # macros with it
     # Other corners have no macros.
     assert set(metrics.notes["corners"]) == {"typ"}
     assert (folder / metrics.notes["gds"]).stat().st_size > 1000
