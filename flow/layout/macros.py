@@ -61,12 +61,16 @@ def _srams(run: Run, utilisation: float) -> dict[str, Any]:
     platform, options = run.platform, run.options.place_and_route
     sram, layout = platform.sram, platform.layout
     assert sram is not None and layout is not None
-    outlines = read_lef([platform.layout_file(layout.technology_lef), *macro_files(run)]).macros
+    macros, files = run.sram_cells, macro_files(run)
+    outlines = read_lef([platform.layout_file(layout.technology_lef), *files]).macros
+    for cell, file in zip(macros, files, strict=True):
+        if cell not in outlines:
+            raise HalutError(f"{file} must have the cell {cell}")
     half = options.channel_um / 2
     sides: list[tuple[float, float]] = []
     cells = 0.0
     for instance in run.netlist.instances:
-        if instance.cell in run.sram_cells:
+        if instance.cell in macros:
             outline = outlines[instance.cell]
             sides.append((outline.width + 2 * half, outline.height + 2 * half))
         else:
@@ -75,7 +79,7 @@ def _srams(run: Run, utilisation: float) -> dict[str, Any]:
     width = max(math.sqrt(area / options.aspect), *(w for w, _ in sides))
     height = max(area / width, *(h for _, h in sides))
     return _core(width, height, options.margin_um) | {
-        "macros": run.sram_cells,
+        "macros": macros,
         "macro_power": [sram.power_layer, layout.stripes[-1].layer],
         "halo": HALO_UM,
         "half_channel": half,

@@ -12,7 +12,7 @@ from flow.cells.platform_file import read_platform
 from flow.layout.macros import PACKING, macro_settings
 from flow.run.options import LayoutOptions
 from halut.errors import HalutError
-from tests.flow.sram_support import CELL, platform_with_macro
+from tests.flow.sram_support import CELL, LEF, platform_with_macro
 
 TECHNOLOGY = """
 LAYER metal1
@@ -141,6 +141,10 @@ def test_the_core_is_as_wide_and_as_high_as_its_largest_macro(home: Path) -> Non
 
 def test_a_missing_outline_is_named(home: Path) -> None:
     run = run_with_srams(1, 1.0, home)
-    (home / "platforms" / "nangate45" / "lef" / f"{CELL}.lef").unlink()
+    lef = home / "platforms" / "nangate45" / "lef" / f"{CELL}.lef"
+    lef.write_text(LEF.replace(CELL, "other"))
+    with pytest.raises(HalutError, match=rf"{CELL}.lef must have the cell {CELL}"):
+        macro_settings(run, 0.5)
+    lef.unlink()
     with pytest.raises(HalutError, match=rf"must have lef/{CELL}.lef for tables in SRAM, not none"):
         macro_settings(run, 0.5)
