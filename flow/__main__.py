@@ -22,6 +22,7 @@ _COMMANDS = {
     "bench": ("studies.bench:main", "our engines and the direct ones in one table"),
     "units": ("studies.units:main", "encoder, decoder and adder alone"),
     "memories": ("studies.memories:main", "tables in latches beside tables in SRAM macros"),
+    "wires": ("studies.wires:main", "capacitance of a platform's wires, fitted to extraction"),
     "cfu": ("studies.cfu:main", "the custom function unit beside processor and accelerators"),
     "tables": ("studies.tables:main", "the paper's tables rebuilt"),
     "scale": ("studies.scaling:main", "metrics carried to another technology"),

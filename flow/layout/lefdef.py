@@ -7,15 +7,16 @@ that a router marked as clock come from DEF (LEF/DEF 5.8 language reference).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from halut.errors import HalutError, closest
 
-__all__ = ["Lef", "Macro", "PlacedDesign", "read_def", "read_lef"]
+__all__ = ["Lef", "Macro", "PlacedDesign", "read_def", "read_lef", "read_net_lengths"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Lef:
 
     layers: dict[str, float]  #: Default wire width of every routing layer, µm, bottom up.
     macros: dict[str, Macro]  #: By cell.
+    vias: dict[str, tuple[str, str]]  #: The routing layers that each joins.
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,18 @@ class PlacedDesign:
     wires: dict[str, np.ndarray]
     supply: dict[str, np.ndarray]
     clock: dict[str, np.ndarray]
-    lengths: dict[str, float]  #: Centre lines of the signals' wires by layer, µm.
+    #: Centre lines of the signals' wires by layer, µm, of each net. Nets without wires have none.
+    net_lengths: dict[str, dict[str, float]]
     clock_nets: dict[str, list[str]]  #: Instances on each clock net.
+
+    @property
+    def lengths(self) -> dict[str, float]:
+        """Centre lines of the signals' wires by layer, µm."""
+        found: dict[str, float] = {}
+        for lengths in self.net_lengths.values():
+            for layer, length in lengths.items():
+                found[layer] = found.get(layer, 0.0) + length
+        return found
 
 
 def _text(path: Path, what: str) -> str:
@@ -68,6 +80,8 @@ def _text(path: Path, what: str) -> str:
 
 _LAYER = re.compile(r"^LAYER\s+(\S+)\s*\n(.*?)^END\s+\1\s*$", re.M | re.S)
 _MACRO = re.compile(r"^MACRO\s+(\S+)\s*\n(.*?)^END\s+\1\s*$", re.M | re.S)
+_VIA = re.compile(r"^\s*VIA\s+(\S+)[^\n]*\n(.*?)^\s*END\s+\1\s*$", re.M | re.S)
+_VIA_LAYER = re.compile(r"^\s*LAYER\s+(\S+)\s*;", re.M)
 _TYPE = re.compile(r"^\s*TYPE\s+ROUTING\s*;", re.M)
 _WIDTH = re.compile(r"^\s*WIDTH\s+([\d.eE+-]+)\s*;", re.M)
 _CLASS = re.compile(r"^\s*CLASS\s+([^;]*);", re.M)
@@ -89,6 +103,7 @@ def read_lef(paths: Iterable[Path]) -> Lef:
     """
     layers: dict[str, float] = {}
     macros: dict[str, Macro] = {}
+    vias: dict[str, list[str]] = {}
     files = list(paths)
     for path in files:
         text = re.sub(r"#[^\n]*", "", _text(path, "LEF"))
@@ -96,6 +111,8 @@ def read_lef(paths: Iterable[Path]) -> Lef:
             width = _WIDTH.search(match[2])
             if _TYPE.search(match[2]) and width:
                 layers[match[1]] = float(width[1])
+        for match in _VIA.finditer(text):
+            vias[match[1]] = _VIA_LAYER.findall(match[2])
         for match in _MACRO.finditer(text):
             size = _SIZE.search(match[2])
             if size is None:
@@ -107,7 +124,17 @@ def read_lef(paths: Iterable[Path]) -> Lef:
         if not found:
             names = ", ".join(map(str, files)) or "no file"
             raise HalutError(f"LEF must hold {what}, not none ({names})")
-    return Lef(layers, macros)
+    return Lef(layers, macros, _joined(vias, layers))
+
+
+def _joined(vias: Mapping[str, list[str]], layers: Collection[str]) -> dict[str, tuple[str, str]]:
+    """The two routing layers of each via; cut layers are no routing layers."""
+    found = {}
+    for via, names in vias.items():
+        ends = [name for name in names if name in layers]
+        if len(ends) == 2:
+            found[via] = (ends[0], ends[1])
+    return found
 
 
 _STATEMENT = re.compile(r"^\s*-\s+(\S+)([^;]*);", re.M)
@@ -133,9 +160,22 @@ def _section(text: str, keyword: str, path: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _points(tokens: Sequence[str], first: int) -> Iterator[tuple[int, int, int | None, bool]]:
-    """Points of a path as x, y, extension, and whether a wire leads here from the one before."""
+class _Point(NamedTuple):
+    """A point of a path."""
+
+    x: int
+    y: int
+    extension: int | None
+    drawn: bool  #: Whether a wire leads here from the one before.
+    layer: str  #: Of that wire.
+
+
+def _points(
+    tokens: Sequence[str], first: int, vias: Mapping[str, tuple[str, str]]
+) -> Iterator[_Point]:
+    """Points of a path, whose first token is its layer; a via takes it to the other one."""
     at, end = first, len(tokens)
+    layer = tokens[0]
     x = y = 0
     started = drawn = False
     while at < end:
@@ -144,7 +184,8 @@ def _points(tokens: Sequence[str], first: int) -> Iterator[tuple[int, int, int |
             close = tokens.index(")", at)
             x = x if tokens[at + 1] == "*" else int(tokens[at + 1])
             y = y if tokens[at + 2] == "*" else int(tokens[at + 2])
-            yield x, y, int(tokens[at + 3]) if close - at > 3 else None, started and drawn
+            extension = int(tokens[at + 3]) if close - at > 3 else None
+            yield _Point(x, y, extension, started and drawn, layer)
             started = drawn = True
             at = close + 1
         elif token == "RECT":
@@ -156,46 +197,52 @@ def _points(tokens: Sequence[str], first: int) -> Iterator[tuple[int, int, int |
         elif token in ("TAPERRULE", "STYLE", "SHAPE", "MASK"):
             at += 2
         else:
+            if layer in vias.get(token, ()):
+                low, high = vias[token]
+                layer = high if layer == low else low
             at += 1
 
 
 class _Wires:
     """Boxes by layer, collected in units of the DEF."""
 
-    def __init__(self, widths: dict[str, float], scale: float, path: Path):
-        self._widths = {layer: round(width * scale) for layer, width in widths.items()}
+    def __init__(self, lef: Lef, vias: Mapping[str, tuple[str, str]], scale: float, path: Path):
+        self._widths = {layer: round(width * scale) for layer, width in lef.layers.items()}
+        self._vias = vias
         self._scale = scale
         self._path = path
         self.boxes: dict[str, list[tuple[float, float, float, float]]] = {}
-        self.lengths: dict[str, int] = {}
 
-    def add(self, body: str, special: bool) -> None:
-        """Add the wires of a net's paths."""
+    def add(self, body: str, special: bool) -> dict[str, float]:
+        """Add the wires of a net's paths; returns the length of centre lines by layer, µm."""
+        lengths: dict[str, float] = {}
         for piece in _PATH.split(body)[1:]:
             tokens = piece.split()
-            layer = tokens[0]
-            if layer not in self._widths:
+            if tokens[0] not in self._widths:
                 raise HalutError(
-                    f"a wire's layer must be a routing layer of the LEF, not {layer}"
-                    f"{closest(layer, self._widths)} ({self._path})"
+                    f"a wire's layer must be a routing layer of the LEF, not {tokens[0]}"
+                    f"{closest(tokens[0], self._widths)} ({self._path})"
                 )
-            width = int(tokens[1]) if special else self._widths[layer]
-            boxes = self.boxes.setdefault(layer, [])
-            half = width / 2
-            before: tuple[int, int, float] = (0, 0, 0.0)
-            for x, y, extension, drawn in _points(tokens, 1 + special):
-                # Wires of special nets end at their point, others half a width behind it.
-                over = extension if extension is not None else 0.0 if special else half
+            before: tuple[int, int, float | None] = (0, 0, None)
+            for x, y, extension, drawn, layer in _points(tokens, 1 + special, self._vias):
                 if drawn:
-                    x0, y0, over0 = before
-                    self.lengths[layer] = self.lengths.get(layer, 0) + abs(x - x0) + abs(y - y0)
+                    half = (int(tokens[1]) if special else self._widths[layer]) / 2
+                    # Wires of special nets end at their point, others half a width behind it.
+                    ends = 0.0 if special else half
+                    boxes = self.boxes.setdefault(layer, [])
+                    x0, y0, given = before
+                    over0 = ends if given is None else given
+                    over = ends if extension is None else extension
+                    length = (abs(x - x0) + abs(y - y0)) / self._scale
+                    lengths[layer] = lengths.get(layer, 0.0) + length
                     if x == x0:
                         low, high = ((y0, over0), (y, over)) if y0 < y else ((y, over), (y0, over0))
                         boxes.append((x - half, low[0] - low[1], x + half, high[0] + high[1]))
                     else:
                         low, high = ((x0, over0), (x, over)) if x0 < x else ((x, over), (x0, over0))
                         boxes.append((low[0] - low[1], y - half, high[0] + high[1], y + half))
-                before = (x, y, over)
+                before = (x, y, extension)
+        return lengths
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {
@@ -222,6 +269,17 @@ def _header(text: str, path: Path) -> tuple[str, float, np.ndarray]:
         raise HalutError(f"DIEAREA must be an area, not {head['DIEAREA'].strip()} ({path})")
     die = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
     return _plain(head["DESIGN"]), float(head["UNITS"]), die
+
+
+def _own_vias(text: str, lef: Lef, path: Path) -> dict[str, tuple[str, str]]:
+    """Vias that the DEF defines, by a rule (LAYERS) or shape by shape (RECT)."""
+    found = {
+        name: re.findall(r"[^\s+()]+", match[1])
+        if (match := re.search(r"\+\s+LAYERS\s+([^+]*)", rest))
+        else list(dict.fromkeys(re.findall(r"\+\s+RECT\s+(\S+)", rest)))
+        for name, rest in _section(text, "VIAS", path)
+    }
+    return _joined(found, lef.layers)
 
 
 def read_def(
@@ -266,11 +324,14 @@ def read_def(
         boxes.append((x, y, x + width, y + height))
 
     given = set(clock_nets)
-    signals, supply, clock = (_Wires(lef.layers, scale, path) for _ in range(3))
+    vias = lef.vias | _own_vias(text, lef, path)
+    signals, supply, clock = (_Wires(lef, vias, scale, path) for _ in range(3))
+    net_lengths: dict[str, dict[str, float]] = {}
     on_clock: dict[str, list[str]] = {}
     try:
         for name, rest in _section(text, "NETS", path) if wires else []:
-            signals.add(rest, special=False)
+            if lengths := signals.add(rest, special=False):
+                net_lengths[_plain(name)] = lengths
             if _plain(name) in given or re.search(r"\+\s+USE\s+CLOCK\b", rest):
                 clock.add(rest, special=False)
                 pins = _PIN.findall(_PATH.split(rest, maxsplit=1)[0])
@@ -290,6 +351,22 @@ def read_def(
         wires=signals.arrays(),
         supply=supply.arrays(),
         clock=clock.arrays(),
-        lengths={layer: length / scale for layer, length in signals.lengths.items()},
+        net_lengths=net_lengths,
         clock_nets=on_clock,
     )
+
+
+def read_net_lengths(path: Path, lef: Lef) -> dict[str, dict[str, float]]:
+    """`PlacedDesign.net_lengths` of a DEF file, whatever its cells are.
+
+    Raises
+    ------
+    HalutError
+        When the file is no whole DEF.
+    """
+    text = _text(path, "DEF")
+    _, scale, _ = _header(text, path)
+    wires = _Wires(lef, lef.vias | _own_vias(text, lef, path), scale, path)
+    return {
+        _plain(name): wires.add(rest, special=False) for name, rest in _section(text, "NETS", path)
+    }

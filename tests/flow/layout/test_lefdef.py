@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow.layout.lefdef import PlacedDesign, read_def, read_lef
+from flow.layout.lefdef import PlacedDesign, read_def, read_lef, read_net_lengths
 from halut.errors import HalutError
 from tests.flow.layout_support import DEF, LEF, write
 
@@ -54,6 +54,35 @@ def test_wires(tmp_path: Path) -> None:
     np.testing.assert_allclose(design.clock["M2"], design.wires["M2"])
     assert set(design.supply) == {"M1"}
     np.testing.assert_allclose(design.supply["M1"], [[0, -0.3, 20, 0.3]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "via",
+    [
+        "via1",
+        "own + VIARULE Array + CUTSIZE 50 50 + LAYERS M1 V1 M2 + ROWCOL 1 2",
+        "own + RECT M1 ( -1 -1 ) ( 1 1 ) + RECT V1 ( 0 0 ) ( 1 1 ) + RECT M2 ( -1 -1 ) ( 1 1 )",
+    ],
+)
+def test_a_path_goes_on_in_the_layer_behind_its_via(via: str, tmp_path: Path) -> None:
+    name = via.split()[0]
+    text = DEF.replace(
+        "+ ROUTED M1 ( 3000 1500 ) RECT ( -70 -70 70 140 )",
+        f"+ ROUTED M1 ( 3000 1500 ) ( 8000 * ) {name} ( * 4500 ) {name} ( 6000 * )",
+    )
+    assert text != DEF
+    if name == "own":
+        text = text.replace(
+            "COMPONENTS 5 ;", f"VIAS 1 ;\n    - {via} ;\nEND VIAS\nCOMPONENTS 5 ;", 1
+        )
+    def_file, lef_file = write(tmp_path, layout=text)
+    lef = read_lef([lef_file])
+    design = read_def(def_file, lef)
+    assert design.net_lengths["data"] == {"M1": 5.0 + 2.0 + 4.0, "M2": 3.0}
+    assert design.lengths == {"M1": 10.0 + 11.0, "M2": 5.0 + 4.0 + 3.0}
+    assert read_net_lengths(def_file, lef) == design.net_lengths
+    # As wide as wires there are: 0.4 um.
+    assert [7.8, 1.3, 8.2, 4.7] in np.round(design.wires["M2"], 9).tolist()
 
 
 def test_clock_nets(tmp_path: Path) -> None:
