@@ -15,6 +15,7 @@ from flow.figures.routed import set_corners
 from flow.layout import routed as routed_module
 from flow.layout.corners import Corners, CornerTiming, power_at_corners, time_corners
 from flow.power.activity import Activity
+from flow.run.context import Run
 from flow.run.options import LayoutOptions, RunOptions
 from flow.run.simulation import ROWS_ACTIVITY
 from flow.timing.analysis import Timing
@@ -52,6 +53,8 @@ def routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         options=RunOptions(clock_ns=2.0, place_and_route=LayoutOptions(io_latency_ns=0.3)),
         corner="only",
         block=None,
+        srams={},
+        at_corner=lambda name: Run.at_corner(run, name),
         constraints=lambda period, latency=0.0: Constraints(
             clock="clk", period_ns=period, io_latency_ns=latency
         ),
