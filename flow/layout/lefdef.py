@@ -215,6 +215,16 @@ class _Wires:
 
     def add(self, body: str, special: bool) -> dict[str, float]:
         """Add the wires of a net's paths; returns the length of centre lines by layer, µm."""
+        try:
+            return self._add(body, special)
+        except (ValueError, IndexError) as error:
+            if isinstance(error, HalutError):
+                raise
+            raise HalutError(
+                f"wires must be as in the DEF language, not: {error} ({self._path})"
+            ) from None
+
+    def _add(self, body: str, special: bool) -> dict[str, float]:
         lengths: dict[str, float] = {}
         for piece in _PATH.split(body)[1:]:
             tokens = piece.split()
@@ -328,20 +338,15 @@ def read_def(
     signals, supply, clock = (_Wires(lef, vias, scale, path) for _ in range(3))
     net_lengths: dict[str, dict[str, float]] = {}
     on_clock: dict[str, list[str]] = {}
-    try:
-        for name, rest in _section(text, "NETS", path) if wires else []:
-            if lengths := signals.add(rest, special=False):
-                net_lengths[_plain(name)] = lengths
-            if _plain(name) in given or re.search(r"\+\s+USE\s+CLOCK\b", rest):
-                clock.add(rest, special=False)
-                pins = _PIN.findall(_PATH.split(rest, maxsplit=1)[0])
-                on_clock[_plain(name)] = [_plain(pin) for pin in pins if pin != "PIN"]
-        for _, rest in _section(text, "SPECIALNETS", path) if wires else []:
-            supply.add(rest, special=True)
-    except (ValueError, IndexError) as error:
-        if isinstance(error, HalutError):
-            raise
-        raise HalutError(f"wires must be as in the DEF language, not: {error} ({path})") from None
+    for name, rest in _section(text, "NETS", path) if wires else []:
+        if lengths := signals.add(rest, special=False):
+            net_lengths[_plain(name)] = lengths
+        if _plain(name) in given or re.search(r"\+\s+USE\s+CLOCK\b", rest):
+            clock.add(rest, special=False)
+            pins = _PIN.findall(_PATH.split(rest, maxsplit=1)[0])
+            on_clock[_plain(name)] = [_plain(pin) for pin in pins if pin != "PIN"]
+    for _, rest in _section(text, "SPECIALNETS", path) if wires else []:
+        supply.add(rest, special=True)
     return PlacedDesign(
         name=title,
         die=die / scale,
