@@ -225,6 +225,20 @@ class Platform:
             f"({self.source.name})"
         )
 
+    def lef_files(self) -> list[Path]:
+        """LEF of the technology and of the cells.
+
+        Raises
+        ------
+        HalutError
+            When one is missing.
+        """
+        assert self.layout is not None
+        return [
+            self.layout_file(pattern)
+            for pattern in (self.layout.technology_lef, *self.layout.cell_lef)
+        ]
+
     def library(self, corner: str | None = None, cache: Path | None = None) -> Library:
         """Cells of a corner, checked against the roles of this platform."""
         library = load_libraries(self.liberty_files(corner), cache)
@@ -234,16 +248,25 @@ class Platform:
         self._check(library)
         return library
 
-    def sram_library(
-        self, corner: str | None = None, cache: Path | None = None
-    ) -> tuple[Library, dict[str, Path]]:
-        """SRAM macros of a corner, and the liberty file of each.
+    def sram_library(self, corner: str | None = None, cache: Path | None = None) -> Library:
+        """SRAM macros of a corner.
 
         Raises
         ------
         HalutError
             When the platform has none, or a file of one is not found; says what helps.
         """
+        files = self.sram_liberty(corner)
+        assert self.sram is not None
+        library = load_libraries(list(files.values()), cache)
+        for cell in files:
+            if cell not in library.cells:
+                raise HalutError(f"{files[cell]} must have the cell {cell}")
+            self.sram.check(library.cells[cell])
+        return library
+
+    def sram_liberty(self, corner: str | None = None) -> dict[str, Path]:
+        """Liberty file of each SRAM macro at a corner; errors as of `sram_library`."""
         if self.sram is None:
             raise HalutError(
                 f"a platform for tables in SRAM must list macros (key sram), not {self.name}; "
@@ -255,15 +278,8 @@ class Platform:
                 f"corner must be one of {', '.join(self.sram.liberty)} for SRAM macros, not {name} "
                 f"(platform {self.name})"
             )
-        files = {}
-        for cell in self.sram.macros:
-            files[cell] = self._sram_file(self.sram.liberty[name], cell)
-        library = load_libraries(list(files.values()), cache)
-        for cell in files:
-            if cell not in library.cells:
-                raise HalutError(f"{files[cell]} must have the cell {cell}")
-            self.sram.check(library.cells[cell])
-        return library, files
+        pattern = self.sram.liberty[name]
+        return {cell: self._sram_file(pattern, cell) for cell in self.sram.macros}
 
     def sram_lef(self, cell: str) -> Path:
         """Outline and pins of an SRAM macro.

@@ -86,7 +86,7 @@ def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
     here = _mean_delay(routed.timing)
     for name in run.platform.corners:
         try:
-            library, _ = run.at_corner(name)
+            library = run.library_at(name)
             liberty = corner_liberty(run, name)
         except HalutError:
             corners.lacking.append(name)
@@ -107,7 +107,7 @@ def power_at_corners(
     activity = Activity.load(laid_out.folder / ROWS_ACTIVITY)
     found = []
     for at in corners.found:
-        library, _ = run.at_corner(at.corner)
+        library = run.library_at(at.corner)
         power = liberty_power(_timing(run, routed, at.corner, library), activity)
         found.append(CornerPower(at.corner, library.voltage, power.total))
     return PowerAtCorners(found)

@@ -39,8 +39,7 @@ def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) ->
         )
     else:
         name, netlist, kinds = "final.def", routed.netlist, routed.kinds
-    lef = [run.platform.layout_file(p) for p in (layout.technology_lef, *layout.cell_lef)]
-    lef += macro_files(run)
+    lef = [*run.platform.lef_files(), *macro_files(run)]
     gds_files = [run.platform.layout_file(pattern) for pattern in layout.gds]
     names = {i.name: kind for i, kind in zip(netlist.instances, kinds, strict=True)}
     if run.block is not None:

@@ -195,7 +195,7 @@ def corner_liberty(run: Run, corner: str) -> list[Path]:
     HalutError
         When one is missing.
     """
-    _, files = run.at_corner(corner)
+    files = run.liberty_at(corner)
     if run.block is not None:
         own = run.block.liberty(corner)
         if not own.is_file():

@@ -89,7 +89,8 @@ class Run:
             self._arrange()
         if platform.has_library:
             self.corner = platform.corner(options.corner)[0]
-            self.library, self.liberty = self.at_corner(self.corner)
+            self.library: Library = self.library_at(self.corner)
+            self.liberty = self.liberty_at(self.corner)
         else:
             self.library = generic_library(platform)
         self.block: Block | None = None
@@ -106,7 +107,7 @@ class Run:
         """Choose SRAM macros."""
         if self.options.prove:
             raise HalutError("prove must be off for tables in SRAM: macros have no RTL to compare")
-        found, _ = self.platform.sram_library(self.options.corner, self.cache)
+        found = self.platform.sram_library(self.options.corner, self.cache)
         assert self.platform.sram is not None
         areas = {name: cell.area for name, cell in found.cells.items()}
         for words, width in self.design.srams:
@@ -118,23 +119,29 @@ class Run:
         """SRAM macros of the design."""
         return sorted({way.cell for way in self.srams.values()})
 
-    def at_corner(self, name: str) -> tuple[Library, list[Path]]:
-        """Cells of a corner of the platform, the design's SRAM macros with them, and their files.
+    def liberty_at(self, corner: str) -> list[Path]:
+        """Liberty files of a corner of the platform, those of the design's SRAM macros with them.
 
         Raises
         ------
         HalutError
-            When a file is not there.
+            When one is not there.
         """
-        library = self.platform.library(name, self.cache)
-        files = self.platform.liberty_files(name)
+        files = self.platform.liberty_files(corner)
         if self.srams:
-            macros, places = self.platform.sram_library(name, self.cache)
+            macros = self.platform.sram_liberty(corner)
+            files += [macros[cell] for cell in self.sram_cells]
+        return files
+
+    def library_at(self, corner: str) -> Library:
+        """What `liberty_at` holds."""
+        library = self.platform.library(corner, self.cache)
+        if self.srams:
+            macros = self.platform.sram_library(corner, self.cache)
             for cell in self.sram_cells:
-                files.append(places[cell])
                 library.cells[cell] = macros.cells[cell]
                 library.cell_library[cell] = macros.cell_library[cell]
-        return library, files
+        return library
 
     def _take_block(self, folder: str) -> None:
         """Add the routed layout that units of the design are to the library."""

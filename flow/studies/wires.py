@@ -90,11 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("final.def", "final.spef"):
         if not (folder / name).is_file():
             raise HalutError(f"a run must be routed (python -m flow pnr): no {folder / name}")
-    layout = platform.layout
-    lef = read_lef([platform.layout_file(p) for p in (layout.technology_lef, *layout.cell_lef)])
+    lef = read_lef(platform.lef_files())
     lengths = read_net_lengths(folder / "final.def", lef)
     found = fit(lengths, net_capacitances(folder / "final.spef"))
-    print(terminal(_table(found, layout.wire.get("layers", {}), list(lef.layers))))
+    print(terminal(_table(found, platform.layout.wire.get("layers", {}), list(lef.layers))))
     print(
         f"{found.n_nets:,} nets, {found.extracted / 1e3:,.1f} pF extracted; the fit leaves "
         f"{found.left:.2f} fF of a net (root mean square)"

@@ -54,7 +54,8 @@ def routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         corner="only",
         block=None,
         srams={},
-        at_corner=lambda name: Run.at_corner(run, name),
+        library_at=lambda name: Run.library_at(run, name),
+        liberty_at=lambda name: Run.liberty_at(run, name),
         constraints=lambda period, latency=0.0: Constraints(
             clock="clk", period_ns=period, io_latency_ns=latency
         ),
