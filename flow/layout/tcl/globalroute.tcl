@@ -39,6 +39,11 @@ proc halut_route {args} {
   estimate_parasitics -global_routing
 }
 
+# The cell of each instance.
+proc halut_cells {} {
+  return [lmap instance [[ord::get_db_block] getInsts] {[$instance getMaster] getName}]
+}
+
 halut_open_at_corners
 set_propagated_clock [all_clocks]
 halut_routing_layers
@@ -47,12 +52,14 @@ pin_access
 halut_route -congestion_iterations 50 -critical_nets_percentage 0
 # Routes take detours that placement did not know of. Each time mends what the one before moved.
 foreach time {first second third} {
+  set before [halut_cells]
   repair_design
   repair_timing -setup -setup_margin $halut(setup_margin) -repair_tns $halut(repair_tns)
   repair_timing -hold -hold_margin $halut(hold_margin)
   global_route -start_incremental -allow_congestion
   detailed_placement
   halut_route -end_incremental
+  if {[halut_cells] eq $before} { break }
 }
 if {$halut(diode) ne ""} {
   repair_antennas $halut(diode) -iterations 5

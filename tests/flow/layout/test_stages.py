@@ -141,9 +141,23 @@ def test_srams_are_placed_before_rows_are_cut_and_stripes_made(
 
 
 @pytest.mark.needs("tcl")
-def test_what_global_routes_show_is_repaired_three_times(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("changes", "times"), [(0, 1), (1, 2), (2, 3), (9, 3)])
+def test_what_global_routes_show_is_repaired_until_nothing_changes(
+    changes: int, times: int, tmp_path: Path
+) -> None:
+    # Cells are read before and after each repair, which adds one as often as `changes` says.
+    growing = f"""
+set ::reads -1
+proc ord::get_db_block {{}} {{ return growing }}
+proc growing {{method args}} {{
+  if {{$method eq "findInst"}} {{ return NULL }}
+  if {{$method ne "getInsts"}} {{ return {{}} }}
+  return [lrepeat [expr {{min([incr ::reads] + 1, 2 * {changes} + 1) / 2 + 1}}] instance]
+}}
+proc instance {{method}} {{ return instance }}
+"""
     calls = run_stub(
-        [stage_settings(tmp_path), *scripts("globalroute")],
+        [stage_settings(tmp_path), growing, *scripts("globalroute")],
         RELEASES[-1],
         returns={"get_property": "0.0"},
     )
@@ -154,9 +168,9 @@ def test_what_global_routes_show_is_repaired_three_times(tmp_path: Path) -> None
     seen = [steps[word] for call in calls for word in call if word in steps]
     once = ["design", "timing", "timing", "start", "place", "end", "wires"]
     # The last ones are those of antenna diodes.
-    assert seen == ["wires", *once, *once, *once, "wires"]
+    assert seen == ["wires", *(once * times), "wires"]
     margins = [call for call in calls if call[0] == "repair_timing"]
-    assert [call[1] for call in margins] == ["-setup", "-hold"] * 3
+    assert [call[1] for call in margins] == ["-setup", "-hold"] * times
     assert margins[-1][2:] == ["-hold_margin", "0.03"]
 
 
