@@ -68,7 +68,7 @@ def test_scripts_use_what_both_releases_have(stage: str, release: str, tmp_path:
     calls = run_stub(
         [stage_settings(tmp_path), PLACED_BLOCK, *scripts(stage)],
         release,
-        returns={"get_property": "0.0"},
+        returns={"get_property": "0.0", "check_antennas": "0"},
     )
     names = [call[0] for call in calls]
     expected = {
@@ -172,6 +172,24 @@ proc instance {{method}} {{ return instance }}
     margins = [call for call in calls if call[0] == "repair_timing"]
     assert [call[1] for call in margins] == ["-setup", "-hold"] * times
     assert margins[-1][2:] == ["-hold_margin", "0.03"]
+
+
+@pytest.mark.needs("tcl")
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(("left", "diode", "times"), [(0, "DIODE", 0), (2, "DIODE", 5), (2, "", 0)])
+def test_antennas_that_detailed_routes_leave_are_repaired(
+    left: int, diode: str, times: int, release: str, tmp_path: Path
+) -> None:
+    steps = [stage_settings(tmp_path), f"set halut(diode) {{{diode}}}", *scripts("detailedroute")]
+    calls = run_stub(steps, release, returns={"check_antennas": str(left)})
+    seen = [call[0] for call in calls]
+    route = ["filler_placement", "global_connect", "detailed_route", "check_antennas"]
+    repair = ["remove_fillers", "repair_antennas", "check_placement"]
+    wanted = {*route, *repair}
+    assert [name for name in seen if name in wanted] == [*route, *([*repair, *route] * times)]
+    # Diodes have no pin access from global routing.
+    kept = ["-no_pin_access" in call for call in calls if call[0] == "detailed_route"]
+    assert kept == [True] + [False] * times
 
 
 @pytest.mark.needs("tcl")
