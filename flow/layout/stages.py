@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flow.cells.platform import Platform
 from flow.layout.clocks import clock_gates, clock_limits, drive_gated_clocks
 from flow.layout.macros import macro_files, macro_settings
 from flow.layout.openroad import Usage, run_script
 from flow.layout.settings import corner_liberty, layout_files, layout_settings
+from flow.netlist.netlist import HIGH, LOW, Netlist
 from flow.power.activity import Activity
 from flow.power.opensta import REPORT
 from flow.power.saif import saif
@@ -99,6 +101,22 @@ def _script_hash(name: str) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
+def _check_rails(netlist: Netlist, platform: Platform) -> None:
+    """A router leaves signal pins at supply rails open."""
+    wired = [
+        f"{instance.name}.{pin}"
+        for instance in netlist.instances
+        for pin, net in instance.pins.items()
+        if net in (LOW, HIGH)
+    ]
+    if wired:
+        raise HalutError(
+            f"signal pins must be driven by cells to be routed, not {len(wired)} wired to a supply "
+            f"rail, {wired[0]} first: the platform has no cells.tie_high and cells.tie_low "
+            f"({platform.source}); another --adder may have none"
+        )
+
+
 def _other_corners(run: Run) -> list[Any]:
     """Name and Liberty files of each corner that is there, but the run's own."""
     found: list[Any] = []
@@ -150,6 +168,8 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         for name, cell in library.cells.items()
         if len(cell.inputs) == 1 and len(cell.outputs) == 1
     })  # fmt: skip
+    if names != PLACED:
+        _check_rails(netlist, platform)
     constraints = run.constraints(run.options.clock_ns, options.io_latency_ns)
     gate_driven = drive_gated_clocks(netlist, library, platform)
     texts = {

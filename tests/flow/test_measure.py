@@ -15,6 +15,7 @@ from flow.designs.design import accelerator
 from flow.figures.metrics import METRICS
 from flow.layout.stages import PLACED, ROUTED
 from flow.measure import LAY_OUT, STEPS, measure, run_design
+from flow.netlist.yosys import SynthOptions
 from flow.run.context import Run, run_folder
 from flow.run.options import LayoutOptions, RunOptions
 from flow.tools import find_sta
@@ -286,6 +287,18 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     for stage in ("cts", "globalroute"):
         text = (run.folder / "pnr" / f"{stage}.settings.tcl").read_text()
         assert "hold_margin 0.25\n" in text
+
+
+def test_constants_without_tie_cells_are_not_routed(tmp_path, monkeypatch):
+    """OSU 0.18 um has none; the router would leave such pins open."""
+    openroad_stand_in(monkeypatch)
+    design = accelerator(AcceleratorConfig.from_yaml(SMALL))
+    platform = _platform("osu018")
+    placed = RunOptions(clock_ns=10, layout="placed", synth=SynthOptions(adder="ripple"))
+    metrics, _ = measure(design, platform, placed, tmp_path)
+    assert metrics.values["detailedplace__power__total"] > 0
+    with pytest.raises(HalutError, match="signal pins must be driven by cells to be routed, not "):
+        measure(design, platform, dataclasses.replace(placed, layout="routed"), tmp_path)
 
 
 def _block(folder, top_layer="metal7"):
