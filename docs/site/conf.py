@@ -67,6 +67,7 @@ _PAGES = {
         "LAYOUTS_DENSE",
         "LAYOUTS_BLOCKS",
         "LAYOUTS_DOT_PRODUCT",
+        "LAYOUTS_PLATFORMS",
         "TABLES",
         "experiments",
     ],
