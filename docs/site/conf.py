@@ -66,7 +66,7 @@ _PAGES = {
         "LAYOUTS",
         "LAYOUTS_DENSE",
         "LAYOUTS_BLOCKS",
-        "LAYOUTS_DOT_PRODUCT",
+        "LAYOUTS_DIRECT",
         "LAYOUTS_PLATFORMS",
         "TABLES",
         "experiments",
