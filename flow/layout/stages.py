@@ -102,7 +102,7 @@ def _script_hash(name: str) -> str:
 
 
 def _check_rails(netlist: Netlist, platform: Platform) -> None:
-    """A router leaves signal pins at supply rails open."""
+    """OpenROAD's router takes no pins of cells that are wired to a supply rail (DRT-0305)."""
     wired = [
         f"{instance.name}.{pin}"
         for instance in netlist.instances

@@ -290,7 +290,7 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
 
 
 def test_constants_without_tie_cells_are_not_routed(tmp_path, monkeypatch):
-    """OSU 0.18 um has none; the router would leave such pins open."""
+    """OSU 0.18 um has none, and the router refuses such pins."""
     openroad_stand_in(monkeypatch)
     design = accelerator(AcceleratorConfig.from_yaml(SMALL))
     platform = _platform("osu018")
