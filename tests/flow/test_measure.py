@@ -292,11 +292,12 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
 def test_constants_without_tie_cells_are_not_routed(tmp_path, monkeypatch):
     """OSU 0.18 um has none, and the router refuses such pins."""
     openroad_stand_in(monkeypatch)
+    monkeypatch.setattr("flow.run.context.find_sta", lambda _: None)
     design = accelerator(AcceleratorConfig.from_yaml(SMALL))
     platform = _platform("osu018")
     placed = RunOptions(clock_ns=10, layout="placed", synth=SynthOptions(adder="ripple"))
-    metrics, _ = measure(design, platform, placed, tmp_path)
-    assert metrics.values["detailedplace__power__total"] > 0
+    _, folder = measure(design, platform, placed, tmp_path)
+    assert (folder / "pnr" / "place.odb").is_file()
     with pytest.raises(HalutError, match="signal pins must be driven by cells to be routed, not "):
         measure(design, platform, dataclasses.replace(placed, layout="routed"), tmp_path)
 
