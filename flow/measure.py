@@ -23,6 +23,7 @@ from flow.layout.corners import (
 )
 from flow.layout.products import Products, write_products
 from flow.layout.routed import RoutedNetlist, read_routed, routed_piece
+from flow.layout.settings import corners_there
 from flow.layout.stages import LaidOut, check_layout, lay_out, no_layout
 from flow.run.context import Run
 from flow.run.mapping import Finished, Mapped, Proof, finish, map_design, mapped_files, prove
@@ -31,20 +32,20 @@ from flow.run.power import Loaded, Summed, load, mapped_piece, sum_power
 from flow.run.simulation import ROWS_ACTIVITY, Simulated, Workpiece, simulate
 from flow.run.steps import Done, Results, Step, run_steps
 from flow.run.timing import Timed, check_timing
-from halut.files import locked, write_text
+from halut.files import file_hash, locked, write_text
 
 __all__ = ["STEPS", "measure", "run_design"]
 
 
 def _of_yosys(run: Run, _: Results) -> list[object]:
-    """What decides about a netlist; a liberty file counts by its name and size."""
+    """What decides about a netlist."""
     return [
         run.design.verilog_hash,
         run.design.top,
         {
             "platform": run.platform.source.read_text(),
             "corner": run.corner,
-            "liberty": [[str(path), path.stat().st_size] for path in run.liberty],
+            "liberty": [file_hash(path) for path in run.liberty],
         },
         dataclasses.asdict(run.options.synth),
         run.target,
@@ -90,7 +91,7 @@ PROVE = Step(
         run.tools.yosys.version,
         run.abc.version,
         results[FINISH].adder,
-        [str(path) for path in run.liberty],
+        [file_hash(path) for path in run.liberty],
     ],
     depends_on=lambda run: [run.folder / "rtl.v", run.folder / "netlist.json"],
     work=lambda run, results: prove(run, results[FINISH]),
@@ -175,6 +176,7 @@ CORNERS = Step(
     inputs=lambda run, _: [
         run.openroad and run.openroad.version,
         run.platform.source.read_text(),
+        {name: [*map(file_hash, files)] for name, files in corners_there(run).items()},
         dataclasses.asdict(run.options.place_and_route),
     ],
     depends_on=corner_files,

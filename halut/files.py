@@ -1,9 +1,10 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one; their hashes."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 import secrets
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from halut.errors import HalutError
 
-__all__ = ["atomic_write", "locked", "write_text"]
+__all__ = ["atomic_write", "file_hash", "locked", "write_text"]
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file (UTF-8) by `atomic_write`."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> file_hash(os.devnull)[:12]
+    'e3b0c44298fc'
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flow.cells.library import Library
 from flow.layout.routed import RoutedNetlist, run_on_routed
-from flow.layout.settings import corner_liberty
+from flow.layout.settings import corners_there
 from flow.layout.stages import LaidOut
 from flow.power.activity import Activity
 from flow.power.liberty_power import liberty_power
@@ -16,7 +16,7 @@ from flow.run.context import Run
 from flow.run.simulation import ROWS_ACTIVITY
 from flow.timing.analysis import Timing
 from flow.timing.sdc import constraints_sdc
-from halut.errors import CheckFailed, HalutError
+from halut.errors import CheckFailed
 from halut.files import write_text
 
 __all__ = [
@@ -82,15 +82,11 @@ def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
     CheckFailed
         When OpenROAD reports no slack or no period.
     """
-    corners = Corners()
     here = _mean_delay(routed.timing)
-    for name in run.platform.corners:
-        try:
-            library = run.library_at(name)
-            liberty = corner_liberty(run, name)
-        except HalutError:
-            corners.lacking.append(name)
-            continue
+    there = corners_there(run)
+    corners = Corners(lacking=[name for name in run.platform.corners if name not in there])
+    for name, liberty in there.items():
+        library = run.library_at(name)
         slower = _mean_delay(_timing(run, routed, name, library)) / here
         corners.found.append(_at_corner(run, laid_out.folder, name, library, liberty, slower))
     return corners

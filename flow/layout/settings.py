@@ -21,7 +21,7 @@ from halut.checks import one_of
 from halut.errors import HalutError
 from halut.files import write_text
 
-__all__ = ["corner_liberty", "layout_files", "layout_settings", "stripe_arguments"]
+__all__ = ["corners_there", "layout_files", "layout_settings", "stripe_arguments"]
 
 
 def _stripe(stripe: Stripe) -> list[Any]:
@@ -187,18 +187,16 @@ def layout_files(platform: Platform, folder: Path) -> dict[str, Any]:
     }
 
 
-def corner_liberty(run: Run, corner: str) -> list[Path]:
-    """Copies of the Liberty files of a corner, those of the run's macros with them.
-
-    Raises
-    ------
-    HalutError
-        When one is missing.
-    """
-    files = run.liberty_at(corner)
-    if run.block is not None:
-        own = run.block.liberty(corner)
-        if not own.is_file():
-            raise HalutError(f"a block must be timed at corner {corner}, not without {own}")
-        files.append(own)
-    return plain_liberty(files, run.cache)
+def corners_there(run: Run) -> dict[str, list[Path]]:
+    """Copies of the Liberty files of each corner that has them all, those of macros included."""
+    found: dict[str, list[Path]] = {}
+    for corner in run.platform.corners:
+        try:
+            files = run.liberty_at(corner)
+        except HalutError:
+            continue
+        if run.block is not None:
+            files.append(run.block.liberty(corner))
+        if files[-1].is_file():
+            found[corner] = plain_liberty(files, run.cache)
+    return found

@@ -20,7 +20,7 @@ from flow.cells.platform import Platform
 from flow.layout.clocks import clock_gates, clock_limits, drive_gated_clocks
 from flow.layout.macros import macro_files, macro_settings
 from flow.layout.openroad import Usage, run_script
-from flow.layout.settings import corner_liberty, layout_files, layout_settings
+from flow.layout.settings import corners_there, layout_files, layout_settings
 from flow.netlist.netlist import HIGH, LOW, Netlist
 from flow.power.activity import Activity
 from flow.power.opensta import REPORT
@@ -32,7 +32,7 @@ from flow.timing.opensta import SEARCH, plain_liberty
 from flow.timing.sdc import constraints_sdc
 from flow.tools.tcl import settings
 from halut.errors import HalutError
-from halut.files import write_text
+from halut.files import file_hash, write_text
 
 __all__ = [
     "PLACED",
@@ -119,15 +119,21 @@ def _check_rails(netlist: Netlist, platform: Platform) -> None:
 
 def _other_corners(run: Run) -> list[Any]:
     """Name and Liberty files of each corner that is there, but the run's own."""
-    found: list[Any] = []
-    for name in run.platform.corners:
-        if name == run.corner:
-            continue
-        try:
-            found += [name, corner_liberty(run, name)]
-        except HalutError:
-            continue
-    return found
+    return [
+        value
+        for name, files in corners_there(run).items()
+        if name != run.corner
+        for value in (name, files)
+    ]
+
+
+def _by_content(value: Any) -> Any:
+    """Settings with the hash of its content in place of each file."""
+    if isinstance(value, Path):
+        return file_hash(value)
+    if isinstance(value, dict):
+        return {key: _by_content(item) for key, item in value.items()}
+    return [_by_content(item) for item in value] if isinstance(value, list) else value
 
 
 def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> LaidOut:
@@ -185,10 +191,13 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         write_text(folder / name, text)
     values |= {
         "liberty": plain_liberty(run.liberty, run.cache),
+        "period": constraints.period_ns,
+    }
+    # Files with `texts`.
+    written = {
         "folder": folder,
         "netlist": folder / "netlist.v",
         "constraints": folder / "constraints.sdc",
-        "period": constraints.period_ns,
         "activity": folder / "activity.saif" if activity is not None else "",
     }
     # These concern what comes after placement only.
@@ -203,12 +212,13 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         "other_corners": _other_corners(run) if names != PLACED else [],
     }
     inputs = {
-        "settings": {key: value for key, value in values.items() if key != "threads"},
+        "settings": _by_content({k: v for k, v in values.items() if k != "threads"}),
         "texts": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
         "openroad": tool.version,
     }
     if run.block is not None:
         inputs["block"] = run.block.digest
+    by_content = _by_content(later)
     # What the scripts are given is in `inputs`: this package's sources are no part of the key.
     cache = StepCache(folder, names, run.options.force, key="")
     stages: dict[str, StageResult] = {}
@@ -220,10 +230,13 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
         def work(
             name: str = name, own: Path = own, before: Path | None = before, output: Path = output
         ) -> StageResult:
-            write_text(own, settings(values | later | {"input": before or "", "output": output}))
+            steps = {"input": before or "", "output": output}
+            write_text(own, settings(values | written | later | steps))
             return StageResult(*run_script(tool, [own, *scripts(name)], folder, name))
 
-        own_inputs = inputs | {"script": _script_hash(name)} | (later if name not in PLACED else {})
+        own_inputs = inputs | {"script": _script_hash(name)}
+        if name not in PLACED:
+            own_inputs |= by_content
         stages[name] = cache.run(name, StageResult, own_inputs, [output], work)
         before = output
     return LaidOut(folder, tool.version, stages, cache.worked)

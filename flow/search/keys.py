@@ -13,6 +13,8 @@ from flow.cells.platform import Platform
 from flow.run.sources import sources_hash
 from flow.search.space import Data, SpacePoint
 from halut.accumulation import Accumulation
+from halut.errors import HalutError
+from halut.files import file_hash
 from rtl_gen.config import AcceleratorConfig
 
 __all__ = ["Variant", "learned_key", "netlist_key", "point_key"]
@@ -59,7 +61,20 @@ def _netlist_parts(point: SpacePoint, platform: Platform) -> list[Any]:
     assert point.config is not None
     # The name is that of the space, and changes no hardware.
     config = {k: v for k, v in point.config.to_dict().items() if k != "name"}
-    return [config, platform.source.read_text(), point.corner, point.target_ns, sources_hash()]
+    return [
+        config, platform.source.read_text(), _cells(platform, point.corner), point.corner,
+        point.target_ns, sources_hash(),
+    ]  # fmt: skip
+
+
+def _cells(platform: Platform, corner: str | None) -> list[str] | None:
+    """Hashes of the Liberty files; None where one is missing, which measuring the point says."""
+    if not platform.has_library:
+        return []
+    try:
+        return [file_hash(path) for path in platform.liberty_files(corner)]
+    except HalutError:
+        return None
 
 
 def netlist_key(point: SpacePoint, platform: Platform) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 from collections import Counter
@@ -24,7 +23,7 @@ from flow.studies.layout_list import read_layouts
 from flow.studies.published import LAYOUTS, PublishedLayout
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write, write_text
+from halut.files import atomic_write, file_hash, write_text
 
 __all__ = ["LayoutRun", "main", "markdown", "read_layout"]
 
@@ -109,8 +108,7 @@ def _gds(run: LayoutRun) -> str:
     path = run.folder / "pnr" / "final.gds"
     if not path.is_file():
         return NOTHING
-    content = path.read_bytes()
-    return f"{len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()[:12]}"
+    return f"{path.stat().st_size / 1e6:.1f} MB, sha256 {file_hash(path)[:12]}"
 
 
 def _stages(metrics: Metrics) -> str:

@@ -9,7 +9,6 @@ network has a name.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.nn import functional
 
 from halut.checks import integer_in, known, one_of
 from halut.errors import HalutError
+from halut.files import file_hash
 from halut.nn.imported import function, imported
 
 __all__ = [
@@ -413,7 +413,7 @@ def _read(path: Path, sha256: str | None) -> nn.Module:
     if path.suffix not in readers:
         raise HalutError(f"file of a network must end with {' or '.join(readers)}, not {path.name}")
     if sha256 is not None and path.is_file():
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = file_hash(path)
         if found != sha256:
             raise HalutError(f"file must be the one that was converted, with SHA-256 {sha256}, "
                              f"not {found} ({path})")  # fmt: skip

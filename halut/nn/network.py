@@ -8,7 +8,6 @@ all parameters and buffers. The export is a folder with one program per layer an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,7 +23,7 @@ import halut
 from halut.arrays import load_array
 from halut.checks import located
 from halut.errors import HalutError
-from halut.files import atomic_write, locked
+from halut.files import atomic_write, file_hash, locked
 from halut.nn import files
 from halut.nn.data import Dataset, load
 from halut.nn.description import FIELDS, described, rebuild_
@@ -368,7 +367,7 @@ def _export_layer(
     files = []
     for group, program in enumerate(programs):
         file = f"{stem}-g{group}.npz" if len(programs) > 1 else f"{stem}.npz"
-        digest = hashlib.sha256(program.save(folder / file).read_bytes()).hexdigest()
+        digest = file_hash(program.save(folder / file))
         files.append({"file": file, "sha256": digest})
     geometry = layer.geometry()
     first = programs[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import halut.memory
+from flow.cells.liberty_language import read_text
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
 from flow.figures.metrics import METRICS
@@ -287,6 +288,53 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     for stage in ("cts", "globalroute"):
         text = (run.folder / "pnr" / f"{stage}.settings.tcl").read_text()
         assert "hold_margin 0.25\n" in text
+
+
+def _replace(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.needs("nangate45")
+def test_what_files_of_the_platform_hold_counts_not_where_they_are(tmp_path, monkeypatch):
+    openroad_stand_in(monkeypatch)
+    kit, moved = tmp_path / "pdk" / "nangate45", tmp_path / "moved" / "nangate45"
+    (typical,), (slow,) = map(read_platform("nangate45").liberty_files, ("typ", "slow"))
+    shutil.copytree(
+        typical.parents[1], kit, copy_function=shutil.copyfile,
+        ignore=shutil.ignore_patterns(typical.name, slow.name),
+    )  # fmt: skip
+    for place in (kit, kit / "lib", kit / "lef"):
+        place.chmod(0o755)
+    (kit / "lib" / typical.name.removesuffix(".gz")).write_text(read_text(typical))
+    folder = tmp_path / "build"
+
+    def worked(kit):
+        monkeypatch.setenv("HALUT_PDK_DIR", str(kit.parent))
+        run = Run(adder(), read_platform("nangate45"), RunOptions(layout="routed"), folder)
+        metrics, done = run_design(run)
+        return metrics, done.worked, done.results[LAY_OUT].worked
+
+    metrics, steps, stages = worked(kit)
+    assert "yosys" in steps and "corners" in steps and stages == list(ROUTED)
+    assert metrics.notes["corners_lacking"] == "slow"
+    # Both the kit and the build folder are moved.
+    shutil.move(kit, moved)
+    folder = folder.rename(tmp_path / "build again")
+    assert worked(moved)[1:] == ([], [])
+    # A corner comes along.
+    shutil.copyfile(slow, moved / "lib" / slow.name)
+    metrics, steps, stages = worked(moved)
+    assert steps == ["corners"] and stages == list(ROUTED[len(PLACED) :])
+    assert "corners_lacking" not in metrics.notes and "slow" in metrics.notes["corners"]
+    # Files of the same size.
+    (lef,) = (moved / "lef").glob("*.macro.mod.lef")
+    _replace(lef, "VERSION 5.6", "VERSION 5.7")
+    assert worked(moved)[1:] == ([], list(ROUTED))
+    (liberty,) = (moved / "lib").glob("*typ*.lib")
+    _replace(liberty, ": 1.064000;", ": 1.065000;")
+    assert "yosys" in worked(moved)[1]
 
 
 def test_constants_without_tie_cells_are_not_routed(tmp_path, monkeypatch):

@@ -3,11 +3,7 @@ halut_open
 set_propagated_clock [all_clocks]
 read_spef $halut(spef)
 # For hold, logic outside takes as much longer as cells here do, whatever the clock.
-set io [expr {$halut(slower) * $halut_sdc(io_share) * $halut(period)}]
-set_input_delay -min [expr {$io + $halut_sdc(io_latency)}] -network_latency_included -clock clk \
-  [halut_ports $halut_sdc(inputs)]
-set_output_delay -min [expr {$io - $halut_sdc(io_latency)}] -network_latency_included \
-  -clock clk [halut_ports $halut_sdc(outputs)]
+halut_delay_ports [expr {$halut(slower) * $halut_sdc(io_share) * $halut(period)}] -min
 set hold [halut_slack clk min 0.0]
 set write [halut_slack table_write min $hold]
 puts "HALUT setup [halut_slack clk max 0.0]"

@@ -51,15 +51,17 @@ pin_access
 # Without its slack of every net in every iteration, which takes most of the time.
 halut_route -congestion_iterations 50 -critical_nets_percentage 0
 # Routes take detours that placement did not know of. Each time mends what the one before moved.
+set before [halut_cells]
 foreach time {first second third} {
-  set before [halut_cells]
   repair_design
   repair_timing -setup -setup_margin $halut(setup_margin) -repair_tns $halut(repair_tns)
   repair_timing -hold -hold_margin $halut(hold_margin)
   global_route -start_incremental -allow_congestion
   detailed_placement
   halut_route -end_incremental
-  if {[halut_cells] eq $before} { break }
+  set after [halut_cells]
+  if {$after eq $before} { break }
+  set before $after
 }
 if {$halut(diode) ne ""} {
   repair_antennas $halut(diode) -iterations 5

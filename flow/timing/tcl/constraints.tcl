@@ -5,17 +5,21 @@ proc halut_ports {names} {
   }
   return $found
 }
+# Logic outside takes `time` between registers and the ports.
+proc halut_delay_ports {time args} {
+  global halut_sdc
+  set latency $halut_sdc(io_latency)
+  set_input_delay {*}$args [expr {$time + $latency}] -network_latency_included -clock clk \
+    [halut_ports $halut_sdc(inputs)]
+  set_output_delay {*}$args [expr {$time - $latency}] -network_latency_included -clock clk \
+    [halut_ports $halut_sdc(outputs)]
+}
 proc halut_constrain {period} {
   global halut_sdc
   create_clock -name clk -period $period [get_ports $halut_sdc(clock)]
   # Until there is a clock tree, its registers get the edge as late as those outside.
-  set latency $halut_sdc(io_latency)
-  set_clock_latency $latency [get_clocks clk]
-  set io [expr {$halut_sdc(io_share) * $period}]
-  set_input_delay [expr {$io + $latency}] -network_latency_included -clock clk \
-    [halut_ports $halut_sdc(inputs)]
-  set_output_delay [expr {$io - $latency}] -network_latency_included -clock clk \
-    [halut_ports $halut_sdc(outputs)]
+  set_clock_latency $halut_sdc(io_latency) [get_clocks clk]
+  halut_delay_ports [expr {$halut_sdc(io_share) * $period}]
 }
 halut_constrain $halut_sdc(period)
 set_driving_cell -library $halut_sdc(driver_library) -lib_cell $halut_sdc(driver) \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from halut.errors import CheckFailed, HalutError
+from halut.files import file_hash
 from halut.nn.models import FILES, build
 from halut.nn.network import load_network
 
@@ -46,7 +46,7 @@ def architecture_of(name: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = Path(name)
     if path.suffix in FILES:
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = file_hash(path)
         except OSError as error:
             raise HalutError(f"network must be readable: {error.strerror} ({path})") from None
         return {"name": {"file": os.path.abspath(path), "sha256": digest}, "kwargs": {}}
