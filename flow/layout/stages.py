@@ -218,7 +218,7 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
     }
     if run.block is not None:
         inputs["block"] = run.block.digest
-    by_content = _by_content(later)
+    later_inputs = _by_content(later)
     # What the scripts are given is in `inputs`: this package's sources are no part of the key.
     cache = StepCache(folder, names, run.options.force, key="")
     stages: dict[str, StageResult] = {}
@@ -236,7 +236,7 @@ def lay_out(run: Run, clock_buffers: Sequence[str], activity: Path | None) -> La
 
         own_inputs = inputs | {"script": _script_hash(name)}
         if name not in PLACED:
-            own_inputs |= by_content
+            own_inputs |= later_inputs
         stages[name] = cache.run(name, StageResult, own_inputs, [output], work)
         before = output
     return LaidOut(folder, tool.version, stages, cache.worked)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flow.cells.platform import Platform
@@ -62,17 +63,15 @@ def _netlist_parts(point: SpacePoint, platform: Platform) -> list[Any]:
     # The name is that of the space, and changes no hardware.
     config = {k: v for k, v in point.config.to_dict().items() if k != "name"}
     return [
-        config, platform.source.read_text(), _cells(platform, point.corner), point.corner,
-        point.target_ns, sources_hash(),
+        config, platform.source.read_text(), _hashes(platform.liberty_files, point.corner),
+        point.corner, point.target_ns, sources_hash(),
     ]  # fmt: skip
 
 
-def _cells(platform: Platform, corner: str | None) -> list[str] | None:
-    """Hashes of the Liberty files; None where one is missing, which measuring the point says."""
-    if not platform.has_library:
-        return []
+def _hashes(files: Callable[..., list[Path]], *arguments: Any) -> list[str] | None:
+    """Of a platform's files; None where one is missing, as measuring the point will say."""
     try:
-        return [file_hash(path) for path in platform.liberty_files(corner)]
+        return [file_hash(path) for path in files(*arguments)]
     except HalutError:
         return None
 
@@ -84,4 +83,6 @@ def netlist_key(point: SpacePoint, platform: Platform) -> str:
 
 def point_key(point: SpacePoint, platform: Platform, seed: int, learned: str | None) -> str:
     """Name of a valid point's record; `learned` is the `learned_key` of its program."""
-    return _key(_netlist_parts(point, platform), point.clock_ns, point.layout, seed, learned)
+    laid_out = point.layout != "none" and platform.layout is not None
+    lef = _hashes(platform.lef_files) if laid_out else None
+    return _key(_netlist_parts(point, platform), point.clock_ns, point.layout, lef, seed, learned)
