@@ -22,7 +22,7 @@ from halut.files import write_text
 __all__ = ["load_libraries"]
 
 # Part of the cache's key: raise it when what is extracted changes.
-_FORMAT = 6
+_FORMAT = 7
 
 _TIME = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0, "ps": 1e-3, "fs": 1e-6}
 _CAP = {"f": 1e15, "mf": 1e12, "uf": 1e9, "nf": 1e6, "pf": 1e3, "ff": 1.0}
@@ -77,6 +77,7 @@ class _Reader:
         unit = library.lists.get("capacitive_load_unit", ["1", "pf"])
         self.cap = float(unit[0]) * _CAP.get(unit[1].lower(), 1e3)
         self.energy = self.cap * self.volt**2
+        self.ground_power = False
         self.templates = {
             group.arguments[0]: group
             for kind in ("lu_table_template", "power_lut_template")
@@ -165,6 +166,7 @@ class _Reader:
             if rise is None or fall is None:
                 continue
             if _is_ground(group):
+                self.ground_power |= bool(np.any(rise.values) or np.any(fall.values))
                 continue
             when = group.values.get("when", "")
             for related in group.values.get("related_pin", "").split() or [""]:
@@ -268,6 +270,7 @@ class _Reader:
             temperature=source.number("temperature", library.number("nom_temperature", 25.0)),
             cells=cells,
             cell_library=dict.fromkeys(cells, name),
+            ground_power=self.ground_power,
         )
 
 
@@ -297,7 +300,7 @@ def _from_json(data: dict[str, Any]) -> Library:
             )
         leakages = [(when, value) for when, value in item["leakages"]]
         cells[name] = Cell(**{**item, "pins": pins, "leakages": leakages})
-    return Library(data["voltage"], data["temperature"], cells, data["cell_library"])
+    return Library(**{**data, "cells": cells})
 
 
 def load_libraries(paths: list[Path], cache: Path | None = None) -> Library:
@@ -337,6 +340,7 @@ def load_libraries(paths: list[Path], cache: Path | None = None) -> Library:
         else:
             merged.cells.update(library.cells)
             merged.cell_library.update(library.cell_library)
+            merged.ground_power |= library.ground_power
     if merged is None:
         raise HalutError("a platform must name at least one liberty file")
     return merged

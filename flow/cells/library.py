@@ -119,3 +119,6 @@ class Library:
     cells: dict[str, Cell]
     #: Name of the library that each cell comes from.
     cell_library: dict[str, str] = field(default_factory=dict)
+    #: Whether it has internal power of ground pins too, which is that of the supply once more:
+    #: the charge that comes from the one goes to the other. It is not in `cells`.
+    ground_power: bool = False

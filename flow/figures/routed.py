@@ -55,7 +55,12 @@ def set_routed(
     if laid_out is None or products is None:
         metrics.missing(_NAMES, "not asked for" if run.options.layout == "none" else no_layout(run))
         return
-    _put_found(metrics, laid_out.metrics, with_activity)
+    no_power = ""
+    if not with_activity:
+        no_power = "no activity: no simulation, or blocks"
+    elif run.library.ground_power:
+        no_power = "OpenROAD adds the library's power of ground pins to that of the supply"
+    _put_found(metrics, laid_out.metrics, no_power)
     placed = "detailedplace__design__instance__area"
     if run.srams and placed in laid_out.metrics:
         # As after synthesis and at the end, SRAM macros are part of it.
@@ -148,21 +153,21 @@ def set_corners(metrics: Metrics, corners: Corners | None) -> None:
         metrics.notes["corners_lacking"] = ", ".join(corners.lacking)
 
 
-def _put_found(metrics: Metrics, found: Mapping[str, Any], with_activity: bool) -> None:
-    """What OpenROAD measured, in this project's units."""
+def _put_found(metrics: Metrics, found: Mapping[str, Any], no_power: str) -> None:
+    """What OpenROAD measured, in this project's units; `no_power` says why its power is not."""
     for name, unit in UNITS.items():
         if not name.startswith(_NAMES) or name not in found:
             continue
         if unit == "mW":
             # It is in watts. The final power is that of the routed netlist's own activity.
-            if with_activity and not name.startswith("finish__"):
+            if not no_power and not name.startswith("finish__"):
                 metrics.set(name, float(found[name]) * 1e3)
             continue
         value = found[name]
         if isinstance(value, (int, float)):
             metrics.set(name, value, "not a finite number")
-    if not with_activity:
-        metrics.missing(("detailedplace__power",), "no activity: no simulation, or blocks")
+    if no_power:
+        metrics.missing(("detailedplace__power",), no_power)
 
 
 def _area(metrics: Metrics, run: Run, routed: RoutedNetlist) -> None:

@@ -23,6 +23,7 @@ from flow.power.liberty_power import Power
 from flow.power.opensta import input_activity, read_power
 from flow.power.saif import saif
 from flow.run.context import Run
+from flow.run.power import opensta_sees_all
 from flow.run.simulation import Workpiece
 from flow.timing.analysis import Timing
 from flow.timing.opensta import plain_liberty
@@ -90,9 +91,9 @@ def read_routed(run: Run, laid_out: LaidOut) -> RoutedNetlist:
 
 
 def routed_piece(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Workpiece:
-    """The routed netlist with its wires, whose power OpenROAD sums where it sees all of it."""
+    """The routed netlist with its wires; OpenROAD sums its power where that is right."""
     power = None
-    if run.block is None:
+    if opensta_sees_all(run):
         power = partial(_by_openroad, run, laid_out, routed.netlist)
     shortest, folder = routed.shortest_period, laid_out.folder
     return Workpiece(routed.netlist, routed.timing, shortest, folder, power)

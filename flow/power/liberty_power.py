@@ -7,8 +7,9 @@ the 2019 one that Debian ships adds the energy of the rising and of the falling 
 transition, counts gated clocks as running, and overwrites annotated activity while propagating it.
 With a newer one, `flow.timing` has OpenSTA do the sum; `tests/flow` compares the two. They agree to
 four digits on NanGate45, SKY130HD and OSU018. On ASAP7 OpenSTA 3.1 finds twice the internal power,
-because it also adds the tables that the library relates to the ground pin, and a tenth less
-leakage, because it lets states whose condition names an output not add up to 1.
+because it also adds the tables that the library relates to the ground pin (`Library.ground_power`:
+there this sum is taken with every version), and a tenth less leakage, because it lets states whose
+condition names an output not add up to 1.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from flow.run.context import Run
 from flow.run.simulation import ROWS_ACTIVITY, Simulated, Workpiece, load_task, play
 from flow.timing.opensta import plain_liberty
 
-__all__ = ["Loaded", "Summed", "load", "mapped_piece", "sum_power"]
+__all__ = ["Loaded", "Summed", "load", "mapped_piece", "opensta_sees_all", "sum_power"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,20 @@ class Loaded:
     window: int
 
 
+def opensta_sees_all(run: Run) -> bool:
+    """Whether OpenSTA's power, and OpenROAD's, is that of all cells, once.
+
+    They do not look into blocks, and add the internal power of ground pins to that of the supply.
+    """
+    return run.block is None and not run.library.ground_power
+
+
 def mapped_piece(run: Run, shortest: float | None) -> Workpiece:
     """The finished netlist, with its shortest period in ns."""
     timing = run.whole_timing if run.platform.has_library else None
     sta = run.tools.sta
     power = None
-    if sta is not None and reads_activity(sta) and run.block is None:
+    if sta is not None and reads_activity(sta) and opensta_sees_all(run):
         power = partial(_by_opensta, run)
     return Workpiece(run.whole, timing, shortest, run.folder, power)
 

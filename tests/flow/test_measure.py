@@ -290,6 +290,26 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
         assert "hold_margin 0.25\n" in text
 
 
+@pytest.mark.needs("nangate45")
+def test_power_of_ground_pins_is_not_added_to_that_of_the_supply(tmp_path, monkeypatch):
+    openroad_stand_in(monkeypatch)
+    library_at = Run.library_at
+
+    def with_ground_power(run, corner):
+        return dataclasses.replace(library_at(run, corner), ground_power=True)
+
+    monkeypatch.setattr(Run, "library_at", with_ground_power)
+    options = RunOptions(layout="routed")
+    metrics, _ = measure(adder(), read_platform("nangate45"), options, tmp_path)
+    assert metrics.values["detailedplace__power__total"] is None
+    assert "ground pins" in metrics.reasons["detailedplace__power__total"]
+    for note in ("power_by", "routed_power"):
+        assert metrics.notes[note].startswith("liberty tables (flow.power")
+    # Not the stand-in's.
+    cells = metrics.values["finish__design__instance__count__stdcell"]
+    assert metrics.values["finish__power__leakage__total"] > 1.5 * 3e-6 * cells
+
+
 def _replace(path, old, new):
     text = path.read_text()
     assert old in text

@@ -38,6 +38,26 @@ def test_units_and_axes_are_normalised(tmp_path):
     assert power.rise.values[0][0] == pytest.approx(1000) and power.fall is not None
 
 
+@pytest.mark.parametrize(("value", "counted"), [("3, 1", True), ("0, 0", False)])
+def test_power_of_ground_pins_is_that_of_the_supply_once_more(tmp_path, value, counted):
+    supply = LIBRARY.replace('related_pin : "A";\n        rise_power', 'related_pg_pin : "VDD";\n'
+                             '        related_pin : "A";\n        rise_power')  # fmt: skip
+    ground = f"""internal_power () {{ related_pg_pin : "VSS"; related_pin : "A";
+        rise_power (d) {{ values ("{value}", "{value}"); }}
+        fall_power (d) {{ values ("{value}", "{value}"); }} }}"""
+    assert supply != LIBRARY
+    path = tmp_path / "a.lib"
+    path.write_text(supply.replace('internal_power () { related_pg_pin : "VDD"', ground + '\n      '
+                                   'internal_power () { related_pg_pin : "VDD"', 1))  # fmt: skip
+    plain = tiny_library(tmp_path)
+    for _ in range(2):  # from the file, and from the cache
+        library = load_libraries([path], tmp_path / "cache")
+        assert (library.ground_power, plain.ground_power) == (counted, False)
+        assert library.cells == plain.cells
+    assert load_libraries([path, tmp_path / "tiny.lib"]).ground_power == counted
+    assert load_libraries([tmp_path / "tiny.lib", path]).ground_power == counted
+
+
 def test_kinds_and_states(tmp_path):
     cells = tiny_library(tmp_path).cells
     assert {name: cell.kind for name, cell in cells.items()} == {
