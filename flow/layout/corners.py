@@ -15,6 +15,7 @@ from flow.power.liberty_power import liberty_power
 from flow.run.context import Run
 from flow.run.simulation import ROWS_ACTIVITY
 from flow.timing.analysis import Timing
+from flow.timing.opensta import plain_liberty
 from flow.timing.sdc import constraints_sdc
 from halut.errors import CheckFailed
 from halut.files import write_text
@@ -85,8 +86,8 @@ def time_corners(run: Run, laid_out: LaidOut, routed: RoutedNetlist) -> Corners:
     here = _mean_delay(routed.timing)
     there = corners_there(run)
     corners = Corners(lacking=[name for name in run.platform.corners if name not in there])
-    for name, liberty in there.items():
-        library = run.library_at(name)
+    for name, files in there.items():
+        library, liberty = run.library_at(name), plain_liberty(files, run.cache)
         slower = _mean_delay(_timing(run, routed, name, library)) / here
         corners.found.append(_at_corner(run, laid_out.folder, name, library, liberty, slower))
     return corners

@@ -16,7 +16,6 @@ from flow.layout.clocks import is_clock_buffer
 from flow.netlist.yosys import usable_cells
 from flow.run.context import Run
 from flow.run.options import LayoutOptions
-from flow.timing.opensta import plain_liberty
 from halut.checks import one_of
 from halut.errors import HalutError
 from halut.files import write_text
@@ -188,7 +187,7 @@ def layout_files(platform: Platform, folder: Path) -> dict[str, Any]:
 
 
 def corners_there(run: Run) -> dict[str, list[Path]]:
-    """Copies of the Liberty files of each corner that has them all, those of macros included."""
+    """Liberty files of each corner that has them all, those of macros included."""
     found: dict[str, list[Path]] = {}
     for corner in run.platform.corners:
         try:
@@ -198,5 +197,5 @@ def corners_there(run: Run) -> dict[str, list[Path]]:
         if run.block is not None:
             files.append(run.block.liberty(corner))
         if files[-1].is_file():
-            found[corner] = plain_liberty(files, run.cache)
+            found[corner] = files
     return found

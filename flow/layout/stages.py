@@ -123,7 +123,7 @@ def _other_corners(run: Run) -> list[Any]:
         value
         for name, files in corners_there(run).items()
         if name != run.corner
-        for value in (name, files)
+        for value in (name, plain_liberty(files, run.cache))
     ]
 
 
