@@ -82,9 +82,10 @@ def set_routed(
     if latency := run.options.place_and_route.io_latency_ns:
         metrics.notes["ports"] = f"registers outside get the clock's edge {latency:g} ns late"
     metrics.notes["pictures"] = products.pictures
-    metrics.notes["gds"] = (
-        products.gds or f"none: platform {run.platform.name} has no GDS of its cells"
-    )
+    if products.gds is not None:
+        metrics.notes["gds"] = asdict(products.gds)
+    else:
+        metrics.notes["gds_lacking"] = f"platform {run.platform.name} has no GDS of its cells"
     _area(metrics, run, routed)
     metrics.set(
         "halut__routed__shortest_period", routed.shortest_period, "OpenROAD did not report it"

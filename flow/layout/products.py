@@ -12,16 +12,26 @@ from flow.layout.pictures import draw_layout
 from flow.layout.routed import RoutedNetlist
 from flow.layout.stages import LaidOut
 from flow.run.context import Run
+from halut.files import file_hash
 
-__all__ = ["Products", "write_products"]
+__all__ = ["GdsFile", "Products", "write_products"]
+
+
+@dataclass(frozen=True)
+class GdsFile:
+    """A layout's GDS."""
+
+    file: str  #: Relative to the run's folder.
+    size: int  #: Bytes.
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Products:
-    """Files of a layout, relative to the run's folder."""
+    """Files of a layout."""
 
-    pictures: list[str]
-    gds: str | None  #: None before routing, and without the GDS of the platform's cells.
+    pictures: list[str]  #: Relative to the run's folder.
+    gds: GdsFile | None  #: None before routing, and without the GDS of the platform's cells.
 
 
 def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) -> Products:
@@ -69,5 +79,6 @@ def write_products(run: Run, laid_out: LaidOut, routed: RoutedNetlist | None) ->
             run.platform.layout_file(layout.klayout) if layout.klayout else None,
             lef_cells=macro_files(run) if run.srams else (),
         )
-        gds = relative(folder / "final.gds")
+        path = folder / "final.gds"
+        gds = GdsFile(relative(path), path.stat().st_size, file_hash(path))
     return Products(sorted(map(relative, drawn.files.values())), gds)

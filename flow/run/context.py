@@ -26,7 +26,19 @@ from flow.tools import Tool, find_abc, find_openroad, find_simulator, find_sta, 
 from halut.errors import HalutError
 from halut.files import write_text
 
-__all__ = ["Run", "Tools", "run_folder"]
+__all__ = ["Run", "Tools", "periods_name", "run_folder"]
+
+
+def periods_name(clock_ns: float, target_ns: float | None) -> str:
+    """How files name a run's clock and, where it has its own, the target of its netlist.
+
+    Examples
+    --------
+    >>> periods_name(6.0, None), periods_name(2.0, 1.5)
+    ('6ns', '2ns_for_1.5ns')
+    """
+    own = target_ns not in (None, clock_ns)
+    return f"{clock_ns:.12g}ns" + (f"_for_{target_ns:.12g}ns" if own else "")
 
 
 def run_folder(build: Path, slug: str, platform: Platform, options: RunOptions) -> Path:
@@ -38,10 +50,7 @@ def run_folder(build: Path, slug: str, platform: Platform, options: RunOptions) 
     if platform.has_library:
         corner = platform.corner(options.corner)[0]
         name += f"_{corner}" if corner != platform.default_corner else ""
-    periods = f"{options.clock_ns:.12g}ns"
-    if options.target_ns not in (None, options.clock_ns):
-        periods += f"_for_{options.target_ns:.12g}ns"
-    return build / slug / name / periods
+    return build / slug / name / periods_name(options.clock_ns, options.target_ns)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ For instance::
 
     version: 1
     layouts:
-      - {config: ../dense_p4_m8.yaml, clock_ns: 2, target_ns: 1.5, utilisation: 0.6}
+      - {config: ../dense_p4_q4_m16.yaml, clock_ns: 2, target_ns: 1.5, utilisation: 0.62}
       - {row: dot_product_latch, clock_ns: 2}
-      - {unit: encoders, config: ../paper.yaml}
+      - {unit: encoders, config: ../stella_nera_c32.yaml}
 
 Configurations are relative to the file; rows are those of ``python -m flow bench``.
 """

@@ -1,8 +1,13 @@
-"""``python -m flow layouts``: placed and routed runs in one table, beside published layouts."""
+"""``python -m flow layouts``: placed and routed runs in one table, beside published layouts.
+
+Beside a page are the metrics and pictures that it is made of, so that it can be made again, and its
+figures used by other commands, where no layout is.
+"""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,18 +22,19 @@ from flow.report.html.runs import metrics_of
 from flow.report.table import NOTHING, Column, fixed
 from flow.report.table import markdown as table_markdown
 from flow.report.template import PAGES, render
-from flow.run.context import run_folder
+from flow.run.context import periods_name, run_folder
 from flow.run.options import BUILD
 from flow.studies.layout_list import read_layouts
 from flow.studies.published import LAYOUTS, PublishedLayout
 from halut.cli import Parser
 from halut.errors import HalutError
-from halut.files import atomic_write, file_hash, write_text
+from halut.files import atomic_write, write_text
 
 __all__ = ["LayoutRun", "main", "markdown", "read_layout"]
 
 log = logging.getLogger(__name__)
 
+METRICS_FILE = "metrics.json"
 _PICTURES = ("placement", "clock_tree", "routing")
 _SIDE = 1000  # of a picture on the page, pixels
 
@@ -39,20 +45,47 @@ class LayoutRun:
 
     title: str  #: Of its column.
     metrics: Metrics
-    folder: Path  #: With ``pnr``.
+    file: Path  #: ``metrics.json`` of a run, or a copy beside a page: ``KEY.json``.
 
     @property
     def key(self) -> str:
         """Name of its files beside the page."""
         source = self.metrics.provenance
-        return f"{source['slug']}-{source['platform']}"
+        periods = periods_name(source["clock_ns"], source["target_ns"])
+        return f"{source['slug']}-{source['platform']}-{periods}"
 
-    def picture(self, name: str) -> Path:
-        return self.folder / "pnr" / "pictures" / f"{name}.png"
+    @property
+    def published(self) -> bool:
+        """Whether its pictures lie beside its metrics, small enough for a page."""
+        return self.file.name != METRICS_FILE
+
+    @property
+    def pictures(self) -> dict[str, Path]:
+        """The pictures that it has, by name."""
+        paths = {
+            name: self.file.with_name(f"{self.file.stem}-{name}.png")
+            if self.published
+            else self.file.parent / "pnr" / "pictures" / f"{name}.png"
+            for name in _PICTURES
+        }
+        return {name: path for name, path in paths.items() if path.is_file()}
+
+    def publish(self, folder: Path) -> None:
+        """Copy metrics and pictures to the folder of a page."""
+        files = {f"{self.key}-{name}.png": path for name, path in self.pictures.items()}
+        for name, source in ({f"{self.key}.json": self.file} | files).items():
+            target = folder / name
+            if target.exists() and target.samefile(source):
+                continue
+            with atomic_write(target) as temporary:
+                if self.published or source == self.file:
+                    shutil.copyfile(source, temporary)
+                else:
+                    _thumbnail(source, temporary)
 
 
 def read_layout(place: str) -> LayoutRun:
-    """Read a run's folder.
+    """Read a run's folder, or its metrics beside a page.
 
     Raises
     ------
@@ -62,7 +95,7 @@ def read_layout(place: str) -> LayoutRun:
     metrics, path = metrics_of(place)
     if metrics.values.get("detailedroute__route__drc_errors") is None:
         raise HalutError(f"a run must be routed (python -m flow pnr), not end before it ({path})")
-    return LayoutRun(str(metrics.provenance["design"]), metrics, path.parent)
+    return LayoutRun(str(metrics.provenance["design"]), metrics, path)
 
 
 @dataclass(frozen=True)
@@ -105,10 +138,10 @@ _ROWS = (
 
 
 def _gds(run: LayoutRun) -> str:
-    path = run.folder / "pnr" / "final.gds"
-    if not path.is_file():
+    gds = run.metrics.notes.get("gds")
+    if not isinstance(gds, dict):
         return NOTHING
-    return f"{path.stat().st_size / 1e6:.1f} MB, sha256 {file_hash(path)[:12]}"
+    return f"{gds['size'] / 1e6:.1f} MB, sha256 {gds['sha256'][:12]}"
 
 
 def _stages(metrics: Metrics) -> str:
@@ -150,7 +183,7 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     text = render(
         PAGES / "layouts.md",
         command=command,
-        runs=[(title, run, _pictures(run)) for title, run in zip(titles, runs, strict=True)],
+        runs=list(zip(titles, runs, strict=True)),
         published=LAYOUTS,
         table=table_markdown(lines),
         pictures=pictures,
@@ -158,29 +191,27 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     return text.rstrip() + "\n"
 
 
-def _pictures(run: LayoutRun) -> list[str]:
-    """The pictures that a run has."""
-    return [name for name in _PICTURES if run.picture(name).is_file()]
-
-
 def _titles(runs: Sequence[LayoutRun]) -> list[str]:
-    """Titles of the columns: with their platforms where several runs have the same."""
-    count = Counter(run.title for run in runs)
-    return [
-        f"{run.title}, {run.metrics.provenance['platform']}" if count[run.title] > 1 else run.title
-        for run in runs
-    ]
+    """Titles of the columns: with platforms and clocks where several runs have the same."""
+    titles = [run.title for run in runs]
+    for more in ("{platform}", "{clock_ns:g} ns", "{target_ns:g} ns"):
+        count = Counter(titles)
+        titles = [
+            f"{title}, {more.format_map(run.metrics.provenance)}" if count[title] > 1 else title
+            for title, run in zip(titles, runs, strict=True)
+        ]
+    return titles
 
 
 def _thumbnail(source: Path, target: Path) -> None:
     """Write a picture small enough for a page."""
     from PIL import Image
 
-    with Image.open(source) as picture, atomic_write(target) as temporary:
+    with Image.open(source) as picture:
         small = picture.convert("RGB")
         small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         # Rare colours, such as those of the legend, keep their place in the palette.
-        small.quantize(256, Image.Quantize.MAXCOVERAGE).save(temporary, optimize=True)
+        small.quantize(256, Image.Quantize.MAXCOVERAGE).save(target, "PNG", optimize=True)
 
 
 def _made(path: Path, build: Path) -> tuple[list[str], list[str]]:
@@ -232,8 +263,9 @@ def _parser() -> Parser:
         "Stella Nera's repository published, with pictures. A list of layouts is made first.",
     )
     parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="folder of a run of `python -m flow pnr`"
-    )
+        "runs", nargs="*", metavar="RUN",
+        help="folder of a run of `python -m flow pnr`, or its metrics beside an earlier page",
+    )  # fmt: skip
     parser.add_argument(
         "--list",
         metavar="FILE",
@@ -245,7 +277,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "-o", "--output", default="build/LAYOUTS.md", metavar="FILE",
-        help="page to write; pictures go to the folder of that name without the ending",
+        help="page to write; metrics and pictures go to the folder of that name without the ending",
     )  # fmt: skip
     return parser
 
@@ -265,9 +297,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         places, failed = _made(Path(arguments.list), Path(arguments.build))
     runs = [read_layout(place) for place in [*places, *arguments.runs]]
     folder = page.with_suffix("")
+    count = Counter(run.key for run in runs)
     for run in runs:
-        for name in _pictures(run):
-            _thumbnail(run.picture(name), folder / f"{run.key}-{name}.png")
+        if count[run.key] > 1:
+            files = ", ".join(str(other.file) for other in runs if other.key == run.key)
+            raise HalutError(
+                f"runs must differ in design, platform or clock, not all be {run.key} ({files})"
+            )
+    for run in runs:
+        run.publish(folder)
     given = [*(["--list", arguments.list] if arguments.list else []), *arguments.runs]
     command = f"python -m flow layouts {' '.join(given)} -o {arguments.output}"
     if runs:

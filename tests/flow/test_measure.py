@@ -21,6 +21,7 @@ from flow.run.context import Run, run_folder
 from flow.run.options import LayoutOptions, RunOptions
 from flow.tools import find_sta
 from halut.errors import CheckFailed, HalutError
+from halut.files import file_hash
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.tiled_config import TiledConfig
 from tests.flow.support import adder, openroad_stand_in
@@ -277,7 +278,9 @@ def test_a_layout_goes_on_where_it_ended(tmp_path, monkeypatch):
     assert 0 < energies[0] < energies[1] < energies[2]
     rows = routed.notes["routed_breakdown"]
     assert sum(row["cells"] for row in rows) == cells and "instances" not in rows[0]
-    assert (run.folder / routed.notes["gds"]).stat().st_size > 1000
+    gds = routed.notes["gds"]
+    assert (run.folder / gds["file"]).stat().st_size == gds["size"] > 1000
+    assert file_hash(run.folder / gds["file"]) == gds["sha256"]
     again, worked, _ = laid_out("routed")
     assert worked == [] and again.values == values
     (run.folder / "pnr" / "globalroute.odb").unlink()
@@ -405,7 +408,7 @@ def test_a_routed_layout_becomes_a_hard_macro(tmp_path, monkeypatch):
     # Cells in the macros are at work, too.
     for name, at in inside.notes["corners"].items():
         assert metrics.notes["corners"][name]["energy_per_cycle"] > 1.5 * at["energy_per_cycle"]
-    assert (place / metrics.notes["gds"]).stat().st_size > 1000
+    assert (place / metrics.notes["gds"]["file"]).stat().st_size > 1000
     settings = (place / "pnr" / "floorplan.settings.tcl").read_text()
     (places,) = re.findall(r"^  block_places \{(.*)\}$", settings, re.M)
     # Side by side, 60 um wide, with a channel of 20 um around each, in a margin of 2 um.

@@ -69,7 +69,7 @@ def test_a_layout_with_macros(platform, tmp_path, monkeypatch):
     assert values["detailedplace__design__instance__area__stdcell"] == 3000  # macros with it
     # Other corners have no macros.
     assert set(metrics.notes["corners"]) == {"typ"}
-    assert (folder / metrics.notes["gds"]).stat().st_size > 1000
+    assert (folder / metrics.notes["gds"]["file"]).stat().st_size > 1000
     settings = (folder / "pnr" / "floorplan.settings.tcl").read_text()
     assert re.search(rf"^  macros \{{{CELL}\}}$", settings, re.M)
     assert f"lef/{CELL}.lef" in settings

@@ -133,7 +133,9 @@ def test_a_block_is_the_earlier_layout_on_the_same_platform(tmp_path, monkeypatc
     blocks = []
 
     def measure(design, platform, options, build):
-        folder = _run(build / f"{design.name}-{platform.name}")
+        folder = _run(
+            build / f"{design.name}-{platform.name}", platform=platform.name, slug=design.slug
+        )
         blocks.append((platform.name, options.place_and_route.block, folder))
         return None, folder
 
@@ -160,7 +162,7 @@ def test_a_unit_is_a_block_by_its_own_name(tmp_path, monkeypatch):
 
     def measure(design, _platform, options, build):
         taken.append(options.place_and_route.block)
-        return None, _run(build / design.name)
+        return None, _run(build / design.name, slug=design.slug)
 
     monkeypatch.setattr("flow.studies.layouts.measure", measure)
     config = Path("configs/dense_p4_m32.yaml").resolve()
