@@ -114,6 +114,8 @@ SIMULATE = Step(
         run.options.cycles,
         run.tools.simulator and run.tools.simulator.name,
         run.tools.simulator and run.tools.simulator.version,
+        # Configurations with the same unit do other work with it.
+        run.design.config_hash,
         run.design.workload_key,
     ],
     files=lambda run: [run.folder / ROWS_ACTIVITY] if run.platform.has_library else [],

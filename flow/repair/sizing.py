@@ -165,7 +165,9 @@ class Sizer:
             np.maximum.at(need, timing.out_instance, timing.load[timing.out_net].max(axis=1))
             fits = need[chosen][:, None] <= limit[np.maximum(kinds, 0)]
             room = np.maximum(present - floor, 0.0) * 0.4
-            quick = present[:, None] - future <= room[:, None]
+            # Cells that no check sees have infinite slack, before and after: they keep their size.
+            with np.errstate(invalid="ignore"):
+                quick = present[:, None] - future <= room[:, None]
             allowed = (saving > 1e-9) & fits & quick & (kinds >= 0)
             value = np.where(allowed, saving, -np.inf)
             moved = self._change(chosen, value, value, allowed, share, good)

@@ -13,6 +13,7 @@ import halut.memory
 from flow.cells.liberty_language import read_text
 from flow.cells.platform_file import read_platform
 from flow.designs.design import accelerator
+from flow.designs.unit import unit_design
 from flow.figures.metrics import METRICS
 from flow.layout.stages import PLACED, ROUTED
 from flow.measure import LAY_OUT, STEPS, measure, run_design
@@ -125,6 +126,22 @@ def test_a_second_run_does_nothing_again_and_a_changed_one_only_what_it_must(tmp
     assert worked(RunOptions(seed=2, io_share=0.1))[1] == names[1:]
     assert worked(RunOptions(seed=2, io_share=0.1, force=True))[1] == names
     assert (folder / "metrics.previous.json").is_file()
+
+
+def test_other_work_on_the_same_unit_is_simulated_again(tmp_path):
+    """Two configurations may have one decoder, and so one folder, but not one random program."""
+    platform = _platform("generic")
+    config = AcceleratorConfig.from_yaml(SMALL)
+
+    def worked(config):
+        run = Run(unit_design("decoder", config), platform, RunOptions(), tmp_path)
+        return run.folder, run_design(run)[1].worked
+
+    wider = dataclasses.replace(config, n_outputs=2 * config.n_outputs)
+    folder, steps = worked(config)
+    assert "simulate" in steps
+    assert worked(wider) == (folder, ["simulate"])
+    assert worked(wider) == (folder, [])
 
 
 def test_steps_need_and_take_earlier_ones():
