@@ -66,8 +66,9 @@ def _run(text: str, folder: Path) -> str:
     python = tools / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    if not (folder / "configs").exists():
-        (folder / "configs").symlink_to(ROOT / "configs")
+    for name in ("configs", "docs"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tools}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-eu", "-o", "pipefail", "-c", text],
