@@ -325,14 +325,11 @@ def status() -> tuple[str | None, str]:
     """Return the variant that runs, or None, and where it comes from or why there is none."""
     try:
         found = kernels()
-    except HalutError as error:
+        if found is None and os.environ.get(VARIABLE) != "off":
+            _library(wait=True)  # another process may be building it
+            found = kernels()
+    except (HalutError, _Missing) as error:
         return None, str(error)
-    if found is not None:
-        return found.variant, found.library._name
-    if os.environ.get(VARIABLE) == "off":
+    if found is None:
         return None, f"{VARIABLE}=off"
-    try:
-        _library(wait=True)
-    except _Missing as missing:
-        return None, str(missing)
-    return None, "it is being built"
+    return found.variant, found.library._name

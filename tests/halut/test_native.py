@@ -254,6 +254,24 @@ def test_wrong_values_of_the_variable(monkeypatch):
     assert native.status() == (None, "HALUT_NATIVE=off")
 
 
+def test_status_waits_for_another_process_that_builds(monkeypatch):
+    known = native.status()
+    if known[0] is None:
+        pytest.skip(f"there is no native library: {known[1]}")
+    find, asked = library._library, []
+
+    def busy(*, wait):
+        asked.append(wait)
+        if asked == [False]:
+            raise library._Missing("build/native must not be used by another run")
+        return find(wait=wait)
+
+    monkeypatch.setattr(library, "_library", busy)
+    monkeypatch.setattr(library, "_chosen", {})
+    assert native.status() == known
+    assert asked == [False, True, False]
+
+
 def _python(program, **environment):
     env = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **environment}
     done = subprocess.run([sys.executable, "-c", program], env=env, text=True, capture_output=True)
