@@ -96,7 +96,8 @@ class Design:
     loading: Callable[[int], tuple[Workload, int]] | None = None
     #: Kind of unit by prefix of the module's name; other modules are their own kind.
     labels: Mapping[str, str] = field(default_factory=dict)
-    workload_key: str = ""  #: Changes when the workload does, for the same seed and length.
+    #: Changes when the workload does, for the same `config_hash`, seed and length.
+    workload_key: str = ""
     group_transfers: int = 1  #: Input transfers of a row group.
     #: Input ports that stand still while results are computed; their paths are not timed.
     static: tuple[str, ...] = ()

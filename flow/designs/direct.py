@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -138,5 +137,4 @@ def engine(config: EngineConfig) -> Design:
         workload=workload,
         loading=loading if config.program_words else None,
         labels=_UNITS,
-        workload_key=hashlib.sha256(_DESCRIPTIONS[config.engine].encode()).hexdigest()[:8],
     )

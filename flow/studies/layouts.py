@@ -34,7 +34,7 @@ __all__ = ["LayoutRun", "main", "markdown", "read_layout"]
 
 log = logging.getLogger(__name__)
 
-METRICS_FILE = "metrics.json"
+_METRICS = "metrics.json"
 _PICTURES = ("placement", "clock_tree", "routing")
 _SIDE = 1000  # of a picture on the page, pixels
 
@@ -55,22 +55,22 @@ class LayoutRun:
         return f"{source['slug']}-{source['platform']}-{periods}"
 
     @property
-    def published(self) -> bool:
+    def on_page(self) -> bool:
         """Whether its pictures lie beside its metrics, small enough for a page."""
-        return self.file.name != METRICS_FILE
+        return self.file.name != _METRICS
 
     @property
     def pictures(self) -> dict[str, Path]:
         """The pictures that it has, by name."""
         paths = {
             name: self.file.with_name(f"{self.file.stem}-{name}.png")
-            if self.published
+            if self.on_page
             else self.file.parent / "pnr" / "pictures" / f"{name}.png"
             for name in _PICTURES
         }
         return {name: path for name, path in paths.items() if path.is_file()}
 
-    def publish(self, folder: Path) -> None:
+    def copy_to(self, folder: Path) -> None:
         """Copy metrics and pictures to the folder of a page."""
         files = {f"{self.key}-{name}.png": path for name, path in self.pictures.items()}
         for name, source in ({f"{self.key}.json": self.file} | files).items():
@@ -78,7 +78,7 @@ class LayoutRun:
             if target.exists() and target.samefile(source):
                 continue
             with atomic_write(target) as temporary:
-                if self.published or source == self.file:
+                if self.on_page or source == self.file:
                     shutil.copyfile(source, temporary)
                 else:
                     _thumbnail(source, temporary)
@@ -297,15 +297,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         places, failed = _made(Path(arguments.list), Path(arguments.build))
     runs = [read_layout(place) for place in [*places, *arguments.runs]]
     folder = page.with_suffix("")
-    count = Counter(run.key for run in runs)
-    for run in runs:
-        if count[run.key] > 1:
-            files = ", ".join(str(other.file) for other in runs if other.key == run.key)
+    for key, count in Counter(run.key for run in runs).items():
+        if count > 1:
+            files = ", ".join(str(run.file) for run in runs if run.key == key)
             raise HalutError(
-                f"runs must differ in design, platform or clock, not all be {run.key} ({files})"
+                f"runs must differ in design, platform or clock, not all be {key} ({files})"
             )
     for run in runs:
-        run.publish(folder)
+        run.copy_to(folder)
     given = [*(["--list", arguments.list] if arguments.list else []), *arguments.runs]
     command = f"python -m flow layouts {' '.join(given)} -o {arguments.output}"
     if runs:
