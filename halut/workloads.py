@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from halut.checks import one_of, read_json
 from halut.errors import HalutError
 
-__all__ = ["NETWORKS", "Layer", "network", "read_manifest"]
+__all__ = ["NETWORKS", "Layer", "in_file_name", "named_network", "network", "read_manifest"]
 
 _LARGEST_ARGUMENT = 1 << 16
 _NARROW = 8  # features of a codebook where there is no kernel, as `halut.nn.LayerConfig` has it
@@ -72,19 +73,23 @@ class Layer:
         macs = self.rows * self.n_features * self.n_outputs * self.groups
         return int(macs) if macs == int(macs) else macs
 
-    def codebooks(self, narrow: int = _NARROW) -> int:
-        """C of a group: one per input channel of a kernel, else one per `narrow` features.
+    def codebooks(self, width: int | None = None) -> int:
+        """C of a group: `n_codebooks` where it is known, else D / `width`, rounded.
+
+        `width` is that of `halut.nn.LayerConfig.codebook_width`: by default a kernel's area, 8
+        where there is no kernel.
 
         Examples
         --------
         >>> layer = Layer(name="a", kind="linear", rows=1, n_features=100, n_outputs=10)
-        >>> layer.codebooks(), layer.codebooks(narrow=25), layer.macs
+        >>> layer.codebooks(), layer.codebooks(width=25), layer.macs
         (12, 4, 1000)
         """
         if self.n_codebooks is not None:
             return self.n_codebooks
         area = self.kernel[0] * self.kernel[1]
-        return max(1, round(self.n_features / (area if area > 1 else narrow)))
+        width = width or (area if area > 1 else _NARROW)
+        return min(self.n_features, max(1, round(self.n_features / width)))
 
 
 class _Builder:
@@ -297,6 +302,19 @@ def network(name: str) -> tuple[Layer, ...]:
     rule = "be one of {}, or a network.json that `python -m halut export` wrote"
     one_of("--network", name, NETWORKS, rule)
     return NETWORKS[name](**_arguments(name, given))
+
+
+def named_network(given: str) -> tuple[str, tuple[Layer, ...]]:
+    """Return a network's name, that of its folder when it is an exported one, and its layers."""
+    layers = network(given)
+    if Path(given).suffix == ".json":
+        given = Path(given).resolve().parent.name or "network"
+    return given, layers
+
+
+def in_file_name(name: str) -> str:
+    """A network's name as a part of a file's name: arguments are joined with ``_``."""
+    return re.sub("[^A-Za-z0-9_.-]+", "_", name)
 
 
 def _arguments(name: str, given: str) -> dict[str, int]:

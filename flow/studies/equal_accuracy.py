@@ -133,7 +133,7 @@ def beside(
     batch: int = 1,
     units: int = 1,
     direct_units: int = 1,
-    narrow: int = 8,
+    codebook_width: int | None = None,
 ) -> dict[str, Any]:
     """Figures of two networks, one looked up and one exact.
 
@@ -152,8 +152,8 @@ def beside(
     units, direct_units : int, default 1
         Look-up engines; direct engines of the exact network. The looked-up network has one direct
         engine, for its exact layers.
-    narrow : int, default 8
-        As `flow.studies.network_cost.system`.
+    codebook_width : int, optional
+        Of the looked-up network, as `flow.studies.network_cost.system`.
 
     Returns
     -------
@@ -175,7 +175,8 @@ def beside(
         one.check()
     name, layers = looked_up
     figures = system(
-        name, layers, config, units=units, batch=batch, narrow=narrow, metrics=metrics
+        name, layers, config, units=units, batch=batch, codebook_width=codebook_width,
+        metrics=metrics,
     )  # fmt: skip
     # Without an exact layer there is nothing for a direct engine to do.
     helpers = [helper] if any(layer.exact for layer in layers) else []

@@ -51,7 +51,7 @@ class _Setup:
     config: AnyConfig
     units: int
     batch: int
-    narrow: int
+    codebook_width: int | None
     clock_ns: float | None
     metrics: Metrics | None
     exact: Metrics | None
@@ -62,7 +62,7 @@ def _looked_up(setup: _Setup, layer: Layer) -> dict[str, Any]:
     """Figures of one looked-up layer, for a whole batch unless they say otherwise."""
     config, units = setup.config, setup.units
     _check_fits(config, layer)
-    n_codebooks = layer.codebooks(setup.narrow)
+    n_codebooks = layer.codebooks(setup.codebook_width)
     grid = (-(-n_codebooks // config.n_codebooks), -(-layer.n_outputs // config.n_outputs))
     n_tiles = layer.groups * grid[0] * grid[1]
     rows = math.ceil(layer.rows * setup.batch)
@@ -191,7 +191,7 @@ def system(
     *,
     units: int = 1,
     batch: int = 1,
-    narrow: int = 8,
+    codebook_width: int | None = None,
     clock_ns: float | None = None,
     metrics: Metrics | None = None,
     exact: Metrics | None = None,
@@ -210,8 +210,9 @@ def system(
         layer, and the rows when there are fewer tiles than units; layers follow one another.
     batch : int, default 1
         Inferences that share one loading of the tables.
-    narrow : int, default 8
-        Features of a codebook in layers without a kernel, when `layers` do not say.
+    codebook_width : int, optional
+        Features of a codebook in layers that do not say how many codebooks they have; by default
+        the area of a kernel, 8 where there is none.
     clock_ns : float, optional
         That of `metrics` by default.
     metrics : Metrics, optional
@@ -242,8 +243,8 @@ def system(
         if bus.config.accelerator != config:
             raise HalutError(f"bus must be of {config.slug}, not {bus.config.accelerator.slug}")
     setup = _Setup(
-        config=config, units=units, batch=batch, narrow=narrow, clock_ns=clock_ns,
-        metrics=metrics, exact=exact, bus=bus,
+        config=config, units=units, batch=batch, codebook_width=codebook_width,
+        clock_ns=clock_ns, metrics=metrics, exact=exact, bus=bus,
     )  # fmt: skip
     rows = [_looked_up(setup, layer) for layer in layers if not layer.exact]
     if not rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from flow.studies.equal_accuracy import Accuracy, beside, read_accuracy
 from halut.checks import integer_in
 from halut.cli import Parser
 from halut.files import write_text
-from halut.workloads import NETWORKS, Layer, network
+from halut.workloads import NETWORKS, in_file_name, named_network
 from rtl_gen.tiled_config import load_config
 
 __all__ = ["main", "summary"]
@@ -161,20 +160,12 @@ def _parser() -> Parser:
     add("--units", type=int, default=1, metavar="N", help="look-up engines side by side")
     add("--direct-units", type=int, default=1, metavar="N",
         help="direct engines side by side, of --beside")  # fmt: skip
-    add("--codebook-width", type=int, default=8, metavar="N",
-        help="features of a codebook in linear and 1x1 layers, where the network does not "
-        "say")  # fmt: skip
+    add("--codebook-width", type=int, metavar="N",
+        help="features of a codebook in looked-up layers, where the network does not say "
+        "(default: the area of a kernel; 8 in linear and 1x1 layers)")  # fmt: skip
     add("-o", "--output", default="build/ratio", metavar="DIR",
         help="folder for <network>-<configuration>-beside-<network>-batch<N>.json")  # fmt: skip
     return parser
-
-
-def _named(given: str) -> tuple[str, Sequence[Layer]]:
-    """A network's name and its layers."""
-    layers = network(given)
-    if Path(given).suffix == ".json":
-        given = Path(given).resolve().parent.name or "network"
-    return given, layers
 
 
 def _given(flag: str, path: str | None, *, looked_up: bool) -> Accuracy | None:
@@ -184,11 +175,12 @@ def _given(flag: str, path: str | None, *, looked_up: bool) -> Accuracy | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    for flag, high in (("units", 4096), ("direct_units", 4096), ("batch", 1 << 20),
-                       ("codebook_width", 1 << 20)):  # fmt: skip
+    for flag, high in (("units", 4096), ("direct_units", 4096), ("batch", 1 << 20)):
         integer_in(f"--{flag.replace('_', '-')}", getattr(arguments, flag), 1, high)
+    if arguments.codebook_width is not None:
+        integer_in("--codebook-width", arguments.codebook_width, 1, 1 << 20)
     config = load_config(arguments.config)
-    looked_up, exact = _named(arguments.network), _named(arguments.beside)
+    looked_up, exact = named_network(arguments.network), named_network(arguments.beside)
     figures = beside(
         looked_up,
         exact,
@@ -202,10 +194,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch=arguments.batch,
         units=arguments.units,
         direct_units=arguments.direct_units,
-        narrow=arguments.codebook_width,
+        codebook_width=arguments.codebook_width,
     )
     name = f"{looked_up[0]}-{config.name}-beside-{exact[0]}-batch{arguments.batch}"
-    place = Path(arguments.output) / f"{re.sub('[^A-Za-z0-9_.-]+', '_', name)}.json"
+    place = Path(arguments.output) / f"{in_file_name(name)}.json"
     write_text(place, json.dumps(figures, indent=2) + "\n")
     print(summary(figures))
     print(f"wrote {place}")

@@ -13,10 +13,11 @@ from flow.report.table import fixed, terminal
 from flow.run.flags import positive_ns
 from flow.studies.bus import BusSystem, Memory
 from flow.studies.network_cost import system
+from halut.checks import integer_in
 from halut.cli import Parser
 from halut.errors import HalutError
 from halut.files import write_text
-from halut.workloads import NETWORKS, network
+from halut.workloads import NETWORKS, in_file_name, named_network
 from rtl_gen.axi.config import AxiConfig
 from rtl_gen.tiled_config import AnyConfig, load_config
 
@@ -137,7 +138,8 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("--network", required=True, metavar="NAME",
-        help=f"{', '.join(NETWORKS)}, or a network.json of `python -m halut export`")  # fmt: skip
+        help=f"{', '.join(NETWORKS)}, with arguments as in resnet9:width=8,image_size=28; or "
+        "network.json of `python -m halut export`")  # fmt: skip
     add("--config", required=True, metavar="FILE", help="configuration of the accelerator (.yaml)")
     add("--metrics", metavar="FILE",
         help="metrics.json of `python -m flow synth` for --config: clock and energy "
@@ -150,8 +152,9 @@ def _parser() -> Parser:
     add("--units", type=int, default=1, metavar="N", help="accelerators side by side")
     add("--batch", type=int, default=1, metavar="N",
         help="inferences that share one loading of the tables")  # fmt: skip
-    add("--codebook-width", type=int, default=8, metavar="N",
-        help="features of a codebook in linear and 1x1 layers")  # fmt: skip
+    add("--codebook-width", type=int, metavar="N",
+        help="features of a codebook, where the network does not say (default: the area of a "
+        "kernel; 8 in linear and 1x1 layers)")  # fmt: skip
     add("--memory-bytes", type=float, metavar="N",
         help="the accelerator is halut_axi: bytes per cycle that its bus and memory move each way "
         "(default: no bus; nothing stalls)")  # fmt: skip
@@ -175,9 +178,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = _parser().parse_args(argv)
     for flag, high in (("units", 4096), ("batch", 1 << 20), ("codebook_width", 1 << 20)):
         value = getattr(arguments, flag)
-        if not 1 <= value <= high:
-            name = flag.replace("_", "-")
-            raise HalutError(f"--{name} must be an integer in [1, {high}], not {value}")
+        if value is not None:
+            integer_in(f"--{flag.replace('_', '-')}", value, 1, high)
     positive_ns("--clock-ns", arguments.clock_ns)
     if arguments.clock_ns is not None and arguments.metrics:
         raise HalutError("--clock-ns must not be given with --metrics, which has its clock")
@@ -204,10 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _arguments(argv)
     config = load_config(arguments.config)
-    layers = network(arguments.network)
-    name = arguments.network
-    if name not in NETWORKS:
-        name = Path(name).resolve().parent.name or "network"
+    name, layers = named_network(arguments.network)
     try:
         figures = system(
             name,
@@ -215,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config,
             units=arguments.units,
             batch=arguments.batch,
-            narrow=arguments.codebook_width,
+            codebook_width=arguments.codebook_width,
             clock_ns=arguments.clock_ns,
             metrics=read_metrics(Path(arguments.metrics)) if arguments.metrics else None,
             exact=read_metrics(Path(arguments.exact_metrics)) if arguments.exact_metrics else None,
@@ -226,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "metrics must" in str(error) and files and not str(error).endswith(")"):
             raise HalutError(f"{error} ({', '.join(files)})") from None
         raise
-    place = Path(arguments.output) / f"{name}-{config.name}.json"
+    place = Path(arguments.output) / f"{in_file_name(name)}-{config.name}.json"
     write_text(place, json.dumps(figures, indent=2) + "\n")
     print(summary(figures))
     print(f"wrote {place}")

@@ -52,6 +52,7 @@ def test_small_networks() -> None:
         "first layer", "depthwise", "", "last layer",
     }  # fmt: skip
     assert network("resnet9")[1].codebooks() == 64  # one per input channel
+    assert network("resnet9")[1].codebooks(width=2) == 288
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,17 @@ def test_same_layers_as_the_torch_model(name: str, shape: tuple, options: dict) 
         (layer.name, layer.rows, layer.n_features, layer.n_outputs, layer.groups)
         for layer in layers
     ]
+
+
+@pytest.mark.parametrize("width", [None, 1, 2, 5, 1000])
+def test_as_many_codebooks_as_conversion_makes(width: int | None) -> None:
+    pytest.importorskip("torch", reason="torch is not installed (pip install -e .[torch])")
+    from halut.nn import LayerConfig
+
+    config = LayerConfig(codebook_width=width)
+    for layer in (*network("resnet9"), *network("ds_cnn")):
+        area = layer.kernel[0] * layer.kernel[1]
+        assert layer.codebooks(width) == config.codebooks(layer.n_features, area)
 
 
 def manifest(folder: Path, **changes: object) -> Path:

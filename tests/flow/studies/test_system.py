@@ -301,3 +301,17 @@ def test_metrics_must_be_of_the_configuration(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out.endswith("resnet9-small.json\n")
     with pytest.raises(HalutError, match=r"--exact-metrics must .*metrics.json\)"):
         main([*command, "--exact-metrics", str(tmp_path / "metrics.json")])
+
+
+def test_a_network_with_arguments_keeps_its_name(tmp_path: Path) -> None:
+    """Its file must not be another network's; kernels have the codebooks that are asked for."""
+    command = ["system", "--config", str(SMALL), "-o", str(tmp_path), "--network"]
+    assert main([*command, "resnet9:width=8,image_size=28"]) == 0
+    plain = json.loads((tmp_path / "resnet9_width_8_image_size_28-small.json").read_text())
+    assert plain["network"] == "resnet9:width=8,image_size=28"
+    assert main([*command, "resnet9:width=8", "--codebook-width", "3"]) == 0
+    narrow = json.loads((tmp_path / "resnet9_width_8-small.json").read_text())
+    for layer, before in zip(narrow["layers"], plain["layers"], strict=True):
+        assert layer["n_codebooks"] == 3 * before["n_codebooks"]
+    with pytest.raises(HalutError, match=r"--codebook-width must be an integer in \[1, 1048576\]"):
+        main([*command, "resnet9", "--codebook-width", "0"])
