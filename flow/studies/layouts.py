@@ -24,6 +24,7 @@ from flow.report.table import markdown as table_markdown
 from flow.report.template import PAGES, render
 from flow.run.context import periods_name, run_folder
 from flow.run.options import BUILD
+from flow.studies.comparison import LEFT, PUBLISHED, best_first, routed_row, table
 from flow.studies.layout_list import read_layouts
 from flow.studies.published import LAYOUTS, PublishedLayout
 from halut.cli import Parser
@@ -180,12 +181,15 @@ def markdown(runs: Sequence[LayoutRun], pictures: str, command: str) -> str:
     lines.append(
         ["OpenROAD, all stages (wall clock)", *(_stages(run.metrics) for run in runs), *nothing]
     )
+    ours = [routed_row(run.metrics) for run in runs]
+    efficiency = best_first([row for row in (*ours, *PUBLISHED) if row.tops_per_w])
     text = render(
         PAGES / "layouts.md",
         command=command,
         runs=list(zip(titles, runs, strict=True)),
         published=LAYOUTS,
         table=table_markdown(lines),
+        efficiency=table_markdown(table(efficiency), LEFT),
         pictures=pictures,
     )
     return text.rstrip() + "\n"

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from flow.figures.metrics import UNITS, Metrics, base_provenance, read_metrics
-from flow.report.table import fixed, terminal
 from flow.report.table import markdown as table_markdown
+from flow.report.table import terminal
+from flow.studies.comparison import LEFT, PUBLISHED, Figures, measured_row, synthesised, table
 from halut.cli import Parser
 from halut.errors import HalutError, closest
 from halut.files import write_text
 
-__all__ = ["NODES", "PUBLISHED", "Factors", "Figures", "factors", "figures", "main", "markdown",
-           "scale"]  # fmt: skip
+__all__ = ["NODES", "Factors", "factors", "main", "markdown", "scale", "scaled_row"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,74 +204,12 @@ def scale(metrics: Metrics, target: int, source: int | None = None) -> dict[str,
 # The comparison table
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """One row of the paper's comparison table; an operation is half of a multiply-accumulate."""
-
-    #: `label` is ``"measured"``, ``"scaled"`` or ``"published"``.
-    design: str
-    technology: str
-    label: str
-    tops_per_w: float | None = None
-    tops_per_mm2: float | None = None
-    tops: float | None = None
-    area_mm2: float | None = None
-    frequency_mhz: float | None = None
-    power_mw: float | None = None
-
-
-# As their authors published them; nothing of it was measured here.
-PUBLISHED = (
-    Figures(design="Stella Nera (arXiv 2311.10207)", technology="14 nm, 0.55 V",
-            label="published", tops_per_w=43.1, tops_per_mm2=5.1, frequency_mhz=624),
-    Figures(design="Stella Nera (arXiv 2311.10207)", technology="scaled to 3 nm by its authors",
-            label="published", tops_per_w=161),
-    Figures(design="custom look-up circuits (arXiv 2506.16800)", technology="22 nm",
-            label="published", tops_per_w=174, tops_per_mm2=2.01),
-)  # fmt: skip
-
-
-def figures(
-    design: str, technology: str, label: str, values: Mapping[str, float | int | None]
-) -> Figures:
-    """A row from metrics, measured or scaled, at their clock."""
-    area = values.get("synth__design__instance__area__stdcell")
-    clock = values.get("synth__timing__clock__period")
-    macs = values.get("halut__design__macs_per_cycle")
-    energy = values.get("halut__energy__per_mac")
-    tops = 2e-3 * macs / clock if macs and clock else None
-    return Figures(
-        design=design,
-        technology=technology,
-        label=label,
-        tops_per_w=2 / energy if energy else None,
-        tops_per_mm2=tops / (area * 1e-6) if tops and area else None,
-        tops=tops,
-        area_mm2=area * 1e-6 if area else None,
-        frequency_mhz=1000 / clock if clock else None,
-        power_mw=values.get("synth__power__total"),
-    )
-
-
-def measured_row(metrics: Metrics) -> Figures:
-    source = metrics.provenance
-    voltage = source.get("voltage")
-    technology = str(source.get("platform"))
-    if voltage is not None:
-        technology += f", {voltage:g} V"
-    return figures(str(source.get("design")), technology, "measured", metrics.values)
-
-
 def scaled_row(scaled: Mapping[str, Any]) -> Figures:
     source = scaled["measured_provenance"]
     technology = f"{source.get('platform')} to {scaled['to_nm']} nm"
-    return figures(str(source.get("design")), technology, "scaled", scaled["metrics"])
+    return synthesised(str(source.get("design")), technology, "scaled", scaled["metrics"])
 
 
-_HEAD = ("design", "technology", "", "TOp/s/W", "TOp/s/mm²", "TOp/s", "area (mm²)",
-         "frequency (MHz)", "power (mW)")  # fmt: skip
-_DIGITS = (1, 1, 3, 5, 0, 3)
-_TEXTS = range(3)
 _MEANING = f"""\
 - One multiply-accumulate is two operations; a look-up stands for as many as a codebook has columns.
 - **measured**: cell area after synthesis and sizing, energy of the simulated netlist, no wires.
@@ -283,19 +221,9 @@ _MEANING = f"""\
 """
 
 
-def _rows(rows: Sequence[Figures]) -> list[Sequence[str]]:
-    """The table, its head first."""
-    table: list[Sequence[str]] = [_HEAD]
-    for row in rows:
-        numbers = (row.tops_per_w, row.tops_per_mm2, row.tops, row.area_mm2, row.frequency_mhz,
-                   row.power_mw)  # fmt: skip
-        table.append([row.design, row.technology, row.label, *map(fixed, numbers, _DIGITS)])
-    return table
-
-
 def markdown(rows: Sequence[Figures]) -> str:
     """The table as Markdown, with what it means below it."""
-    return f"{table_markdown(_rows(rows), _TEXTS)}\n{_MEANING}"
+    return f"{table_markdown(table(rows), LEFT)}\n{_MEANING}"
 
 
 # The command line
@@ -362,6 +290,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(arguments.output)
     for file, text in files.items():
         write_text(folder / file, text)
-    print(terminal(_rows(rows), _TEXTS))
+    print(terminal(table(rows), LEFT))
     print(f"wrote {', '.join(str(folder / file) for file in files)}")
     return 0

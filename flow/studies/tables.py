@@ -18,6 +18,7 @@ from flow.run.flags import add_run_arguments, among, run_options
 from flow.run.options import RunOptions
 from flow.studies import scaling, units
 from flow.studies.bench import ROWS, with_library
+from flow.studies.comparison import PUBLISHED, Figures, measured_row
 from flow.studies.published import DECODER, ENCODER
 from halut.cli import Parser
 from halut.errors import CheckFailed, HalutError
@@ -37,7 +38,7 @@ _UNIT_CYCLES = 256  # units are small: a long window costs little
 def page(
     config: AcceleratorConfig,
     measured: Mapping[str, Mapping[str, Metrics]],
-    rows: Sequence[scaling.Figures],
+    rows: Sequence[Figures],
     options: RunOptions,
     command: str,
     failures: Sequence[str] = (),
@@ -86,7 +87,7 @@ def comparison(
     targets: Sequence[int],
     options: RunOptions,
     build: Path,
-) -> tuple[list[scaling.Figures], list[str]]:
+) -> tuple[list[Figures], list[str]]:
     """Measure rows of the bench on every platform, scale each, and add what others published.
 
     Returns
@@ -94,7 +95,7 @@ def comparison(
     failures : list of str
         What could not be measured.
     """
-    rows: list[scaling.Figures] = []
+    rows: list[Figures] = []
     failures = []
     for name in names:
         for platform in platforms:
@@ -105,13 +106,13 @@ def comparison(
                 log.error("error: %s on %s: %s", name, platform, error)
                 failures.append(f"{name} on {platform}")
                 continue
-            rows.append(scaling.measured_row(metrics))
+            rows.append(measured_row(metrics))
             rows += [
                 scaling.scaled_row(scaling.scale(metrics, target))
                 for target in targets
                 if target != scaling.source_node(metrics)
             ]
-    return [*rows, *scaling.PUBLISHED], failures
+    return [*rows, *PUBLISHED], failures
 
 
 def _parser() -> Parser:

@@ -9,16 +9,8 @@ import pytest
 
 from flow.__main__ import main
 from flow.figures.metrics import Metrics, read_metrics
-from flow.studies.scaling import (
-    NODES,
-    PUBLISHED,
-    Factors,
-    factors,
-    markdown,
-    measured_row,
-    scale,
-    scaled_row,
-)
+from flow.studies.comparison import PUBLISHED, measured_row
+from flow.studies.scaling import NODES, Factors, factors, markdown, scale, scaled_row
 from halut.errors import HalutError
 
 # DeepScaleTool's own column for power, relative to 65 nm: not used, but it must follow.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flow.figures.metrics import METRICS, Metrics
 from flow.run.options import RunOptions
-from flow.studies.scaling import PUBLISHED
+from flow.studies.comparison import PUBLISHED
 from flow.studies.tables import page
 from rtl_gen.config import AcceleratorConfig
 
