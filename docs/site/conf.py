@@ -66,7 +66,6 @@ _PAGES = {
         "LAYOUTS",
         "LAYOUTS_DENSE",
         "LAYOUTS_BLOCKS",
-        "LAYOUTS_DIRECT",
         "LAYOUTS_PLATFORMS",
         "TABLES",
         "experiments",

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flow.studies.layouts import markdown, read_layout
 from rtl_gen.config import AcceleratorConfig
 from rtl_gen.settings import settings_of
 from rtl_gen.tiled_config import config_from_dict, load_config
@@ -81,25 +80,6 @@ def test_links(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
-
-
-PAGES = sorted((ROOT / "docs").glob("LAYOUTS*.md"))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_a_page_of_layouts_is_what_its_metrics_say(page: Path) -> None:
-    """Every figure of the page is that of the files beside it, which are all of its folder."""
-    text = page.read_text()
-    folder = page.with_suffix("")
-    linked = re.findall(rf"; \[all metrics\]\({folder.name}/(\S+)\)$", text, re.M)
-    if not linked:
-        pytest.skip("the page was written before metrics were kept beside it")
-    command = re.search(r"^- command: `(.*)`$", text, re.M)
-    assert command
-    runs = [read_layout(str(folder / name)) for name in linked]
-    assert text == markdown(runs, folder.name, command[1])
-    pictures = {path.name for run in runs for path in run.pictures.values()}
-    assert {path.name for path in folder.iterdir()} == {*linked, *pictures}
 
 
 PACKAGES = "halut|rtl_gen|sim|flow"
