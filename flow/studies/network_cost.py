@@ -211,8 +211,8 @@ def system(
     batch : int, default 1
         Inferences that share one loading of the tables.
     codebook_width : int, optional
-        Features of a codebook in layers that do not say how many codebooks they have; by default
-        the area of a kernel, 8 where there is none.
+        Features of a codebook, for layers that do not say how many they have; by default the area
+        of a kernel, 8 where there is none.
     clock_ns : float, optional
         That of `metrics` by default.
     metrics : Metrics, optional
@@ -231,7 +231,8 @@ def system(
     Raises
     ------
     HalutError
-        When a layer does not fit, no layer is looked up, or metrics are of something else.
+        When a layer does not fit, no layer is looked up, metrics are of something else, or
+        layers have codebooks and `codebook_width` is given.
     """
     if metrics is not None:
         clock_ns = _check_metrics(config, metrics)
@@ -242,6 +243,10 @@ def system(
             raise HalutError(f"units must be 1 behind a bus, not {units}")
         if bus.config.accelerator != config:
             raise HalutError(f"bus must be of {config.slug}, not {bus.config.accelerator.slug}")
+    if codebook_width is not None and any(layer.n_codebooks is not None for layer in layers):
+        raise HalutError(
+            f"--codebook-width must not be given for a network whose layers have codebooks ({name})"
+        )
     setup = _Setup(
         config=config, units=units, batch=batch, codebook_width=codebook_width,
         clock_ns=clock_ns, metrics=metrics, exact=exact, bus=bus,

@@ -290,6 +290,8 @@ def test_metrics_must_be_of_the_configuration(tmp_path: Path, capsys) -> None:
         system("n", [LAYER], CONFIG, metrics=measured(other))
     with pytest.raises(HalutError, match="--exact-metrics must be of a direct engine"):
         system("n", [LAYER], CONFIG, exact=measured(CONFIG))
+    with pytest.raises(HalutError, match="--codebook-width must not be given for a network whose"):
+        system("n", [LAYER], CONFIG, codebook_width=4)
     with pytest.raises(HalutError, match="must have a looked-up layer"):
         system("n", [dataclasses.replace(LAYER, exact="first layer")], CONFIG)
     # From the shell, with files.
