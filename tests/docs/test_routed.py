@@ -89,11 +89,11 @@ def test_figures_of_whole_inferences() -> None:
     """The table under "After wires" in docs/system.md, as `flow ratio` computes it."""
     direct = _metrics("LAYOUTS_DENSE", "dot_product_latch")
     rows = {
-        row[0]: row[2:] for row in _rows("docs/system.md", r"network \| accuracy \| look-ups")[-6:]
+        row[0]: row[2:] for row in _rows("docs/system.md", r"network \| accuracy \| look-ups")[-8:]
     }
     expected: dict[str, list[str]] = {}
     whole = {}
-    for width in (8, 16):
+    for width in (3, 4, 8, 16):
         for design, bits in (("dense_p4_q4_m16_lut4", 4), ("dense_p4_q4_m16", 8)):
             for codebook in (9, 2):
                 metrics = _metrics("LAYOUTS_DENSE", design)
