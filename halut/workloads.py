@@ -19,10 +19,11 @@ from typing import Any
 from halut.checks import one_of, read_json
 from halut.errors import HalutError
 
-__all__ = ["NETWORKS", "Layer", "in_file_name", "named_network", "network", "read_manifest"]
+__all__ = ["NETWORKS", "Layer", "codebooks_of", "in_file_name", "named_network", "network",
+           "read_manifest"]  # fmt: skip
 
 _LARGEST_ARGUMENT = 1 << 16
-_NARROW = 8  # features of a codebook where there is no kernel, as `halut.nn.LayerConfig` has it
+_NARROW = 8  # features of a codebook where there is no kernel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +88,13 @@ class Layer:
         """
         if self.n_codebooks is not None:
             return self.n_codebooks
-        area = self.kernel[0] * self.kernel[1]
-        width = width or (area if area > 1 else _NARROW)
-        return min(self.n_features, max(1, round(self.n_features / width)))
+        return codebooks_of(self.n_features, self.kernel[0] * self.kernel[1], width)
+
+
+def codebooks_of(n_features: int, kernel_area: int, width: int | None) -> int:
+    """C for D features: D / `width`, rounded; without a width that of the kernel, or 8."""
+    width = width or (kernel_area if kernel_area > 1 else _NARROW)
+    return min(n_features, max(1, round(n_features / width)))
 
 
 class _Builder:

@@ -13,7 +13,7 @@ from halut import checks
 from halut.errors import HalutError
 from rtl_gen.settings import add_flags, given_settings
 
-__all__ = ["add_run_arguments", "among", "positive_ns", "run_options"]
+__all__ = ["add_run_arguments", "among", "check_counts", "positive_ns", "run_options"]
 
 
 def add_run_arguments(
@@ -54,6 +54,14 @@ def run_options(arguments: argparse.Namespace, **more: Any) -> RunOptions:
     positive_ns("--target-ns", given.get("target_ns"))
     corner = getattr(arguments, "corner", None)
     return replace(arguments.run_defaults, **{"corner": corner, **given, **more})
+
+
+def check_counts(arguments: argparse.Namespace, **most: int) -> None:
+    """Refuse flags, by name, that are not from 1 to so many; None is the default and passes."""
+    for name, high in most.items():
+        value = getattr(arguments, name)
+        if value is not None:
+            checks.integer_in(f"--{name.replace('_', '-')}", value, 1, high)
 
 
 def positive_ns(flag: str, value: float | None) -> None:

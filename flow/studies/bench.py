@@ -26,6 +26,7 @@ from flow.report.template import PAGES, render
 from flow.run.flags import add_run_arguments, among, run_options
 from flow.run.options import RunOptions
 from flow.run.sources import ROOT
+from flow.studies.comparison import PUBLISHED
 from flow.studies.published import LAYOUTS
 from halut.cli import Parser
 from halut.errors import HalutError
@@ -139,6 +140,7 @@ _RATIOS = (
     "halut__timing__shortest_period",
 )
 
+_ACCELERATOR, _, _CIRCUITS = PUBLISHED
 # Facts of others, as they published them; nothing of it was measured here.
 _PUBLISHED = [
     ["what", "published figure", "conditions"],
@@ -148,11 +150,12 @@ _PUBLISHED = [
          f"{layout.clock_ns:g} ns", "NanGate45, placed and routed with OpenROAD"]
         for layout in LAYOUTS
     ),
-    ["Stella Nera, whole accelerator", "43.1 TOp/s/W, 5.1 TOp/s/mm², 624 MHz",
+    ["Stella Nera, whole accelerator",
+     f"{_ACCELERATOR.efficiency}, {_ACCELERATOR.frequency_mhz:g} MHz",
      "14 nm, 0.55 V, commercial tools"],
     ["Stella Nera, encoder and decoder",
      "790 µm², 0.33 pJ and 1570 µm², 0.26 pJ per operation", "14 nm, 0.55 V, commercial tools"],
-    ["later custom look-up circuits (arXiv 2506.16800)", "174 TOp/s/W, 2.01 TOp/s/mm²", "22 nm"],
+    [f"later {_CIRCUITS.design}", _CIRCUITS.efficiency, _CIRCUITS.technology],
 ]  # fmt: skip
 
 

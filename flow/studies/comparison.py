@@ -31,6 +31,11 @@ class Figures:
     frequency_mhz: float | None = None
     power_mw: float | None = None
 
+    @property
+    def efficiency(self) -> str:
+        """For energy and area, in words."""
+        return f"{self.tops_per_w:g} TOp/s/W, {self.tops_per_mm2:g} TOp/s/mm²"
+
 
 # As their authors published them; nothing of it was measured here.
 PUBLISHED = (
@@ -44,17 +49,12 @@ PUBLISHED = (
 
 
 def _figures(
-    design: str,
-    technology: str,
-    label: str,
-    *,
-    area: float | None,
-    clock: float | None,
-    macs: float | None,
-    energy: float | None,
-    power: float | None,
+    design: str, technology: str, label: str, values: Mapping[str, float | None], *names: str
 ) -> Figures:
-    """A row from area (um2), clock period (ns), MACs per cycle, energy per MAC (pJ), power (mW)."""
+    """A row at the metrics' clock; `names` are those of area, energy per MAC and power."""
+    area, energy, power = map(values.get, names)
+    clock = values.get("synth__timing__clock__period")
+    macs = values.get("halut__design__macs_per_cycle")
     tops = 2e-3 * macs / clock if macs and clock else None
     return Figures(
         design=design,
@@ -70,48 +70,34 @@ def _figures(
 
 
 def synthesised(
-    design: str, technology: str, label: str, values: Mapping[str, float | int | None]
+    design: str, technology: str, label: str, values: Mapping[str, float | None]
 ) -> Figures:
     """A row from metrics after synthesis, measured or scaled: area of cells, no wires."""
     return _figures(
-        design,
-        technology,
-        label,
-        area=values.get("synth__design__instance__area__stdcell"),
-        clock=values.get("synth__timing__clock__period"),
-        macs=values.get("halut__design__macs_per_cycle"),
-        energy=values.get("halut__energy__per_mac"),
-        power=values.get("synth__power__total"),
-    )
+        design, technology, label, values, "synth__design__instance__area__stdcell",
+        "halut__energy__per_mac", "synth__power__total",
+    )  # fmt: skip
 
 
 def measured_row(metrics: Metrics) -> Figures:
     """A row of a run after synthesis."""
-    return synthesised(_design(metrics), _technology(metrics), "measured", metrics.values)
+    return synthesised(*_origin(metrics), "measured", metrics.values)
 
 
 def routed_row(metrics: Metrics) -> Figures:
     """A row of a layout: area of the die, energy with extracted wires."""
-    values = metrics.values
     return _figures(
-        _design(metrics),
-        _technology(metrics),
-        "routed",
-        area=values.get("finish__design__die__area"),
-        clock=values.get("synth__timing__clock__period"),
-        macs=values.get("halut__design__macs_per_cycle"),
-        energy=values.get("halut__routed__energy_per_mac"),
-        power=values.get("finish__power__total"),
-    )
+        *_origin(metrics), "routed", metrics.values, "finish__design__die__area",
+        "halut__routed__energy_per_mac", "finish__power__total",
+    )  # fmt: skip
 
 
-def _design(metrics: Metrics) -> str:
-    return str(metrics.provenance.get("design"))
-
-
-def _technology(metrics: Metrics) -> str:
-    voltage = metrics.provenance.get("voltage")
-    return f"{metrics.provenance.get('platform')}" + ("" if voltage is None else f", {voltage:g} V")
+def _origin(metrics: Metrics) -> tuple[str, str]:
+    """Design and technology of a run."""
+    source = metrics.provenance
+    voltage = source.get("voltage")
+    supply = "" if voltage is None else f", {voltage:g} V"
+    return str(source.get("design")), f"{source.get('platform')}{supply}"
 
 
 def best_first(rows: Sequence[Figures]) -> list[Figures]:

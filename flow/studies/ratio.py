@@ -9,8 +9,8 @@ from typing import Any
 
 from flow.figures.metrics import read_metrics
 from flow.report.table import fixed, terminal
+from flow.run.flags import check_counts
 from flow.studies.equal_accuracy import Accuracy, beside, read_accuracy
-from halut.checks import integer_in
 from halut.cli import Parser
 from halut.files import write_text
 from halut.workloads import NETWORKS, in_file_name, named_network
@@ -175,10 +175,7 @@ def _given(flag: str, path: str | None, *, looked_up: bool) -> Accuracy | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    for flag, high in (("units", 4096), ("direct_units", 4096), ("batch", 1 << 20)):
-        integer_in(f"--{flag.replace('_', '-')}", getattr(arguments, flag), 1, high)
-    if arguments.codebook_width is not None:
-        integer_in("--codebook-width", arguments.codebook_width, 1, 1 << 20)
+    check_counts(arguments, units=4096, direct_units=4096, batch=1 << 20, codebook_width=1 << 20)
     config = load_config(arguments.config)
     looked_up, exact = named_network(arguments.network), named_network(arguments.beside)
     figures = beside(

@@ -10,10 +10,9 @@ from typing import Any
 
 from flow.figures.metrics import read_metrics
 from flow.report.table import fixed, terminal
-from flow.run.flags import positive_ns
+from flow.run.flags import check_counts, positive_ns
 from flow.studies.bus import BusSystem, Memory
 from flow.studies.network_cost import system
-from halut.checks import integer_in
 from halut.cli import Parser
 from halut.errors import HalutError
 from halut.files import write_text
@@ -176,10 +175,7 @@ def _parser() -> Parser:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = _parser().parse_args(argv)
-    for flag, high in (("units", 4096), ("batch", 1 << 20), ("codebook_width", 1 << 20)):
-        value = getattr(arguments, flag)
-        if value is not None:
-            integer_in(f"--{flag.replace('_', '-')}", value, 1, high)
+    check_counts(arguments, units=4096, batch=1 << 20, codebook_width=1 << 20)
     positive_ns("--clock-ns", arguments.clock_ns)
     if arguments.clock_ns is not None and arguments.metrics:
         raise HalutError("--clock-ns must not be given with --metrics, which has its clock")

@@ -18,6 +18,7 @@ from halut.program import LUT_FORMATS
 from halut.quantize import INPUT_GRANULARITIES, LUT_GRANULARITIES
 from halut.ridge import MEANS, check_means
 from halut.windows import WINDOWED, check_granularity
+from halut.workloads import codebooks_of
 
 __all__ = ["BY_LEVEL", "ENCODERS", "LAYOUTS", "LayerConfig"]
 
@@ -26,9 +27,6 @@ ENCODERS = ("tree", "sums", "window", "node", "centroid")
 
 BY_LEVEL = ("tree", "window")
 """Encoders whose levels compare one feature each."""
-
-_NARROW = 8
-"""Features per codebook where a kernel does not suggest a number."""
 
 _ADDED_LATER = {"terms": None, "effort": 0}
 """Fields of trees, as `_HARDWARE_ONLY`."""
@@ -248,8 +246,7 @@ class LayerConfig:
 
     def codebooks(self, n_features: int, kernel_area: int = 1) -> int:
         """Return C for a product of `n_features` columns: D / codebook_width, rounded."""
-        width = self.codebook_width or (kernel_area if kernel_area > 1 else _NARROW)
-        return min(n_features, max(1, round(n_features / width)))
+        return codebooks_of(n_features, kernel_area, self.codebook_width)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them; those that were added later where they are set."""
